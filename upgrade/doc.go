@@ -1,0 +1,15 @@
+// Package upgrade takes a client's WebSocket to a backend.
+//
+// [Proxy.Connect] obtains the backend's 101 before the client's connection is
+// touched, so a backend that refuses can still be answered for, or another one
+// tried. [Tunnel.Serve] then takes the client's connection over from net/http,
+// hands both to an engine and returns: the tunnel has its own lifetime, its own
+// registry ([Proxy.Tunnels]) and its own end ([Tunnel.Close],
+// [Proxy.CloseGroup], [Proxy.Shutdown]).
+//
+// A tunnel is transparent: subprotocols, extensions, fragments, pings and close
+// frames pass unchanged, and the engine holds no more of a message than one
+// buffer in each direction. It follows the frames (RFC 6455, section 5) only to
+// count messages and to put a close frame between two of them when the tunnel
+// ends for a reason of the gateway's or the backend's.
+package upgrade

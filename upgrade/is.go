@@ -1,0 +1,42 @@
+package upgrade
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Is reports whether r asks for an upgrade of its connection (RFC 9110, section
+// 7.8): a GET over HTTP/1.1 with an Upgrade field that its Connection field
+// names. Whether the protocol is one that may pass is for [Proxy.Protocol] to say.
+func Is(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
+		r.Header.Get("Upgrade") != "" && hasToken(r.Header["Connection"], "upgrade")
+}
+
+// CanHijack reports whether [Tunnel.Serve] can take over the connection behind
+// w. It looks through wrappers that have an Unwrap method, as
+// [http.ResponseController] does. Ask before the backend is dialled.
+func CanHijack(w http.ResponseWriter) bool {
+	for {
+		switch v := w.(type) {
+		case http.Hijacker:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// hasToken reports whether one of the comma-separated lists in lines holds token.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for item := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(item, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}

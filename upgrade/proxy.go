@@ -1,0 +1,84 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Proxy connects clients to backends and keeps the tunnels. The zero value is
+// ready; its fields may not change once it is in use. All methods may be called
+// concurrently.
+type Proxy struct {
+	// Dial opens the connection to the backend of out, TLS done if there is
+	// any. nil dials out.URL: TCP, and TLS for https and wss.
+	Dial func(ctx context.Context, out *http.Request) (net.Conn, error)
+
+	// Protocols may be upgraded to beside "websocket", by the name in the
+	// Upgrade field. "h2c" is refused even if named: it would carry requests
+	// that nobody checks. Frames are followed for "websocket" only.
+	Protocols []string
+
+	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has passed
+	// in either direction for so long. 0: never.
+	IdleTimeout time.Duration
+
+	// MaxAge ends a tunnel with 1012 (Service Restart) after at most so long,
+	// up to a tenth earlier by chance, so that tunnels opened together don't
+	// end together. 0: never.
+	MaxAge time.Duration
+
+	// MessageLimit ends a tunnel with 1009 (Message Too Big) before a message
+	// of more bytes, as they are on the wire, passes in either direction. 0: no
+	// limit.
+	MessageLimit int64
+}
+
+// Options tell [Proxy.Connect] about one tunnel.
+type Options struct {
+	// Group is what [Proxy.CloseGroup] names; the gateway's is the backend.
+	Group string
+
+	// Turn in [0,1) is this tunnel's moment when CloseGroup or Shutdown spread
+	// the closing over some time.
+	Turn float64
+
+	// Closed, if not nil, is called once when both connections are closed, also
+	// if Serve failed or was never called; not if Connect failed.
+	Closed func(Summary)
+}
+
+// ErrClosed is wrapped by the errors of Connect after [Proxy.Shutdown] and of
+// Serve on a tunnel that was closed before.
+var ErrClosed = errors.New("closed")
+
+// ErrBadRequest is wrapped by the error of Connect if the request is no
+// handshake that may pass. No backend was dialled for it; the client is owed a 400.
+var ErrBadRequest = errors.New("bad upgrade request")
+
+// Protocol returns the first protocol of r's Upgrade field that may pass, in
+// lower case, and "" if there is none or r asks for no upgrade. A server may
+// ignore an Upgrade field (RFC 9110, section 7.8): such a request is then served
+// as if it had none.
+func (p *Proxy) Protocol(r *http.Request) string { return "" }
+
+// Connect asks the backend for the upgrade that out asks for; see the package
+// comment.
+func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Tunnels iterates over the tunnels from Connect to their end, in no order.
+func (p *Proxy) Tunnels() iter.Seq[*Tunnel] { return func(func(*Tunnel) bool) {} }
+
+// CloseGroup closes the tunnels of a group.
+func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Duration) {}
+
+// Reopen ends what CloseGroup began: tunnels whose moment hasn't come stay.
+func (p *Proxy) Reopen(group string) {}
+
+// Shutdown closes all tunnels with 1012.
+func (p *Proxy) Shutdown(ctx context.Context) error { return nil }
