@@ -1,0 +1,71 @@
+package affinity
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+)
+
+// ClientAddr is a [Key]: the client's address, or the network around it.
+//
+// All clients behind one NAT or forward proxy have one key, and a client that
+// changes its network has another one.
+type ClientAddr struct {
+	// V4 and V6 are the leading bits that count, for IPv4 (0 means 32) and for
+	// IPv6 (0 means 64: one host uses many addresses of one /64).
+	V4, V6 int
+
+	// Addr returns the address of the client that sent the request. If nil,
+	// a gateway fills it in with its own judgement; without a gateway it is
+	// the peer's address, r.RemoteAddr.
+	Addr func(*http.Request) netip.Addr
+}
+
+// Key returns the client's network in CIDR notation, "" if its address is not
+// known, as with a client on a Unix socket.
+func (c *ClientAddr) Key(r *http.Request) string {
+	get := c.Addr
+	if get == nil {
+		get = peer
+	}
+	addr := get(r).Unmap().WithZone("")
+	bits := 64
+	switch {
+	case addr.Is4() && c.V4 != 0:
+		bits = c.V4
+	case addr.Is4():
+		bits = 32
+	case c.V6 != 0:
+		bits = c.V6
+	}
+	// An error means no address, or bits that Validate refuses.
+	network, err := addr.Prefix(bits)
+	if err != nil || !network.IsValid() {
+		return ""
+	}
+	return network.String()
+}
+
+// Trust fills in Addr if it is nil.
+func (c *ClientAddr) Trust(addr func(*http.Request) netip.Addr, _ func(*http.Request) bool) {
+	if c.Addr == nil {
+		c.Addr = addr
+	}
+}
+
+// Validate refuses a V4 outside of 0 to 32 and a V6 outside of 0 to 128.
+func (c *ClientAddr) Validate() error {
+	if c.V4 < 0 || c.V4 > 32 || c.V6 < 0 || c.V6 > 128 {
+		return fmt.Errorf("affinity: client address: no network of /%d (IPv4) or /%d (IPv6)", c.V4, c.V6)
+	}
+	return nil
+}
+
+// peer returns the address at the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return ap.Addr()
+	}
+	addr, _ := netip.ParseAddr(r.RemoteAddr) // some middlewares take the port off
+	return addr
+}

@@ -1,0 +1,117 @@
+package affinity
+
+import (
+	"iter"
+	"strings"
+)
+
+// Cookie headers are read here rather than by net/http, which gives up on all
+// of a client's cookies when there are too many and can't take one of them out
+// without writing the others anew. As in RFC 6265 section 5.4, cookies end at
+// ';', wherever it stands.
+
+// maxValues bounds how many cookies of one name are looked at. Browsers send
+// two when one of them is partitioned, a few more when paths and domains differ.
+const maxValues = 8
+
+// cookieValues returns the values of the cookies of this name, in order, as a
+// client may write them: without white space or quotes around.
+func cookieValues(lines []string, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		left := maxValues
+		for _, line := range lines {
+			for end := 0; ; left-- {
+				var start int
+				if start, end = findCookie(line, name, end); start < 0 {
+					break
+				}
+				_, value, _ := strings.Cut(line[start:end], "=")
+				value = strings.Trim(value, " \t")
+				if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
+					value = value[1 : n-1]
+				}
+				if left == 0 || !yield(value) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// findCookie finds the next cookie of this name in line, which begins at from or
+// behind it: line[start:end] is the cookie with the space around it, without
+// the ';' on either side. start is -1 if there is none.
+func findCookie(line, name string, from int) (start, end int) {
+	for name != "" {
+		i := strings.Index(line[from:], name)
+		if i < 0 {
+			break
+		}
+		before := strings.TrimRight(line[:from+i], " \t")
+		from += i + len(name)
+		after := strings.TrimLeft(line[from:], " \t")
+		if before != "" && before[len(before)-1] != ';' || after == "" || after[0] != '=' {
+			continue // part of a longer name, or of a value
+		}
+		end = len(line)
+		if i := strings.IndexByte(line[from:], ';'); i >= 0 {
+			end = from + i
+		}
+		return len(before), end
+	}
+	return -1, len(line)
+}
+
+// stripCookies returns lines without the cookies of these names and without
+// lines that had nothing else. All other bytes stay as the client wrote them.
+// It writes nothing into lines, and returns it as it is if there is nothing to
+// strip.
+func stripCookies(lines []string, names ...string) []string {
+	var kept []string // nil until a line changes
+	for i, line := range lines {
+		rest := line
+		for _, name := range names {
+			rest = stripCookie(rest, name)
+		}
+		if len(rest) == len(line) {
+			if kept != nil {
+				kept = append(kept, line)
+			}
+			continue
+		}
+		if kept == nil {
+			kept = append(make([]string, 0, len(lines)), lines[:i]...)
+		}
+		if rest != "" {
+			kept = append(kept, rest)
+		}
+	}
+	if kept == nil {
+		return lines
+	}
+	return kept
+}
+
+// stripCookie takes the cookies of this name out of line, each with the ';'
+// before it, or the one behind it if it came first.
+func stripCookie(line, name string) string {
+	start, end := findCookie(line, name, 0)
+	if start < 0 {
+		return line
+	}
+	first := start == 0
+	var kept strings.Builder
+	for done := 0; ; {
+		if start < 0 {
+			kept.WriteString(line[done:])
+			break
+		}
+		kept.WriteString(line[done:max(start-1, 0)])
+		done = end
+		start, end = findCookie(line, name, done)
+	}
+	if first {
+		return strings.TrimLeft(strings.TrimPrefix(kept.String(), ";"), " \t")
+	}
+	return kept.String()
+}

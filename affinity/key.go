@@ -1,0 +1,73 @@
+package affinity
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// A Key tells clients apart by something that they send with each request.
+// It may be called by many goroutines at once.
+type Key interface {
+	// Key returns the client's key, "" if r has none.
+	Key(r *http.Request) string
+}
+
+// KeyFunc is a function that is a [Key].
+type KeyFunc func(*http.Request) string
+
+// Key calls f.
+func (f KeyFunc) Key(r *http.Request) string { return f(r) }
+
+// Header is a [Key]: the value of the request header of this name, its first
+// line if there are several. The client chooses it.
+type Header string
+
+// Key returns the header's value.
+func (h Header) Key(r *http.Request) string { return r.Header.Get(string(h)) }
+
+// Query is a [Key]: the value of the query parameter of this name, the first
+// that isn't empty. The client chooses it.
+//
+// Parameters are separated by '&' alone, as the URL Standard has it. Unlike
+// [url.ParseQuery], Query takes a ';' or a broken escape in a value as it is:
+// the backend may well read such a parameter, and it must not cost the client
+// its home.
+type Query string
+
+// Key returns the parameter's value.
+func (q Query) Key(r *http.Request) string {
+	for rest := r.URL.RawQuery; rest != ""; {
+		var param string
+		param, rest, _ = strings.Cut(rest, "&")
+		name, value, _ := strings.Cut(param, "=")
+		if value != "" && (name == string(q) || unescape(name) == string(q)) {
+			return unescape(value)
+		}
+	}
+	return ""
+}
+
+// unescape decodes s, or returns it as it is when it is badly encoded.
+func unescape(s string) string {
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
+}
+
+// defaultKey gives *k its default, the client's address. Options call it before
+// they use a Key, on a copy where requests may run in parallel.
+func defaultKey(k Key) Key {
+	if k == nil {
+		return &ClientAddr{}
+	}
+	return k
+}
+
+// trustKey is trust for a Key that may still be nil.
+func trustKey(k *Key, addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
+	*k = defaultKey(*k)
+	trust(addr, secure, *k)
+}

@@ -1,0 +1,109 @@
+package affinity
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// A sealed pin is, in unpadded URL-safe base64:
+//
+//	version(1) nonce(12) ciphertext tag(16)     AES-256-GCM, random nonce
+//	ciphertext of: born(4) seen(4) len(key)(1) key home
+//
+// born and seen are Unix seconds, big endian, good until 2106. The additional
+// data is the version and the name of the cookie, so that a value is of no use
+// under another name.
+const (
+	sealVersion = 1
+	sealFixed   = 4 + 4 + 1
+	maxSealed   = 1024 // longer values are not looked at
+)
+
+// sealedPin is what a cookie's value holds.
+type sealedPin struct {
+	born uint32 // when the client was bound to this home
+	seen uint32 // when this value was sealed
+	key  string
+	home string
+}
+
+// A sealer seals with the first of its keys and opens with all.
+type sealer []cipher.AEAD
+
+// newSealer derives one key per purpose (RFC 5869) from each of the user's, so
+// that what one part of Limpet seals says nothing to another.
+func newSealer(purpose string, keys [][]byte) (sealer, error) {
+	var s sealer
+	for i, key := range keys {
+		if len(key) < 32 {
+			return nil, fmt.Errorf("key %d has %d bytes, at least 32 are needed", i, len(key))
+		}
+		sub, err := hkdf.Key(sha256.New, key, nil, "limpet "+purpose, 32)
+		if err != nil {
+			return nil, err
+		}
+		block, err := aes.NewCipher(sub)
+		if err != nil {
+			return nil, err
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return nil, err
+		}
+		s = append(s, aead)
+	}
+	return s, nil
+}
+
+// sealedData is the additional data for a cookie of this name.
+func sealedData(name string) []byte { return append([]byte{sealVersion}, name...) }
+
+func (s sealer) seal(data []byte, p sealedPin) (string, error) {
+	if len(p.key) > 255 {
+		return "", errors.New("the client's key is too long for a cookie")
+	}
+	plain := make([]byte, 0, sealFixed+len(p.key)+len(p.home))
+	plain = binary.BigEndian.AppendUint32(plain, p.born)
+	plain = binary.BigEndian.AppendUint32(plain, p.seen)
+	plain = append(plain, byte(len(p.key)))
+	plain = append(plain, p.key...)
+	plain = append(plain, p.home...)
+	value := base64.RawURLEncoding.EncodeToString(s[0].Seal([]byte{sealVersion}, nil, plain, data))
+	if len(value) > maxSealed {
+		return "", errors.New("the backend's ID is too long for a cookie")
+	}
+	return value, nil
+}
+
+func (s sealer) open(data []byte, value string) (sealedPin, bool) {
+	if len(value) > maxSealed {
+		return sealedPin{}, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil || len(raw) == 0 || raw[0] != sealVersion {
+		return sealedPin{}, false
+	}
+	for _, aead := range s {
+		plain, err := aead.Open(nil, nil, raw[1:], data)
+		if err != nil {
+			continue
+		}
+		if len(plain) < sealFixed || len(plain) < sealFixed+int(plain[8]) {
+			return sealedPin{}, false
+		}
+		text := string(plain[sealFixed:])
+		return sealedPin{
+			born: binary.BigEndian.Uint32(plain),
+			seen: binary.BigEndian.Uint32(plain[4:]),
+			key:  text[:plain[8]],
+			home: text[plain[8]:],
+		}, true
+	}
+	return sealedPin{}, false
+}
