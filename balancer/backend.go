@@ -1,0 +1,186 @@
+package balancer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+const (
+	maxID     = 64
+	maxWeight = 1_000_000
+)
+
+// A Backend is one upstream server. ID, URL and weight never change: a server
+// that moves is a new Backend, under the same ID if its clients shall follow.
+// A Backend belongs to one [Pool] for all its life. Before it is added it is Up.
+// All methods are safe for concurrent use.
+type Backend struct {
+	id     string
+	url    *url.URL
+	addr   string // host:port of url, the scheme's port filled in
+	weight int
+	seed   uint64 // of its scores in rendezvous hashing
+
+	state    atomic.Int32
+	health   atomic.Int32
+	inFlight atomic.Int64
+	drain    atomic.Pointer[drain] // the operator's, nil if there is none
+	life     atomic.Pointer[life]
+
+	gone   context.Context // ends with the removal from the pool, and all lives with it
+	remove context.CancelCauseFunc
+
+	owned   atomic.Bool   // by a pool
+	alarm   chan struct{} // asks its watcher for a check at once
+	refused atomic.Bool   // a request's dial was refused since the last check
+
+	// Under the mutex of its pool:
+	off     bool // the operator's wish, or the end of the drain
+	unwatch context.CancelFunc
+
+	vitals vitals // the watcher's own
+}
+
+// A life lasts from when a backend can be used until it is lost.
+type life struct {
+	context.Context
+	end context.CancelCauseFunc
+}
+
+// NewBackend returns a backend for a server at rawURL, which is
+// http://host[:port] or https://host[:port] and nothing more. The ID, 1 to 64
+// of the characters A-Z a-z 0-9 . _ : -, is the name that pins, logs and metrics
+// know it by; it must be the same on every replica of the gateway. The weight is
+// its share of new clients compared to the others' weights, at most 1,000,000;
+// 0 means 1.
+func NewBackend(id, rawURL string, weight int) (*Backend, error) {
+	if !validID(id) {
+		return nil, fmt.Errorf("balancer: backend ID %q: want 1 to %d of A-Z a-z 0-9 . _ : -", id, maxID)
+	}
+	if weight < 0 || weight > maxWeight {
+		return nil, fmt.Errorf("balancer: backend %s: weight %d is not within 0 and %d", id, weight, maxWeight)
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || !origin(u) {
+		// The URL may hold a password: it is not repeated.
+		return nil, fmt.Errorf("balancer: backend %s: want a URL http://host[:port] or https://host[:port], without user, path, query and fragment", id)
+	}
+	port := u.Port()
+	if port == "" {
+		port = "80"
+		if u.Scheme == "https" {
+			port = "443"
+		}
+	}
+	b := &Backend{
+		id:     id,
+		url:    &url.URL{Scheme: u.Scheme, Host: u.Host},
+		addr:   net.JoinHostPort(u.Hostname(), port),
+		weight: max(weight, 1),
+		seed:   xxhash.Sum64String(id),
+		alarm:  make(chan struct{}, 1),
+		vitals: vitals{alive: streak{on: true}, fine: streak{on: true}},
+	}
+	b.gone, b.remove = context.WithCancelCause(context.Background())
+	b.revive()
+	return b, nil
+}
+
+// ParseBackend returns the backend that a flag or an environment variable
+// describes: "ID=URL" or "ID=URL,weight=N", as in "a=http://10.0.0.1:3000,weight=2".
+func ParseBackend(spec string) (*Backend, error) {
+	id, rest, ok := strings.Cut(spec, "=")
+	rawURL, option, more := strings.Cut(rest, ",")
+	weight := 0
+	if ok && more {
+		n, found := strings.CutPrefix(option, "weight=")
+		var err error
+		weight, err = strconv.Atoi(n)
+		ok = found && err == nil
+	}
+	if !ok {
+		return nil, fmt.Errorf("balancer: backend %q: want ID=URL or ID=URL,weight=N", id)
+	}
+	return NewBackend(id, rawURL, weight)
+}
+
+// ID returns the backend's name.
+func (b *Backend) ID() string { return b.id }
+
+// URL returns the backend's address, scheme and host only. It is shared: callers
+// must not change it.
+func (b *Backend) URL() *url.URL { return b.url }
+
+// Weight returns the configured weight, at least 1.
+func (b *Backend) Weight() int { return b.weight }
+
+// State says which clients the backend takes now. It costs one atomic load.
+func (b *Backend) State() State { return State(b.state.Load()) }
+
+// Health returns what the checks say of it, whatever the operator wants.
+func (b *Backend) Health() Health { return Health(b.health.Load()) }
+
+// InFlight returns how many requests and tunnels have begun and not ended.
+func (b *Backend) InFlight() int64 { return b.inFlight.Load() }
+
+// Begin counts one request or tunnel in until end is called. Calls of end after
+// the first do nothing.
+func (b *Backend) Begin() (end func()) {
+	b.inFlight.Add(1)
+	var ended atomic.Bool
+	return func() {
+		if ended.CompareAndSwap(false, true) {
+			b.inFlight.Add(-1)
+		}
+	}
+}
+
+// Lost returns a channel that is closed when the backend goes Down or is
+// removed: what waits on it should go on elsewhere, and its tunnels end. While
+// health says that more than half of the pool is dead, the channels of the
+// backends beyond that half stay open: then it may well be the check, or this
+// side of the network, that fails. Once the backend is back, Lost returns a new channel.
+func (b *Backend) Lost() <-chan struct{} { return b.life.Load().Done() }
+
+// revive gives the backend a new life.
+func (b *Backend) revive() {
+	ctx, end := context.WithCancelCause(b.gone)
+	b.life.Store(&life{ctx, end})
+}
+
+// load is what pickers compare: what it would have to bear with one client more,
+// by its weight.
+func (b *Backend) load() float64 {
+	return float64(b.inFlight.Load()+1) / float64(b.weight)
+}
+
+func validID(id string) bool {
+	for _, c := range []byte(id) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '.', c == '_', c == ':', c == '-':
+		default:
+			return false
+		}
+	}
+	return 1 <= len(id) && len(id) <= maxID
+}
+
+// origin reports whether u is a scheme and a host and nothing more.
+func origin(u *url.URL) bool {
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return false
+		}
+	}
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.User == nil && (u.Path == "" || u.Path == "/") &&
+		u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
+}

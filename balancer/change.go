@@ -1,0 +1,142 @@
+package balancer
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+)
+
+// A Change is one step in a backend's life. From and To are equal when only the
+// operator's wish changed, when a backend that is Down already is removed, and when
+// a Lost that the half rule held back closes.
+type Change struct {
+	Backend  *Backend
+	From, To State
+	Lost     bool   // its Lost has closed with this change
+	Removed  bool   // from the pool
+	Why      string // for people: the operator's wish, or what the check found
+
+	wish bool // told even if From and To are equal
+}
+
+// OnChange has f called for each change from now on, until stop is called. An
+// added backend is told as one that comes from Down. Calls are made one at a
+// time, in the order of the changes, outside of all locks, by a goroutine that made a change: f may use
+// the pool, and should return soon. Stop doesn't wait for a call that is under way.
+func (p *Pool) OnChange(f func(Change)) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Never changed in place: tell reads it outside of the lock.
+	p.watchers = append(slices.Clip(p.watchers), &f)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.watchers = slices.DeleteFunc(slices.Clone(p.watchers), func(w *func(Change)) bool { return w == &f })
+	}
+}
+
+// settle draws the consequences after the facts about c.Backend changed, or with
+// a nil c the set of backends. The mutex is held.
+func (p *Pool) settle(c *Change) {
+	if c != nil {
+		c.From, c.To = c.Backend.State(), c.Backend.derive()
+		if c.To != Down && c.Backend.lost() {
+			c.Backend.revive()
+		}
+		c.Backend.state.Store(int32(c.To))
+	}
+	// First the new picture, then the wakings: whoever is woken must not come back.
+	s := p.now.Load()
+	p.publish(s.byID, s.all)
+	var late []Change
+	for _, b := range p.doomed() {
+		b.life.Load().end(ErrLost)
+		if c != nil && b == c.Backend {
+			c.Lost = true
+		} else {
+			late = append(late, Change{Backend: b, From: Down, To: Down, Lost: true, Why: "no longer held back: others are back"})
+		}
+	}
+	if c != nil && c.Removed {
+		c.Lost = !c.Backend.lost()
+		c.Backend.remove(ErrLost)
+	}
+	if c != nil && (c.From != c.To || c.Lost || c.wish) {
+		p.changes = append(p.changes, *c)
+	}
+	p.changes = append(p.changes, late...)
+}
+
+// doomed returns the backends that are Down and whose Lost must close now: all
+// that the operator put there, and of those that health did as many as the half
+// rule lets. A backend that has never come up counts as one of these.
+func (p *Pool) doomed() []*Backend {
+	all := p.now.Load().all
+	room := len(all) / 2
+	for _, b := range all {
+		if b.State() == Down && !b.off && b.lost() {
+			room--
+		}
+	}
+	var doomed []*Backend
+	for _, b := range all {
+		if b.State() != Down || b.lost() {
+			continue
+		}
+		if !b.off {
+			if room <= 0 {
+				continue
+			}
+			room--
+		}
+		doomed = append(doomed, b)
+	}
+	return doomed
+}
+
+// derive returns the state that follows from the facts.
+func (b *Backend) derive() State {
+	switch {
+	case b.off, b.Health() == Dead:
+		return Down
+	case b.drain.Load() != nil, b.Health() == Sick:
+		return Draining
+	}
+	return Up
+}
+
+// lost reports whether the backend's Lost is closed.
+func (b *Backend) lost() bool { return b.life.Load().Err() != nil }
+
+// unlock tells what changed and gives up the mutex, which is held. Changes that
+// come up meanwhile, from other goroutines or from those who are told, are left
+// to the one who tells already.
+func (p *Pool) unlock() {
+	defer p.mu.Unlock()
+	if p.telling {
+		return
+	}
+	p.telling = true
+	defer func() { p.telling = false }()
+	for len(p.changes) > 0 {
+		c := p.changes[0]
+		p.changes = p.changes[1:]
+		p.tell(c, p.watchers)
+	}
+}
+
+// tell gives up the mutex while it tells.
+func (p *Pool) tell(c Change, watchers []*func(Change)) {
+	p.mu.Unlock()
+	defer p.mu.Lock() // also when a watcher panics
+	level := slog.LevelInfo
+	if c.To == Down && c.Why != "removed" {
+		level = slog.LevelWarn
+	}
+	p.log().LogAttrs(context.Background(), level, "backend changed",
+		slog.String("backend", c.Backend.id), slog.String("from", c.From.String()), slog.String("to", c.To.String()),
+		slog.Bool("lost", c.Lost), slog.String("why", c.Why))
+	for _, f := range watchers {
+		(*f)(c)
+	}
+}

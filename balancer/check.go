@@ -1,0 +1,158 @@
+package balancer
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// A Check is how a pool finds out about a backend's health. The zero value
+// connects to it and closes the connection. That finds a process that is gone, but not one that
+// hangs: the kernel still accepts for a stopped process. To find that one too, give a Path.
+//
+// A backend that doesn't answer (the connection is refused or reset, or the
+// timeout passes) is dead; one that answers, but not as expected, is sick.
+// The first failed check is repeated at once, so that with the defaults a hang
+// is found within Interval + 2 x Timeout.
+type Check struct {
+	Path   string // of the health page, a query may follow; "": a TCP connect only
+	Method string // "": HEAD. An answer's body is not read
+	Host   string // of the request; "": the backend's own
+	Expect []int  // status codes of a well backend; nil: 200 to 399
+
+	Interval time.Duration // between two checks, up to 10% less so that they spread; 0: 1 s
+	Timeout  time.Duration // of one check from dial to answer; 0: half of Interval
+	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
+	Fall     int           // failed ones in a row until it is sick or dead; 0: 2
+
+	TLS  *tls.Config                                                       // for https backends; nil: the default
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer's DialContext
+}
+
+// ready returns a copy of c with the defaults filled in, or says what is wrong with c.
+func (c *Check) ready() (*Check, error) {
+	if c == nil {
+		c = &Check{}
+	}
+	r := *c
+	r.Method = cmp.Or(r.Method, http.MethodHead)
+	r.Interval = cmp.Or(r.Interval, time.Second)
+	r.Timeout = cmp.Or(r.Timeout, r.Interval/2)
+	r.Rise = cmp.Or(r.Rise, 2)
+	r.Fall = cmp.Or(r.Fall, 2)
+	if r.Dial == nil {
+		r.Dial = (&net.Dialer{}).DialContext
+	}
+	if r.Interval < time.Millisecond || r.Timeout < 0 || r.Rise < 0 || r.Fall < 0 {
+		return nil, errors.New("balancer: check: want Interval of 1 ms or more, and no negative Timeout, Rise or Fall")
+	}
+	if r.Path != "" {
+		if _, err := r.request(context.Background(), &url.URL{Scheme: "http", Host: "backend"}); err != nil {
+			return nil, fmt.Errorf("balancer: check: %w", err)
+		}
+	}
+	return &r, nil
+}
+
+func (c *Check) request(ctx context.Context, backend *url.URL) (*http.Request, error) {
+	page, err := url.ParseRequestURI(c.Path)
+	if err != nil || c.Path[0] != '/' {
+		return nil, fmt.Errorf("path %q: want one that starts with /", c.Path)
+	}
+	req, err := http.NewRequestWithContext(ctx, c.Method, backend.ResolveReference(page).String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Host = cmp.Or(c.Host, backend.Host)
+	req.Header.Set("User-Agent", "limpet-check")
+	req.Close = true
+	return req, nil
+}
+
+// ask checks a backend once, over a connection of its own. Answered says whether
+// the backend gave any sign of life; a nil error that it is well.
+func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	conn, err := c.Dial(ctx, "tcp", b.addr)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	if c.Path == "" {
+		return true, nil
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	heard := &heard{Conn: conn}
+	err = c.converse(ctx, heard, b)
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("no answer within %v", c.Timeout)
+	}
+	return heard.any, err
+}
+
+// converse sends the request and judges the answer.
+func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
+	req, err := c.request(ctx, b.url)
+	if err != nil {
+		return err
+	}
+	if b.url.Scheme == "https" {
+		conn, err = handshake(ctx, conn, b, c.TLS)
+		if err != nil {
+			return err
+		}
+	}
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	// Whatever the page sends, a check reads no more than this.
+	answer := bufio.NewReader(io.LimitReader(conn, 64<<10))
+	for {
+		res, err := http.ReadResponse(answer, req)
+		switch {
+		case err != nil:
+			return err
+		case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
+			continue // an informational answer before the real one
+		case !c.expected(res.StatusCode):
+			return fmt.Errorf("%s %s: unexpected status %s", c.Method, c.Path, res.Status)
+		}
+		return nil
+	}
+}
+
+func (c *Check) expected(status int) bool {
+	if c.Expect == nil {
+		return 200 <= status && status <= 399
+	}
+	return slices.Contains(c.Expect, status)
+}
+
+// heard is a connection that knows whether anything was ever received on it.
+type heard struct {
+	net.Conn
+	any bool
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.any = h.any || n > 0
+	return n, err
+}
+
+// ours reports whether a failure to dial comes from this process or machine
+// having run out of file descriptors or ports, which says nothing of the backend.
+func ours(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}

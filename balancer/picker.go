@@ -1,0 +1,124 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync/atomic"
+)
+
+// A Picker chooses a backend for a client that has no home and no key. It is
+// called concurrently. From is never empty, holds only backends that may take
+// new clients, and must not be changed; the pool hands the same slice over until
+// a backend changes, so that a picker may keep what it worked out for it. A nil
+// result means that none shall serve this request.
+type Picker interface {
+	Pick(r *http.Request, from []*Backend) *Backend
+}
+
+// LeastConn picks the backend with the fewest requests and tunnels in flight for
+// its weight, and among several such ones a random one. It looks at all of them.
+type LeastConn struct{}
+
+// Pick implements [Picker].
+func (*LeastConn) Pick(_ *http.Request, from []*Backend) *Backend {
+	return leastLoaded(from, nil)
+}
+
+// leastLoaded returns the least loaded backend that isn't tried, nil if none is left.
+func leastLoaded(from, tried []*Backend) *Backend {
+	var best *Backend
+	var least float64
+	if len(from) == 0 {
+		return nil
+	}
+	// A random start breaks ties fairly enough, without a second pass.
+	start := rand.IntN(len(from))
+	for i := range from {
+		b := from[(start+i)%len(from)]
+		if l := b.load(); (best == nil || l < least) && !slices.Contains(tried, b) {
+			best, least = b, l
+		}
+	}
+	return best
+}
+
+// Random picks by chance, in proportion to the weights.
+type Random struct{ shares cached[shares] }
+
+// Pick implements [Picker].
+func (p *Random) Pick(_ *http.Request, from []*Backend) *Backend {
+	s := p.shares.of(from, newShares)
+	return from[s.at(rand.Uint64N(s.total()))]
+}
+
+// TwoChoices takes two different backends by chance, in proportion to the
+// weights, and picks the one with less in flight for its weight. That is nearly
+// as even as [LeastConn], costs the same whatever the size of the pool, and
+// doesn't send a crowd of simultaneous clients all to the same backend.
+type TwoChoices struct{ shares cached[shares] }
+
+// Pick implements [Picker].
+func (p *TwoChoices) Pick(_ *http.Request, from []*Backend) *Backend {
+	if len(from) == 1 {
+		return from[0]
+	}
+	s := p.shares.of(from, newShares)
+	i := s.at(rand.Uint64N(s.total()))
+	// The second is drawn from what is left when the first one's part is cut out.
+	x, w := s.start(i), uint64(from[i].weight)
+	y := rand.Uint64N(s.total() - w)
+	if y >= x {
+		y += w
+	}
+	if j := s.at(y); from[j].load() < from[i].load() {
+		return from[j]
+	}
+	return from[i]
+}
+
+// shares are the sums of the weights up to and including each backend.
+type shares []uint64
+
+func newShares(from []*Backend) shares {
+	s := make(shares, len(from))
+	var sum uint64
+	for i, b := range from {
+		sum += uint64(b.weight)
+		s[i] = sum
+	}
+	return s
+}
+
+func (s shares) total() uint64 { return s[len(s)-1] }
+
+// start returns where the part of the backend at i begins.
+func (s shares) start(i int) uint64 {
+	if i == 0 {
+		return 0
+	}
+	return s[i-1]
+}
+
+// at returns the backend whose part holds x.
+func (s shares) at(x uint64) int {
+	i, _ := slices.BinarySearch(s, x+1)
+	return i
+}
+
+// cached keeps what was worked out for the slice of backends that was seen last.
+type cached[T any] struct{ last atomic.Pointer[worked[T]] }
+
+type worked[T any] struct {
+	from  []*Backend // also keeps the array from being used for another slice
+	value T
+}
+
+func (c *cached[T]) of(from []*Backend, work func([]*Backend) T) T {
+	if w := c.last.Load(); w != nil && len(w.from) == len(from) && &w.from[0] == &from[0] {
+		return w.value
+	}
+	w := &worked[T]{from, work(from)}
+	c.last.Store(w)
+	return w.value
+}

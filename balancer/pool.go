@@ -1,0 +1,253 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options are what a [Pool] can be told. The zero value, and a nil *Options, is a
+// good default.
+type Options struct {
+	Picker    Picker       // for clients without home and key; nil: &RoundRobin{}
+	Check     *Check       // how Run checks the backends; nil: &Check{}, a TCP connect
+	StartDown bool         // a backend is Down until its first good check, instead of Up until it fails some
+	Logger    *slog.Logger // tells changes of state; nil: slog.Default()
+}
+
+// A Pool is a set of backends that changes at runtime. Changing one backend
+// leaves the others' connections, counters and clients alone. All methods are
+// safe for concurrent use. Whoever makes a pool runs its health checks:
+//
+//	go pool.Run(ctx)
+type Pool struct {
+	picker    Picker
+	check     *Check
+	startDown bool
+	logger    *slog.Logger
+
+	now  atomic.Pointer[snapshot]
+	idle atomic.Bool // was given a Check, and neither ran it nor warned so far
+	made time.Time
+
+	mu       sync.Mutex
+	watchers []*func(Change)
+	changes  []Change // not yet told
+	telling  bool
+	running  bool
+	watching context.Context // nil unless Run takes new backends
+	checks   sync.WaitGroup
+}
+
+// A snapshot is the pool at one moment. It never changes once it is made.
+type snapshot struct {
+	byID map[string]*Backend
+	all  []*Backend // in the order added
+	up   field
+	sick field // draining for no other reason than that they are sick
+}
+
+// NewPool returns a pool of these backends. It may start without any. Two
+// backends of one ID, a backend of another pool and a Check that makes no sense
+// are errors.
+func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	p := &Pool{picker: opts.Picker, startDown: opts.StartDown, logger: opts.Logger, made: time.Now()}
+	if p.picker == nil {
+		p.picker = &RoundRobin{}
+	}
+	check, err := opts.Check.ready()
+	if err != nil {
+		return nil, err
+	}
+	p.check = check
+	p.idle.Store(opts.Check != nil)
+	byID := make(map[string]*Backend, len(backends))
+	for _, b := range backends {
+		if err := p.own(byID, b); err != nil {
+			return nil, err
+		}
+	}
+	p.publish(byID, slices.Clone(backends))
+	return p, nil
+}
+
+// Static returns a pool of the backends that the specs describe (see
+// [ParseBackend]), with default options. It panics when one is wrong: it is
+// meant for literals in code.
+func Static(specs ...string) *Pool {
+	backends := make([]*Backend, len(specs))
+	for i, spec := range specs {
+		b, err := ParseBackend(spec)
+		if err != nil {
+			panic(err)
+		}
+		backends[i] = b
+	}
+	p, err := NewPool(nil, backends...)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// own makes b one of byID, the backends of this pool.
+func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
+	switch {
+	case b == nil:
+		return errors.New("balancer: nil backend")
+	case byID[b.id] != nil:
+		return fmt.Errorf("balancer: two backends with the ID %s", b.id)
+	case !b.owned.CompareAndSwap(false, true):
+		return fmt.Errorf("balancer: backend %s already belongs to a pool, or did", b.id)
+	}
+	byID[b.id] = b
+	if p.startDown {
+		b.health.Store(int32(Dead))
+		b.state.Store(int32(Down))
+		b.life.Load().end(ErrLost)
+		b.vitals = vitals{unseen: true}
+	}
+	return nil
+}
+
+// Add adds a backend, and has it checked when Run runs.
+func (p *Pool) Add(b *Backend) error {
+	p.mu.Lock()
+	defer p.unlock()
+	s := p.now.Load()
+	byID := make(map[string]*Backend, len(s.byID)+1)
+	for _, old := range s.all {
+		byID[old.id] = old
+	}
+	if err := p.own(byID, b); err != nil {
+		return err
+	}
+	p.publish(byID, append(slices.Clone(s.all), b))
+	p.watch(b)
+	if b.State() != Down {
+		p.changes = append(p.changes, Change{Backend: b, From: Down, To: b.State(), Why: "added"})
+	}
+	p.settle(nil)
+	return nil
+}
+
+// Remove takes a backend out of the pool, at once and for good: it is Down, its
+// Lost closes, its checks end.
+func (p *Pool) Remove(id string) error {
+	return p.operate(id, "removed", func(b *Backend, c *Change) {
+		b.off = true
+		c.Removed = true
+		if b.unwatch != nil {
+			b.unwatch()
+		}
+		s := p.now.Load()
+		byID := make(map[string]*Backend, len(s.byID))
+		var all []*Backend
+		for _, other := range s.all {
+			if other != b {
+				byID[other.id] = other
+				all = append(all, other)
+			}
+		}
+		p.publish(byID, all)
+	})
+}
+
+// Drain lets a backend lose its clients: it takes no new ones, each pinned
+// client stays until its [Turn] within this time, and at the end of it the
+// backend goes Down. Within 0 sets no deadline: pinned clients stay until they
+// leave by themselves. A second Drain starts anew.
+func (p *Pool) Drain(id string, within time.Duration) error {
+	if within < 0 {
+		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, within)
+	}
+	return p.operate(id, "operator: drain", func(b *Backend, _ *Change) {
+		d := &drain{start: time.Now(), within: within}
+		if within > 0 {
+			d.timer = time.AfterFunc(within, func() { p.deadline(b, d) })
+		}
+		b.off = false
+		b.drain.Store(d)
+	})
+}
+
+// deadline puts a backend Down at the end of its drain.
+func (p *Pool) deadline(b *Backend, d *drain) {
+	p.mu.Lock()
+	defer p.unlock()
+	if b.drain.Load() == d { // else the operator changed his mind while the timer fired
+		b.off = true
+		p.settle(&Change{Backend: b, Why: "end of the drain"})
+	}
+}
+
+// Off puts a backend Down at once, whatever the half rule of [Backend.Lost] says.
+func (p *Pool) Off(id string) error {
+	return p.operate(id, "operator: off", func(b *Backend, _ *Change) {
+		b.off = true
+		b.drain.Store(nil)
+	})
+}
+
+// Undrain takes back a Drain or an Off: what the backend takes is up to its
+// health again.
+func (p *Pool) Undrain(id string) error {
+	return p.operate(id, "operator: serve", func(b *Backend, _ *Change) {
+		b.off = false
+		b.drain.Store(nil)
+	})
+}
+
+// operate carries out a wish of the operator's.
+func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
+	p.mu.Lock()
+	defer p.unlock()
+	b := p.Get(id)
+	if b == nil {
+		return fmt.Errorf("balancer: no backend %q in the pool", id)
+	}
+	b.drain.Load().stop()
+	c := &Change{Backend: b, Why: why, wish: true}
+	wish(b, c)
+	p.settle(c)
+	return nil
+}
+
+// Get returns the backend with this ID, nil if the pool has none.
+func (p *Pool) Get(id string) *Backend { return p.now.Load().byID[id] }
+
+// All yields the backends of this moment in the order in which they were added.
+func (p *Pool) All() iter.Seq[*Backend] { return slices.Values(p.now.Load().all) }
+
+// Len returns the number of backends, whatever their state.
+func (p *Pool) Len() int { return len(p.now.Load().all) }
+
+// publish makes these backends the pool that Pick sees.
+func (p *Pool) publish(byID map[string]*Backend, all []*Backend) {
+	var up, sick []*Backend
+	for _, b := range all {
+		switch {
+		case b.State() == Up:
+			up = append(up, b)
+		case b.State() == Draining && b.drain.Load() == nil:
+			sick = append(sick, b)
+		}
+	}
+	p.now.Store(&snapshot{byID: byID, all: all, up: newField(up), sick: newField(sick)})
+}
+
+func (p *Pool) log() *slog.Logger {
+	if p.logger != nil {
+		return p.logger
+	}
+	return slog.Default()
+}

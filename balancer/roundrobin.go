@@ -1,0 +1,61 @@
+package balancer
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"sync/atomic"
+)
+
+// RoundRobin picks each backend in turn, the heavier ones more often and evenly
+// spread: weights 3 and 1 give a a b a, not a a a b. It takes no lock.
+type RoundRobin struct {
+	turn  atomic.Uint64
+	order cached[[]uint32]
+}
+
+// Pick implements [Picker].
+func (p *RoundRobin) Pick(_ *http.Request, from []*Backend) *Backend {
+	order := p.order.of(from, schedule)
+	turn := p.turn.Add(1) - 1
+	return from[order[turn%uint64(len(order))]]
+}
+
+// schedule returns one round: each backend as often as its weight says, its
+// turns spread evenly.
+func schedule(from []*Backend) []uint32 {
+	// Weights such as 1000 and 999 would make a long round for nothing: then
+	// they are scaled down, and each backend still has one turn.
+	longest := float64(max(1024, 16*len(from)))
+	var sum, divisor int
+	for _, b := range from {
+		sum += b.weight
+		divisor = gcd(divisor, b.weight)
+	}
+	scale := min(1/float64(divisor), longest/float64(sum))
+
+	type slot struct {
+		at      float64 // position within the round, of 0 to 1
+		backend uint32
+	}
+	var round []slot
+	for i, b := range from {
+		n := max(1, int(float64(b.weight)*scale+0.5))
+		for k := range n {
+			round = append(round, slot{(float64(k) + 0.5) / float64(n), uint32(i)})
+		}
+	}
+	slices.SortStableFunc(round, func(a, b slot) int { return cmp.Compare(a.at, b.at) })
+	order := make([]uint32, len(round))
+	for i, s := range round {
+		order[i] = s.backend
+	}
+	return order
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
