@@ -1,0 +1,203 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// config is what the flags say, and what was built from it.
+type config struct {
+	listen          string
+	tlsCert, tlsKey string
+	trusted         []netip.Prefix
+	picker          balancer.Picker
+	check           balancer.Check
+	drain           time.Duration
+
+	pool    *balancer.Pool
+	gateway *limpet.Gateway
+	handler http.Handler
+}
+
+// parse reads the flags and builds the gateway. Its errors are one line each.
+func parse(args []string) (*config, error) {
+	cfg := &config{}
+	var (
+		backends []*balancer.Backend
+		names    string
+		keyFile  string
+	)
+	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
+	fs.SetOutput(discard{})
+	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on")
+	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N; repeatable", func(s string) error {
+		b, err := balancer.ParseBackend(s)
+		backends = append(backends, b)
+		return err
+	})
+	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME")
+	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
+	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
+	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
+	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
+	var hexKeys []string // checked below: package flag would repeat a bad one in its error
+	fs.Func("key", "key for the cookies, at least 32 bytes in `hex`; repeatable, the first one seals", func(s string) error {
+		hexKeys = append(hexKeys, s)
+		return nil
+	})
+	fs.StringVar(&keyFile, "key-file", "", "`file` with a key in each line; the variable LIMPET_KEYS holds them separated by commas")
+	fs.StringVar(&cfg.tlsCert, "tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
+	fs.StringVar(&cfg.tlsKey, "tls-key", "", "private key `file`")
+	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT: close the tunnels spread over this time, then end")
+
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(os.Stdout)
+			fs.PrintDefaults()
+		}
+		return nil, err
+	}
+	var err error
+	switch {
+	case fs.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case len(backends) == 0:
+		return nil, errors.New("no backend: give at least one -backend ID=URL")
+	case (cfg.tlsCert == "") != (cfg.tlsKey == ""):
+		return nil, errors.New("-tls-cert and -tls-key belong together")
+	case cfg.check.Interval <= 0:
+		return nil, errors.New("-health-interval must be positive")
+	case cfg.drain < 0:
+		return nil, errors.New("-drain must not be negative")
+	}
+	if cfg.picker, err = parsePicker(*picker); err != nil {
+		return nil, err
+	}
+	if cfg.trusted, err = parsePrefixes(*trusted); err != nil {
+		return nil, err
+	}
+	keys, err := readKeys(hexKeys, keyFile, os.Getenv("LIMPET_KEYS"))
+	if err != nil {
+		return nil, err
+	}
+	chain, err := parseAffinity(names, keys, backends)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, cfg.build(backends, chain)
+}
+
+// discard silences package flag, which would print an error together with all
+// of the usage.
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+func parsePicker(name string) (balancer.Picker, error) {
+	switch name {
+	case "roundrobin":
+		return &balancer.RoundRobin{}, nil
+	case "leastconn":
+		return &balancer.LeastConn{}, nil
+	case "twochoices":
+		return &balancer.TwoChoices{}, nil
+	case "random":
+		return &balancer.Random{}, nil
+	}
+	return nil, fmt.Errorf("-picker %q: want roundrobin, leastconn, twochoices or random", name)
+}
+
+func parsePrefixes(list string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for s := range strings.SplitSeq(list, ",") {
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if addr, addrErr := netip.ParseAddr(s); addrErr == nil {
+			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("-trusted %q: want a CIDR as 10.0.0.0/8, or an address", s)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+func parseAffinity(list string, keys [][]byte, backends []*balancer.Backend) (affinity.Chain, error) {
+	var chain affinity.Chain
+	for item := range strings.SplitSeq(list, ",") {
+		kind, name, _ := strings.Cut(strings.TrimSpace(item), ":")
+		var a affinity.Affinity
+		switch kind {
+		case "cookie":
+			a = &affinity.Cookie{Keys: keys}
+		case "cookiemap":
+			ids := make(map[string]string)
+			for _, b := range backends {
+				ids[b.ID()] = b.ID()
+			}
+			a = &affinity.CookieMap{Name: name, Backends: ids}
+		case "ip":
+			a = &affinity.Hash{Key: &affinity.ClientAddr{}}
+		case "header":
+			a = &affinity.Hash{Key: affinity.Header(name)}
+		case "query":
+			a = &affinity.Hash{Key: affinity.Query(name)}
+		default:
+			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME or query:NAME", item)
+		}
+		if needsName := kind != "cookie" && kind != "ip"; needsName != (name != "") {
+			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME or query:NAME", item)
+		}
+		chain = append(chain, a)
+	}
+	return chain, nil
+}
+
+// readKeys reads the keys from the flags, from the file and from the
+// environment, in this order. Its errors never repeat a key.
+func readKeys(flags []string, file, env string) ([][]byte, error) {
+	var keys [][]byte
+	add := func(source string, list []string) error {
+		for _, s := range list {
+			if s = strings.TrimSpace(s); s == "" {
+				continue
+			}
+			key, err := hex.DecodeString(s)
+			if err != nil || len(key) < 32 {
+				return fmt.Errorf("%s: a key must be at least 32 bytes in hex, 64 digits", source)
+			}
+			keys = append(keys, key)
+		}
+		return nil
+	}
+	var lines []string
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("-key-file: %w", err)
+		}
+		lines = strings.Split(string(text), "\n")
+	}
+	err := add("-key", flags)
+	if err == nil {
+		err = add("-key-file", lines)
+	}
+	if err == nil {
+		err = add("LIMPET_KEYS", strings.Split(env, ","))
+	}
+	return keys, err
+}

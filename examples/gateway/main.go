@@ -1,0 +1,123 @@
+// Gateway is a complete Limpet gateway, configured by flags, and the starter to
+// copy: keep what you need and throw the flags away.
+//
+//	gateway -listen :8080 \
+//	  -backend a=http://10.0.0.1:3000 -backend b=http://10.0.0.2:3000 \
+//	  -health /healthz -key-file /etc/limpet.keys -trusted 10.1.0.0/16
+//
+// Several replicas need the same keys. The first key seals new cookies and all
+// of them open old ones: to change keys, add the new one second everywhere, then
+// move it first everywhere, then remove the old one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func main() {
+	cfg, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(2)
+	}
+	if err := serve(cfg); err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs the gateway until SIGINT or SIGTERM, then drains it.
+func serve(cfg *config) error {
+	// After the first signal the next one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	listener, err := net.Listen("tcp", cfg.listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           cfg.handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		// No ReadTimeout and no WriteTimeout: they would end long polls,
+		// event streams and slow uploads.
+	}
+	go cfg.pool.Run(ctx)
+	failed := make(chan error, 1)
+	go func() {
+		if cfg.tlsCert != "" {
+			failed <- server.ServeTLS(listener, cfg.tlsCert, cfg.tlsKey)
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
+	slog.Info("listening", "addr", listener.Addr().String())
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		stop()
+	}
+	slog.Info("draining", "for", cfg.drain)
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.drain)
+	defer cancel()
+	// The server knows nothing of tunnels, and the gateway nothing of the
+	// server's connections: both are drained side by side.
+	tunnels := make(chan error, 1)
+	go func() { tunnels <- cfg.gateway.Shutdown(ctx) }()
+	err = errors.Join(server.Shutdown(ctx), <-tunnels)
+	if errors.Is(err, context.DeadlineExceeded) {
+		slog.Warn("some connections outlasted the drain and were cut")
+		return server.Close()
+	}
+	return err
+}
+
+// build puts pool, affinity and gateway together.
+func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) error {
+	pool, err := balancer.NewPool(&balancer.Options{Picker: cfg.picker, Check: &cfg.check}, backends...)
+	if err != nil {
+		return err
+	}
+	var aff affinity.Affinity = chain
+	if len(chain) == 1 {
+		aff = chain[0]
+	}
+	cfg.pool = pool
+	cfg.gateway, err = limpet.NewGateway(pool, &limpet.Options{
+		Affinity: aff,
+		ClientIP: limpet.ClientIP{Trusted: cfg.trusted},
+	})
+	if err != nil {
+		return err
+	}
+	cfg.handler = cfg.gateway
+	for _, a := range chain {
+		// A client that came without the cookie is given one, or its next
+		// request would be picked for anew.
+		if m, ok := a.(*affinity.CookieMap); ok {
+			assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: m.Name}, Backends: m.Backends, Pool: pool}
+			cfg.handler = assign.Handler(cfg.handler)
+		}
+	}
+	return nil
+}

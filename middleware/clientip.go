@@ -1,0 +1,164 @@
+package middleware
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// ClientIP tells a client's address from the proxies that stand between.
+//
+// Only what a trusted peer says is believed: X-Forwarded-For, X-Forwarded-Host,
+// X-Forwarded-Proto, Forwarded and X-Real-IP of anybody else are dropped before
+// a backend sees them. Trust the addresses of the load balancers in front of
+// this service, never a range that clients can connect from: whoever is in
+// Trusted can name any address. The zero value trusts nobody, which is right
+// for a service that clients reach directly.
+//
+// It never changes RemoteAddr, and all methods may be called concurrently.
+type ClientIP struct {
+	Trusted []netip.Prefix
+}
+
+// Addr returns the client's address: the nearest one that is not a trusted
+// proxy's. It walks X-Forwarded-For from the right, all lines of it as one list,
+// and stops at the first entry that is no address, because what stands left of
+// it was written by somebody unknown. IPv4-mapped addresses are unmapped, zones
+// and ports dropped. The result is the zero Addr when the peer has no IP
+// address, as on a Unix socket.
+func (c ClientIP) Addr(r *http.Request) netip.Addr {
+	addr := peer(r)
+	if !c.trusts(addr) {
+		return addr
+	}
+	lines := r.Header["X-Forwarded-For"]
+	for i := len(lines) - 1; i >= 0; i-- {
+		for rest, more := lines[i], true; more; {
+			var entry string
+			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
+				rest, entry = rest[:comma], rest[comma+1:]
+			} else {
+				entry, more = rest, false
+			}
+			if entry = strings.Trim(entry, " \t"); entry == "" {
+				continue
+			}
+			hop, ok := parseHop(entry)
+			if !ok {
+				return addr
+			}
+			addr = hop
+			if !c.trusts(addr) {
+				return addr
+			}
+		}
+	}
+	return addr
+}
+
+// Secure reports whether the client's own connection used TLS: this process
+// terminated it, or a trusted peer says so in X-Forwarded-Proto. Of several
+// values the last counts, the one that the nearest proxy wrote.
+func (c ClientIP) Secure(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	lines := r.Header["X-Forwarded-Proto"]
+	if len(lines) == 0 || !c.trusts(peer(r)) {
+		return false
+	}
+	last := lines[len(lines)-1]
+	last = last[strings.LastIndexByte(last, ',')+1:]
+	return strings.EqualFold(strings.Trim(last, " \t"), "https")
+}
+
+func (c ClientIP) trusts(addr netip.Addr) bool {
+	for _, p := range c.Trusted {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// forward writes the fields that tell the backend about the client. out is the
+// outgoing header, a copy of in.Header. What a trusted peer wrote is kept and
+// added to; what anybody else wrote is replaced.
+func (c ClientIP) forward(in *http.Request, out http.Header) {
+	from := peer(in)
+	trusted := c.trusts(from)
+	if !trusted {
+		for name := range out {
+			if strings.HasPrefix(name, "X-Forwarded-") {
+				delete(out, name)
+			}
+		}
+		delete(out, "Forwarded")
+	}
+	delete(out, "X-Real-Ip")
+
+	proto := "http"
+	if in.TLS != nil {
+		proto = "https"
+	}
+	if from.IsValid() {
+		out["X-Forwarded-For"] = []string{appendHop(out["X-Forwarded-For"], from.String())}
+		out["X-Real-Ip"] = []string{c.Addr(in).String()}
+	}
+	if _, ok := out["X-Forwarded-Host"]; !ok {
+		out["X-Forwarded-Host"] = []string{in.Host}
+	}
+	if _, ok := out["X-Forwarded-Proto"]; !ok {
+		out["X-Forwarded-Proto"] = []string{proto}
+	}
+	out["Forwarded"] = []string{appendHop(out["Forwarded"], forwarded(from, in.Host, proto))}
+}
+
+// forwarded returns one element of a Forwarded field, RFC 7239 section 4.
+func forwarded(from netip.Addr, host, proto string) string {
+	node := "unknown" // section 6.2
+	switch {
+	case from.Is4():
+		node = from.String()
+	case from.IsValid():
+		node = `"[` + from.String() + `]"`
+	}
+	element := "for=" + node
+	if host != "" && !strings.ContainsAny(host, "\"\\") {
+		element += `;host="` + host + `"`
+	}
+	return element + ";proto=" + proto
+}
+
+func appendHop(lines []string, hop string) string {
+	if len(lines) == 0 {
+		return hop
+	}
+	return strings.Join(lines, ", ") + ", " + hop
+}
+
+// peer returns the address of the other end of the connection.
+func peer(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		addr, _ := parseHop(r.RemoteAddr)
+		return addr
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// parseHop reads one entry of X-Forwarded-For. Some proxies add a port, and
+// some write IPv6 addresses in brackets.
+func parseHop(s string) (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	if len(s) > 1 && s[0] == '[' && s[len(s)-1] == ']' {
+		s = s[1 : len(s)-1]
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return addr.Unmap().WithZone(""), true
+}

@@ -1,0 +1,228 @@
+// Package middleware is what a service mounts: the Gateway, an http.Handler that
+// brings each client to its own backend, and the parts of it that work alone.
+// Programs that use chi have a package of that name already, so the
+// documentation imports this one as limpet.
+package middleware
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+// Options are the choices a Gateway leaves to its user. The zero value, and nil,
+// are good defaults.
+type Options struct {
+	// Affinity tells whom a client belongs to. Default: an affinity.Cookie with
+	// a random key, which does for one process and warns about it.
+	Affinity affinity.Affinity
+
+	// Transport reaches the backends, for requests and tunnels alike.
+	Transport *balancer.Transport
+
+	// Upgrade holds the limits of tunnels. The gateway sets its Dial, and owns
+	// it: it can't be shared with another gateway.
+	Upgrade *upgrade.Proxy
+
+	// ClientIP says whose word about a client's address and TLS is believed.
+	ClientIP ClientIP
+
+	// Gone says what happens to a client whose home is gone, and WaitFor how
+	// long Wait waits. Default 5 s.
+	Gone    Gone
+	WaitFor time.Duration
+
+	// Retry limits how often failed requests are sent again.
+	Retry Retry
+
+	// BackendHost sends the backend's own host in the Host field instead of
+	// the client's.
+	BackendHost bool
+
+	// Rewrite may change the outgoing request, after the gateway has prepared
+	// it: its path, header and Host. It runs once a request, whatever number of
+	// attempts it takes; the backend isn't known yet.
+	Rewrite func(in, out *http.Request)
+
+	// ModifyResponse may change a backend's answer, a 101 included, before the
+	// client sees it. With an error the client gets ErrorHandler's answer
+	// instead. Backend(res.Request.Context()) tells who answered.
+	ModifyResponse func(res *http.Response) error
+
+	// ErrorHandler writes the gateway's own answer when there is none from a
+	// backend. StatusCode tells which status err deserves. Default: that status
+	// with its name as plain text, and Retry-After with a 503.
+	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
+
+	Trace *Trace
+
+	// Logger hears of requests that failed. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// A Gateway is an http.Handler that passes requests and WebSockets on to the
+// backends of a pool, each client to its own. Package limpet describes the path
+// of a request and what happens when something fails.
+//
+// All methods may be called concurrently.
+type Gateway struct {
+	router      *router
+	transport   *balancer.Transport
+	upgrade     *upgrade.Proxy
+	client      ClientIP
+	backendHost bool
+	rewrite     func(in, out *http.Request)
+	modify      func(*http.Response) error
+	fail        func(http.ResponseWriter, *http.Request, error)
+	unwatch     func()
+}
+
+// NewGateway returns a gateway in front of pool. It starts nothing: the caller
+// runs the pool's health checks with `go pool.Run(ctx)`. It fails when pool is
+// nil and when the affinity's settings are wrong.
+func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	router, err := newRouter(pool, o)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		router: router, transport: o.Transport, upgrade: o.Upgrade, client: o.ClientIP,
+		backendHost: o.BackendHost, rewrite: o.Rewrite, modify: o.ModifyResponse, fail: o.ErrorHandler,
+	}
+	if g.transport == nil {
+		g.transport = &balancer.Transport{}
+	}
+	if g.upgrade == nil {
+		g.upgrade = &upgrade.Proxy{}
+	}
+	if g.upgrade.Dial != nil {
+		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
+	}
+	g.upgrade.Dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
+		return g.transport.Connect(ctx, Backend(ctx))
+	}
+	if g.fail == nil {
+		g.fail = writeError
+	}
+	g.unwatch = pool.OnChange(g.watch)
+	for b := range pool.All() {
+		g.drain(b)
+	}
+	return g, nil
+}
+
+// Backend returns the backend that a request was sent to, from the context of
+// the outgoing request (res.Request.Context() in ModifyResponse); nil elsewhere.
+func Backend(ctx context.Context) *balancer.Backend { return balancer.FromContext(ctx) }
+
+// Middleware returns a middleware that serves the requests match accepts and
+// leaves the others to the next handler.
+func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if match(r) {
+				g.ServeHTTP(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// Shutdown closes the gateway's tunnels, spread over the time that ctx has left,
+// with close code 1012 (service restart), and returns when all are gone or ctx
+// ends; then it cuts the rest and returns ctx's error. New tunnels are refused
+// from the start, plain requests are served as before: stop the http.Server
+// beside it, which knows nothing of tunnels.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	err := g.upgrade.Shutdown(ctx)
+	g.unwatch()
+	g.transport.CloseIdleConnections()
+	return err
+}
+
+// ServeHTTP brings the request to its backend and the answer to the client.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	pin := g.router.find(r)
+	if res := g.router.goneAnswer(r, pin); res != nil {
+		writeAnswer(w, r, res)
+		return
+	}
+	if g.upgrade.Protocol(r) != "" {
+		g.tunnel(w, r, pin)
+		return
+	}
+	g.proxy(w, r, pin)
+}
+
+// proxy serves a plain request.
+func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin) {
+	rc := http.NewResponseController(w)
+	early := &informational{w: w, proto11: r.ProtoAtLeast(1, 1)}
+	out := g.outgoing(r, early.context(r.Context()), pin)
+
+	t := &trip{in: r, pin: pin}
+	if out.Body != nil {
+		t.body = newReplay(r.Body, g.router.retry.Body)
+		// Without it net/http would read the rest of the body before the
+		// answer's first byte, and an early answer would wait for a client
+		// that waits for the answer.
+		_ = rc.EnableFullDuplex()
+		defer t.body.join(func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) })
+		out.GetBody = t.body.open
+	}
+	t.try = func(b *balancer.Backend) (*http.Response, error) {
+		attempt := out.WithContext(balancer.NewContext(out.Context(), b))
+		if t.body != nil {
+			var err error
+			if attempt.Body, err = t.body.open(); err != nil {
+				return nil, err
+			}
+		}
+		return g.transport.RoundTrip(attempt)
+	}
+	res, err := g.router.send(t)
+	early.stop()
+	if err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	defer t.end()
+	if g.modify != nil {
+		if err := g.modify(res); err != nil {
+			res.Body.Close()
+			g.refuse(w, r, err)
+			return
+		}
+	}
+	writeAnswer(w, r, res)
+}
+
+// refuse gives the gateway's own answer.
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	level := slog.LevelWarn
+	if StatusCode(err) == 499 {
+		level = slog.LevelDebug
+	}
+	g.router.log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	g.fail(w, r, err)
+}
+
+func writeError(w http.ResponseWriter, _ *http.Request, err error) {
+	code := StatusCode(err)
+	if code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	http.Error(w, http.StatusText(code), code)
+}

@@ -1,0 +1,102 @@
+package middleware
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Retry limits how often a failed request is sent again, for each request and
+// for the gateway as a whole, so that a cluster in trouble isn't beaten to death
+// by its own gateway. A refused connection isn't counted by either limit: nothing
+// was sent, and it costs the cluster nothing.
+//
+// A request is sent again only if the backend surely saw nothing of it, or if
+// repeating it does no harm: its method is idempotent (RFC 9110 section 9.2.2) or
+// it has an Idempotency-Key. Its body must not have been longer than Body, and
+// no byte of the answer may have reached the client.
+type Retry struct {
+	// Attempts is how many backends a request is sent to at most, the first
+	// included. Default 3; 1 means never again.
+	Attempts int
+	// Budget is the share of requests, over the last few seconds, that may be
+	// sent again. Default 0.2.
+	Budget float64
+	// Floor is how many requests a second may be sent again however few there
+	// are. Default 10.
+	Floor int
+	// Body is how many bytes of a request's body are kept for sending them
+	// again. Default 64 KiB.
+	Body int
+}
+
+func (r Retry) withDefaults() Retry {
+	if r.Attempts <= 0 {
+		r.Attempts = 3
+	}
+	if r.Budget <= 0 {
+		r.Budget = 0.2
+	}
+	if r.Floor <= 0 {
+		r.Floor = 10
+	}
+	if r.Body <= 0 {
+		r.Body = 64 << 10
+	}
+	return r
+}
+
+// A budget holds what may be spent on retries. It is a token bucket that every
+// request fills a little, beside an allowance for each second.
+type budget struct {
+	share, full int64 // in thousandths of a retry
+	floor       int64
+	tokens      atomic.Int64
+	second      atomic.Int64 // the Unix time that spent belongs to
+	spent       atomic.Int64
+}
+
+// budgetBurst is how many retries the bucket holds: after a quiet time a burst
+// of failures may be met, but no more than this.
+const budgetBurst = 100
+
+func newBudget(r Retry) *budget {
+	return &budget{
+		share: int64(r.Budget * 1000),
+		full:  budgetBurst * 1000,
+		floor: int64(r.Floor),
+	}
+}
+
+// earn is called once for each request.
+func (b *budget) earn() {
+	if b.tokens.Load() < b.full {
+		b.tokens.Add(b.share)
+	}
+}
+
+// spend reports whether one more retry may be made, and counts it.
+func (b *budget) spend() bool {
+	now := time.Now().Unix()
+	if then := b.second.Load(); then != now && b.second.CompareAndSwap(then, now) {
+		b.spent.Store(0)
+	}
+	if b.spent.Add(1) <= b.floor {
+		return true
+	}
+	if b.tokens.Add(-1000) >= 0 {
+		return true
+	}
+	b.tokens.Add(1000)
+	return false
+}
+
+// idempotent reports whether r may be sent twice: by its method, or because its
+// sender said so. The two field names are those that net/http honours as well.
+func idempotent(r *http.Request) bool {
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
+}
