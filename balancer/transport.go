@@ -1,43 +1,39 @@
 package balancer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A Transport reaches backends over HTTP/1.1 and keeps connections to them. The
-// zero value is ready; fields must not be changed after the first use.
-// All methods are safe for concurrent use.
+// zero value is ready; fields must not be changed after the first use. All
+// methods are safe for concurrent use.
+//
+// It sets no limit to the time a backend takes to answer, since a long poll
+// waits for half a minute: what ends a request to a backend that hangs is
+// [Backend.Lost], which health checks with a path close.
 type Transport struct {
 	TLS         *tls.Config                                                       // for https backends; nil: the default. ALPN offers http/1.1 only
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer's DialContext
 	DialTimeout time.Duration                                                     // of the dial and the TLS handshake; 0: 2 s
-	IdleTimeout time.Duration                                                     // an idle connection is closed after it; 0: 4 s, as Node closes after 5
+	IdleTimeout time.Duration                                                     // until an idle connection is closed; 0: 4 s, since Node closes after 5
 	MaxIdle     int                                                               // idle connections a backend; 0: 256
 
-	byBackend sync.Map // *Backend to *backendTransport
+	routes sync.Map // from *Backend to *route
 }
 
-// ErrLost is the [Error.Err] of a request whose backend's [Backend.Lost] closed.
-var ErrLost = errors.New("the backend is lost")
-
-// An Error says that a backend could not be asked, or didn't answer to the end.
-type Error struct {
-	Backend string // its ID
-	Sent    bool   // bytes of the request may have gone out
-	Err     error
+// A route is what a Transport keeps for one backend.
+type route struct {
+	http.Transport
+	life atomic.Pointer[life] // at whose end the idle connections are closed
 }
-
-// Error names the backend and what was tried.
-func (e *Error) Error() string { return "balancer: backend " + e.Backend + ": " + e.Err.Error() }
-
-// Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
 
 type backendKey struct{}
 
@@ -52,27 +48,106 @@ func FromContext(ctx context.Context) *Backend {
 	return b
 }
 
-// RoundTrip implements [http.RoundTripper].
-func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) { panic("TODO") }
-
-// Connect returns a new connection to the backend.
-func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) { panic("TODO") }
-
-// CloseIdleConnections closes the idle connections to all backends.
-func (t *Transport) CloseIdleConnections() {}
-
-func handshake(ctx context.Context, conn net.Conn, b *Backend, config *tls.Config) (net.Conn, error) {
-	if config == nil {
-		config = &tls.Config{}
+// RoundTrip sends a request to the backend that its context names (see
+// [NewContext]), whose URL takes the place of the request's scheme and host. It
+// implements [http.RoundTripper]; the body of a 101 answer is an
+// io.ReadWriteCloser with CloseWrite.
+//
+// When the backend's Lost closes, RoundTrip fails with [ErrLost], and so does
+// reading the body of an answer that isn't complete yet, which never looks like
+// its end. Errors are of type [*Error]; the context's own error is within when
+// that has ended. A request that met a kept connection which the backend had
+// closed is sent again on another connection to the same backend where HTTP
+// allows it (RFC 9110, section 9.2.2: it has no body and an idempotent method,
+// or no byte of it was written).
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	b := FromContext(req.Context())
+	if b == nil {
+		closeBody(req)
+		return nil, errors.New("balancer: the request's context names no backend, see NewContext")
 	}
-	config = config.Clone()
-	config.NextProtos = []string{"http/1.1"}
-	if config.ServerName == "" {
-		config.ServerName = b.url.Hostname()
+	l := b.life.Load()
+	if l.Err() != nil {
+		closeBody(req)
+		return nil, &Error{Backend: b.id, Err: ErrLost}
 	}
-	secured := tls.Client(conn, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, err
+	c := newCall(req.Context(), b, l)
+	out := req.WithContext(c.traced())
+	url := *req.URL
+	url.Scheme, url.Host = b.url.Scheme, b.url.Host
+	out.URL = &url
+	res, err := t.route(b, l).RoundTrip(out)
+	if err != nil {
+		return nil, c.failed(err)
 	}
-	return secured, nil
+	res.Request = req
+	res.Body = c.body(res)
+	return res, nil
+}
+
+// Connect returns a new connection to the backend, secured if its URL is https,
+// which the Transport forgets: for tunnels. Errors are of type [*Error], with
+// Sent false.
+func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
+	if b.lost() {
+		return nil, &Error{Backend: b.id, Err: ErrLost}
+	}
+	conn, err := t.connect(ctx, b)
+	if err != nil {
+		return nil, &Error{Backend: b.id, Err: cmp.Or(ctx.Err(), err)}
+	}
+	return conn, nil
+}
+
+// CloseIdleConnections closes the idle connections to all backends. Those in use
+// are left alone.
+func (t *Transport) CloseIdleConnections() {
+	for _, r := range t.routes.Range {
+		r.(*route).CloseIdleConnections()
+	}
+}
+
+// route returns what the Transport keeps for b, whose life at this moment is l.
+func (t *Transport) route(b *Backend, l *life) *route {
+	v, ok := t.routes.Load(b)
+	if !ok {
+		if v, ok = t.routes.LoadOrStore(b, t.newRoute(b)); !ok {
+			context.AfterFunc(b.gone, func() { t.routes.Delete(b) })
+		}
+	}
+	r := v.(*route)
+	if old := r.life.Load(); old != l && r.life.CompareAndSwap(old, l) {
+		context.AfterFunc(l, r.CloseIdleConnections)
+	}
+	return r
+}
+
+func (t *Transport) newRoute(b *Backend) *route {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := t.connect(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{Conn: c}, nil
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &route{Transport: http.Transport{
+		DialContext:            dial,
+		DialTLSContext:         dial,
+		Protocols:              protocols,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    cmp.Or(t.MaxIdle, 256),
+		IdleConnTimeout:        cmp.Or(t.IdleTimeout, 4*time.Second),
+		MaxResponseHeaderBytes: 1 << 20,
+		// How long a backend may take to say whether it wants a body is not
+		// ours to judge, but one that knows nothing of Expect never says.
+		ExpectContinueTimeout: 30 * time.Second,
+	}}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
 }
