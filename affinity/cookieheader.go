@@ -62,27 +62,19 @@ func findCookie(line, name string, from int) (start, end int) {
 	return -1, len(line)
 }
 
-// stripCookies returns lines without the cookies of these names and without
-// lines that had nothing else. All other bytes stay as the client wrote them.
-// It writes nothing into lines, and returns it as it is if there is nothing to
-// strip.
-func stripCookies(lines []string, names ...string) []string {
+// stripCookies returns lines without the cookies of this name, and without a
+// line that had nothing else. All other bytes stay as the client wrote them.
+// lines is not written to, and returned as it is if there is nothing to strip.
+func stripCookies(lines []string, name string) []string {
 	var kept []string // nil until a line changes
 	for i, line := range lines {
-		rest := line
-		for _, name := range names {
-			rest = stripCookie(rest, name)
-		}
-		if len(rest) == len(line) {
-			if kept != nil {
-				kept = append(kept, line)
-			}
+		rest := stripCookie(line, name)
+		if changed := len(rest) < len(line); changed && kept == nil {
+			kept = append(make([]string, 0, len(lines)), lines[:i]...)
+		} else if !changed && kept == nil {
 			continue
 		}
-		if kept == nil {
-			kept = append(make([]string, 0, len(lines)), lines[:i]...)
-		}
-		if rest != "" {
+		if rest != "" || line == "" {
 			kept = append(kept, rest)
 		}
 	}
@@ -101,15 +93,12 @@ func stripCookie(line, name string) string {
 	}
 	first := start == 0
 	var kept strings.Builder
-	for done := 0; ; {
-		if start < 0 {
-			kept.WriteString(line[done:])
-			break
-		}
+	done := 0
+	for ; start >= 0; start, end = findCookie(line, name, done) {
 		kept.WriteString(line[done:max(start-1, 0)])
 		done = end
-		start, end = findCookie(line, name, done)
 	}
+	kept.WriteString(line[done:])
 	if first {
 		return strings.TrimLeft(strings.TrimPrefix(kept.String(), ";"), " \t")
 	}

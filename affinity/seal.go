@@ -25,6 +25,9 @@ const (
 	maxSealed   = 1024 // longer values are not looked at
 )
 
+// Strict, so that no second spelling of a value opens.
+var sealEncoding = base64.RawURLEncoding.Strict()
+
 // sealedPin is what a cookie's value holds.
 type sealedPin struct {
 	born uint32 // when the client was bound to this home
@@ -74,7 +77,7 @@ func (s sealer) seal(data []byte, p sealedPin) (string, error) {
 	plain = append(plain, byte(len(p.key)))
 	plain = append(plain, p.key...)
 	plain = append(plain, p.home...)
-	value := base64.RawURLEncoding.EncodeToString(s[0].Seal([]byte{sealVersion}, nil, plain, data))
+	value := sealEncoding.EncodeToString(s[0].Seal([]byte{sealVersion}, nil, plain, data))
 	if len(value) > maxSealed {
 		return "", errors.New("the backend's ID is too long for a cookie")
 	}
@@ -85,7 +88,7 @@ func (s sealer) open(data []byte, value string) (sealedPin, bool) {
 	if len(value) > maxSealed {
 		return sealedPin{}, false
 	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	raw, err := sealEncoding.DecodeString(value)
 	if err != nil || len(raw) == 0 || raw[0] != sealVersion {
 		return sealedPin{}, false
 	}

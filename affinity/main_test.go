@@ -1,0 +1,43 @@
+package affinity_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/limpet-go/limpet/affinity"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// find fails the test if Find does.
+func find(t *testing.T, a affinity.Affinity, r *http.Request) affinity.Pin {
+	t.Helper()
+	found, err := a.Find(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// bind returns the header of an answer to r after Bind, which must not fail.
+func bind(t *testing.T, a affinity.Affinity, r *http.Request, found affinity.Pin, home string) http.Header {
+	t.Helper()
+	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r}
+	if err := a.Bind(res, found, home); err != nil {
+		t.Fatal(err)
+	}
+	return res.Header
+}
+
+// get returns a request over plain HTTP, or over TLS for an https URL, with
+// these lines of the Cookie field.
+func get(url string, cookies ...string) *http.Request {
+	r := httptest.NewRequest("GET", url, nil)
+	if len(cookies) > 0 {
+		r.Header["Cookie"] = cookies
+	}
+	return r
+}
