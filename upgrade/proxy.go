@@ -3,9 +3,10 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"iter"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,8 +23,8 @@ type Proxy struct {
 	// that nobody checks. Frames are followed for "websocket" only.
 	Protocols []string
 
-	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has passed
-	// in either direction for so long. 0: never.
+	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has come
+	// from either end for so long. 0: never.
 	IdleTimeout time.Duration
 
 	// MaxAge ends a tunnel with 1012 (Service Restart) after at most so long,
@@ -32,9 +33,18 @@ type Proxy struct {
 	MaxAge time.Duration
 
 	// MessageLimit ends a tunnel with 1009 (Message Too Big) before a message
-	// of more bytes, as they are on the wire, passes in either direction. 0: no
-	// limit.
+	// of more bytes, counted as they are on the wire, passes in either
+	// direction. 0: no limit.
 	MessageLimit int64
+
+	tunnels sync.Map // *Tunnel → nothing, from Connect to the end
+	drains  sync.Map // group → *drain, what CloseGroup spreads
+
+	open     atomic.Int64 // tunnels
+	closed   atomic.Bool  // Shutdown has begun
+	shutdown sync.Once
+	gone     chan struct{} // made by Shutdown, closed when there are no tunnels left
+	allGone  sync.Once
 }
 
 // Options tell [Proxy.Connect] about one tunnel.
@@ -47,7 +57,8 @@ type Options struct {
 	Turn float64
 
 	// Closed, if not nil, is called once when both connections are closed, also
-	// if Serve failed or was never called; not if Connect failed.
+	// if Serve failed or was never called; not if Connect failed. The engine
+	// waits for it, so it should not block.
 	Closed func(Summary)
 }
 
@@ -58,27 +69,3 @@ var ErrClosed = errors.New("closed")
 // ErrBadRequest is wrapped by the error of Connect if the request is no
 // handshake that may pass. No backend was dialled for it; the client is owed a 400.
 var ErrBadRequest = errors.New("bad upgrade request")
-
-// Protocol returns the first protocol of r's Upgrade field that may pass, in
-// lower case, and "" if there is none or r asks for no upgrade. A server may
-// ignore an Upgrade field (RFC 9110, section 7.8): such a request is then served
-// as if it had none.
-func (p *Proxy) Protocol(r *http.Request) string { return "" }
-
-// Connect asks the backend for the upgrade that out asks for; see the package
-// comment.
-func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Tunnels iterates over the tunnels from Connect to their end, in no order.
-func (p *Proxy) Tunnels() iter.Seq[*Tunnel] { return func(func(*Tunnel) bool) {} }
-
-// CloseGroup closes the tunnels of a group.
-func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Duration) {}
-
-// Reopen ends what CloseGroup began: tunnels whose moment hasn't come stay.
-func (p *Proxy) Reopen(group string) {}
-
-// Shutdown closes all tunnels with 1012.
-func (p *Proxy) Shutdown(ctx context.Context) error { return nil }

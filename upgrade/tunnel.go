@@ -1,38 +1,186 @@
 package upgrade
 
 import (
-	"errors"
+	"bytes"
+	"fmt"
+	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 )
 
-// HandshakeError is the error of [Proxy.Connect] when the backend gave an answer
-// of its own instead of 101. The answer's body is still to be read from the
-// connection, and must be closed, which closes the connection.
-type HandshakeError struct {
-	Response *http.Response
-}
-
-func (e *HandshakeError) Error() string {
-	return "upgrade: the backend answered " + e.Response.Status
-}
-
-// Tunnel is an upgraded connection from a client to a backend.
+// Tunnel is an upgraded connection from a client to a backend. From
+// [Proxy.Connect] to Serve it is the backend's half only. All methods but
+// Response may be called concurrently.
 type Tunnel struct {
-	opts Options
+	proxy   *Proxy
+	opts    Options
+	began   time.Time
+	backend net.Conn
+	early   []byte // what came behind the 101
+
+	mu    sync.Mutex
+	res   *http.Response // until Serve
+	relay relay          // from Serve on
+	ended bool
+	leave *time.Timer // the closing that CloseGroup or Shutdown scheduled
+	turn  time.Time   // when that comes
+	watch *time.Timer // for IdleTimeout and MaxAge
 }
 
-// Response returns the backend's 101. Its Header may be changed before Serve.
-func (t *Tunnel) Response() *http.Response { return nil }
+// Response returns the backend's 101. Its Header may be changed until Serve,
+// which drops it. Its Request is the one given to Connect.
+func (t *Tunnel) Response() *http.Response {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.res
+}
 
 // Group returns the group given at Connect.
 func (t *Tunnel) Group() string { return t.opts.Group }
 
-// Serve answers the client with the 101 and hands both connections to the engine.
-func (t *Tunnel) Serve(w http.ResponseWriter) error { return errors.ErrUnsupported }
+// Serve takes the client's connection over from w, answers with the 101 and
+// returns as soon as the engine has both connections; the handler should return
+// then. The answer has the fields of w.Header and behind them those of
+// Response().Header, which alone may speak of Sec-WebSocket-*.
+//
+// What the client sent behind its handshake arrives at the backend first, and
+// what the backend sent behind its 101 at the client. On an error nothing was
+// written to the client, the backend's connection is closed and Options.Closed
+// has been called; the error wraps that of Hijack, or [ErrClosed].
+func (t *Tunnel) Serve(w http.ResponseWriter) error {
+	t.mu.Lock()
+	if t.ended || t.relay != nil {
+		t.mu.Unlock()
+		return fmt.Errorf("upgrade: serve: %w", ErrClosed)
+	}
+	err := t.start(w)
+	t.ended = err != nil
+	t.mu.Unlock()
+	if err != nil {
+		t.backend.Close()
+		t.end(Summary{By: Gateway, Err: err})
+		return fmt.Errorf("upgrade: serve: %w", err)
+	}
+	return nil
+}
 
-// Close sends a close frame to both ends and closes the tunnel.
-func (t *Tunnel) Close(code int, reason string) {}
+// start takes the client's connection and hands both to the engine. t.mu is held.
+func (t *Tunnel) start(w http.ResponseWriter) error {
+	if t.proxy.closed.Load() {
+		return ErrClosed
+	}
+	client, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	client.SetDeadline(time.Time{}) // those of http.Server, where Hijack left them
+	sent, _ := rw.Reader.Peek(rw.Reader.Buffered())
+
+	f := frames{
+		off:   !isWebSocket(t.res.Header.Get("Upgrade")),
+		limit: uint64(max(0, t.proxy.MessageLimit)),
+	}
+	l := link{client: client, backend: t.backend, head: head(w.Header(), t.res.Header), done: t.end}
+	l.toClient = early{t.early, f}
+	f.masked = true
+	l.toBackend = early{bytes.Clone(sent), f}
+	t.relay = t.proxy.engine().start(l)
+	t.res, t.early = nil, nil
+	t.startWatch()
+	return nil
+}
+
+// head returns the 101 for the client.
+func head(own, backend http.Header) []byte {
+	h := own.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
+	removeHop(h)
+	for name := range h {
+		if strings.HasPrefix(name, "Sec-Websocket-") {
+			delete(h, name)
+		}
+	}
+	protocol := backend.Get("Upgrade")
+	backend = backend.Clone()
+	removeHop(backend)
+	for name, values := range backend {
+		h[name] = append(h[name], values...)
+	}
+	setUpgrade(h, protocol)
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	h.Write(&b)
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// Close ends the tunnel: each end gets a close frame (RFC 6455, section 5.5.1)
+// between two frames; one that is in the middle of a frame gets it behind that
+// frame, or none if it doesn't end within a second. What the ends still send is
+// read for another second at most, so that the close frame isn't lost, and both
+// connections are closed. Other protocols than WebSocket get no frame. The
+// reason is cut to 123 bytes; a code that may not be on the wire sends none.
+//
+// Close returns at once; Options.Closed tells when it is done. Only the first
+// Close counts. On a tunnel that isn't served yet it closes the backend's
+// connection, and Serve returns [ErrClosed].
+func (t *Tunnel) Close(code int, reason string) {
+	t.mu.Lock()
+	relay, ended := t.relay, t.ended
+	t.ended = ended || relay == nil
+	t.mu.Unlock()
+	if relay != nil {
+		relay.close(code, reason)
+	} else if !ended {
+		t.backend.Close()
+		t.end(Summary{By: Gateway, Code: code, Reason: reason})
+	}
+}
+
+// cut closes both connections now.
+func (t *Tunnel) cut() {
+	t.mu.Lock()
+	relay := t.relay
+	t.mu.Unlock()
+	if relay != nil {
+		relay.cut()
+	} else {
+		t.Close(1012, "")
+	}
+}
+
+// end is called once, when both connections are closed.
+func (t *Tunnel) end(s Summary) {
+	t.mu.Lock()
+	t.ended = true
+	for _, timer := range [...]*time.Timer{t.leave, t.watch} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	t.mu.Unlock()
+	if t.opts.Closed != nil {
+		s.Duration = time.Since(t.began)
+		t.opts.Closed(s)
+	}
+	t.proxy.remove(t)
+}
+
+// Summary tells how a tunnel went.
+type Summary struct {
+	By     Side   // who ended it
+	Code   int    // of the first close frame, passed or the gateway's own; 1005 if it had none, 0 if there was no frame
+	Reason string // the gateway's reason; not what an end wrote into its close frame
+	Err    error  // what broke the tunnel; nil if a close frame or Close ended it
+
+	ToClient, ToBackend                 int64 // bytes behind the handshake
+	MessagesToClient, MessagesToBackend int64 // whole messages of a WebSocket, control frames not counted
+	Duration                            time.Duration
+}
 
 // Side is one of the three that can end a tunnel.
 type Side uint8
@@ -45,16 +193,12 @@ const (
 )
 
 // String returns "gateway", "client" or "backend".
-func (s Side) String() string { return [...]string{"gateway", "client", "backend"}[s] }
-
-// Summary tells how a tunnel went.
-type Summary struct {
-	By     Side   // who ended it
-	Code   int    // the code of the first close frame that passed or was due, 1005 if it had none, 0 without one
-	Reason string // the gateway's reason; not what a peer wrote into its close frame
-	Err    error  // what broke the tunnel, nil if it ended in order
-
-	ToClient, ToBackend                 int64 // bytes behind the handshake
-	MessagesToClient, MessagesToBackend int64 // whole data messages, for WebSocket
-	Duration                            time.Duration
+func (s Side) String() string {
+	switch s {
+	case Client:
+		return "client"
+	case Backend:
+		return "backend"
+	}
+	return "gateway"
 }

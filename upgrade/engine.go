@@ -1,0 +1,52 @@
+package upgrade
+
+import (
+	"net"
+	"time"
+)
+
+// engine moves the bytes of tunnels.
+type engine interface {
+	// start takes over both connections of l and returns at once.
+	start(l link) relay
+}
+
+// link is what an engine gets of a tunnel. The frames hold what it has to follow
+// and to count; nothing has been fed to them yet.
+type link struct {
+	client, backend     net.Conn
+	head                []byte // for the client before anything else: the 101, not counted
+	toClient, toBackend early
+	done                func(Summary) // called once, when both connections are closed; never within start
+}
+
+// early is a direction before its first read: what came behind the handshake.
+type early struct {
+	bytes  []byte
+	frames frames
+}
+
+// relay is a running tunnel, as seen from outside. Its methods return at once
+// and may be called at any time from any goroutine, also after the end.
+type relay interface {
+	// close sends a close frame to both ends where one can still be put between
+	// two frames, waits a moment for theirs and closes. Only the first counts.
+	close(code int, reason string)
+	// cut closes both connections now.
+	cut()
+	// idle tells for how long no byte has come from either end.
+	idle() time.Duration
+}
+
+// How long a closing tunnel may take, and one that is open in one direction only.
+const (
+	// frameTime is how long a close frame waits for the end of the frame that is
+	// passing.
+	frameTime = time.Second
+	// drainTime is how long what an end still sends is read and dropped after it
+	// got its close frame: closing with bytes unread would be a reset, which
+	// takes the close frame back from an end that has not read it yet.
+	drainTime = time.Second
+	// halfTime is how long the other direction may be silent once one has ended.
+	halfTime = 30 * time.Second
+)

@@ -1,0 +1,185 @@
+package upgrade
+
+// frames follows one direction of a WebSocket byte by byte (RFC 6455, section
+// 5.2) without holding any of it: where a frame ends, how many messages passed,
+// whether a close frame did.
+//
+// It never stands in the way of the bytes. What it can't make sense of makes it
+// lose track for good, and then nothing may be put between two frames any more.
+// A new one with off set has lost track from the start: not a WebSocket.
+type frames struct {
+	masked bool   // the frames come from a client
+	limit  uint64 // of a message's bytes, 0 for none
+
+	off    bool // lost track
+	closed bool // a close frame has passed; what follows it is not looked at
+	over   bool // a message goes over the limit
+
+	messages int64
+	code     uint16 // of the close frame, 1005 if it had none
+
+	size uint64 // of the message so far, while there is a limit
+	left uint64 // of the frame's payload
+	key  uint32 // masking key
+	open bool   // between the fragments of a message
+	op   byte   // first byte of the frame's header
+	have uint8  // bytes of the header seen; 0 is a boundary
+	need uint8  // bytes it has, known once two are seen
+	got  uint8  // bytes of the close code seen
+}
+
+const (
+	finBit    = 0x80
+	opText    = 1
+	opBinary  = 2
+	opClose   = 8
+	opPong    = 10
+	maskBit   = 0x80
+	noCode    = 1005 // RFC 6455, section 7.4.1: the close frame held no code
+	maxShort  = 125  // the longest payload of a control frame
+	lengthTwo = 126  // the length is in the next two bytes, with 127 in the next eight
+)
+
+// following reports whether f still knows where frames end.
+func (f *frames) following() bool { return !f.off && !f.closed }
+
+// boundary reports whether a frame may be put in here.
+func (f *frames) boundary() bool { return f.following() && f.have == 0 }
+
+// within reports whether a frame is under way whose end can be waited for.
+func (f *frames) within() bool { return f.following() && f.have != 0 && !f.over }
+
+// more reports whether the frame that c belongs to goes on behind c.
+func (f *frames) more(c byte) bool {
+	g := *f
+	g.next([]byte{c})
+	return g.within()
+}
+
+// feed follows p and returns how much of it may pass: all, unless it goes over
+// the limit. Then what may pass ends before the frame that does so; if that one
+// began before p, f is left within it.
+func (f *frames) feed(p []byte) int {
+	for n := 0; n < len(p); {
+		whole := f.have == 0
+		m := f.next(p[n:])
+		if f.over {
+			if whole {
+				f.have = 0
+			}
+			return n
+		}
+		n += m
+	}
+	return len(p)
+}
+
+// next follows p to the end of the current frame, or of p, and returns how far
+// that was.
+func (f *frames) next(p []byte) int {
+	if !f.following() {
+		return len(p)
+	}
+	n := 0
+	for n < len(p) {
+		if f.have < 2 || f.have < f.need {
+			f.header(p[n])
+			n++
+		} else {
+			m := int(min(f.left, uint64(len(p)-n)))
+			if f.op&0xf == opClose {
+				f.closeCode(p[n : n+m])
+			}
+			n += m
+			f.left -= uint64(m)
+		}
+		if f.off {
+			return len(p)
+		}
+		if f.over {
+			return n
+		}
+		if f.have >= 2 && f.have == f.need && f.left == 0 {
+			f.end()
+			return n
+		}
+	}
+	return n
+}
+
+// header takes the next byte of a frame's header.
+func (f *frames) header(c byte) {
+	at := f.have
+	f.have++
+	switch {
+	case at == 0:
+		f.op = c
+		return
+	case at == 1:
+		f.left, f.key, f.need = uint64(c&^maskBit), 0, 2
+		switch f.left {
+		case lengthTwo:
+			f.left, f.need = 0, 4
+		case lengthTwo + 1:
+			f.left, f.need = 0, 10
+		}
+		f.off = !f.valid(c)
+		if f.masked {
+			f.need += 4
+		}
+	case f.masked && at >= f.need-4:
+		f.key = f.key<<8 | uint32(c)
+	default:
+		f.left = f.left<<8 | uint64(c)
+		f.off = f.left>>63 != 0
+	}
+	if f.have == f.need && f.limit != 0 && f.op&opClose == 0 {
+		// size never exceeds the limit, so this doesn't overflow.
+		if f.over = f.left > f.limit-f.size; !f.over {
+			f.size += f.left
+		}
+	}
+}
+
+// valid judges the first two bytes of a header. The reserved bits belong to
+// extensions and don't change the framing.
+func (f *frames) valid(second byte) bool {
+	if (second&maskBit != 0) != f.masked {
+		return false
+	}
+	fin, op := f.op&finBit != 0, f.op&0xf
+	if op >= opClose {
+		return op <= opPong && fin && second&^maskBit <= maxShort
+	}
+	if op > opBinary || (op == 0) != f.open {
+		return false
+	}
+	f.open = !fin
+	return true
+}
+
+// closeCode takes bytes of a close frame's payload; the code is the first two.
+func (f *frames) closeCode(p []byte) {
+	for _, c := range p {
+		if f.got == 2 {
+			return
+		}
+		f.code = f.code<<8 | uint16(c^byte(f.key>>(24-8*f.got)))
+		f.got++
+	}
+}
+
+// end is the end of a frame.
+func (f *frames) end() {
+	f.have = 0
+	switch op := f.op & 0xf; {
+	case op == opClose:
+		f.closed = true
+		if f.got < 2 {
+			f.code = noCode
+		}
+	case op < opClose && f.op&finBit != 0:
+		f.messages++
+		f.size = 0
+	}
+}

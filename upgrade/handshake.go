@@ -1,0 +1,203 @@
+package upgrade
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strings"
+)
+
+// HandshakeError is the error of [Proxy.Connect] when the backend gave an answer
+// of its own instead of 101. The answer is as it came, like that of an
+// [http.RoundTripper]; its body is read from the connection and must be closed,
+// which closes the connection. A body that breaks off ends in an error.
+type HandshakeError struct {
+	Response *http.Response
+}
+
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("upgrade: %s answered the handshake with %d %s",
+		e.Response.Request.URL.Host, e.Response.StatusCode, http.StatusText(e.Response.StatusCode))
+}
+
+// Protocol returns the first protocol of r's Upgrade field that may pass, as it
+// is written there, and "" if there is none or r asks for no upgrade. A server
+// may ignore an Upgrade field (RFC 9110, section 7.8): such a request is then to
+// be served as if it had none.
+func (p *Proxy) Protocol(r *http.Request) string {
+	if !Is(r) {
+		return ""
+	}
+	for _, line := range r.Header["Upgrade"] {
+		for item := range strings.SplitSeq(line, ",") {
+			if item = strings.Trim(item, " \t"); p.allowed(item) {
+				return item
+			}
+		}
+	}
+	return ""
+}
+
+func (p *Proxy) allowed(protocol string) bool {
+	if strings.EqualFold(protocol, "h2c") {
+		return false
+	}
+	return isWebSocket(protocol) || slices.ContainsFunc(p.Protocols, func(allowed string) bool {
+		return strings.EqualFold(protocol, allowed)
+	})
+}
+
+func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
+
+// handshake returns the request that goes to the backend for out.
+func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
+	protocol := p.Protocol(out)
+	if protocol == "" {
+		return nil, fmt.Errorf("upgrade: %w: it asks for no protocol that may pass", ErrBadRequest)
+	}
+	// A body would be read as the first bytes of the tunnel by a backend that
+	// sees no body in an upgrade: a way to smuggle.
+	if out.ContentLength != 0 || len(out.TransferEncoding) != 0 || out.Body != nil && out.Body != http.NoBody {
+		return nil, fmt.Errorf("upgrade: %w: it has a body", ErrBadRequest)
+	}
+	req := *out
+	req.Body, req.Close, req.Trailer = nil, false, nil
+	req.Header = out.Header.Clone()
+	removeHop(req.Header)
+	setUpgrade(req.Header, protocol)
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header["User-Agent"] = []string{""} // or Write puts one of its own
+	}
+	if isWebSocket(protocol) {
+		keys := req.Header["Sec-Websocket-Key"]
+		if len(keys) != 1 || !validKey(keys[0]) {
+			return nil, fmt.Errorf("upgrade: %w: Sec-WebSocket-Key is not one of 16 bytes", ErrBadRequest)
+		}
+	}
+	return &req, nil
+}
+
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(b) == 16
+}
+
+// removeHop removes what concerns one connection only (RFC 9110, section 7.6.1),
+// and what a message without a body has no use for.
+func removeHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			delete(h, textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(h, name)
+	}
+}
+
+var hopByHop = [...]string{
+	"Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+func setUpgrade(h http.Header, protocol string) {
+	h["Connection"] = []string{"Upgrade"}
+	h["Upgrade"] = []string{protocol}
+}
+
+// headerLimit bounds what is read of the backend before its final answer's body:
+// that header and those of 1xx answers before it. A handshake needs a hundredth.
+const headerLimit = 64 << 10
+
+// exchange sends req and reads the header of the final answer. early is what was
+// read behind a 101; behind any other answer it is part of the body.
+func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byte, err error) {
+	if err := req.Write(conn); err != nil {
+		return nil, nil, fmt.Errorf("send the request: %w", err)
+	}
+	// The limit sits below the buffer: above it, ReadResponse would have read
+	// what it should not.
+	limited := &io.LimitedReader{R: conn, N: headerLimit}
+	br := bufio.NewReader(limited)
+	for {
+		res, err = http.ReadResponse(br, req)
+		if err != nil && limited.N <= 0 {
+			err = fmt.Errorf("header of more than %d bytes", headerLimit)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the answer: %w", err)
+		}
+		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			break
+		}
+		trace := httptrace.ContextClientTrace(req.Context())
+		if trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	limited.N = math.MaxInt64
+	if res.StatusCode == http.StatusSwitchingProtocols && br.Buffered() > 0 {
+		peek, _ := br.Peek(br.Buffered())
+		early = bytes.Clone(peek)
+	}
+	return res, early, nil
+}
+
+// verify checks a 101 as a client must (RFC 6455, section 4.1). Subprotocol and
+// extensions are between the backend and the client, who checks them itself.
+func verify(res *http.Response, req *http.Request) error {
+	protocol := req.Header.Get("Upgrade")
+	if got := res.Header["Upgrade"]; len(got) != 1 || !strings.EqualFold(got[0], protocol) {
+		return fmt.Errorf("101 for %q instead of %q", got, protocol)
+	}
+	if !hasToken(res.Header["Connection"], "upgrade") {
+		return errors.New("101 without Connection: Upgrade")
+	}
+	if isWebSocket(protocol) {
+		got := res.Header["Sec-Websocket-Accept"]
+		if len(got) != 1 || got[0] != accept(req.Header.Get("Sec-Websocket-Key")) {
+			return errors.New("101 with a wrong Sec-WebSocket-Accept")
+		}
+	}
+	return nil
+}
+
+func accept(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// refusal is the body of an answer that is not 101.
+type refusal struct {
+	io.ReadCloser
+	conn net.Conn
+	ctx  context.Context
+	stop func() bool
+}
+
+func (b *refusal) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	return n, err
+}
+
+// Close leaves the body's own Close out: that one would read the rest.
+func (b *refusal) Close() error {
+	b.stop()
+	return b.conn.Close()
+}

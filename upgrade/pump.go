@@ -1,0 +1,391 @@
+package upgrade
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// pump is the engine that works with any connection and on any system: two
+// goroutines a tunnel, each of which reads one end and is the only one to write
+// to the other. So a close frame needs no lock: who wants one leaves word and
+// interrupts the reads by a deadline.
+type pump struct{}
+
+func (pump) start(l link) relay {
+	p := &pumped{client: l.client, backend: l.backend, done: l.done, began: time.Now()}
+	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.toClient.frames}
+	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.toBackend.frames}
+	p.websocket = !p.down.frames.off
+	p.running.Store(2)
+	go p.down.run(l.head, l.toClient.bytes)
+	go p.up.run(nil, l.toBackend.bytes)
+	return p
+}
+
+// pumped is a tunnel on a pump.
+type pumped struct {
+	client, backend net.Conn
+	done            func(Summary)
+	began           time.Time
+	websocket       bool
+	down, up        flow // to the client, to the backend
+
+	last        atomic.Int64            // when a byte came last, since began
+	closing     atomic.Pointer[closing] // set once
+	closeSeen   atomic.Bool             // a close frame of an end has passed
+	clientEnded atomic.Bool             // the client has shut down its writing
+	clientLost  atomic.Bool             // nothing can be written to the client
+	quiet       atomic.Int64            // how long the direction that is left may be silent, 0: both run
+	running     atomic.Int32            // flows
+
+	mu    sync.Mutex
+	cause Summary // By, Code, Reason and Err of what happened first
+	known bool
+}
+
+// closing is the word left for both flows.
+type closing struct {
+	code      int
+	reason    string
+	toBackend bool      // a close frame is due to the backend too
+	frameBy   time.Time // until then a passing frame may end
+	goneBy    time.Time // until then ends are drained
+}
+
+func (p *pumped) close(code int, reason string) {
+	p.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
+}
+
+// end leaves word that the tunnel closes and wakes both flows. It returns the
+// word that counts.
+func (p *pumped) end(code int, reason string, toBackend bool, cause Summary) *closing {
+	now := time.Now()
+	c := &closing{code, reason, toBackend, now.Add(frameTime), now.Add(frameTime + drainTime)}
+	if !p.closing.CompareAndSwap(nil, c) {
+		return p.closing.Load()
+	}
+	p.note(cause)
+	for _, conn := range [...]net.Conn{p.client, p.backend} {
+		conn.SetWriteDeadline(c.goneBy)
+		conn.SetReadDeadline(past)
+	}
+	return c
+}
+
+func (p *pumped) cut() {
+	p.note(Summary{By: Gateway})
+	raw(p.client).Close()
+	raw(p.backend).Close()
+}
+
+func (p *pumped) idle() time.Duration {
+	return time.Since(p.began) - time.Duration(p.last.Load())
+}
+
+// note remembers what ended the tunnel: what is noted first.
+func (p *pumped) note(cause Summary) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.known {
+		p.known, p.cause = true, cause
+	}
+}
+
+// reset closes both connections because the client's was reset, so that the
+// backend learns the same at once.
+func (p *pumped) reset() {
+	if c, ok := raw(p.backend).(interface{ SetLinger(int) error }); ok {
+		c.SetLinger(0)
+	}
+	p.cut()
+}
+
+// finish runs once both flows have ended.
+func (p *pumped) finish() {
+	p.client.Close()
+	p.backend.Close()
+	p.mu.Lock()
+	s := p.cause
+	p.mu.Unlock()
+	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages
+	s.ToBackend, s.MessagesToBackend = p.up.bytes, p.up.frames.messages
+	p.done(s)
+}
+
+// flow is one direction.
+type flow struct {
+	*pumped
+	src, dst net.Conn
+	frames   frames
+	bytes    int64
+	first    [1]byte
+}
+
+func (f *flow) run(head, early []byte) {
+	if !f.relay(head, early) {
+		f.drain()
+	}
+	if f.running.Add(-1) == 0 {
+		f.finish()
+	}
+}
+
+// relay passes on what comes from src until nothing more may be written. It
+// reports whether src has ended by then.
+func (f *flow) relay(head, early []byte) (ended bool) {
+	if !f.deliver(head, early) {
+		return false
+	}
+	for {
+		buf, n, err := f.read()
+		on := true
+		if n > 0 {
+			f.last.Store(int64(time.Since(f.began)))
+			on = f.pass((*buf)[:n])
+		}
+		if buf != nil {
+			buffers.Put(buf)
+		}
+		switch {
+		case !on:
+			return false
+		case err == nil:
+			if q := f.quiet.Load(); q != 0 && f.closing.Load() == nil {
+				f.allow(time.Duration(q))
+			}
+		case !f.failed(err):
+			return !errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+// buffers are borrowed while bytes are under way, never by an idle tunnel.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// read waits for bytes with room for one, and borrows a buffer when that has
+// come. This works for TLS too, where waiting for the socket would not: the
+// connection may hold a record already. The rest of the frame is then read into
+// the buffer as well. Only if there is none, the byte goes alone: one read more
+// could wait for ever. Where the frames are not followed, one byte may be all
+// there is, and the buffer is held while waiting.
+func (f *flow) read() (buf *[]byte, n int, err error) {
+	if !f.frames.following() {
+		buf = buffers.Get().(*[]byte)
+		n, err = f.src.Read(*buf)
+		return buf, n, err
+	}
+	if n, err = f.src.Read(f.first[:]); n == 0 {
+		return nil, 0, err
+	}
+	buf = buffers.Get().(*[]byte)
+	(*buf)[0] = f.first[0]
+	if err == nil && f.frames.more(f.first[0]) {
+		n, err = f.src.Read((*buf)[1:])
+		n++
+	}
+	return buf, n, err
+}
+
+// pass passes on b, or what of it may still pass, and reports whether more may.
+func (f *flow) pass(b []byte) bool {
+	c := f.closing.Load()
+	if c == nil {
+		return f.deliver(nil, b)
+	}
+	if f.frames.within() {
+		if n := f.frames.next(b); !f.write(nil, b[:n]) {
+			return false
+		}
+	}
+	return !f.shut(c, false)
+}
+
+// deliver passes on b, behind head, as long as the tunnel isn't closing.
+func (f *flow) deliver(head, b []byte) bool {
+	if len(head)+len(b) == 0 {
+		return true
+	}
+	n := f.frames.feed(b)
+	if !f.write(head, b[:n]) {
+		return false
+	}
+	if f.frames.over {
+		const reason = "message too big"
+		f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
+		return false
+	}
+	if f.frames.closed && !f.closeSeen.Swap(true) {
+		f.note(Summary{By: f.from(), Code: int(f.frames.code)})
+	}
+	return true
+}
+
+// write writes b behind head. If that fails, dst is gone: the other flow, which
+// reads dst, is to find what it left, and how it ended.
+func (f *flow) write(head, b []byte) bool {
+	var n int
+	var err error
+	if len(head) == 0 {
+		n, err = f.dst.Write(b)
+	} else {
+		var m int64
+		m, err = (&net.Buffers{head, b}).WriteTo(f.dst)
+		n = max(0, int(m)-len(head))
+	}
+	f.bytes += int64(n)
+	if err == nil {
+		return true
+	}
+	if f.closing.Load() != nil {
+		return false
+	}
+	f.note(Summary{By: f.to(), Err: err})
+	if f == &f.down {
+		f.clientLost.Store(true)
+		if f.clientEnded.Load() {
+			f.reset()
+			return false
+		}
+	}
+	f.leave(drainTime)
+	return false
+}
+
+// failed deals with an error of reading src and reports whether to go on.
+func (f *flow) failed(err error) bool {
+	c := f.closing.Load()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c == nil { // silent for too long after the other direction has ended
+			f.note(Summary{By: Gateway, Err: err})
+			f.cut()
+			return false
+		}
+		if f.shut(c, false) {
+			return false
+		}
+		f.src.SetReadDeadline(c.frameBy)
+		return true
+	}
+	// TLS reports a connection that ended without its farewell as unexpected.
+	eof := err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)
+	if eof {
+		err = nil
+		if f.websocket && !f.closeSeen.Load() {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	switch {
+	case c != nil:
+		f.shut(c, true)
+	case f == &f.up && (!eof || f.clientLost.Load()):
+		f.note(Summary{By: Client, Err: err})
+		f.reset()
+	case f == &f.up:
+		f.note(Summary{By: Client, Err: err})
+		f.clientEnded.Store(true)
+		f.half(halfTime)
+	case f.websocket && !f.closeSeen.Load() && !f.clientEnded.Load():
+		f.shut(f.end(1012, "backend lost", false, Summary{By: Backend, Code: 1012, Err: err}), true)
+	default:
+		f.note(Summary{By: Backend, Err: err})
+		quiet := halfTime
+		if f.websocket {
+			quiet = drainTime
+		}
+		f.half(quiet)
+	}
+	return false
+}
+
+// shut ends the writing to dst, with a close frame if one can be put here, and
+// reports whether it did: unless forced it waits for the end of a frame that is
+// passing, for its time.
+func (f *flow) shut(c *closing, force bool) bool {
+	switch {
+	case f.frames.boundary() && (f == &f.down || c.toBackend):
+		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
+	case f.frames.within() && !force && time.Now().Before(c.frameBy):
+		return false
+	}
+	closeWrite(f.dst)
+	return true
+}
+
+// half passes the end of src on to dst, and leaves the other direction open.
+func (f *flow) half(quiet time.Duration) {
+	if !closeWrite(f.dst) {
+		f.dst.Close()
+	}
+	f.leave(quiet)
+}
+
+// leave is the end of f while the other flow goes on, for as long as it isn't
+// silent for longer than quiet.
+func (f *flow) leave(quiet time.Duration) {
+	f.quiet.Store(int64(quiet))
+	other := &f.up
+	if f == other {
+		other = &f.down
+	}
+	other.allow(quiet)
+}
+
+// allow lets src be silent for so long. A flow that is closing has its own
+// times, and what woke it up must not be undone.
+func (f *flow) allow(quiet time.Duration) {
+	f.src.SetReadDeadline(time.Now().Add(quiet))
+	if f.closing.Load() != nil {
+		f.src.SetReadDeadline(past)
+	}
+}
+
+// drain drops what src still sends; see drainTime.
+func (f *flow) drain() {
+	by := time.Now().Add(drainTime)
+	if c := f.closing.Load(); c != nil {
+		by = c.goneBy
+	}
+	for {
+		f.src.SetReadDeadline(by)
+		_, err := io.Copy(io.Discard, f.src)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(by) {
+			return
+		}
+	}
+}
+
+func (f *flow) from() Side {
+	if f == &f.up {
+		return Client
+	}
+	return Backend
+}
+
+func (f *flow) to() Side {
+	if f == &f.up {
+		return Backend
+	}
+	return Client
+}
+
+// raw returns the connection below TLS: closing that one doesn't wait for room
+// to say farewell.
+func raw(conn net.Conn) net.Conn {
+	if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+		return c.NetConn()
+	}
+	return conn
+}
+
+func closeWrite(conn net.Conn) bool {
+	c, ok := conn.(interface{ CloseWrite() error })
+	if ok {
+		c.CloseWrite()
+	}
+	return ok
+}

@@ -1,0 +1,145 @@
+package upgrade
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+	"time"
+)
+
+// Tunnels iterates over the tunnels between Connect and their end, in no order.
+// One that opens or ends meanwhile may be left out.
+func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
+	return func(yield func(*Tunnel) bool) {
+		p.tunnels.Range(func(t, _ any) bool { return yield(t.(*Tunnel)) })
+	}
+}
+
+// add takes t into the registry. If Shutdown has begun it reports false, and t
+// is to be closed. Shutdown and CloseGroup first leave word and then look for
+// tunnels, add looks for word last: no tunnel slips through.
+func (p *Proxy) add(t *Tunnel) bool {
+	p.open.Add(1)
+	p.tunnels.Store(t, nil)
+	if d, ok := p.drains.Load(t.opts.Group); ok {
+		d.(*drain).schedule(t)
+	}
+	return !p.closed.Load()
+}
+
+// remove is the end of t.
+func (p *Proxy) remove(t *Tunnel) {
+	p.tunnels.Delete(t)
+	if p.open.Add(-1) == 0 && p.closed.Load() {
+		p.allGone.Do(func() { close(p.gone) })
+	}
+}
+
+// engine returns what moves the bytes.
+func (p *Proxy) engine() engine { return pump{} }
+
+// drain is the closing of many tunnels, spread over a time.
+type drain struct {
+	code   int
+	reason string
+	start  time.Time
+	over   time.Duration
+
+	reopened atomic.Bool
+}
+
+// schedule closes t at its moment. Once Shutdown has begun, the earlier of two
+// moments holds.
+func (d *drain) schedule(t *Tunnel) {
+	turn := d.start.Add(time.Duration(t.opts.Turn * float64(d.over)))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended || d.reopened.Load() || time.Now().After(d.start.Add(d.over)) {
+		return
+	}
+	if t.leave != nil {
+		if t.proxy.closed.Load() && t.turn.Before(turn) {
+			return
+		}
+		t.leave.Stop()
+	}
+	t.turn = turn
+	t.leave = time.AfterFunc(time.Until(turn), func() { t.Close(d.code, d.reason) })
+}
+
+// CloseGroup closes the tunnels of a group as [Tunnel.Close] does: all at once
+// if over is 0, else each at its moment, over × [Options].Turn from now. A tunnel
+// of the group that opens before that time is over leaves at its moment too, at
+// once if that has passed. CloseGroup returns at once.
+func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Duration) {
+	d := &drain{code: code, reason: reason, start: time.Now(), over: over}
+	if over > 0 {
+		p.drains.Store(group, d)
+	}
+	for t := range p.Tunnels() {
+		switch {
+		case t.opts.Group != group:
+		case over > 0:
+			d.schedule(t)
+		default:
+			t.Close(code, reason)
+		}
+	}
+}
+
+// Reopen takes back what [Proxy.CloseGroup] spreads over time: the tunnels whose
+// moment has not come stay.
+func (p *Proxy) Reopen(group string) {
+	if d, ok := p.drains.LoadAndDelete(group); ok {
+		d.(*drain).reopened.Store(true) // for add, which may be about to schedule
+	}
+	if p.closed.Load() {
+		return // what Shutdown has scheduled is not to be taken back
+	}
+	for t := range p.Tunnels() {
+		if t.opts.Group == group {
+			t.mu.Lock()
+			if t.leave != nil {
+				t.leave.Stop()
+				t.leave = nil
+			}
+			t.mu.Unlock()
+		}
+	}
+}
+
+// Shutdown refuses new tunnels and closes those there are with 1012 (Service
+// Restart): at once if ctx has no deadline, else each at its moment in the time
+// that is left, so that the clients don't come back in a crowd. It returns nil
+// when all tunnels are gone, or what ended ctx, and then cuts those that are left.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.shutdown.Do(func() {
+		p.gone = make(chan struct{})
+		p.closed.Store(true)
+	})
+	if p.open.Load() == 0 {
+		p.allGone.Do(func() { close(p.gone) })
+	}
+	d := drain{code: 1012, reason: "shutting down", start: time.Now()}
+	if deadline, ok := ctx.Deadline(); ok {
+		// The last one needs time for its close as well.
+		left := time.Until(deadline)
+		d.over = left - min(frameTime+drainTime, left/2)
+	}
+	for t := range p.Tunnels() {
+		if d.over > 0 {
+			d.schedule(t)
+		} else {
+			t.Close(d.code, d.reason)
+		}
+	}
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+	}
+	for t := range p.Tunnels() {
+		t.cut()
+	}
+	return context.Cause(ctx)
+}
