@@ -16,7 +16,7 @@ type Change struct {
 	Removed  bool   // from the pool
 	Why      string // for people: the operator's wish, or what the check found
 
-	wish bool // told even if From and To are equal
+	wish bool // comes from the operator, and is told even if From and To are equal
 }
 
 // OnChange has f called for each change from now on, until stop is called. An
@@ -130,7 +130,7 @@ func (p *Pool) tell(c Change, watchers []*func(Change)) {
 	p.mu.Unlock()
 	defer p.mu.Lock() // also when a watcher panics
 	level := slog.LevelInfo
-	if c.To == Down && c.Why != "removed" {
+	if c.Backend.Health() == Dead && !c.wish {
 		level = slog.LevelWarn
 	}
 	p.log().LogAttrs(context.Background(), level, "backend changed",

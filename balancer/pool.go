@@ -215,9 +215,11 @@ func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
 	if b == nil {
 		return fmt.Errorf("balancer: no backend %q in the pool", id)
 	}
-	b.drain.Load().stop()
-	c := &Change{Backend: b, Why: why, wish: true}
+	off, drain := b.off, b.drain.Load()
+	drain.stop()
+	c := &Change{Backend: b, Why: why}
 	wish(b, c)
+	c.wish = c.Removed || b.off != off || b.drain.Load() != drain
 	p.settle(c)
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // RoundRobin picks each backend in turn, the heavier ones more often and evenly
-// spread: weights 3 and 1 give a a b a, not a a a b. It takes no lock.
+// spread: weights 3, 1 and 1 give a a b c a, not a a a b c. It takes no lock.
 type RoundRobin struct {
 	turn  atomic.Uint64
 	order cached[[]uint32]

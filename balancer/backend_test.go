@@ -1,0 +1,78 @@
+package balancer_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+func TestParseBackend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, spec string
+		id, url    string // "" if the spec is wrong
+		weight     int
+	}{
+		{"plain", "a=http://10.0.0.1:3000", "a", "http://10.0.0.1:3000", 1},
+		{"slash", "a=http://10.0.0.1:3000/", "a", "http://10.0.0.1:3000", 1},
+		{"https without port", "node-1.b:C_2=https://node.example", "node-1.b:C_2", "https://node.example", 1},
+		{"IPv6", "a=http://[::1]:80", "a", "http://[::1]:80", 1},
+		{"weight", "a=http://h,weight=7", "a", "http://h", 7},
+		{"weight zero", "a=http://h,weight=0", "a", "http://h", 1},
+		{"negative weight", "a=http://h,weight=-1", "", "", 0},
+		{"huge weight", "a=http://h,weight=1000001", "", "", 0},
+		{"no number", "a=http://h,weight=x", "", "", 0},
+		{"unknown option", "a=http://h,wait=1", "", "", 0},
+		{"no ID", "http://h", "", "", 0},
+		{"empty ID", "=http://h", "", "", 0},
+		{"long ID", strings.Repeat("a", 65) + "=http://h", "", "", 0},
+		{"space in ID", "a b=http://h", "", "", 0},
+		{"no URL", "a", "", "", 0},
+		{"no host", "a=http://", "", "", 0},
+		{"port alone", "a=http://:80", "", "", 0},
+		{"port 0", "a=http://h:0", "", "", 0},
+		{"port 70000", "a=http://h:70000", "", "", 0},
+		{"other scheme", "a=ws://h", "", "", 0},
+		{"no scheme", "a=h:80", "", "", 0},
+		{"path", "a=http://h/x", "", "", 0},
+		{"query", "a=http://h?x", "", "", 0},
+		{"fragment", "a=http://h#x", "", "", 0},
+		{"user", "a=http://u:secret@h", "", "", 0},
+		{"broken user", "a=http://u:secret/@h", "", "", 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := balancer.ParseBackend(tt.spec)
+			if tt.id == "" {
+				if err == nil {
+					t.Fatalf("accepted as %s at %s", b.ID(), b.URL())
+				}
+				if strings.Contains(err.Error(), "secret") {
+					t.Errorf("the error tells a secret: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.ID() != tt.id || b.URL().String() != tt.url || b.Weight() != tt.weight {
+				t.Errorf("got %s at %s, weight %d", b.ID(), b.URL(), b.Weight())
+			}
+		})
+	}
+}
+
+func TestBeginCounts(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t, "a", 1)
+	end1, end2 := b.Begin(), b.Begin()
+	end1()
+	end1() // counts once
+	if n := b.InFlight(); n != 1 {
+		t.Errorf("in flight: %d, want 1", n)
+	}
+	end2()
+	if n := b.InFlight(); n != 0 {
+		t.Errorf("in flight: %d, want 0", n)
+	}
+}

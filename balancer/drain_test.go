@@ -1,0 +1,104 @@
+package balancer_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+func TestDrainLetsEachClientLeaveAtItsTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, nil, "a", "b")
+		a := p.Get("a")
+		lost := a.Lost()
+		must(t, p.Drain("a", time.Minute))
+		start := time.Now()
+
+		turn := time.Duration(balancer.Turn("client") * float64(time.Minute))
+		if turn <= 0 || turn >= time.Minute {
+			t.Fatalf("a turn at %v, want one within the drain", turn)
+		}
+		time.Sleep(turn - time.Millisecond)
+		if !a.Keeps("client") {
+			t.Error("the client left before its turn")
+		}
+		if b, err := p.Pick(nil, "a", "client"); err != nil || b != a {
+			t.Errorf("picked %v, %v for a pinned client before its turn, want its home", b, err)
+		}
+		if b, err := p.Pick(nil, "", ""); err != nil || b == a {
+			t.Errorf("picked %v, %v for a new client, want the backend that isn't drained", b, err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if a.Keeps("client") {
+			t.Error("the client stays after its turn")
+		}
+		if b, err := p.Pick(nil, "a", "client"); err != nil || b == a {
+			t.Errorf("picked %v, %v for a pinned client after its turn, want another backend", b, err)
+		}
+		if at, within, ok := a.DrainedSince(); !ok || !at.Equal(start) || within != time.Minute {
+			t.Errorf("drained since %v within %v, %v", at, within, ok)
+		}
+
+		time.Sleep(time.Until(start.Add(time.Minute - time.Millisecond)))
+		if !a.Keeps("") || a.State() != balancer.Draining || closed(lost) {
+			t.Error("a client without a key must stay until the deadline")
+		}
+		time.Sleep(2 * time.Millisecond)
+		if a.Keeps("") || a.State() != balancer.Down || !closed(lost) {
+			t.Errorf("past the deadline: %v, lost: %v", a.State(), closed(lost))
+		}
+
+		must(t, p.Undrain("a"))
+		if a.State() != balancer.Up || closed(a.Lost()) {
+			t.Errorf("undrained: %v, lost: %v", a.State(), closed(a.Lost()))
+		}
+	})
+}
+
+func TestUndrainStopsTheDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, nil, "a", "b", "c")
+		for _, b := range []string{"a", "b", "c"} {
+			must(t, p.Drain(b, time.Minute))
+		}
+		time.Sleep(time.Second)
+		must(t, p.Undrain("a"))
+		must(t, p.Drain("b", 0))
+		c := p.Get("c")
+		must(t, p.Remove("c"))
+		time.Sleep(time.Hour)
+		if s := p.Get("a").State(); s != balancer.Up {
+			t.Errorf("undrained: %v, want up", s)
+		}
+		if b := p.Get("b"); b.State() != balancer.Draining || !b.Keeps("client") || !b.Keeps("") {
+			t.Errorf("drained without a deadline: %v, want all pinned clients to stay", b.State())
+		}
+		if c.State() != balancer.Down {
+			t.Errorf("removed: %v, want down", c.State())
+		}
+	})
+}
+
+func TestTurnSpreadsEvenly(t *testing.T) {
+	t.Parallel()
+	const keys = 100_000
+	var tenths [10]int
+	for i := range keys {
+		turn := balancer.Turn(fmt.Sprint("key-", i))
+		if turn < 0 || turn >= 1 {
+			t.Fatalf("turn %v is not within 0 and 1", turn)
+		}
+		tenths[int(turn*10)]++
+	}
+	for i, n := range tenths {
+		// Five standard deviations of a binomial: sqrt(100,000 x 0.1 x 0.9) = 95.
+		if n < keys/10-475 || n > keys/10+475 {
+			t.Errorf("tenth %d: %d turns, want about %d", i, n, keys/10)
+		}
+	}
+}
