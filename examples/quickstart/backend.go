@@ -51,7 +51,7 @@ func (b *backend) start() error {
 
 	life, cancel := context.WithCancel(context.Background())
 	r := chi.NewRouter()
-	r.Get("/healthz", func(http.ResponseWriter, *http.Request) {})
+	r.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {}) // any method: checks come with HEAD
 	r.Get("/chat", func(w http.ResponseWriter, r *http.Request) { b.chat(life, w, r) })
 	srv := &http.Server{Handler: r}
 	go srv.Serve(ln) // ends with Close

@@ -12,7 +12,7 @@ import (
 )
 
 // drainTime is what clients of a draining backend are spread over.
-const drainTime = 6 * time.Second
+const drainTime = 5 * time.Second
 
 // demo is what the page looks at the pool with, and what it breaks things with.
 type demo struct {

@@ -112,8 +112,8 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	// What runs beside the server stops with it.
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	beside.Go(func() { pool.Run(ctx) }) // health checks
 	url := "http://" + ln.Addr().String()
 	for _, name := range guestNames[:guests] {
@@ -124,18 +124,20 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	fmt.Fprintln(out, "Ctrl-C ends it.")
 
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown or Close
+	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
 
-	// The server stops first, so that nobody comes back to it. Tunnels are not its connections any more, they are the
-	// gateway's: it says goodbye to each with close code 1012.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	// Tunnels are not the server's connections any more, they are the gateway's: the one stops listening, the other says
+	// goodbye to each with close code 1012.
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	return errors.Join(srv.Shutdown(ctx), gateway.Shutdown(ctx), srv.Close())
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(leaving) }()
+	return errors.Join(gateway.Shutdown(leaving), <-stopped)
 }
 
 // page serves the demo's own files. Its policy lets nothing in from elsewhere.
