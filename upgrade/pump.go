@@ -124,6 +124,7 @@ type flow struct {
 	frames   frames
 	bytes    int64
 	first    [1]byte
+	draining atomic.Bool
 }
 
 func (f *flow) run(head, early []byte) {
@@ -282,13 +283,14 @@ func (f *flow) failed(err error) bool {
 	switch {
 	case c != nil:
 		f.shut(c, true)
-	case f == &f.up && (!eof || f.clientLost.Load()):
-		f.note(Summary{By: Client, Err: err})
-		f.reset()
 	case f == &f.up:
 		f.note(Summary{By: Client, Err: err})
-		f.clientEnded.Store(true)
-		f.half(halfTime)
+		f.clientEnded.Store(true) // before looking at clientLost; write does it the other way round
+		if !eof || f.clientLost.Load() {
+			f.reset()
+		} else {
+			f.half(halfTime)
+		}
 	case f.websocket && !f.closeSeen.Load() && !f.clientEnded.Load():
 		f.shut(f.end(1012, "backend lost", false, Summary{By: Backend, Code: 1012, Err: err}), true)
 	default:
@@ -335,17 +337,18 @@ func (f *flow) leave(quiet time.Duration) {
 	other.allow(quiet)
 }
 
-// allow lets src be silent for so long. A flow that is closing has its own
-// times, and what woke it up must not be undone.
+// allow lets src be silent for so long. A flow that is closing or draining has
+// deadlines of its own: if one was overwritten here, waking it up has it set again.
 func (f *flow) allow(quiet time.Duration) {
 	f.src.SetReadDeadline(time.Now().Add(quiet))
-	if f.closing.Load() != nil {
+	if f.closing.Load() != nil || f.draining.Load() {
 		f.src.SetReadDeadline(past)
 	}
 }
 
 // drain drops what src still sends; see drainTime.
 func (f *flow) drain() {
+	f.draining.Store(true)
 	by := time.Now().Add(drainTime)
 	if c := f.closing.Load(); c != nil {
 		by = c.goneBy

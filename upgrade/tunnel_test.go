@@ -1,0 +1,413 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+// What a real client and a real server agree on passes, and what they say.
+func TestEndToEnd(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r := newRig(t, s, &upgrade.Proxy{}, echo(t, websocket.AcceptOptions{
+			Subprotocols:    []string{"v2.chat"},
+			CompressionMode: websocket.CompressionContextTakeover,
+		}))
+		c := r.dial(websocket.DialOptions{
+			Subprotocols:    []string{"v1.chat", "v2.chat"},
+			CompressionMode: websocket.CompressionContextTakeover,
+		})
+		if c.Subprotocol() != "v2.chat" {
+			t.Errorf("subprotocol %q", c.Subprotocol())
+		}
+		big := make([]byte, 16<<20)
+		rand.NewChaCha8([32]byte{}).Read(big)
+		for name, msg := range map[string][]byte{
+			"empty": nil, "short": []byte("hello"), "16 MiB": big,
+			"compressible": bytes.Repeat([]byte("limpet "), 100_000),
+		} {
+			go c.Write(t.Context(), websocket.MessageBinary, msg)
+			if _, got, err := c.Read(t.Context()); err != nil || !bytes.Equal(got, msg) {
+				t.Fatalf("%s: %d bytes came back, %v", name, len(got), err)
+			}
+		}
+		fragments, _ := c.Writer(t.Context(), websocket.MessageText)
+		for i := range 10 {
+			fmt.Fprintf(fragments, "%d,", i)
+		}
+		fragments.Close()
+		if _, got, err := c.Read(t.Context()); err != nil || string(got) != "0,1,2,3,4,5,6,7,8,9," {
+			t.Fatalf("fragments: %q, %v", got, err)
+		}
+		ctx := c.CloseRead(t.Context())
+		if err := c.Ping(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := c.Close(4321, "enough"); err != nil {
+			t.Error(err)
+		}
+		sum := r.wantSummary(upgrade.Client, 4321)
+		if sum.MessagesToBackend != 5 || sum.MessagesToClient != 5 || sum.Err != nil {
+			t.Errorf("%+v", sum)
+		}
+		if sum.ToBackend < 16<<20 || sum.ToClient < 16<<20 || sum.Duration <= 0 {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+func TestBackendCloses(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		backend.send(frame(0x88, string(closing(4000, "bye")), false))
+		client.expectCloseFrame(4000, "bye")
+		client.send(frame(0x88, string(closing(4000, "")), true))
+		backend.expectCloseFrame(4000, "")
+		backend.Close()
+		client.expectEOF()
+		client.Close()
+		r.wantSummary(upgrade.Backend, 4000)
+	})
+}
+
+// Bytes right behind the handshake come first, in both directions.
+func TestEarlyBytes(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		h, ends := backends(t, append(text("from the backend", false), 0x81)...)
+		r := newRig(t, s, &upgrade.Proxy{}, h)
+		client := r.client(append(text("from the client", true), 0x81)...)
+		backend := wait(t, ends)
+		client.expect(string(text("from the backend", false)))
+		backend.expect(string(text("from the client", true)))
+		client.send(text("more", true)[1:])
+		backend.send(text("more", false)[1:])
+		client.expect(string(text("more", false)))
+		backend.expect(string(text("more", true)))
+		wait(t, r.tunnels).Close(1001, "")
+		client.expectClose(1001, "")
+		client.Close()
+		backend.Close()
+		if sum := r.wantSummary(upgrade.Gateway, 1001); sum.MessagesToClient != 2 || sum.MessagesToBackend != 2 {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+// However the bytes are cut, they arrive at once: a byte is never held back.
+func TestSingleBytes(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		_, client, backend := pair(t, s, &upgrade.Proxy{})
+		for _, b := range text("", false) {
+			backend.send([]byte{b})
+		}
+		client.expect(string(text("", false)))
+		msg := text("hi", false)
+		backend.send(msg[:3])
+		backend.send(msg[3:]) // the frame's last byte alone
+		client.expect(string(msg))
+	})
+}
+
+func TestHalfClose(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		client.send(text("last words", true))
+		client.closeWrite()
+		backend.expect(string(text("last words", true)))
+		backend.expectEOF()
+		backend.send(text("answer", false))
+		client.expect(string(text("answer", false)))
+		backend.Close()
+		client.expectEOF()
+		if sum := r.wantSummary(upgrade.Client, 0); !errors.Is(sum.Err, io.ErrUnexpectedEOF) {
+			t.Errorf("error %v", sum.Err)
+		}
+	})
+}
+
+// The client is told that its backend has gone, unless that would be within a frame.
+func TestBackendDies(t *testing.T) {
+	for name, die := range map[string]func(*end){"FIN": (*end).closeWrite, "RST": (*end).reset} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, s setup) {
+				for _, half := range []bool{false, true} {
+					r, client, backend := pair(t, s, &upgrade.Proxy{})
+					sent := text("hello", false)
+					if half {
+						sent = sent[:4]
+					}
+					backend.send(sent)
+					client.expect(string(sent))
+					die(backend)
+					if half {
+						client.expectEOF()
+					} else {
+						client.expectClose(1012, "backend lost")
+					}
+					client.Close()
+					if sum := r.wantSummary(upgrade.Backend, 1012); sum.Err == nil {
+						t.Error("no error")
+					}
+				}
+			})
+		})
+	}
+}
+
+// A client that vanishes vanishes for the backend too, whether it was reading or not.
+func TestClientResets(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		client.send(text("x", true))
+		backend.expect(string(text("x", true)))
+		client.reset()
+		if _, err := io.ReadAll(backend.r); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the backend got %v instead of a reset", err)
+		}
+		if sum := r.wantSummary(upgrade.Client, 0); !errors.Is(sum.Err, syscall.ECONNRESET) {
+			t.Errorf("error %v", sum.Err)
+		}
+	})
+}
+
+func TestClientResetsWhileWrittenTo(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		flood := make(chan error, 1)
+		go func() {
+			msg := text(strings.Repeat("x", 60_000), false)
+			for {
+				if _, err := backend.Write(msg); err != nil {
+					flood <- err
+					return
+				}
+			}
+		}()
+		client.r.Discard(200_000)
+		client.reset()
+		if err := wait(t, flood); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the backend was not told")
+		}
+		r.wantSummary(upgrade.Client, 0)
+	})
+}
+
+// A close frame goes between two frames, even of a stream without a pause.
+func TestCloseWithinFirehose(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for _, e := range []*end{client, backend} {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					msg := text(strings.Repeat("y", i*7919%60_000), e == client)
+					if _, err := e.Write(msg); err != nil {
+						return
+					}
+				}
+			})
+		}
+		tunnel := wait(t, r.tunnels)
+		var seen atomic.Int64
+		for _, e := range []*end{client, backend} {
+			wg.Go(func() {
+				defer e.Close()
+				for {
+					op, payload, err := readFrame(e.r)
+					switch {
+					case err != nil:
+						t.Errorf("the stream ended in %v, not in a close frame", err)
+						return
+					case op == 0x88:
+						if !bytes.Equal(payload, closing(1012, "drain")) {
+							t.Errorf("close frame %q", payload)
+						}
+						e.expectEOF()
+						return
+					case op != 0x81 || len(bytes.Trim(payload, "y")) > 0:
+						t.Errorf("broken frame %x", op)
+						return
+					}
+					if seen.Add(1) == 200 {
+						tunnel.Close(1012, "drain")
+						tunnel.Close(1001, "only the first counts")
+					}
+				}
+			})
+		}
+		if sum := r.wantSummary(upgrade.Gateway, 1012); sum.Reason != "drain" || sum.Err != nil {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+// An end that doesn't read stops the other: nothing piles up in between.
+func TestBackpressure(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		for _, conn := range []*end{client, backend} {
+			conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		}
+		var sent int
+		chunk := bytes.Repeat(text(strings.Repeat("z", 60_000), false), 10)
+		for {
+			n, err := backend.Write(chunk)
+			sent += n
+			if err != nil {
+				break
+			}
+		}
+		// Four socket buffers of the kernel's and a buffer of ours.
+		if limit := 24 << 20; sent > limit {
+			t.Errorf("%d bytes were taken that nobody read", sent)
+		}
+		// A client that doesn't read doesn't keep a tunnel from closing.
+		wait(t, r.tunnels).Close(1012, "")
+		r.wantSummary(upgrade.Gateway, 1012)
+	})
+}
+
+func TestMessageLimit(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{MessageLimit: 10})
+		fits := string(frame(0x01, "12345", true)) + string(frame(0x80, "67890", true)) + string(text("1234567890", true))
+		client.send([]byte(fits + string(frame(0x01, "12345", true)) + string(frame(0x80, "678901", true))))
+		backend.expect(fits + string(frame(0x01, "12345", true)))
+		backend.expectCloseFrame(1009, "message too big")
+		client.expectCloseFrame(1009, "message too big")
+		backend.Close()
+		client.Close()
+		if sum := r.wantSummary(upgrade.Gateway, 1009); sum.MessagesToBackend != 2 {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+// What is no WebSocket passes as it is, and never gets a close frame.
+func TestLostTrack(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{})
+		backend.send([]byte("\x87 reserved\x00"))
+		client.expect("\x87 reserved\x00")
+		wait(t, r.tunnels).Close(1012, "")
+		backend.expectCloseFrame(1012, "") // the client's direction is still followed
+		client.expectEOF()
+	})
+}
+
+func TestOtherProtocol(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		accepted := make(chan *end, 1)
+		r := newRig(t, s, &upgrade.Proxy{Protocols: []string{"Custom"}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 101 Custom\r\nConnection: upgrade\r\nUpgrade: custom\r\n\r\n")
+			accepted <- newEnd(t, conn, rw.Reader)
+		}))
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", r.front.URL, nil)
+		req.Header.Set("Connection", "upgrade")
+		req.Header.Set("Upgrade", "h2c, custom")
+		res, err := r.front.Client().Do(req)
+		if err != nil || res.StatusCode != 101 || res.Header.Get("Upgrade") != "custom" {
+			t.Fatal(res, err)
+		}
+		client, backend := res.Body.(io.ReadWriteCloser), wait(t, accepted)
+		for range 3 { // single bytes, which no read may wait behind
+			client.Write([]byte("a"))
+			backend.expect("a")
+			backend.send([]byte("b"))
+			if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		backend.closeWrite()
+		if rest, err := io.ReadAll(client); len(rest) > 0 || err != nil {
+			t.Errorf("%q, %v", rest, err)
+		}
+		client.Write([]byte("still open"))
+		backend.expect("still open")
+		client.Close()
+		backend.expectEOF()
+		if sum := r.wantSummary(upgrade.Backend, 0); sum.Err != nil || sum.ToBackend != 13 || sum.ToClient != 3 {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+// The end of the handler, its context and the limits of http.Server have no hold
+// over a tunnel.
+func TestOutlivesHandler(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		h, ends := backends(t)
+		r := newRig(t, s, &upgrade.Proxy{}, h)
+		ended := make(chan struct{})
+		serve := r.front.Config.Handler
+		r.front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+			ctx, cancel := context.WithCancel(in.Context())
+			defer close(ended)
+			defer cancel()
+			rc := http.NewResponseController(w)
+			rc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			rc.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			serve.ServeHTTP(w, in.WithContext(ctx))
+		})
+		client := r.client()
+		backend := wait(t, ends)
+		wait(t, ended)
+		<-time.After(200 * time.Millisecond)
+		client.send(text("still here", true))
+		backend.expect(string(text("still here", true)))
+		backend.send(text("me too", false))
+		client.expect(string(text("me too", false)))
+	})
+}
+
+// Closing from everywhere at any moment ends every tunnel once.
+func TestCloseAnyTime(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		h, ends := backends(t)
+		r := newRig(t, s, &upgrade.Proxy{}, h)
+		const n = 20
+		for range n {
+			client := r.client()
+			backend := wait(t, ends)
+			tunnel := wait(t, r.tunnels)
+			for _, f := range []func(){
+				func() { tunnel.Close(1001, "") }, func() { tunnel.Close(1012, "") },
+				func() { client.reset() }, func() { backend.reset() },
+				func() { client.Write(text("x", true)) }, func() { backend.Write(text("x", false)) },
+			} {
+				go f()
+			}
+		}
+		for range n {
+			wait(t, r.closed)
+		}
+		for tunnel := range r.proxy.Tunnels() {
+			t.Errorf("%v is left", tunnel)
+		}
+		select {
+		case sum := <-r.closed:
+			t.Errorf("one more end: %+v", sum)
+		default:
+		}
+	})
+}
