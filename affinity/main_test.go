@@ -13,21 +13,21 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // find fails the test if Find does.
-func find(t *testing.T, a affinity.Affinity, r *http.Request) affinity.Pin {
-	t.Helper()
+func find(tb testing.TB, a affinity.Affinity, r *http.Request) affinity.Pin {
+	tb.Helper()
 	found, err := a.Find(r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return found
 }
 
 // bind returns the header of an answer to r after Bind, which must not fail.
-func bind(t *testing.T, a affinity.Affinity, r *http.Request, found affinity.Pin, home string) http.Header {
-	t.Helper()
+func bind(tb testing.TB, a affinity.Affinity, r *http.Request, found affinity.Pin, home string) http.Header {
+	tb.Helper()
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r}
 	if err := a.Bind(res, found, home); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return res.Header
 }

@@ -1,0 +1,83 @@
+package affinity_test
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/limpet-go/limpet/affinity"
+)
+
+func BenchmarkCookieFind(b *testing.B) {
+	c := &affinity.Cookie{Keys: testKeys}
+	value, _, _ := strings.Cut(bind(b, c, get("/"), affinity.Pin{}, "node-1").Get("Set-Cookie"), ";")
+	for _, bm := range []struct{ name, cookies string }{
+		{"hit", value},
+		{"hit among 8 KiB", strings.Repeat("session=0123456789abcdefghijklmn; ", 240) + value},
+		{"none", "session=0123456789abcdefghijklmn"},
+		{"forged", "limpet=" + strings.Repeat("A", len(value)-7)},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			r := get("/", bm.cookies)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Find(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkCookieBind(b *testing.B) {
+	c := &affinity.Cookie{Keys: testKeys}
+	r := get("/")
+	b.ReportAllocs()
+	for b.Loop() {
+		bind(b, c, r, affinity.Pin{}, "node-1")
+	}
+}
+
+func BenchmarkCookieRewrite(b *testing.B) {
+	c := &affinity.Cookie{Keys: testKeys}
+	out := get("/")
+	lines := []string{"session=0123456789abcdefghijklmn; limpet=" + strings.Repeat("A", 90) + "; theme=dark"}
+	b.ReportAllocs()
+	for b.Loop() {
+		out.Header["Cookie"] = lines
+		c.Rewrite(out, affinity.Pin{})
+	}
+}
+
+func BenchmarkTableFind(b *testing.B) {
+	t := &affinity.Table{}
+	r := get("/")
+	bind(b, t, r, find(b, t, r), "node-1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := t.Find(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLRULoadParallel(b *testing.B) {
+	lru := &affinity.LRU{}
+	keys := make([]string, 1024)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+		if _, err := lru.Swap(b.Context(), keys[i], "", "node-1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var next atomic.Uint32
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := next.Add(100); pb.Next(); i++ {
+			if home, err := lru.Load(b.Context(), keys[i%1024]); home == "" || err != nil {
+				b.Error(home, err)
+			}
+		}
+	})
+}
