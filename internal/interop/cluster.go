@@ -23,7 +23,7 @@ type Version string
 // The three generations, each with its own protocol and Redis adapter.
 const (
 	V2 Version = "v2" // Engine.IO 3; socket.io-redis 5
-	V3 Version = "v3" // Engine.IO 4; socket.io-redis 6
+	V3 Version = "v3" // Engine.IO 4; socket.io-redis 6.0, the last one that fits 3.x
 	V4 Version = "v4" // Engine.IO 4; @socket.io/redis-adapter 8
 )
 
@@ -36,6 +36,7 @@ type Event struct {
 	Node   string // connect of a driver: the node's name
 	Socket string // connect and disconnect: the socket's ID
 	Reason string // disconnect
+	Code   int    // disconnect of a driver: the code of the close frame, where the client tells it
 	At     int64  // connect and disconnect of a driver: milliseconds since 1970
 	Kind   string // message: room, private or broadcast
 	Text   string // message
@@ -57,6 +58,7 @@ type Node struct {
 	Name string
 	Port int
 
+	t         testing.TB // of the cluster
 	version   Version
 	redisPort int
 }
@@ -99,7 +101,7 @@ func (c *Cluster) Node(name string) *Node {
 func startNode(t testing.TB, v Version, name string, port, redisPort int) *Node {
 	t.Helper()
 	cmd := exec.Command(need.Node(t), testdata("node.js"), string(v), name, strconv.Itoa(port), strconv.Itoa(redisPort))
-	return &Node{Process: process.Start(t, cmd), Name: name, Port: port, version: v, redisPort: redisPort}
+	return &Node{Process: process.Start(t, cmd), Name: name, Port: port, t: t, version: v, redisPort: redisPort}
 }
 
 // listening waits until the node listens and has subscribed.
@@ -108,12 +110,12 @@ func (n *Node) listening(t testing.TB) {
 	n.Port = n.Await(t, "listening", func(e Event) bool { return e.Event == "listening" }).Port
 }
 
-// Restart starts a killed node again, on the same port.
+// Restart starts a killed node again, on the same port. It ends with the test
+// that started the cluster, too.
 func (n *Node) Restart(t testing.TB) {
 	t.Helper()
-	again := startNode(t, n.version, n.Name, n.Port, n.redisPort)
-	again.listening(t)
-	*n = *again
+	*n = *startNode(n.t, n.version, n.Name, n.Port, n.redisPort)
+	n.listening(t)
 }
 
 // Await waits for an event of the node, one that it has printed already included,

@@ -31,7 +31,11 @@ function open({ name, url, cookies, options }) {
   });
   const socket = io(url, { forceNew: true, ...options, query: { client: name, ...options.query }, agent });
   sockets.set(name, socket);
-  socket.on('disconnect', (reason) => say('disconnect', { client: name, reason, at: Date.now() }));
+  socket.on('disconnect', (reason, details) => {
+    // 4.x tells the browser's CloseEvent, if that was it.
+    const code = details && details.context && details.context.code;
+    say('disconnect', { client: name, reason, code, at: Date.now() });
+  });
   for (const kind of ['room', 'private', 'broadcast']) {
     socket.on(kind, (text) => say('message', { client: name, kind, text }));
   }

@@ -55,7 +55,7 @@ async function joinRedis() {
   }
   const redis = load('redis');
   const pubClient = redis.createClient(+redisPort, '127.0.0.1');
-  const subClient = redis.createClient(+redisPort, '127.0.0.1', { return_buffers: true });
+  const subClient = redis.createClient(+redisPort, '127.0.0.1');
   io.adapter(load('socket.io-redis')({ pubClient, subClient }));
   await new Promise((done) => subClient.subscribe('ready', done));
 }
