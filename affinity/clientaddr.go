@@ -28,7 +28,7 @@ func (c *ClientAddr) Key(r *http.Request) string {
 	if get == nil {
 		get = peer
 	}
-	addr := get(r).Unmap().WithZone("")
+	addr := get(r).Unmap() // Prefix takes the zone off
 	bits := 64
 	switch {
 	case addr.Is4() && c.V4 != 0:

@@ -71,13 +71,15 @@ func TestCookieValueBelongsToItsName(t *testing.T) {
 func TestCookieOfSeveral(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := &affinity.Cookie{Keys: testKeys}
+		c := &affinity.Cookie{Keys: testKeys, Age: time.Hour}
 		sealed := func(url, home string) string {
 			set := bind(t, c, get(url), affinity.Pin{}, home).Get("Set-Cookie")
 			time.Sleep(time.Second)
 			cookie, _, _ := strings.Cut(set, ";")
 			return cookie
 		}
+		expired := sealed("http://a.example/", "b0")
+		time.Sleep(time.Hour)
 		older, newer := sealed("http://a.example/", "b1"), sealed("http://a.example/", "b2")
 		host := sealed("https://a.example/", "b3")
 		tossed := sealed("http://a.example/", "b4")
@@ -93,6 +95,9 @@ func TestCookieOfSeveral(t *testing.T) {
 			{"on two lines", []string{older, newer}, "b2", affinity.Hit},
 			{"behind a forged one", []string{"limpet=x; " + newer}, "b2", affinity.Hit},
 			{"before a forged one", []string{newer + "; limpet=x"}, "b2", affinity.Hit},
+			{"behind an expired one", []string{expired + "; " + older}, "b1", affinity.Hit},
+			{"before an expired one", []string{older + "; " + expired}, "b1", affinity.Hit},
+			{"expired and forged", []string{expired + "; limpet=x"}, "", affinity.Expired},
 			{"the prefixed name goes first", []string{tossed + "; " + host}, "b3", affinity.Hit},
 			{"in quotes", []string{` limpet = "` + strings.TrimPrefix(newer, "limpet=") + `" ;`}, "b2", affinity.Hit},
 			{"behind too many", []string{strings.Repeat("limpet=x;", 8) + newer}, "", affinity.Forged},

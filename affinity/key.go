@@ -57,8 +57,7 @@ func unescape(s string) string {
 	return s
 }
 
-// defaultKey gives *k its default, the client's address. Options call it before
-// they use a Key, on a copy where requests may run in parallel.
+// defaultKey returns k, or the client's address for the nil Key of an option.
 func defaultKey(k Key) Key {
 	if k == nil {
 		return &ClientAddr{}
@@ -66,7 +65,7 @@ func defaultKey(k Key) Key {
 	return k
 }
 
-// trustKey is trust for a Key that may still be nil.
+// trustKey is trust for the Key of an option, which takes its default now.
 func trustKey(k *Key, addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	*k = defaultKey(*k)
 	trust(addr, secure, *k)
