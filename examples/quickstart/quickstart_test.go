@@ -158,6 +158,19 @@ func (v *visitor) status(id string) status {
 	return status{}
 }
 
+// until waits for a backend's state.
+func (v *visitor) until(id, state string) {
+	v.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for v.status(id).State != state {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			v.t.Fatalf("%s is not %s", id, state)
+		}
+	}
+}
+
 // others connects visitors without a past until there is one on each backend but home.
 func others(t *testing.T, url, home string) []*socket {
 	t.Helper()
@@ -228,14 +241,37 @@ func TestMovesWhenItsBackendIsKilled(t *testing.T) {
 	if s := v.connect(); s.home != after.home {
 		t.Errorf("left %s for %s, though its home had not changed", after.home, s.home)
 	}
-	for v.status(before.home).State != "up" {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
+	v.until(before.home, "up")
+	others(t, v.url, after.home) // the revived one among them
+}
+
+func TestAllKilled(t *testing.T) {
+	t.Parallel()
+	v := newVisitor(t, start(t, 0))
+	first := v.connect()
+	sockets := append(others(t, v.url, first.home), first)
+	for _, s := range sockets {
+		v.press(s.home, "kill")
+		// Health alone would not cut the tunnels of the second and the third: the backend itself has.
+		if code := s.ends(); code != websocket.StatusServiceRestart {
+			t.Errorf("%s: close code %d, want 1012", s.home, code)
 		}
 	}
-	others(t, v.url, after.home) // the revived one among them
+	res, err := v.http.Get(v.url + "/chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("without any backend: %s, want 503", res.Status)
+	}
+	v.press(first.home, "revive")
+	v.until(first.home, "up")
+	for _, s := range sockets {
+		if s := s.connect(); s.home != first.home {
+			t.Errorf("on %s, but only %s is alive", s.home, first.home)
+		}
+	}
 }
 
 func TestDrain(t *testing.T) {

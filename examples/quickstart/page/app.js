@@ -7,6 +7,7 @@ let home; // the backend that we are or were on: {backend, hue}
 let seen = 0; // the last chat line that we have
 let unsent = []; // what was written while no socket was open
 let tries = 0; // failed attempts since the last success
+let timer; // runs until the next attempt
 let cut; // since when we have no socket, and how much of that we waited by our own choice: {at, delay}
 
 // --- the socket ---
@@ -27,7 +28,7 @@ function connect() {
 // The gateway closes with 1012 (Service Restart) when it wants us to come back, and the cookie says where we belong.
 // Jitter matters: a backend that dies loses all its clients in the same moment, and they must not return in one either.
 function lost({ code }) {
-  const delay = Math.min(150 * 2 ** tries++, 5000) * (1 + Math.random());
+  const delay = Math.min(150 * 2 ** tries++, 2000) * (1 + Math.random());
   if (!cut) {
     cut = { at: performance.now(), delay: 0 };
     if (home) {
@@ -40,7 +41,7 @@ function lost({ code }) {
   cut.delay += delay;
   look();
   wire('connecting', tries > 3 ? 'No answer, trying again' : 'Reconnecting');
-  setTimeout(connect, delay);
+  timer = setTimeout(connect, delay);
 }
 
 function arrived(now) {
@@ -69,7 +70,14 @@ function send(line) {
   else unsent.push(line);
 }
 
-$('reconnect').onclick = () => socket.close();
+$('reconnect').onclick = () => {
+  if (socket.readyState !== WebSocket.CLOSED) {
+    socket.close(); // and lost does the rest
+    return;
+  }
+  clearTimeout(timer);
+  connect();
+};
 
 // --- the chat ---
 
