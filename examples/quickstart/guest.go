@@ -23,7 +23,7 @@ func guest(ctx context.Context, url, name string) {
 	var home string
 	var seen int64
 	var cut time.Time
-	for wait := time.Duration(0); ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+	for wait := time.Duration(0); ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2+1)):
 		case <-ctx.Done():
