@@ -155,7 +155,10 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) error {
 		p.key = rand.Text()[:16] // 80 bits
 	}
 
-	tls := overTLS(c.OverTLS, res.Request)
+	tls := res.Request.TLS != nil
+	if c.OverTLS != nil {
+		tls = c.OverTLS(res.Request)
+	}
 	n := c.names[len(c.names)-1]
 	if tls {
 		n = c.names[0]
@@ -299,11 +302,4 @@ func hasPrefix(name, prefix string) bool {
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
 		r.Header.Get("Access-Control-Request-Method") != ""
-}
-
-func overTLS(f func(*http.Request) bool, r *http.Request) bool {
-	if f == nil {
-		return r.TLS != nil
-	}
-	return f(r)
 }
