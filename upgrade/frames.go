@@ -8,24 +8,23 @@ package upgrade
 // lose track for good, and then nothing may be put between two frames any more.
 // A new one with off set has lost track from the start: not a WebSocket.
 type frames struct {
-	masked bool   // the frames come from a client
-	limit  uint64 // of a message's bytes, 0 for none
+	limit    uint64 // of a message's bytes, 0 for none
+	messages int64
+	size     uint64 // of the message so far, while there is a limit
+	left     uint64 // of the frame's payload
+	key      uint32 // masking key
+	code     uint16 // of the close frame, noCode if it had none
 
+	masked bool // the frames come from a client
 	off    bool // lost track
 	closed bool // a close frame has passed; what follows it is not looked at
 	over   bool // a message goes over the limit
+	open   bool // between the fragments of a message
 
-	messages int64
-	code     uint16 // of the close frame, 1005 if it had none
-
-	size uint64 // of the message so far, while there is a limit
-	left uint64 // of the frame's payload
-	key  uint32 // masking key
-	open bool   // between the fragments of a message
-	op   byte   // first byte of the frame's header
-	have uint8  // bytes of the header seen; 0 is a boundary
-	need uint8  // bytes it has, known once two are seen
-	got  uint8  // bytes of the close code seen
+	op   byte  // first byte of the frame's header
+	have uint8 // bytes of the header seen; 0 is a boundary
+	need uint8 // bytes it has, known once two are seen
+	got  uint8 // bytes of the close code seen
 }
 
 const (

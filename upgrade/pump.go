@@ -212,6 +212,9 @@ func (f *flow) deliver(head, b []byte) bool {
 		return true
 	}
 	n := f.frames.feed(b)
+	if f.frames.closed && !f.closeSeen.Swap(true) { // before its answer can come
+		f.note(Summary{By: f.from(), Code: int(f.frames.code)})
+	}
 	if !f.write(head, b[:n]) {
 		return false
 	}
@@ -220,25 +223,17 @@ func (f *flow) deliver(head, b []byte) bool {
 		f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
 		return false
 	}
-	if f.frames.closed && !f.closeSeen.Swap(true) {
-		f.note(Summary{By: f.from(), Code: int(f.frames.code)})
-	}
 	return true
 }
 
 // write writes b behind head. If that fails, dst is gone: the other flow, which
 // reads dst, is to find what it left, and how it ended.
 func (f *flow) write(head, b []byte) bool {
-	var n int
-	var err error
-	if len(head) == 0 {
-		n, err = f.dst.Write(b)
-	} else {
-		var m int64
-		m, err = (&net.Buffers{head, b}).WriteTo(f.dst)
-		n = max(0, int(m)-len(head))
+	if len(head) > 0 {
+		b = append(head, b...) // one packet
 	}
-	f.bytes += int64(n)
+	n, err := f.dst.Write(b)
+	f.bytes += int64(max(0, n-len(head)))
 	if err == nil {
 		return true
 	}

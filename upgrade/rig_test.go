@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -103,7 +104,7 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 
 func start(t *testing.T, secure bool, h http.Handler) *httptest.Server {
 	server := httptest.NewUnstartedServer(h)
-	server.Config.ErrorLog = nil
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if secure {
 		server.StartTLS()
 	} else {

@@ -1,0 +1,351 @@
+package upgrade_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+// duplex is a connection in memory that can be closed in one direction. Its
+// time is that of the synctest bubble.
+type duplex struct {
+	net.Conn          // to read from
+	w        net.Conn // to write to
+}
+
+func newDuplex() (a, b duplex) {
+	r1, w1 := net.Pipe()
+	r2, w2 := net.Pipe()
+	return duplex{r1, w2}, duplex{r2, w1}
+}
+
+func (d duplex) Write(b []byte) (int, error)        { return d.w.Write(b) }
+func (d duplex) CloseWrite() error                  { return d.w.Close() }
+func (d duplex) Close() error                       { return errors.Join(d.w.Close(), d.Conn.Close()) }
+func (d duplex) SetWriteDeadline(t time.Time) error { return d.w.SetWriteDeadline(t) }
+func (d duplex) SetDeadline(t time.Time) error {
+	return errors.Join(d.w.SetWriteDeadline(t), d.Conn.SetReadDeadline(t))
+}
+
+// hijacked is a writer in front of such a connection.
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// open opens a tunnel in memory, and sends the summary of its end to closed.
+func open(t *testing.T, p *upgrade.Proxy, opts upgrade.Options) (client, backend *end, closed <-chan upgrade.Summary) {
+	t.Helper()
+	client, backend, closed, err := tryOpen(t, p, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, backend, closed
+}
+
+func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.Options) (_, _ *end, _ <-chan upgrade.Summary, err error) {
+	behind, b := newDuplex()
+	front, c := newDuplex()
+	p.Dial = func(context.Context, *http.Request) (net.Conn, error) { return behind, nil }
+	backend := &end{t, b, bufio.NewReader(b)}
+	client := &end{t, c, bufio.NewReader(c)}
+	go func() {
+		if _, err := http.ReadRequest(backend.r); err == nil {
+			io.WriteString(backend, switching)
+		}
+	}()
+	closed := make(chan upgrade.Summary, 1)
+	opts.Closed = func(s upgrade.Summary) { closed <- s }
+	tunnel, err := p.Connect(request(t), opts)
+	if err == nil {
+		err = tunnel.Serve(hijacked{httptest.NewRecorder(), front})
+	}
+	if err != nil {
+		c.Close()
+		b.Close()
+		return nil, nil, nil, err
+	}
+	if _, err := http.ReadResponse(client.r, nil); err != nil {
+		return nil, nil, nil, err
+	}
+	return client, backend, closed, nil
+}
+
+// answering lets both ends do what good ones do with a close frame.
+func answering(ends ...*end) {
+	for _, e := range ends {
+		go func() {
+			io.Copy(io.Discard, e.r)
+			e.Close()
+		}()
+	}
+}
+
+func bubble(t *testing.T, name string, test func(t *testing.T, s setup)) {
+	for _, s := range setups {
+		if !s.tls {
+			t.Run(name+"/"+s.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { test(t, s) })
+			})
+		}
+	}
+}
+
+func TestLifetime(t *testing.T) {
+	bubble(t, "idle", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{IdleTimeout: time.Minute}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{})
+		for range 5 { // bytes of either side keep it
+			<-time.After(40 * time.Second)
+			client.send(text("x", true))
+			backend.expect(string(text("x", true)))
+			<-time.After(40 * time.Second)
+			backend.send(text("x", false))
+			client.expect(string(text("x", false)))
+		}
+		began := time.Now()
+		client.expectCloseFrame(1001, "idle")
+		backend.expectCloseFrame(1001, "idle")
+		if idle := time.Since(began); idle != time.Minute {
+			t.Errorf("closed after %v", idle)
+		}
+		answering(client, backend)
+		if s := <-closed; s.Code != 1001 || s.Duration != 460*time.Second {
+			t.Errorf("%+v", s)
+		}
+	})
+	bubble(t, "age", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{MaxAge: time.Hour, IdleTimeout: 50 * time.Minute}
+		s.use(p)
+		var ages []time.Duration
+		for range 20 {
+			client, backend, closed := open(t, p, upgrade.Options{})
+			<-time.After(20 * time.Minute)
+			client.send(text("x", true))
+			backend.expect(string(text("x", true)))
+			backend.expectCloseFrame(1012, "maximum age")
+			client.expectCloseFrame(1012, "maximum age")
+			answering(client, backend)
+			ages = append(ages, (<-closed).Duration)
+		}
+		slices.Sort(ages)
+		if first, last := ages[0], ages[19]; first < 54*time.Minute || last > time.Hour || last-first < time.Minute {
+			t.Errorf("ages from %v to %v", first, last)
+		}
+	})
+	// A close frame waits for the end of a frame, but not for ever, and neither
+	// do the connections for their ends.
+	bubble(t, "frame ends", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{Group: "g"})
+		msg := text("hello", false)
+		backend.send(msg[:3])
+		client.expect(string(msg[:3]))
+		p.CloseGroup("g", 1012, "", 0)
+		<-time.After(900 * time.Millisecond)
+		backend.send(append(msg[3:], text("too late", false)...))
+		client.expect(string(msg[3:]))
+		client.expectClose(1012, "")
+		backend.expectClose(1012, "")
+		began := time.Now()
+		<-closed
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+	bubble(t, "frame hangs", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{Group: "g"})
+		backend.send(text("hello", false)[:3])
+		client.expect(string(text("hello", false)[:3]))
+		began := time.Now()
+		p.CloseGroup("g", 1012, "", 0)
+		backend.expectClose(1012, "")
+		client.expectEOF()
+		<-closed
+		if took := time.Since(began); took < time.Second || took > 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+	bubble(t, "half open", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{})
+		client.closeWrite()
+		backend.expectEOF()
+		for range 5 {
+			<-time.After(20 * time.Second)
+			backend.send(text("x", false))
+			client.expect(string(text("x", false)))
+		}
+		began := time.Now()
+		client.expectEOF()
+		if quiet := time.Since(began); quiet != 30*time.Second {
+			t.Errorf("closed after %v", quiet)
+		}
+		if s := <-closed; s.By != upgrade.Client {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// crowd opens tunnels of a group with their turns spread, and reports when each
+// one's close frame came.
+func crowd(t *testing.T, p *upgrade.Proxy, group string, n int) (ends <-chan time.Duration) {
+	t.Helper()
+	began := time.Now()
+	came := make(chan time.Duration, n)
+	for i := range n {
+		client, backend, _ := open(t, p, upgrade.Options{Group: group, Turn: float64(i) / float64(n)})
+		answering(backend)
+		go func() {
+			defer client.Close()
+			if op, payload, err := readFrame(client.r); err != nil || op != 0x88 || !bytes.HasPrefix(payload, closing(1012, "")) {
+				came <- -1
+				return
+			}
+			came <- time.Since(began)
+		}()
+	}
+	return came
+}
+
+func collect(came <-chan time.Duration) string {
+	var all []time.Duration
+	for range cap(came) {
+		all = append(all, <-came)
+	}
+	return fmt.Sprint(all)
+}
+
+func TestCloseGroup(t *testing.T) {
+	bubble(t, "spread", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		a, b := crowd(t, p, "a", 5), crowd(t, p, "b", 2)
+		p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		late := crowd(t, p, "a", 2)
+		<-time.After(30 * time.Second)
+		later := crowd(t, p, "a", 2)
+		if got := collect(a); got != "[0s 20s 40s 1m0s 1m20s]" {
+			t.Errorf("they left at %v", got)
+		}
+		if got := collect(late) + collect(later); got != "[0s 50s][0s 20s]" {
+			t.Errorf("late ones left at %v", got)
+		}
+		<-time.After(30 * time.Second) // the drain is over: what opens now stays
+		after := crowd(t, p, "a", 1)
+		<-time.After(time.Hour)
+		if len(b) > 0 || len(after) > 0 {
+			t.Error("one that was to stay left")
+		}
+		p.Shutdown(t.Context())
+	})
+	bubble(t, "reopened", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		a := crowd(t, p, "a", 4)
+		p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		<-time.After(30 * time.Second)
+		p.Reopen("a")
+		late := crowd(t, p, "a", 2)
+		<-time.After(time.Hour)
+		if len(a) != 2 || len(late) != 0 {
+			t.Errorf("%d and %d left", len(a), len(late))
+		}
+		p.CloseGroup("a", 1012, "now", 0)
+		if got := collect(a); got != "[0s 25s 1h0m30s 1h0m30s]" {
+			t.Errorf("they left at %v", got)
+		}
+		collect(late)
+		p.Shutdown(t.Context())
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	bubble(t, "spread", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		came := crowd(t, p, "a", 4)
+		p.CloseGroup("a", 1012, "drain", 1000*time.Second)
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 102*time.Second)
+		defer cancel()
+		done := make(chan error)
+		go func() { done <- p.Shutdown(ctx) }()
+		synctest.Wait()
+		p.Reopen("a") // takes nothing back any more
+		if _, _, _, err := tryOpen(t, p, upgrade.Options{}); !errors.Is(err, upgrade.ErrClosed) {
+			t.Errorf("a tunnel opened: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 76*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if got := collect(came); got != "[0s 25s 50s 1m15s]" {
+			t.Errorf("they left at %v", got)
+		}
+		if err := p.Shutdown(t.Context()); err != nil {
+			t.Errorf("again: %v", err)
+		}
+	})
+	bubble(t, "no deadline", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		came := crowd(t, p, "a", 2)
+		if err := p.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := collect(came); got != "[0s 0s]" {
+			t.Errorf("they left at %v", got)
+		}
+	})
+	bubble(t, "cut", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{Turn: 0.9})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		// Ends that don't even read.
+		if err := p.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		<-closed
+		client.Close()
+		backend.Close()
+	})
+	bubble(t, "cancelled", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := p.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		<-closed
+		client.Close()
+		backend.Close()
+	})
+}
