@@ -27,9 +27,8 @@ func (p *Proxy) add(t *Tunnel) bool {
 	return !p.closed.Load()
 }
 
-// remove is the end of t.
-func (p *Proxy) remove(t *Tunnel) {
-	p.tunnels.Delete(t)
+// remove counts a tunnel out, when all is done for it.
+func (p *Proxy) remove() {
 	if p.open.Add(-1) == 0 && p.closed.Load() {
 		p.allGone.Do(func() { close(p.gone) })
 	}

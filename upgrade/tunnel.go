@@ -163,11 +163,12 @@ func (t *Tunnel) end(s Summary) {
 		}
 	}
 	t.mu.Unlock()
+	t.proxy.tunnels.Delete(t)
 	if t.opts.Closed != nil {
 		s.Duration = time.Since(t.began)
 		t.opts.Closed(s)
 	}
-	t.proxy.remove(t)
+	t.proxy.remove()
 }
 
 // Summary tells how a tunnel went.
