@@ -1,0 +1,380 @@
+package balancer_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+// A fleet is what the fake dial of these tests reaches: backends NAME.test:80
+// that behave as told, over pipes, since a test bubble can't wait for a network.
+type fleet struct {
+	mu     sync.Mutex
+	does   map[string]string // by name; "" is well, else: sick, hung, refused, exhausted
+	checks map[string][]time.Time
+}
+
+func (f *fleet) set(does string, names ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range names {
+		f.does[name] = does
+	}
+}
+
+// checked returns how many checks name had since the last call.
+func (f *fleet) checked(name string) []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.checks[name] = nil }()
+	return f.checks[name]
+}
+
+func (f *fleet) dial(_ context.Context, _, addr string) (net.Conn, error) {
+	name := strings.TrimSuffix(addr, ".test:80")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.checks[name] = append(f.checks[name], time.Now())
+	does := f.does[name]
+	switch does {
+	case "refused":
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	case "exhausted":
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+	}
+	near, far := net.Pipe()
+	go func() {
+		defer far.Close()
+		req, err := http.ReadRequest(bufio.NewReader(far))
+		switch {
+		case err != nil:
+		case does == "hung":
+			io.Copy(io.Discard, far)
+		case does == "sick":
+			io.WriteString(far, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+		case req.Method == "HEAD" && req.URL.Path == "/health":
+			io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+		}
+	}()
+	return near, nil
+}
+
+// A log is what OnChange told.
+type log []string
+
+func (l *log) note(c balancer.Change) {
+	s := fmt.Sprintf("%s %v-%v", c.Backend.ID(), c.From, c.To)
+	if c.Lost {
+		s += " lost"
+	}
+	*l = append(*l, s)
+}
+
+func (l *log) want(t *testing.T, lines ...string) {
+	t.Helper()
+	if !slices.Equal(*l, lines) {
+		t.Errorf("told %q, want %q", *l, lines)
+	}
+	*l = nil
+}
+
+// run runs a checked pool of these backends in a bubble, with an interval of 1 s
+// and a timeout of 500 ms.
+func run(t *testing.T, opts balancer.Options, ids []string, f func(*testing.T, *balancer.Pool, *fleet, *log)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fl := &fleet{does: map[string]string{}, checks: map[string][]time.Time{}}
+		opts.Check = &balancer.Check{Path: "/health", Dial: fl.dial}
+		p := newPool(t, &opts, ids...)
+		l := &log{}
+		p.OnChange(l.note)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(2 * time.Second)
+		f(t, p, fl, l)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// sleep waits, and for what happens at the end of it.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestHangIsFoundInTime(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		a := p.Get("a")
+		lost := a.Lost()
+		f.set("hung", "a")
+		select {
+		case <-lost:
+		case <-time.After(2*time.Second + time.Millisecond): // interval + 2 x timeout
+			t.Fatal("not lost in time")
+		}
+		synctest.Wait()
+		l.want(t, "a up-down lost")
+		if a.Health() != balancer.Dead {
+			t.Errorf("health %v, want dead", a.Health())
+		}
+
+		f.set("", "a")
+		f.checked("a")
+		for a.State() == balancer.Down {
+			sleep(10 * time.Millisecond)
+		}
+		if n := len(f.checked("a")); n < 2 {
+			t.Errorf("up again after %d checks, want 2", n)
+		}
+		l.want(t, "a down-up")
+		if closed(a.Lost()) {
+			t.Error("Lost is still closed")
+		}
+	})
+}
+
+func TestSickBackendKeepsItsClients(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		a, b := p.Get("a"), p.Get("b")
+		f.set("sick", "a")
+		sleep(2 * time.Second)
+		l.want(t, "a up-draining")
+		if a.Health() != balancer.Sick || !a.Keeps("key") || closed(a.Lost()) {
+			t.Errorf("health %v, keeps %v, lost %v", a.Health(), a.Keeps("key"), closed(a.Lost()))
+		}
+		if got, err := p.Pick(nil, "", ""); got != b {
+			t.Errorf("a new client goes to %v, %v, want b", got, err)
+		}
+
+		// The page is broken everywhere, and the operator drains one of them.
+		f.set("sick", "b")
+		must(t, p.Add(newBackend(t, "c", 1)))
+		f.set("sick", "c")
+		sleep(2 * time.Second)
+		must(t, p.Drain("c", 0))
+		for _, key := range []string{"", "key", "other key", "third key"} {
+			if got, err := p.Pick(nil, "", key); err != nil || got == p.Get("c") {
+				t.Errorf("a new client with key %q goes to %v, %v, want a sick backend", key, got, err)
+			}
+		}
+
+		f.set("hung", "a")
+		sleep(2 * time.Second)
+		if a.State() != balancer.Down || !closed(a.Lost()) {
+			t.Errorf("sick and then dead: %v, lost %v", a.State(), closed(a.Lost()))
+		}
+		f.set("sick", "a")
+		sleep(3 * time.Second)
+		if a.State() != balancer.Draining || a.Health() != balancer.Sick {
+			t.Errorf("dead and then sick: %v, %v", a.State(), a.Health())
+		}
+	})
+}
+
+func TestOneFailureIsForgiven(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		f.checked("a")
+		f.set("hung", "a")
+		for len(f.checked("a")) == 0 {
+			sleep(10 * time.Millisecond)
+		}
+		f.set("", "a")
+		sleep(10 * time.Second)
+		l.want(t)
+	})
+}
+
+func TestOwnExhaustionIsNoVerdict(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		f.checked("a")
+		f.set("exhausted", "a", "b")
+		for range 100 {
+			p.Report(p.Get("a"), os.NewSyscallError("socket", syscall.EMFILE))
+		}
+		sleep(10 * time.Second)
+		l.want(t)
+		if n := len(f.checked("a")); n < 9 || n > 12 {
+			t.Errorf("%d checks in 10 s", n)
+		}
+	})
+}
+
+func TestReportOfRefusedDial(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		a := p.Get("a")
+		refused := fmt.Errorf("request: %w", syscall.ECONNREFUSED)
+		until := func() { // just behind a check, so that the next is nearly a second away
+			f.checked("a")
+			for len(f.checked("a")) == 0 {
+				sleep(10 * time.Millisecond)
+			}
+			sleep(200 * time.Millisecond)
+		}
+		until()
+		p.Report(a, refused)
+		synctest.Wait()
+		l.want(t) // the check found it well
+
+		until()
+		f.set("refused", "a")
+		p.Report(a, refused)
+		synctest.Wait()
+		l.want(t, "a up-down lost")
+		if n := len(f.checked("a")); n != 1 {
+			t.Errorf("%d checks, want 1 to be enough", n)
+		}
+
+		for range 1000 {
+			p.Report(a, refused)
+		}
+		sleep(500 * time.Millisecond)
+		if n := len(f.checked("a")); n > 2 {
+			t.Errorf("1000 reports made %d checks", n)
+		}
+	})
+}
+
+func TestReportOfResetIsOneSuspicion(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		sleep(5 * time.Second)
+		f.checked("a")
+		start := time.Now()
+		p.Report(p.Get("a"), syscall.ECONNRESET)
+		sleep(100 * time.Millisecond)
+		if at := f.checked("a"); len(at) == 0 || at[0].Sub(start) > 100*time.Millisecond {
+			t.Errorf("checked at %v, want at once", at)
+		}
+		l.want(t)
+	})
+}
+
+// TestHalfRule: health closes Lost of at most half of the pool.
+func TestHalfRule(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b", "c", "d", "e"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		lost := func() (n int) {
+			for b := range p.All() {
+				if closed(b.Lost()) {
+					n++
+				}
+			}
+			return n
+		}
+		f.set("hung", "a", "b")
+		sleep(3 * time.Second)
+		if lost() != 2 {
+			t.Errorf("%d of 2 dead backends are lost, want all", lost())
+		}
+		*l = nil
+		f.set("hung", "c")
+		sleep(3 * time.Second)
+		l.want(t, "c up-down")
+		f.set("hung", "d")
+		sleep(3 * time.Second)
+		l.want(t, "d up-down")
+		c, d := p.Get("c").Lost(), p.Get("d").Lost()
+
+		// The operator's word counts always, and makes no room.
+		must(t, p.Off("d"))
+		l.want(t, "d down-down lost")
+		if !closed(d) || closed(c) {
+			t.Error("off: want d lost and c held back")
+		}
+		// One that comes back makes room for one that waits.
+		f.set("", "a")
+		sleep(3 * time.Second)
+		l.want(t, "a down-up", "c down-down lost")
+		if !closed(c) {
+			t.Error("c is still held back")
+		}
+		// One that was held back and comes back was never lost.
+		f.set("hung", "e")
+		sleep(3 * time.Second)
+		l.want(t, "e up-down")
+		e := p.Get("e").Lost()
+		f.set("", "e")
+		sleep(3 * time.Second)
+		l.want(t, "e down-up")
+		if closed(e) || e != p.Get("e").Lost() {
+			t.Error("e was lost")
+		}
+	})
+}
+
+func TestStartDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{does: map[string]string{"b": "hung", "c": "sick"}, checks: map[string][]time.Time{}}
+		p := newPool(t, &balancer.Options{StartDown: true, Check: &balancer.Check{Path: "/health", Dial: f.dial}}, "a", "b", "c")
+		a := p.Get("a")
+		if a.State() != balancer.Down || !closed(a.Lost()) {
+			t.Errorf("before the first check: %v, lost %v", a.State(), closed(a.Lost()))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		sleep(200 * time.Millisecond)
+		if a.State() != balancer.Up || closed(a.Lost()) {
+			t.Errorf("after one good check: %v, lost %v", a.State(), closed(a.Lost()))
+		}
+		if s := p.Get("b").State(); s != balancer.Down {
+			t.Errorf("hung: %v, want down", s)
+		}
+		if s := p.Get("c").State(); s != balancer.Draining {
+			t.Errorf("sick: %v, want draining", s)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestRunFollowsThePool(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		if err := p.Run(t.Context()); err == nil {
+			t.Error("a second Run at the same time: no error")
+		}
+		must(t, p.Add(newBackend(t, "b", 1)))
+		must(t, p.Remove("a"))
+		f.checked("a")
+		sleep(5 * time.Second)
+		if n := len(f.checked("a")); n != 0 {
+			t.Errorf("%d checks of a removed backend", n)
+		}
+		if n := len(f.checked("b")); n < 5 {
+			t.Errorf("%d checks of an added backend in 5 s", n)
+		}
+	})
+}
+
+func TestRunAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{does: map[string]string{}, checks: map[string][]time.Time{}}
+		p := newPool(t, &balancer.Options{Check: &balancer.Check{Path: "/health", Dial: f.dial}}, "a")
+		p.Report(p.Get("a"), syscall.ECONNREFUSED) // nobody runs: nothing comes of it
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			must(t, p.Run(ctx))
+			cancel()
+			if n := len(f.checked("a")); n < 5 || n > 6 {
+				t.Errorf("%d checks in 5 s", n)
+			}
+		}
+	})
+}
