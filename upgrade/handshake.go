@@ -27,8 +27,12 @@ type HandshakeError struct {
 }
 
 func (e *HandshakeError) Error() string {
-	return fmt.Sprintf("upgrade: %s answered the handshake with %d %s",
-		e.Response.Request.URL.Host, e.Response.StatusCode, http.StatusText(e.Response.StatusCode))
+	backend := "the backend"
+	if r := e.Response.Request; r != nil {
+		backend = r.URL.Host
+	}
+	status := e.Response.StatusCode // the reason phrase is the backend's own words
+	return fmt.Sprintf("upgrade: %s answered the handshake with %d %s", backend, status, http.StatusText(status))
 }
 
 // Protocol returns the first protocol of r's Upgrade field that may pass, as it

@@ -240,8 +240,8 @@ func (f *flow) write(head, b []byte) bool {
 	if f.closing.Load() != nil {
 		return false
 	}
-	f.note(Summary{By: f.to(), Err: err})
 	if f == &f.down {
+		f.note(Summary{By: Client, Err: err})
 		f.clientLost.Store(true)
 		if f.clientEnded.Load() {
 			f.reset()
@@ -303,10 +303,11 @@ func (f *flow) failed(err error) bool {
 // reports whether it did: unless forced it waits for the end of a frame that is
 // passing, for its time.
 func (f *flow) shut(c *closing, force bool) bool {
+	due := f == &f.down || c.toBackend
 	switch {
-	case f.frames.boundary() && (f == &f.down || c.toBackend):
+	case due && f.frames.boundary():
 		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
-	case f.frames.within() && !force && time.Now().Before(c.frameBy):
+	case due && f.frames.within() && !force && time.Now().Before(c.frameBy):
 		return false
 	}
 	closeWrite(f.dst)
@@ -362,13 +363,6 @@ func (f *flow) from() Side {
 		return Client
 	}
 	return Backend
-}
-
-func (f *flow) to() Side {
-	if f == &f.up {
-		return Backend
-	}
-	return Client
 }
 
 // raw returns the connection below TLS: closing that one doesn't wait for room
