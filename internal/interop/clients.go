@@ -60,7 +60,8 @@ func (c *Clients) Bytes(t testing.TB, names []string, size int) {
 	c.do(t, map[string]any{"command": "bytes", "clients": names, "size": size})
 }
 
-// Load has every client ask for an echo every so many milliseconds until Close.
+// Load has every client ask for an echo every so many milliseconds until Close,
+// and returns when each of them has had one.
 func (c *Clients) Load(t testing.TB, every int) {
 	t.Helper()
 	c.do(t, map[string]any{"command": "load", "every": every})

@@ -7,52 +7,45 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/interop"
-	"github.com/limpet-go/limpet/internal/process"
 )
 
-// What becomes of the clients when something happens to their node. All of this
-// must be noticed by itself: the heartbeats of these nodes are slower than the
-// tests' patience.
-func TestFailover(t *testing.T) {
-	// Not parallel: it measures.
-	for _, v := range []interop.Version{interop.V2, interop.V3, interop.V4} {
+// A node is killed under load: every client is back within a second and its own
+// delay, on a node that takes it.
+func TestNodeKilled(t *testing.T) {
+	for _, v := range versions { // one after the other: it measures
 		t.Run(string(v), func(t *testing.T) {
 			cluster := interop.Start(t, v, 3)
-			for _, tt := range []struct {
-				name string
-				test func(*testing.T, *interop.Cluster)
-			}{
-				{"node killed", testKilled},
-				{"node hangs and comes back", testHung},
-				{"node asks to be left", testLeft},
-				{"client leaves", testLeaves},
-				{"gateway drains", testDrains},
-			} {
-				t.Run(tt.name, func(t *testing.T) { tt.test(t, cluster) })
+			s := connect(t, cluster, 30, nil)
+			s.Load(t, 100)
+			before := homes(s.Events("connect"))
+			killed := time.Now()
+			cluster.Nodes[0].Kill()
+			s.moved(t, before, "node1")
+			for _, e := range s.Events("connect")[len(s.names):] {
+				if late := time.UnixMilli(e.At).Sub(killed); late > time.Second+retryDelay {
+					t.Errorf("%s was back %v after the kill", e.Client, late)
+				}
 			}
 		})
 	}
 }
 
-// Every client is back within a second and its own delay.
-func testKilled(t *testing.T, cluster *interop.Cluster) {
-	s := connect(t, cluster, 30, nil)
-	s.Load(t, 100)
-	before := homes(s.Events("connect"))
-	killed := time.Now()
-	cluster.Nodes[0].Kill()
-	s.moved(t, before, "node1")
-	for _, e := range s.Events("connect")[len(s.names):] {
-		if late := time.UnixMilli(e.At).Sub(killed); late > time.Second+retryDelay {
-			t.Errorf("%s was back %v after the kill", e.Client, late)
-		}
-	}
-	cluster.Nodes[0].Restart(t)
+// What else can happen to a node, its clients and the gateway. It must be noticed
+// by other means than heartbeats: those of the nodes are slower than the tests'
+// patience.
+func TestFailover(t *testing.T) {
+	each(t, func(t *testing.T, v interop.Version) {
+		cluster := interop.Start(t, v, 3)
+		t.Run("node hangs and comes back", func(t *testing.T) { testHung(t, cluster) })
+		t.Run("node asks to be left", func(t *testing.T) { testLeft(t, cluster) })
+		t.Run("client leaves", func(t *testing.T) { testLeaves(t, cluster) })
+		t.Run("gateway drains", func(t *testing.T) { testDrains(t, cluster) })
+	})
 }
 
 // A hung node is found by its health page.
 func testHung(t *testing.T, cluster *interop.Cluster) {
-	s := connect(t, cluster, 30, nil, "-health-interval", "200ms")
+	s := connect(t, cluster, 30, nil)
 	s.Load(t, 100)
 	before := homes(s.Events("connect"))
 	cluster.Nodes[0].Signal(t, syscall.SIGSTOP)
@@ -61,24 +54,33 @@ func testHung(t *testing.T, cluster *interop.Cluster) {
 	// Once it answers again it gets new clients, and nobody is moved for that.
 	after := homes(s.Events("connect"))
 	cluster.Nodes[0].Signal(t, syscall.SIGCONT)
-	s.awaitNewcomers(t, "node1", true)
+	s.gateway.AwaitLine(t, "backend=node1 .*to=up")
+	if s.newcomers(t, "node1") == 0 {
+		t.Error("a node that came back gets no new clients")
+	}
 	s.unmoved(t, after)
 }
 
 // A node whose health page says no keeps its clients and gets no others. That is
 // how to restart nodes one after the other without a failed request.
 func testLeft(t *testing.T, cluster *interop.Cluster) {
-	s := connect(t, cluster, 30, nil, "-health-interval", "200ms")
+	s := connect(t, cluster, 30, nil)
 	s.Load(t, 100)
 	before := homes(s.Events("connect"))
 	cluster.Nodes[0].Signal(t, syscall.SIGUSR2)
-	s.awaitNewcomers(t, "node1", false)
+	s.gateway.AwaitLine(t, "backend=node1 .*to=draining")
+	if n := s.newcomers(t, "node1"); n > 0 {
+		t.Errorf("a node that asks to be left got %d of 12 new clients", n)
+	}
 	s.unmoved(t, before)
 
 	cluster.Nodes[0].Kill()
 	s.moved(t, before, "node1")
 	cluster.Nodes[0].Restart(t)
-	s.awaitNewcomers(t, "node1", true)
+	s.gateway.AwaitLine(t, "backend=node1 .*to=up")
+	if s.newcomers(t, "node1") == 0 {
+		t.Error("a node that was restarted gets no new clients")
+	}
 }
 
 // A client that is gone without a word is noticed by its node, also when it was
@@ -169,18 +171,11 @@ func (s *scene) unmoved(t *testing.T, before map[string]string) {
 	}
 }
 
-// awaitNewcomers connects new clients until the node gets some of them, or until
-// it gets none.
-func (s *scene) awaitNewcomers(t *testing.T, node string, some bool) {
+// newcomers connects a dozen clients that have no node yet and returns how many
+// of them the node got.
+func (s *scene) newcomers(t *testing.T, node string) int {
 	t.Helper()
-	newcomers := &scene{Clients: interop.StartClients(t, s.version), version: s.version, gateway: s.gateway}
-	for start := time.Now(); time.Since(start) < process.Patience; {
-		newcomers.join(t, "newcomer", 6, nil)
-		connects := newcomers.Events("connect")
-		if got := len(clientsOf(node, homes(connects[len(connects)-6:]))); (got > 0) == some {
-			return
-		}
-		newcomers.Close(t)
-	}
-	t.Fatalf("%s gets new clients: want %v", node, some)
+	n := &scene{Clients: interop.StartClients(t, s.version), version: s.version, gateway: s.gateway}
+	n.join(t, "newcomer", 12, nil)
+	return len(clientsOf(node, homes(n.Events("connect"))))
 }

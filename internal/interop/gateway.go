@@ -19,15 +19,16 @@ type Gateway struct {
 }
 
 // StartGateway starts examples/gateway in front of the cluster, with a health
-// path and whatever other flags it is given.
+// check that bears with nodes on a busy machine, and whatever other flags it is
+// given.
 func StartGateway(t testing.TB, c *Cluster, flags ...string) *Gateway {
 	t.Helper()
-	args := []string{"-listen", "127.0.0.1:0", "-health", "/health"}
+	args := []string{"-listen", "127.0.0.1:0", "-health", "/health", "-health-interval", "2s"}
 	for _, n := range c.Nodes {
 		args = append(args, "-backend", n.Name+"="+n.URL())
 	}
 	p := process.Start(t, exec.Command(program(t), append(args, flags...)...))
-	line := p.AwaitLine(t, "listening")
+	line := p.AwaitLine(t, `listening.*127\.0\.0\.1:\d+`)
 	return &Gateway{Process: p, URL: "http://" + regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)}
 }
 

@@ -16,10 +16,12 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// versions runs a test against each generation of Socket.IO, side by side.
-func versions(t *testing.T, test func(*testing.T, interop.Version)) {
+var versions = []interop.Version{interop.V2, interop.V3, interop.V4}
+
+// each runs a test for each generation of Socket.IO, side by side.
+func each(t *testing.T, test func(*testing.T, interop.Version)) {
 	t.Parallel()
-	for _, v := range []interop.Version{interop.V2, interop.V3, interop.V4} {
+	for _, v := range versions {
 		t.Run(string(v), func(t *testing.T) {
 			t.Parallel()
 			test(t, v)

@@ -2,8 +2,10 @@ package interop_test
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/limpet-go/limpet/internal/interop"
@@ -12,7 +14,7 @@ import (
 // What clients say passes unchanged and reaches those on other nodes, on all
 // transports at once.
 func TestMessages(t *testing.T) {
-	versions(t, func(t *testing.T, v interop.Version) {
+	each(t, func(t *testing.T, v interop.Version) {
 		s := connect(t, interop.Start(t, v, 3), 12, nil)
 
 		t.Run("acknowledgements", func(t *testing.T) {
@@ -31,19 +33,9 @@ func TestMessages(t *testing.T) {
 			for _, e := range s.Events("connect") {
 				socket[e.Client] = e.Socket
 			}
-			// The members are one of each transport, and nobody is on the node
-			// of the one who talks to them.
-			talker := s.names[len(s.names)-1]
-			var members []string
-			for i := range transports {
-				for n := i; len(members) <= i && n < len(s.names); n += len(transports) {
-					if home[s.names[n]] != home[talker] {
-						members = append(members, s.names[n])
-					}
-				}
-			}
-			if len(members) != len(transports) {
-				t.Fatalf("a transport has all its clients on one node: %v", home)
+			talker, members := strangers(s.names, home)
+			if talker == "" {
+				t.Fatalf("each node has all clients of a transport: %v", home)
 			}
 			s.Ask(t, members, "join", "blue")
 
@@ -80,4 +72,21 @@ func TestMessages(t *testing.T) {
 			}
 		})
 	})
+}
+
+// strangers returns a client, and one client of each transport that isn't on its
+// node.
+func strangers(names []string, home map[string]string) (talker string, members []string) {
+	for _, talker := range names {
+		elsewhere := make(map[string]string) // by the transports, joined
+		for i, name := range names {
+			if home[name] != home[talker] {
+				elsewhere[strings.Join(transportsOf(i), " ")] = name
+			}
+		}
+		if len(elsewhere) == len(transports) {
+			return talker, slices.Collect(maps.Values(elsewhere))
+		}
+	}
+	return "", nil
 }

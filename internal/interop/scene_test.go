@@ -20,6 +20,10 @@ var (
 // retryDelay is how long the clients wait before they connect again.
 const retryDelay = 200 * time.Millisecond
 
+// transportsOf takes turns in an order of its own: with three nodes in turn, each
+// of them gets clients of every kind.
+func transportsOf(i int) []string { return transports[(i+i/3)%3] }
+
 // scene is a gateway with clients of its own in front of a cluster.
 type scene struct {
 	*interop.Clients
@@ -29,7 +33,7 @@ type scene struct {
 }
 
 // connect starts a gateway and connects n clients, prepared by the test: by
-// default they have a cookie jar, and client i is of transport i modulo 3.
+// default they have a cookie jar, and take turns with the transports.
 func connect(t *testing.T, cluster *interop.Cluster, n int, prepare func(i int, c *interop.Client), flags ...string) *scene {
 	t.Helper()
 	s := &scene{
@@ -47,7 +51,7 @@ func (s *scene) join(t *testing.T, prefix string, n int, prepare func(i int, c *
 	clients := make([]interop.Client, n)
 	for i := range clients {
 		clients[i] = interop.Client{Name: fmt.Sprint(prefix, i), URL: s.gateway.URL, Cookies: true, Options: map[string]any{
-			"transports":           transports[i%3],
+			"transports":           transportsOf(i),
 			"reconnectionDelay":    retryDelay.Milliseconds(),
 			"reconnectionDelayMax": retryDelay.Milliseconds(),
 			"randomizationFactor":  0,

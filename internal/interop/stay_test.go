@@ -11,7 +11,7 @@ import (
 // Fifty clients over three nodes: each keeps the node that it found first, and
 // no node stays empty.
 func TestClientsStay(t *testing.T) {
-	versions(t, func(t *testing.T, v interop.Version) {
+	each(t, func(t *testing.T, v interop.Version) {
 		cluster := interop.Start(t, v, 3)
 		tests := []struct {
 			name       string

@@ -91,11 +91,14 @@ const commands = {
     }
   },
 
-  // Has every client ask for an echo every so many milliseconds from now on.
-  load({ every }) {
-    for (const socket of sockets.values()) {
-      timers.push(setInterval(() => socket.connected && socket.emit('echo', 'load', () => {}), every));
-    }
+  // Has every client ask for an echo every so many milliseconds, and is done when
+  // each of them has had one.
+  async load({ every }) {
+    const first = (socket) =>
+      new Promise((done) => {
+        timers.push(setInterval(() => socket.connected && socket.emit('echo', 'load', done), every));
+      });
+    await Promise.all([...sockets.values()].map(first));
   },
 
   transports({ clients }) {
