@@ -59,7 +59,7 @@ const sealed = -1
 func (c *conn) Write(p []byte) (int, error) {
 	for {
 		n := c.writes.Load()
-		if n == sealed {
+		if n == sealed || n == 0 && peerClosed(c.Conn) {
 			return 0, net.ErrClosed
 		}
 		if c.writes.CompareAndSwap(n, n+1) {

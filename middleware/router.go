@@ -148,17 +148,18 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		}
 		failure = err
 
-		refused := errors.Is(err, syscall.ECONNREFUSED) && !wasSent(err)
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		free := refused && !wasSent(err)
 		if b.ID() == t.pin.Backend && refused {
 			t.refused = true
 		}
-		if !refused {
+		if !free {
 			sent++
 		}
 		if !errors.Is(err, balancer.ErrLost) {
 			s.pool.Report(b, err)
 		}
-		again := sent < s.retry.Attempts && t.body.again() && (refused || s.mayRepeat(t, err))
+		again := sent < s.retry.Attempts && t.body.again() && (!wasSent(err) || idempotent(t.in) && s.budget.spend())
 		s.trace.failed(t.in, b, err, again)
 		if !again {
 			return nil, err
@@ -172,15 +173,6 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		}
 		t.tried = append(t.tried, b)
 	}
-}
-
-// mayRepeat reports whether a request that failed with err may go to another
-// backend.
-func (s *router) mayRepeat(t *trip, err error) bool {
-	if !wasSent(err) {
-		return true
-	}
-	return idempotent(t.in) && s.budget.spend()
 }
 
 // choose returns the next backend to try. failure is why the one before failed.

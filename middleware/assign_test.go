@@ -1,0 +1,92 @@
+package middleware_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/limpet-go/limpet/affinity"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func TestAssignCookie(t *testing.T) {
+	t.Parallel()
+	servers := map[string]string{"1": "a", "2": "b"}
+	for _, byPool := range []bool{false, true} {
+		pool, _ := cluster(t, 2, nil)
+		gw := newGateway(t, pool, &limpet.Options{Affinity: &affinity.CookieMap{Name: "server", Backends: servers}})
+		assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server"}, Backends: servers}
+		if byPool {
+			assign.Pool = pool
+			if err := pool.Drain("a", 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		srv := httptest.NewServer(assign.Handler(gw))
+		t.Cleanup(srv.Close)
+
+		seen := make(map[string]bool)
+		for range 20 {
+			c := newClient(t)
+			res, home := get(t, c, srv.URL)
+			cookies := res.Cookies()
+			if len(cookies) != 1 || servers[cookies[0].Value] != home {
+				t.Fatalf("cookies %v, home %s", cookies, home)
+			}
+			if res, again := get(t, c, srv.URL); again != home || len(res.Cookies()) != 0 {
+				t.Fatalf("came back to %s, not %s, and got %d cookies", again, home, len(res.Cookies()))
+			}
+			seen[home] = true
+		}
+		if byPool && seen["a"] || !seen["b"] || !byPool && !seen["a"] {
+			t.Errorf("by the pool: %v; assigned %v", byPool, seen)
+		}
+	}
+}
+
+// An unknown value is replaced, and the client's other cookies stay.
+func TestAssignCookieReplacesUnknownValues(t *testing.T) {
+	t.Parallel()
+	assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server"}, Backends: map[string]string{"1": "a"}}
+	var cookie string
+	h := assign.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cookie = r.Header.Get("Cookie") }))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "server=7; other=x")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if cookie != "other=x; server=1" {
+		t.Errorf("next saw %q", cookie)
+	}
+	if got := w.Header().Get("Set-Cookie"); got != "server=1; Path=/; SameSite=Lax" {
+		t.Errorf("Set-Cookie: %s", got)
+	}
+}
+
+func TestAssignCookieScript(t *testing.T) {
+	t.Parallel()
+	assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server", Secure: true}, Backends: map[string]string{"1": "a", "2": "b"}}
+	w := httptest.NewRecorder()
+	assign.Script().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if !strings.Contains(w.Body.String(), `("server", ["1","2"], "; Path=/; Secure; SameSite=Lax")`) {
+		t.Errorf("script:\n%s", w.Body)
+	}
+}
+
+func TestAssignCookieFindsMistakes(t *testing.T) {
+	t.Parallel()
+	for name, a := range map[string]*limpet.AssignCookie{
+		"no backends": {Cookie: http.Cookie{Name: "server"}},
+		"no name":     {Backends: map[string]string{"1": "a"}},
+		"bad value":   {Cookie: http.Cookie{Name: "server"}, Backends: map[string]string{"a b;": "a"}},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			a.Handler(http.NotFoundHandler())
+		}()
+	}
+}

@@ -1,0 +1,518 @@
+package middleware_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// These are the rows of the failure table in package limpet's documentation.
+
+// fastCheck finds a dead backend within a few hundred milliseconds.
+var fastCheck = &balancer.Check{Path: "/health", Interval: 50 * time.Millisecond, Timeout: 2 * time.Second}
+
+// healthy answers health checks and gives the rest to h.
+func healthy(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			h(w, r)
+		}
+	})
+}
+
+func sayNode(w http.ResponseWriter, r *http.Request) { io.WriteString(w, w.Header().Get("Node")) }
+
+func TestPinnedBackendRefuses(t *testing.T) {
+	t.Parallel()
+	pool, nodes := cluster(t, 3, nil) // nobody checks: the refusal itself must do
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	nodes[home].kill()
+
+	// Parallel requests of one client agree on its new home.
+	var wg sync.WaitGroup
+	homes := make(chan string, 10)
+	for range cap(homes) {
+		wg.Go(func() {
+			res, err := c.Post(srv.URL, "text/plain", strings.NewReader("body"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			if res.StatusCode != 200 || len(res.Cookies()) != 1 {
+				t.Errorf("status %d, %d cookies: want an answer and a new pin", res.StatusCode, len(res.Cookies()))
+			}
+			homes <- string(body)
+		})
+	}
+	wg.Wait()
+	close(homes)
+	next := <-homes
+	for h := range homes {
+		if h != next || h == home {
+			t.Errorf("the client of %s moved to %s and to %s", home, next, h)
+		}
+	}
+	if res, now := get(t, c, srv.URL); now != next || len(res.Cookies()) != 0 {
+		t.Errorf("later it came to %s with %d new cookies, want %s and none", now, len(res.Cookies()), next)
+	}
+}
+
+func TestPinnedBackendDown(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 3, nil)
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	if err := pool.Off(home); err != nil {
+		t.Fatal(err)
+	}
+	res, next := get(t, c, srv.URL)
+	if next == home || len(res.Cookies()) != 1 {
+		t.Errorf("moved to %s with %d cookies", next, len(res.Cookies()))
+	}
+	if err := pool.Undrain(home); err != nil {
+		t.Fatal(err)
+	}
+	if _, now := get(t, c, srv.URL); now != next {
+		t.Errorf("its first home is back and the client was moved again, to %s", now)
+	}
+}
+
+// fatal reads one request and breaks the connection instead of answering.
+func fatal(t *testing.T, hits *atomic.Int64) string {
+	return rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		hits.Add(1)
+		_, _ = io.Copy(io.Discard, req.Body)
+		_ = conn.(*net.TCPConn).SetLinger(0)
+	})
+}
+
+func TestBackendDiesBeforeItsAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		method string
+		body   int
+		header string
+		status int
+	}{
+		{"GET", "GET", 0, "", 200},
+		{"PUT", "PUT", 1000, "", 200},
+		{"PUT of more than is kept", "PUT", 1 << 20, "", 502},
+		{"POST", "POST", 1000, "", 502},
+		{"POST without a body", "POST", 0, "", 502},
+		{"POST marked idempotent", "POST", 1000, "Idempotency-Key", 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var hits atomic.Int64
+			good := newNode(t, "good", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				fmt.Fprint(w, len(body))
+			}))
+			bad, _ := balancer.NewBackend("bad", fatal(t, &hits), 1)
+			rest, _ := balancer.NewBackend("good", good.URL, 1)
+			pool, err := balancer.NewPool(&balancer.Options{Picker: first{}}, bad, rest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv, _ := serve(t, pool, nil)
+			req, _ := http.NewRequestWithContext(t.Context(), tt.method, srv.URL, bytes.NewReader(make([]byte, tt.body)))
+			if tt.header != "" {
+				req.Header.Set(tt.header, "x")
+			}
+			res, err := newClient(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			if res.StatusCode != tt.status || hits.Load() != 1 {
+				t.Errorf("status %d after %d attempts on the dying backend, want %d", res.StatusCode, hits.Load(), tt.status)
+			}
+			if tt.status == 200 && string(body) != fmt.Sprint(tt.body) {
+				t.Errorf("%s of %d bytes reached the second backend", body, tt.body)
+			}
+		})
+	}
+}
+
+// first picks the first backend.
+type first struct{}
+
+func (first) Pick(_ *http.Request, from []*balancer.Backend) *balancer.Backend { return from[0] }
+
+// A home that failed one request, but neither refuses nor is Down, keeps its client.
+func TestOneFailureMovesNobody(t *testing.T) {
+	t.Parallel()
+	var breaks atomic.Int64
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if breaks.Add(-1) >= 0 {
+			panic(http.ErrAbortHandler)
+		}
+		sayNode(w, r)
+	}))
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	breaks.Store(2) // on the connection that was kept, and on a fresh one
+	res, other := get(t, c, srv.URL)
+	if other == home || res.StatusCode != 200 {
+		t.Fatalf("%d from %s, want another backend than %s", res.StatusCode, other, home)
+	}
+	if _, now := get(t, c, srv.URL); now != home {
+		t.Errorf("the client was moved from %s to %s", home, now)
+	}
+}
+
+func TestBackendDiesWithinItsAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, header, proto string }{
+		{"length known", "Content-Length: 100\r\n", "HTTP/1.1"},
+		{"chunked", "Transfer-Encoding: chunked\r\n", "HTTP/1.1"},
+		{"length known, HTTP/1.0 client", "Content-Length: 100\r\n", "HTTP/1.0"},
+		{"chunked, HTTP/1.0 client", "Transfer-Encoding: chunked\r\n", "HTTP/1.0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+tt.header+"\r\n5\r\nhello\r\n")
+				}
+			})
+			srv, _ := serve(t, balancer.Static("a="+url), nil)
+			_, r := raw(t, srv, "GET / "+tt.proto+"\nHost: x\n\n")
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				return // broken before the header went out: not whole either
+			}
+			if body, err := io.ReadAll(res.Body); err == nil {
+				t.Errorf("a short answer looks whole: %q", body)
+			}
+		})
+	}
+}
+
+// A backend that accepts and never answers is found by its health path; who
+// waits for it goes on elsewhere.
+func TestBackendHangs(t *testing.T) {
+	t.Parallel()
+	var hung atomic.Value
+	hung.Store("")
+	release := make(chan struct{})
+	waiting := make(chan string, 10)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := w.Header().Get("Node")
+		if r.URL.Path == "/poll" {
+			_, _ = io.Copy(io.Discard, r.Body)
+			waiting <- id
+			if hung.Load() == "" || hung.Load() == id {
+				<-release
+			}
+		}
+		if hung.Load() == id {
+			<-release
+		}
+		io.WriteString(w, id)
+	})
+	nodes := map[string]*node{"a": newNode(t, "a", h), "b": newNode(t, "b", h), "c": newNode(t, "c", h)}
+	t.Cleanup(func() { close(release) }) // before the nodes are closed, which wait for it
+	check := *fastCheck
+	check.Timeout = 100 * time.Millisecond
+	pool := poolOf(t, &balancer.Options{Check: &check}, nodes)
+	run(t, pool)
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+
+	type answer struct {
+		status int
+		body   string
+	}
+	ask := func(method string) chan answer {
+		got := make(chan answer, 1)
+		go func() {
+			req, _ := http.NewRequestWithContext(t.Context(), method, srv.URL+"/poll", strings.NewReader("x"))
+			res, err := c.Do(req)
+			if err != nil {
+				t.Error(err)
+				got <- answer{}
+				return
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			got <- answer{res.StatusCode, string(body)}
+		}()
+		return got
+	}
+	poll, post := ask("GET"), ask("POST")
+	<-waiting
+	<-waiting
+	hung.Store(home)
+	if a := <-poll; a.status != 200 || a.body == home {
+		t.Errorf("the waiting poll got %d from %q, want its new home's answer", a.status, a.body)
+	}
+	if a := <-post; a.status != 504 {
+		t.Errorf("the waiting POST got %d, want 504", a.status)
+	}
+}
+
+func TestTunnelsOfALostBackend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		lose func(pool *balancer.Pool, n *node)
+	}{
+		{"dies", func(_ *balancer.Pool, n *node) { n.kill() }},
+		{"goes Down", func(pool *balancer.Pool, n *node) { _ = pool.Off(n.id) }},
+		{"is removed", func(pool *balancer.Pool, n *node) { _ = pool.Remove(n.id) }},
+		{"drains", func(pool *balancer.Pool, n *node) { _ = pool.Drain(n.id, time.Millisecond) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool, nodes := cluster(t, 3, echo)
+			srv, _ := serve(t, pool, nil)
+			c := newClient(t)
+			conn, res := dial(t, c, srv)
+			home := res.Header.Get("Node")
+			talk(t, conn)
+			tt.lose(pool, nodes[home])
+			_, _, err := conn.Read(t.Context())
+			if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+				t.Errorf("the client read %v, want close code 1012", err)
+			}
+			conn, res = dial(t, c, srv)
+			talk(t, conn)
+			if now := res.Header.Get("Node"); now == home || len(res.Cookies()) != 1 {
+				t.Errorf("it came back to %s (was %s) with %d cookies", now, home, len(res.Cookies()))
+			}
+			_ = conn.CloseNow()
+		})
+	}
+}
+
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, nil)
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	if err := pool.Drain(home, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, now := get(t, c, srv.URL); now != home {
+		t.Errorf("a pinned client left a draining backend for %s at once", now)
+	}
+	for range 5 {
+		if _, other := get(t, newClient(t), srv.URL); other == home {
+			t.Errorf("a draining backend got a new client")
+		}
+	}
+}
+
+func TestHealthPageBroken(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Bool
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" && broken.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		sayNode(w, r)
+	})
+	nodes := map[string]*node{"a": newNode(t, "a", h), "b": newNode(t, "b", h)}
+	pool := poolOf(t, &balancer.Options{Check: fastCheck}, nodes)
+	run(t, pool)
+	srv, _ := serve(t, pool, nil)
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	broken.Store(true)
+	await(t, pool, "a", balancer.Draining)
+	await(t, pool, "b", balancer.Draining)
+	if _, now := get(t, c, srv.URL); now != home {
+		t.Errorf("a broken health page moved a client from %s to %s", home, now)
+	}
+	if res, _ := get(t, newClient(t), srv.URL); res.StatusCode != 200 {
+		t.Errorf("a new client got %d", res.StatusCode)
+	}
+}
+
+func TestNoBackend(t *testing.T) {
+	t.Parallel()
+	empty, _ := balancer.NewPool(nil)
+	dead, nodes := cluster(t, 2, nil)
+	nodes["a"].kill()
+	nodes["b"].kill()
+	for name, pool := range map[string]*balancer.Pool{"empty pool": empty, "all refuse": dead} {
+		srv, _ := serve(t, pool, nil)
+		res, _ := get(t, newClient(t), srv.URL)
+		if res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || len(res.Cookies()) != 0 {
+			t.Errorf("%s: %d %v, want 503 with Retry-After and no cookie", name, res.StatusCode, res.Header)
+		}
+	}
+}
+
+func TestForgedCookie(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, nil)
+	statuses := make(chan affinity.Status, 1)
+	srv, _ := serve(t, pool, &limpet.Options{Trace: &limpet.Trace{
+		Found: func(_ *http.Request, pin affinity.Pin) { statuses <- pin.Status },
+	}})
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+	req.Header.Set("Cookie", "limpet=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	res, err := newClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if s := <-statuses; s != affinity.Forged || res.StatusCode != 200 || len(res.Cookies()) != 1 {
+		t.Errorf("status %v, answer %d with %d cookies: want it forged, served and pinned anew", s, res.StatusCode, len(res.Cookies()))
+	}
+}
+
+// A store that fails never fails a request.
+func TestStoreGone(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 3, nil)
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: &affinity.Table{Key: affinity.Header("User"), Store: goneStore{}}})
+	homes := make(map[string]bool)
+	for range 5 {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+		req.Header.Set("User", "ann")
+		res, err := newClient(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		homes[res.Header.Get("Node")] = true
+	}
+	if len(homes) != 1 {
+		t.Errorf("without its store one client came to %d backends", len(homes))
+	}
+}
+
+type goneStore struct{}
+
+var errGoneStore = errors.New("the store is gone")
+
+func (goneStore) Load(context.Context, string) (string, error) { return "", errGoneStore }
+func (goneStore) Swap(context.Context, string, string, string) (string, error) {
+	return "", errGoneStore
+}
+
+func TestGone(t *testing.T) {
+	t.Parallel()
+	t.Run("refuse", func(t *testing.T) {
+		t.Parallel()
+		pool, nodes := cluster(t, 2, nil)
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Refuse})
+		c := newClient(t)
+		_, home := get(t, c, srv.URL)
+		_ = pool.Off(home)
+		if res, _ := get(t, c, srv.URL); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" {
+			t.Errorf("home Down: %d, want 503", res.StatusCode)
+		}
+		_ = pool.Undrain(home)
+		if _, now := get(t, c, srv.URL); now != home {
+			t.Errorf("home is back and the client at %s", now)
+		}
+		nodes[home].kill()
+		if res, _ := get(t, c, srv.URL); res.StatusCode != 503 {
+			t.Errorf("home refuses: %d, want 503", res.StatusCode)
+		}
+		_ = pool.Remove(home)
+		if res, _ := get(t, c, srv.URL); res.StatusCode != 200 {
+			t.Errorf("home removed for good: %d, want a new home", res.StatusCode)
+		}
+	})
+	t.Run("wait", func(t *testing.T) {
+		t.Parallel()
+		pool, _ := cluster(t, 2, nil)
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Wait, WaitFor: patience})
+		c := newClient(t)
+		_, home := get(t, c, srv.URL)
+		_ = pool.Off(home)
+		got := make(chan string)
+		go func() {
+			_, now := get(t, c, srv.URL)
+			got <- now
+		}()
+		_ = pool.Undrain(home)
+		if now := <-got; now != home {
+			t.Errorf("the client didn't wait for %s and went to %s", home, now)
+		}
+	})
+	t.Run("wait in vain", func(t *testing.T) {
+		t.Parallel()
+		pool, nodes := cluster(t, 2, nil)
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Wait, WaitFor: 200 * time.Millisecond})
+		c := newClient(t)
+		_, home := get(t, c, srv.URL)
+		nodes[home].kill()
+		if res, now := get(t, c, srv.URL); res.StatusCode != 200 || now == home {
+			t.Errorf("%d from %s", res.StatusCode, now)
+		}
+	})
+}
+
+// A dying cluster isn't beaten to death: beyond the floor, only a share of the
+// requests is sent twice.
+func TestRetryBudget(t *testing.T) {
+	t.Parallel()
+	var hits atomic.Int64
+	var nodes []*balancer.Backend
+	for i := range 3 {
+		b, _ := balancer.NewBackend(fmt.Sprint(i), fatal(t, &hits), 1)
+		nodes = append(nodes, b)
+	}
+	pool, err := balancer.NewPool(nil, nodes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw := newGateway(t, pool, &limpet.Options{Retry: limpet.Retry{Attempts: 3, Budget: 0.1, Floor: 1}})
+	const requests = 200
+	begin := time.Now()
+	for range requests {
+		w := httptest.NewRecorder()
+		gw.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Code != 502 {
+			t.Fatalf("status %d", w.Code)
+		}
+	}
+	seconds := int64(time.Since(begin)/time.Second) + 2
+	if most := requests + requests/10 + seconds; hits.Load() > most {
+		t.Errorf("%d requests became %d attempts, want at most %d", requests, hits.Load(), most)
+	}
+	if hits.Load() < requests+requests/10 {
+		t.Errorf("%d requests became %d attempts: the budget wasn't used", requests, hits.Load())
+	}
+}

@@ -1,0 +1,547 @@
+package middleware_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func TestClientsComeHome(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 3, nil)
+	srv, _ := serve(t, pool, nil)
+	homes := make(map[string]int)
+	for range 9 {
+		c := newClient(t)
+		res, home := get(t, c, srv.URL)
+		if len(res.Cookies()) != 1 {
+			t.Fatalf("a new client got %d cookies", len(res.Cookies()))
+		}
+		homes[home]++
+		for range 5 {
+			if _, again := get(t, c, srv.URL); again != home {
+				t.Fatalf("a client of %s came to %s", home, again)
+			}
+		}
+	}
+	for id, n := range homes {
+		if n != 3 {
+			t.Errorf("backend %s got %d of 9 new clients, want 3", id, n)
+		}
+	}
+}
+
+func TestRequestReachesBackendAsWritten(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1)
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		line, _ := r.ReadString('\n')
+		seen <- strings.TrimSpace(line)
+		io.WriteString(conn, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+	})
+	pool := balancer.Static("a=" + url)
+	srv, gw := serve(t, pool, nil)
+	stripped := httptest.NewServer(http.StripPrefix("/app", gw))
+	t.Cleanup(stripped.Close)
+
+	for _, tt := range []struct {
+		name   string
+		server *httptest.Server
+		target string
+		want   string
+	}{
+		{"plain", srv, "/a/b?c=d", ""},
+		{"semicolon", srv, "/a?b=1;c=2&d", ""},
+		{"unescaped", srv, `/a|b^c"d?e|f={g}`, ""},
+		{"escaped slash", srv, "/a%2Fb%2fc", ""},
+		{"odd escapes", srv, "/%7euser/%41?q=%zz", ""},
+		{"not ASCII", srv, "/caf\xc3\xa9?\xff", ""},
+		{"empty query", srv, "/a?", ""},
+		{"dots", srv, "/a/../b/./c", ""},
+		{"two slashes", srv, "//host/path", ""},
+		{"absolute form", srv, "http://elsewhere/x?y", "/x?y"},
+		{"prefix stripped", stripped, "/app/x|y?z|", "/x%7Cy?z|"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, r := raw(t, tt.server, "GET "+tt.target+" HTTP/1.1\nHost: example.com\n\n")
+			if _, err := http.ReadResponse(r, nil); err != nil {
+				t.Fatal(err)
+			}
+			want := tt.want
+			if want == "" {
+				want = tt.target
+			}
+			if got := <-seen; got != "GET "+want+" HTTP/1.1" {
+				t.Errorf("backend read %q, want target %q", got, want)
+			}
+		})
+	}
+}
+
+func TestHopByHop(t *testing.T) {
+	t.Parallel()
+	got := make(chan http.Header, 1)
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Header.Clone()
+		w.Header().Set("Connection", "X-Backend-Hop")
+		w.Header().Set("X-Backend-Hop", "1")
+		w.Header().Set("Proxy-Authenticate", "Basic")
+		w.Header().Set("X-End", "1")
+	}))
+	srv, _ := serve(t, pool, nil)
+	_, r := raw(t, srv, `GET / HTTP/1.1
+Host: example.com
+Connection: keep-alive, X-Hop
+Connection: x-other
+X-Hop: 1
+X-Other: 1
+Keep-Alive: timeout=5
+Proxy-Authorization: Basic eA==
+TE: gzip, trailers
+Upgrade: h2c
+X-End: 1
+
+`)
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := <-got
+	for _, name := range []string{"X-Hop", "X-Other", "Keep-Alive", "Proxy-Authorization", "Upgrade", "Connection", "User-Agent"} {
+		if v, ok := h[name]; ok {
+			t.Errorf("backend got %s: %q", name, v)
+		}
+	}
+	if h.Get("X-End") != "1" || h.Get("TE") != "trailers" {
+		t.Errorf("backend got X-End %q and TE %q", h.Get("X-End"), h.Get("TE"))
+	}
+	if res.Header.Get("X-Backend-Hop") != "" || res.Header.Get("Proxy-Authenticate") != "" || res.Header.Get("X-End") != "1" {
+		t.Errorf("client got %v", res.Header)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		method  string
+		backend func(w http.ResponseWriter, r *http.Request)
+		check   func(t *testing.T, res *http.Response, body string)
+	}{
+		{"HEAD keeps the length", "HEAD", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "1234")
+		}, func(t *testing.T, res *http.Response, body string) {
+			if res.ContentLength != 1234 || body != "" {
+				t.Errorf("length %d, body %q", res.ContentLength, body)
+			}
+		}},
+		{"204", "GET", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(204)
+		}, func(t *testing.T, res *http.Response, body string) {
+			if res.StatusCode != 204 || res.Header.Get("Content-Length") != "" {
+				t.Errorf("%d %v", res.StatusCode, res.Header)
+			}
+		}},
+		{"304", "GET", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"x"`)
+			w.WriteHeader(304)
+		}, func(t *testing.T, res *http.Response, body string) {
+			if res.StatusCode != 304 || res.Header.Get("ETag") != `"x"` {
+				t.Errorf("%d %v", res.StatusCode, res.Header)
+			}
+		}},
+		{"no Content-Type is invented", "GET", func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Content-Type"] = nil
+			io.WriteString(w, "<html>")
+		}, func(t *testing.T, res *http.Response, body string) {
+			if v, ok := res.Header["Content-Type"]; ok {
+				t.Errorf("Content-Type %q", v)
+			}
+		}},
+		{"announced trailers", "GET", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Trailer", "X-Sum")
+			io.WriteString(w, "body")
+			w.Header().Set("X-Sum", "42")
+		}, func(t *testing.T, res *http.Response, body string) {
+			if res.Trailer.Get("X-Sum") != "42" {
+				t.Errorf("trailers %v", res.Trailer)
+			}
+		}},
+		{"trailers that nobody announced", "GET", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "body")
+			http.NewResponseController(w).Flush()
+			w.Header().Set(http.TrailerPrefix+"X-Sum", "42")
+		}, func(t *testing.T, res *http.Response, body string) {
+			if res.Trailer.Get("X-Sum") != "42" {
+				t.Errorf("trailers %v", res.Trailer)
+			}
+		}},
+		{"compressed stays compressed", "GET", func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Accept-Encoding") != "br" {
+				t.Errorf("Accept-Encoding %q", r.Header.Get("Accept-Encoding"))
+			}
+			w.Header().Set("Content-Encoding", "br")
+			io.WriteString(w, "not really brotli")
+		}, func(t *testing.T, res *http.Response, body string) {
+			if body != "not really brotli" || res.Header.Get("Content-Encoding") != "br" {
+				t.Errorf("%q %v", body, res.Header)
+			}
+		}},
+		{"the application's cookie comes first", "GET", func(w http.ResponseWriter, r *http.Request) {
+			http.SetCookie(w, &http.Cookie{Name: "app", Value: "1"})
+		}, func(t *testing.T, res *http.Response, body string) {
+			if c := res.Cookies(); len(c) != 2 || c[0].Name != "app" {
+				t.Errorf("cookies %v", c)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := cluster(t, 1, http.HandlerFunc(tt.backend))
+			srv, _ := serve(t, pool, nil)
+			req, _ := http.NewRequestWithContext(t.Context(), tt.method, srv.URL, nil)
+			req.Header.Set("Accept-Encoding", "br")
+			res, err := newClient(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.check(t, res, string(body))
+		})
+	}
+}
+
+func TestRequestTrailers(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+		fmt.Fprint(w, r.Trailer.Get("X-Sum"))
+	}))
+	srv, _ := serve(t, pool, nil)
+	_, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nTrailer: X-Sum\n\n4\nbody\n0\nX-Sum: 42\n\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(res.Body); string(body) != "body42" {
+		t.Errorf("backend saw %q", body)
+	}
+}
+
+func TestEarlyHints(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.Header().Del("Link")
+		io.WriteString(w, "done")
+	}))
+	gw := newGateway(t, pool, nil)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Outer", "1") // as a middleware around the gateway does
+		gw.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+
+	var hints []string
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
+			return nil
+		},
+	})
+	req, _ := http.NewRequestWithContext(ctx, "GET", srv.URL, nil)
+	res, err := newClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if len(hints) != 1 || hints[0] != "103 </style.css>; rel=preload" {
+		t.Errorf("hints %q", hints)
+	}
+	if res.StatusCode != 200 || res.Header.Get("Link") != "" || res.Header.Get("X-Outer") != "1" {
+		t.Errorf("final answer %d %v", res.StatusCode, res.Header)
+	}
+
+	_, r := raw(t, srv, "GET / HTTP/1.0\n\n")
+	if line, _ := r.ReadString('\n'); !strings.Contains(line, " 200 ") {
+		t.Errorf("an HTTP/1.0 client got %q first", line)
+	}
+}
+
+func TestExpectContinue(t *testing.T) {
+	t.Parallel()
+	asked, let := make(chan struct{}), make(chan struct{})
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/refuse" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		close(asked)
+		<-let
+		body, _ := io.ReadAll(r.Body) // sends the 100
+		fmt.Fprintf(w, "%s", body)
+	}))
+	srv, _ := serve(t, pool, nil)
+
+	conn, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nExpect: 100-continue\nContent-Length: 4\n\n")
+	<-asked
+	first := make(chan string, 1)
+	go func() {
+		line, _ := r.ReadString('\n')
+		first <- line
+	}()
+	select {
+	case line := <-first:
+		t.Fatalf("client was told %q before the backend asked for the body", line)
+	default:
+	}
+	close(let)
+	if line := <-first; !strings.Contains(line, " 100 ") {
+		t.Fatalf("client was told %q", line)
+	}
+	r.ReadString('\n')
+	io.WriteString(conn, "body")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(res.Body); string(body) != "body" {
+		t.Errorf("backend got %q", body)
+	}
+
+	_, r = raw(t, srv, "POST /refuse HTTP/1.1\nHost: x\nExpect: 100-continue\nContent-Length: 4\n\n")
+	if res, err = http.ReadResponse(r, nil); err != nil || res.StatusCode != 403 {
+		t.Errorf("refused upload: %v, %v; want 403 without a 100", res, err)
+	}
+}
+
+// An event stream and a trickling answer of known length arrive piece by piece.
+func TestStreaming(t *testing.T) {
+	t.Parallel()
+	for _, length := range []string{"", "15"} {
+		t.Run("Content-Length "+length, func(t *testing.T) {
+			t.Parallel()
+			next := make(chan struct{})
+			pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				rc := http.NewResponseController(w)
+				for range 3 {
+					rc.Flush()
+					<-next
+					io.WriteString(w, "event")
+				}
+			}))
+			srv, _ := serve(t, pool, nil)
+			var res *http.Response
+			if length == "" { // then the header comes before any piece
+				var err error
+				if res, err = newClient(t).Get(srv.URL); err != nil {
+					t.Fatal(err)
+				}
+				next <- struct{}{}
+			} else {
+				go func() { next <- struct{}{} }()
+				var err error
+				if res, err = newClient(t).Get(srv.URL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			defer res.Body.Close()
+			for i := range 3 {
+				if i > 0 {
+					next <- struct{}{}
+				}
+				buf := make([]byte, 5)
+				if _, err := io.ReadFull(res.Body, buf); err != nil || string(buf) != "event" {
+					t.Fatalf("piece %d: %q, %v", i, buf, err)
+				}
+			}
+		})
+	}
+}
+
+func TestEarlyAnswerWhileBodyIsSent(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.EnableFullDuplex()
+		io.WriteString(w, "early")
+		rc.Flush()
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, " and %d more", len(body))
+	}))
+	srv, _ := serve(t, pool, nil)
+	pr, pw := io.Pipe()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", srv.URL, pr)
+	res, err := newClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	buf := make([]byte, 5)
+	if _, err := io.ReadFull(res.Body, buf); err != nil || string(buf) != "early" {
+		t.Fatalf("%q, %v", buf, err)
+	}
+	pw.Write(make([]byte, 100_000))
+	pw.Close()
+	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != " and 100000 more" {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// A backend refuses an upload; the client stops in the middle and waits for the
+// answer. The handler must not wait for the rest.
+func TestEarlyRefusalOfAnUpload(t *testing.T) {
+	t.Parallel()
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		io.Copy(io.Discard, r)
+	})
+	srv, _ := serve(t, balancer.Static("a="+url), nil)
+	_, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nContent-Length: 1000000\n\nbegin")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != 413 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	if body, err := io.ReadAll(res.Body); string(body) != "no" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	came, left := make(chan struct{}), make(chan struct{})
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(came)
+		<-r.Context().Done()
+		close(left)
+	}))
+	srv, _ := serve(t, pool, nil)
+	conn, _ := raw(t, srv, "GET / HTTP/1.1\nHost: x\n\n")
+	<-came
+	conn.Close()
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Error("the backend still works for a client that left")
+	}
+}
+
+func TestHTTP2InFront(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s", r.Proto, r.Header.Get("X-Forwarded-Proto"), body)
+	}))
+	srv := httptest.NewUnstartedServer(newGateway(t, pool, nil))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	res, err := srv.Client().Post(srv.URL, "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(res.Body)
+	if res.ProtoMajor != 2 || string(body) != "HTTP/1.1 https hello" {
+		t.Errorf("%s: %q", res.Proto, body)
+	}
+	if c := res.Cookies(); len(c) != 1 || !strings.HasPrefix(c[0].Name, "__Host-") || !c[0].Secure {
+		t.Errorf("cookies over TLS: %v", c)
+	}
+}
+
+func TestRewriteModifyAndHost(t *testing.T) {
+	t.Parallel()
+	pool, nodes := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s %s", r.Host, r.RequestURI, r.Header.Get("X-Added"))
+	}))
+	srv, _ := serve(t, pool, &limpet.Options{
+		BackendHost: true,
+		Rewrite: func(in, out *http.Request) {
+			out.URL.Path = "/base" + in.URL.Path
+			out.Header.Set("X-Added", "1")
+		},
+		ModifyResponse: func(res *http.Response) error {
+			if res.Request.URL.Path == "/base/bad" {
+				return errors.New("not like this")
+			}
+			res.Header.Set("X-Backend", limpet.Backend(res.Request.Context()).ID())
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			w.WriteHeader(limpet.StatusCode(err))
+			io.WriteString(w, "sorry: "+err.Error())
+		},
+	})
+	res, body := get(t, newClient(t), srv.URL+"/x?y|")
+	if want := nodes["a"].Listener.Addr().String() + " /base/x?y| 1"; body != want {
+		t.Errorf("backend saw %q, want %q", body, want)
+	}
+	if res.Header.Get("X-Backend") != "a" {
+		t.Errorf("X-Backend %q", res.Header.Get("X-Backend"))
+	}
+	if res, body := get(t, newClient(t), srv.URL+"/bad"); res.StatusCode != 502 || body != "sorry: not like this" {
+		t.Errorf("%d %q", res.StatusCode, body)
+	}
+}
+
+func TestNewGatewayFindsMistakes(t *testing.T) {
+	t.Parallel()
+	pool := balancer.Static("a=http://127.0.0.1:1")
+	for name, f := range map[string]func() (*limpet.Gateway, error){
+		"no pool": func() (*limpet.Gateway, error) { return limpet.NewGateway(nil, nil) },
+		"short key": func() (*limpet.Gateway, error) {
+			return limpet.NewGateway(pool, &limpet.Options{Affinity: &affinity.Cookie{Keys: [][]byte{{1}}}})
+		},
+		"wrong Gone": func() (*limpet.Gateway, error) { return limpet.NewGateway(pool, &limpet.Options{Gone: 7}) },
+	} {
+		if _, err := f(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestLargeBodiesBothWays(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	srv, _ := serve(t, pool, nil)
+	data := bytes.Repeat([]byte("limpet "), 3<<20/7)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "PUT", srv.URL, bytes.NewReader(data))
+	res, err := newClient(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got, err := io.ReadAll(res.Body)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back of %d: %v", len(got), len(data), err)
+	}
+}

@@ -1,0 +1,107 @@
+package middleware_test
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"strings"
+	"testing"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// behindReverseProxy is the standard library's proxy with Sticky below it.
+func behindReverseProxy(t *testing.T, pool *balancer.Pool, aff affinity.Affinity) *httptest.Server {
+	t.Helper()
+	tr := &balancer.Transport{}
+	t.Cleanup(tr.CloseIdleConnections)
+	proxy := &httputil.ReverseProxy{
+		Rewrite:  func(r *httputil.ProxyRequest) { r.SetXForwarded() },
+		ErrorLog: log.New(io.Discard, "", 0),
+		Transport: &limpet.Sticky{
+			Pool: pool, Affinity: aff, Transport: tr, Logger: slog.New(slog.DiscardHandler),
+		},
+	}
+	srv := httptest.NewServer(proxy)
+	t.Cleanup(srv.Close)
+	return srv
+}
+
+func TestSticky(t *testing.T) {
+	t.Parallel()
+	for name, aff := range map[string]affinity.Affinity{
+		"cookie":     &affinity.Cookie{Keys: [][]byte{make([]byte, 32)}},
+		"cookie map": &affinity.CookieMap{Name: "server", Backends: map[string]string{"1": "a", "2": "b", "3": "c"}},
+		"hash":       &affinity.Hash{Key: affinity.Header("User-Agent")},
+		"address":    &affinity.Hash{Key: &affinity.ClientAddr{}},
+		"table":      &affinity.Table{Key: affinity.Query("user")},
+		"chain":      affinity.Chain{&affinity.Cookie{Keys: [][]byte{make([]byte, 32)}}, &affinity.Hash{Key: &affinity.ClientAddr{}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, nodes := cluster(t, 3, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Upgrade") != "" {
+					echo.ServeHTTP(w, r)
+					return
+				}
+				if _, err := r.Cookie("limpet"); err == nil {
+					t.Error("the backend sees the cookie")
+				}
+				body, _ := io.ReadAll(r.Body)
+				fmt.Fprint(w, w.Header().Get("Node"), len(body))
+			}))
+			srv := behindReverseProxy(t, pool, aff)
+			c := newClient(t)
+			url := srv.URL + "/?user=ann"
+			if name == "cookie map" {
+				c.Transport = withHeader{"Cookie", "server=2"}
+			}
+			_, home := get(t, c, url)
+			if _, again := get(t, c, url); again != home {
+				t.Errorf("went from %s to %s", home, again)
+			}
+			conn, res := dial(t, c, srv)
+			talk(t, conn)
+			if name != "table" && res.Header.Get("Node")+"0" != home {
+				t.Errorf("WebSocket at %s, home %s", res.Header.Get("Node"), home)
+			}
+			_ = conn.CloseNow()
+
+			nodes[home[:1]].kill()
+			res, err := c.Post(url, "text/plain", strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			next, _ := io.ReadAll(res.Body)
+			if res.StatusCode != 200 || string(next) == home || next[1] != '4' {
+				t.Errorf("after the kill %d %q, was at %s", res.StatusCode, next, home)
+			}
+			if _, again := get(t, c, url); again[:1] != string(next[:1]) {
+				t.Errorf("moved to %s and then to %s", next, again)
+			}
+		})
+	}
+}
+
+type withHeader [2]string
+
+func (h withHeader) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(h[0], h[1])
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestStickyWithoutPool(t *testing.T) {
+	t.Parallel()
+	req := httptest.NewRequest("GET", "/", nil)
+	if _, err := (&limpet.Sticky{}).RoundTrip(req); err == nil {
+		t.Error("no error")
+	}
+}
