@@ -106,7 +106,11 @@ func script(t *testing.T, act func(conn net.Conn, r *bufio.Reader)) *upgrade.Pro
 	}()
 	t.Cleanup(func() { l.Close(); <-ended })
 	return &upgrade.Proxy{Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		if err == nil { // also keeps the garbage collector from closing it
+			t.Cleanup(func() { conn.Close() })
+		}
+		return conn, err
 	}}
 }
 
@@ -198,6 +202,20 @@ func TestRefused(t *testing.T) {
 			t.Errorf("error %q", err)
 		}
 		res.Body.Close()
+	}
+}
+
+// The limit on the header is none on the body.
+func TestRefusedAtLength(t *testing.T) {
+	t.Parallel()
+	_, err := answer(t, "HTTP/1.1 404 Not Found\r\n\r\n"+strings.Repeat("x", 1<<20)).Connect(request(t), upgrade.Options{})
+	var refused *upgrade.HandshakeError
+	if !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	defer refused.Response.Body.Close()
+	if b, err := io.ReadAll(refused.Response.Body); len(b) != 1<<20 || err != nil {
+		t.Error(len(b), err)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // Proxy connects clients to backends and keeps the tunnels. The zero value is
 // ready; its fields may not change once it is in use. All methods may be called
-// concurrently.
+// concurrently. [http.Server.Shutdown] knows nothing of tunnels: call Shutdown
+// here too.
 type Proxy struct {
 	// Dial opens the connection to the backend of out, TLS done if there is
 	// any. nil dials out.URL: TCP, and TLS for https and wss.
