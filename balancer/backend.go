@@ -48,12 +48,6 @@ type Backend struct {
 	vitals vitals // the watcher's own
 }
 
-// A life lasts from when a backend can be used until it is lost.
-type life struct {
-	context.Context
-	end context.CancelCauseFunc
-}
-
 // NewBackend returns a backend for a server at rawURL, which is
 // http://host[:port] or https://host[:port] and nothing more. The ID, 1 to 64
 // of the characters A-Z a-z 0-9 . _ : -, is the name that pins, logs and metrics
@@ -140,19 +134,6 @@ func (b *Backend) Begin() (end func()) {
 			b.inFlight.Add(-1)
 		}
 	}
-}
-
-// Lost returns a channel that is closed when the backend goes Down or is
-// removed: what waits on it should go on elsewhere, and its tunnels end. While
-// health says that more than half of the pool is dead, the channels of the
-// backends beyond that half stay open: then it may well be the check, or this
-// side of the network, that fails. Once the backend is back, Lost returns a new channel.
-func (b *Backend) Lost() <-chan struct{} { return b.life.Load().Done() }
-
-// revive gives the backend a new life.
-func (b *Backend) revive() {
-	ctx, end := context.WithCancelCause(b.gone)
-	b.life.Store(&life{ctx, end})
 }
 
 // load is what pickers compare: what it would have to bear with one client more,

@@ -2,12 +2,8 @@ package balancer
 
 import (
 	"context"
-	"errors"
 	"net/http/httptrace"
 )
-
-// ErrLost is what a request fails with whose backend's [Backend.Lost] closed.
-var ErrLost = errors.New("backend lost")
 
 // An Error says that a backend could not be reached, or didn't answer to the end.
 type Error struct {

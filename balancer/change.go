@@ -105,9 +105,6 @@ func (b *Backend) derive() State {
 	return Up
 }
 
-// lost reports whether the backend's Lost is closed.
-func (b *Backend) lost() bool { return b.life.Load().Err() != nil }
-
 // unlock tells what changed and gives up the mutex, which is held. Changes that
 // come up meanwhile, from other goroutines or from those who are told, are left
 // to the one who tells already.

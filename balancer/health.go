@@ -71,12 +71,7 @@ func (p *Pool) watch(b *Backend) {
 
 // checkUntil checks b until ctx ends.
 func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
-	// Reports from before are of no interest any more.
-	b.refused.Store(false)
-	select {
-	case <-b.alarm:
-	default:
-	}
+	b.refused.Store(false) // as reported before anybody checked
 	interval := p.check.Interval
 	var last time.Time
 	next := time.Now().Add(jitter(interval / 10))

@@ -83,6 +83,24 @@ func TestRoundRobinIsExactUnderConcurrency(t *testing.T) {
 	}
 }
 
+func TestTwoChoicesAreDifferent(t *testing.T) {
+	t.Parallel()
+	picker := &balancer.TwoChoices{}
+	a, b := newBackend(t, "a", 3), newBackend(t, "b", 2)
+	for _, from := range [][]*balancer.Backend{{a, b}, {b, a}} {
+		end := from[0].Begin()
+		for range 100 {
+			if picker.Pick(nil, from) != from[1] {
+				t.Fatalf("picked %s of two, though the other is idle", from[0].ID())
+			}
+		}
+		end()
+	}
+	if picker.Pick(nil, []*balancer.Backend{a}) != a {
+		t.Error("the only one was not picked")
+	}
+}
+
 func TestLeastConn(t *testing.T) {
 	t.Parallel()
 	picker := &balancer.LeastConn{}

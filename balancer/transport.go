@@ -60,6 +60,9 @@ func FromContext(ctx context.Context) *Backend {
 // closed is sent again on another connection to the same backend where HTTP
 // allows it (RFC 9110, section 9.2.2: it has no body and an idempotent method,
 // or no byte of it was written).
+//
+// As [http.RoundTripper] allows, the request's body may be read for a moment
+// after RoundTrip has returned, until it is closed.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := FromContext(req.Context())
 	if b == nil {

@@ -143,11 +143,14 @@ func TestLostBeforeTheAnswer(t *testing.T) {
 	}()
 	_, err := s.send(t.Context(), "POST", "hello")
 	fails(t, err, true, balancer.ErrLost)
-	// While it is down nothing is sent any more; afterwards it is asked again.
+	// While it is down nothing is sent any more.
 	_, err = s.send(t.Context(), "GET", "")
 	fails(t, err, false, balancer.ErrLost)
 	_, err = s.Connect(t.Context(), s.Backend)
 	fails(t, err, false, balancer.ErrLost)
+	if n := s.dials.Load(); n != 1 {
+		t.Errorf("%d dials, want none while it is down", n-1)
+	}
 }
 
 func TestLostWithinTheDial(t *testing.T) {
@@ -160,6 +163,17 @@ func TestLostWithinTheDial(t *testing.T) {
 	}
 	_, err := s.send(t.Context(), "POST", "hello")
 	fails(t, err, false, balancer.ErrLost)
+}
+
+// tidy is a connection whose end always looks in order.
+type tidy struct{ net.Conn }
+
+func (c tidy) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func TestLostWithinTheAnswer(t *testing.T) {
@@ -176,6 +190,11 @@ func TestLostWithinTheAnswer(t *testing.T) {
 				io.WriteString(c, head)
 				io.Copy(io.Discard, c)
 			}))
+			dial := s.Dial
+			s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				return tidy{c}, err
+			}
 			res, err := s.send(t.Context(), "GET", "")
 			must(t, err)
 			defer res.Body.Close()
