@@ -71,9 +71,11 @@ type Affinity interface {
 	// res.Request is the request that Find saw, found is what Find returned,
 	// and home is the backend that keeps the client from now on: often still
 	// found.Backend, which gives a sliding pin its chance to slide. Bind may
-	// change res.Header. An error means that the pin may not be remembered;
-	// the answer is as good as it was.
-	Bind(res *http.Response, found Pin, home string) error
+	// change res.Header. It returns the key that Find will find in the client's
+	// next request: found.Key, unless it gave the client a new one. An
+	// error means that the pin may not be remembered; the answer and the key
+	// are as good as they were.
+	Bind(res *http.Response, found Pin, home string) (key string, err error)
 }
 
 // A Rewriter is an [Affinity] that takes its mark off the request before the

@@ -43,15 +43,20 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 	return all, errors.Join(errs...)
 }
 
-// Bind tells each member, with the pin that it found itself.
-func (c Chain) Bind(res *http.Response, found Pin, home string) error {
+// Bind tells each member, with the pin that it found itself. The key is that of
+// the first that has one.
+func (c Chain) Bind(res *http.Response, found Pin, home string) (key string, err error) {
 	var errs []error
 	for i, a := range c {
-		if err := a.Bind(res, c.own(found, i), home); err != nil {
+		own, err := a.Bind(res, c.own(found, i), home)
+		if err != nil {
 			errs = append(errs, err)
 		}
+		if key == "" {
+			key = own
+		}
 	}
-	return errors.Join(errs...)
+	return key, errors.Join(errs...)
 }
 
 // Rewrite lets each member that is a [Rewriter] take its mark off.

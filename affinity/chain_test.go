@@ -19,9 +19,9 @@ type member struct {
 
 func (m *member) Find(*http.Request) (affinity.Pin, error) { return m.pin, m.err }
 
-func (m *member) Bind(_ *http.Response, found affinity.Pin, _ string) error {
+func (m *member) Bind(_ *http.Response, found affinity.Pin, _ string) (string, error) {
 	m.told = append(m.told, found)
-	return m.err
+	return found.Key, m.err
 }
 
 // goner can also rewrite and answer.
@@ -76,9 +76,12 @@ func TestChainTellsEachItsOwn(t *testing.T) {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
 	c.Rewrite(get("/"), found)
-	err = c.Bind(&http.Response{Request: get("/")}, found, "b3")
+	key, err := c.Bind(&http.Response{Request: get("/")}, found, "b3")
 	if !errors.Is(err, e1) || !errors.Is(err, e2) {
 		t.Errorf("Bind = %v", err)
+	}
+	if key != "k1" {
+		t.Errorf("Bind returned the key %q, want the first member's", key)
 	}
 	if len(m1.told) != 1 || m1.told[0] != p1 {
 		t.Errorf("member 1 was told %+v", m1.told)

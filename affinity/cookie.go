@@ -136,15 +136,16 @@ func (c *Cookie) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// Bind sets the cookie if found is not a Hit on home or is due to slide.
-func (c *Cookie) Bind(res *http.Response, found Pin, home string) error {
+// Bind sets the cookie if found is not a Hit on home or is due to slide. A
+// client without a key is given a random one.
+func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, err error) {
 	if err := c.Validate(); err != nil {
-		return err
+		return found.Key, err
 	}
 	born, slide := found.Note.(sliding)
 	stays := found.Status == Hit && home == found.Backend
 	if home == "" || stays && !slide || preflight(res.Request) {
-		return nil
+		return found.Key, nil
 	}
 	now := uint32(time.Now().Unix())
 	p := sealedPin{born: now, seen: now, key: found.Key, home: home}
@@ -165,7 +166,7 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) error {
 	}
 	value, err := c.seals.seal(n.data, p)
 	if err != nil {
-		return fmt.Errorf("affinity: cookie %q for backend %q: %w", n.name, home, err)
+		return found.Key, fmt.Errorf("affinity: cookie %q for backend %q: %w", n.name, home, err)
 	}
 	cookie := c.attributes()
 	cookie.Name, cookie.Value = n.name, value
@@ -174,7 +175,7 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) error {
 	if len(res.Header["Cache-Control"]) == 0 {
 		res.Header.Set("Cache-Control", "private, no-store")
 	}
-	return nil
+	return p.key, nil
 }
 
 // Rewrite strips the cookie from the request to the backend, under all its

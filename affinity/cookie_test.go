@@ -248,7 +248,7 @@ func TestCookieLeavesCacheableAnswersAlone(t *testing.T) {
 		if tt.own != nil {
 			res.Header["Cache-Control"] = tt.own
 		}
-		if err := c.Bind(res, tt.found, "b1"); err != nil {
+		if _, err := c.Bind(res, tt.found, "b1"); err != nil {
 			t.Fatal(err)
 		}
 		if got := res.Header["Cache-Control"]; !slices.Equal(got, tt.want) {
@@ -287,7 +287,7 @@ func TestCookieValidate(t *testing.T) {
 			// Unused, it must not do harm on the path of a request either.
 			found, findErr := tt.cookie.Find(get("/", "limpet=x"))
 			res := &http.Response{Header: http.Header{}, Request: get("/")}
-			bindErr := tt.cookie.Bind(res, found, "b1")
+			_, bindErr := tt.cookie.Bind(res, found, "b1")
 			if findErr == nil || bindErr == nil || found != (affinity.Pin{}) || len(res.Header) > 0 {
 				t.Errorf("Find = %+v, %v, Bind = %v, %v", found, findErr, res.Header, bindErr)
 			}
@@ -299,7 +299,7 @@ func TestCookieRefusesAnIDThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	c := &affinity.Cookie{Keys: testKeys}
 	res := &http.Response{Header: http.Header{}, Request: get("/")}
-	if err := c.Bind(res, affinity.Pin{}, strings.Repeat("b", 2000)); err == nil || len(res.Header) > 0 {
+	if _, err := c.Bind(res, affinity.Pin{}, strings.Repeat("b", 2000)); err == nil || len(res.Header) > 0 {
 		t.Errorf("Bind = %v, header %v", err, res.Header)
 	}
 }

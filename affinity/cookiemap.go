@@ -48,7 +48,9 @@ func (m *CookieMap) Find(r *http.Request) (Pin, error) {
 }
 
 // Bind does nothing: the cookie is the client's own.
-func (m *CookieMap) Bind(*http.Response, Pin, string) error { return nil }
+func (m *CookieMap) Bind(_ *http.Response, found Pin, _ string) (key string, err error) {
+	return found.Key, nil
+}
 
 // Trust forwards to Client.
 func (m *CookieMap) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {

@@ -45,7 +45,8 @@ func ExampleCookie() {
 			},
 			ModifyResponse: func(res *http.Response) error {
 				res.Request = r // Bind wants the client's request
-				return cookie.Bind(res, found, home)
+				_, err := cookie.Bind(res, found, home)
+				return err
 			},
 		}
 		proxy.ServeHTTP(w, r)
@@ -77,7 +78,7 @@ func ExampleChain() {
 	answer := func(url string) affinity.Pin {
 		r := httptest.NewRequest("GET", url, nil)
 		found, _ := chain.Find(r)
-		_ = chain.Bind(&http.Response{Header: http.Header{}, Request: r}, found, "node-2")
+		_, _ = chain.Bind(&http.Response{Header: http.Header{}, Request: r}, found, "node-2")
 		return found
 	}
 	for _, url := range []string{"/?user=ann", "/?user=ann", "/"} {

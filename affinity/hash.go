@@ -23,7 +23,9 @@ func (h *Hash) Find(r *http.Request) (Pin, error) {
 }
 
 // Bind does nothing.
-func (h *Hash) Bind(*http.Response, Pin, string) error { return nil }
+func (h *Hash) Bind(_ *http.Response, found Pin, _ string) (key string, err error) {
+	return found.Key, nil
+}
 
 // Trust forwards to Key.
 func (h *Hash) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {

@@ -26,7 +26,7 @@ func find(tb testing.TB, a affinity.Affinity, r *http.Request) affinity.Pin {
 func bind(tb testing.TB, a affinity.Affinity, r *http.Request, found affinity.Pin, home string) http.Header {
 	tb.Helper()
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r}
-	if err := a.Bind(res, found, home); err != nil {
+	if _, err := a.Bind(res, found, home); err != nil {
 		tb.Fatal(err)
 	}
 	return res.Header

@@ -47,16 +47,16 @@ func (t *Table) Find(r *http.Request) (Pin, error) {
 }
 
 // Bind stores a home that is new or has changed. If a parallel request of the
-// client was bound to another one first, that one stands and Bind returns nil.
-func (t *Table) Bind(res *http.Response, found Pin, home string) error {
+// client was bound to another one first, that one stands, and it is no error.
+func (t *Table) Bind(res *http.Response, found Pin, home string) (key string, err error) {
 	if found.Key == "" || home == "" || home == found.Backend {
-		return nil
+		return found.Key, nil
 	}
-	_, err := t.store().Swap(res.Request.Context(), t.storeKey(found.Key), found.Backend, home)
+	_, err = t.store().Swap(res.Request.Context(), t.storeKey(found.Key), found.Backend, home)
 	if err != nil {
-		return fmt.Errorf("affinity: table %q: store a pin to backend %q: %w", t.Name, home, err)
+		err = fmt.Errorf("affinity: table %q: store a pin to backend %q: %w", t.Name, home, err)
 	}
-	return nil
+	return found.Key, err
 }
 
 // Trust forwards to Key.

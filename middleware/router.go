@@ -225,9 +225,11 @@ func (s *router) bind(t *trip, res *http.Response) {
 	}
 	out := res.Request
 	res.Request = t.in
-	if err := s.affinity.Bind(res, t.pin, home); err != nil {
+	key, err := s.affinity.Bind(res, t.pin, home)
+	if err != nil {
 		s.log.WarnContext(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
+	t.pin.Key = key
 	res.Request = out
 }
 

@@ -31,10 +31,6 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pi
 	out.Header["Connection"] = []string{"Upgrade"}
 	out.Header["Upgrade"] = r.Header["Upgrade"]
 
-	turn := rand.Float64()
-	if pin.Key != "" {
-		turn = balancer.Turn(pin.Key)
-	}
 	var tunnel *upgrade.Tunnel
 	t := &trip{in: r, pin: pin}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
@@ -46,7 +42,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pi
 		var err error
 		tunnel, err = g.upgrade.Connect(out.WithContext(ctx), upgrade.Options{
 			Group: b.ID(),
-			Turn:  turn,
+			Turn:  turn(pin.Key),
 			Closed: func(s upgrade.Summary) {
 				end()
 				g.router.trace.closed(b, s)
@@ -86,6 +82,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pi
 		writeAnswer(w, r, res)
 		return
 	}
+	tunnel.SetTurn(turn(t.pin.Key)) // it may have got its key just now
 	if err := tunnel.Serve(w); err != nil {
 		g.router.log.DebugContext(r.Context(), "tunnel not opened", "backend", t.backend.ID(), "err", err)
 		return
@@ -96,6 +93,14 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pi
 		tunnel.Close(closeRestart, "backend lost")
 	default:
 	}
+}
+
+// turn is a client's moment in a drain; one that nothing tells apart has any.
+func turn(key string) float64 {
+	if key == "" {
+		return rand.Float64()
+	}
+	return balancer.Turn(key)
 }
 
 // watch follows the pool: tunnels of a lost backend are closed at once, those of

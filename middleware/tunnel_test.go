@@ -175,6 +175,40 @@ func TestShutdownSpreadsTunnels(t *testing.T) {
 	}
 }
 
+// A drain closes the tunnel of a client whose first request it was at the moment
+// of the key that it got with the 101: it comes back once, and not to its old home.
+func TestDrainMovesANewClientOnce(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, echo)
+	srv, _ := serve(t, pool, nil)
+	type visitor struct {
+		*http.Client
+		conn *websocket.Conn
+		home string
+	}
+	var visitors []visitor
+	for range 6 {
+		c := newClient(t)
+		conn, res := dial(t, c, srv)
+		visitors = append(visitors, visitor{c, conn, res.Header.Get("Node")})
+	}
+	if err := pool.Drain("a", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range visitors {
+		if v.home == "b" {
+			talk(t, v.conn)
+			continue
+		}
+		if _, _, err := v.conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+			t.Errorf("read %v, want 1012", err)
+		}
+		if _, res := dial(t, v.Client, srv); res.Header.Get("Node") != "b" {
+			t.Error("came back to the draining backend")
+		}
+	}
+}
+
 // What a client sends right behind its handshake isn't lost on the way through
 // net/http.
 func TestEarlyBytes(t *testing.T) {

@@ -50,9 +50,9 @@ type drain struct {
 // schedule closes t at its moment. Once Shutdown has begun, the earlier of two
 // moments holds.
 func (d *drain) schedule(t *Tunnel) {
-	turn := d.start.Add(time.Duration(t.opts.Turn * float64(d.over)))
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	turn := d.start.Add(time.Duration(t.opts.Turn * float64(d.over)))
 	if t.ended || d.reopened.Load() || time.Now().After(d.start.Add(d.over)) {
 		return
 	}

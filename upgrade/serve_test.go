@@ -43,7 +43,7 @@ func TestServeHeader(t *testing.T) {
 	e := newEnd(t, conn, bufio.NewReader(conn))
 	e.send([]byte(shake))
 	e.expect("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: " + accept + "\r\n" +
-		"Sec-Websocket-Protocol: chat\r\nSet-Cookie: outer=1\r\nSet-Cookie: app=1\r\nSet-Cookie: pin=1\r\n" +
+		"Sec-Websocket-Protocol: chat\r\nSet-Cookie: app=1\r\nSet-Cookie: pin=1\r\nSet-Cookie: outer=1\r\n" +
 		"Upgrade: websocket\r\nX-Request-Id: 7\r\n\r\n")
 }
 

@@ -37,13 +37,22 @@ func (t *Tunnel) Response() *http.Response {
 	return t.res
 }
 
+// SetTurn sets [Options].Turn, for who learns it from the backend's answer. It
+// may be called until Serve.
+func (t *Tunnel) SetTurn(turn float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opts.Turn = turn
+}
+
 // Group returns the group given at Connect.
 func (t *Tunnel) Group() string { return t.opts.Group }
 
 // Serve takes the client's connection over from w, answers with the 101 and
 // returns as soon as the engine has both connections; the handler should return
 // then. The answer has the fields of w.Header and behind them those of
-// Response().Header, which alone may speak of Sec-WebSocket-*.
+// Response().Header, which alone may speak of Sec-WebSocket-* and whose
+// Set-Cookie fields come first.
 //
 // What the client sent behind its handshake arrives at the backend first, and
 // what the backend sent behind its 101 at the client. On an error nothing was
@@ -108,6 +117,10 @@ func head(own, backend http.Header) []byte {
 	backend = backend.Clone()
 	removeHop(backend)
 	for name, values := range backend {
+		if name == "Set-Cookie" { // some clients read only the first: the application's
+			h[name] = append(values, h[name]...)
+			continue
+		}
 		h[name] = append(h[name], values...)
 	}
 	setUpgrade(h, protocol)

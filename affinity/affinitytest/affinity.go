@@ -92,7 +92,11 @@ func (s *suite) newClient(t *testing.T) {
 func (s *suite) returning(t *testing.T) {
 	a, c := s.newReplica(), s.client(t)
 	first := c.visit(a, "b1")
+	key := c.key
 	second := c.visit(a, "b1")
+	if second.Key != key {
+		t.Errorf("key = %q, want %q as Bind said", second.Key, key)
+	}
 	third := c.visit(a, "b1")
 	if s.Remembers {
 		s.want(t, second, "b1")

@@ -22,6 +22,7 @@ type client struct {
 
 	mu   sync.Mutex
 	jar  []cookie
+	key  string   // what Bind returned last
 	ours []string // names of the affinity's cookies, which it may strip
 }
 
@@ -85,7 +86,8 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) aff
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Set-Cookie": {appCookie}}, Body: http.NoBody, Request: r,
 	}
-	if err := a.Bind(res, found, home); err != nil {
+	key, err := a.Bind(res, found, home)
+	if err != nil {
 		c.t.Errorf("Bind to %q: %v", home, err)
 	}
 	if res.Header["Set-Cookie"][0] != appCookie {
@@ -95,6 +97,9 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) aff
 		c.t.Errorf("the client's request was changed: %v %v", r.URL, r.Header)
 	}
 	c.keep(res)
+	c.mu.Lock()
+	c.key = key
+	c.mu.Unlock()
 	return found
 }
 

@@ -1,0 +1,267 @@
+package upgrade
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// flow is one direction of a tunnel on a pump.
+type flow struct {
+	*pumped
+	src, dst net.Conn
+	frames   frames
+	bytes    int64
+	first    [1]byte
+	draining atomic.Bool
+}
+
+func (f *flow) run(head, early []byte) {
+	if !f.relay(head, early) {
+		f.drain()
+	}
+	if f.running.Add(-1) == 0 {
+		f.finish()
+	}
+}
+
+// relay passes on what comes from src until nothing more may be written. It
+// reports whether src has ended by then.
+func (f *flow) relay(head, early []byte) (ended bool) {
+	if !f.deliver(head, early) {
+		return false
+	}
+	for {
+		buf, n, err := f.read()
+		on := true
+		if n > 0 {
+			f.last.Store(int64(time.Since(f.began)))
+			on = f.pass((*buf)[:n])
+		}
+		if buf != nil {
+			buffers.Put(buf)
+		}
+		switch {
+		case !on:
+			return false
+		case err == nil:
+			if q := f.quiet.Load(); q != 0 && f.closing.Load() == nil {
+				f.allow(time.Duration(q))
+			}
+		case !f.failed(err):
+			return !errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+// buffers are borrowed while bytes are under way, never by an idle tunnel.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
+// read waits for bytes with room for one, and borrows a buffer when that has
+// come. This works for TLS too, where waiting for the socket would not: the
+// connection may hold a record already. The rest of the frame is then read into
+// the buffer as well. Only if there is none, the byte goes alone: one read more
+// could wait for ever. Where the frames are not followed, one byte may be all
+// there is, and the buffer is held while waiting.
+func (f *flow) read() (buf *[]byte, n int, err error) {
+	if !f.frames.following() {
+		buf = buffers.Get().(*[]byte)
+		n, err = f.src.Read(*buf)
+		return buf, n, err
+	}
+	if n, err = f.src.Read(f.first[:]); n == 0 {
+		return nil, 0, err
+	}
+	buf = buffers.Get().(*[]byte)
+	(*buf)[0] = f.first[0]
+	if err == nil && f.frames.more(f.first[0]) {
+		n, err = f.src.Read((*buf)[1:])
+		n++
+	}
+	return buf, n, err
+}
+
+// pass passes on b, or what of it may still pass, and reports whether more may.
+func (f *flow) pass(b []byte) bool {
+	c := f.closing.Load()
+	if c == nil {
+		return f.deliver(nil, b)
+	}
+	if f.frames.within() {
+		if n := f.frames.next(b); !f.write(nil, b[:n]) {
+			return false
+		}
+	}
+	return !f.shut(c, false)
+}
+
+// deliver passes on b, behind head, as long as the tunnel isn't closing.
+func (f *flow) deliver(head, b []byte) bool {
+	if len(head)+len(b) == 0 {
+		return true
+	}
+	n := f.frames.feed(b)
+	if f.frames.closed && !f.closeSeen.Swap(true) { // before its answer can come
+		f.note(Summary{By: f.from(), Code: int(f.frames.code)})
+	}
+	if !f.write(head, b[:n]) {
+		return false
+	}
+	if f.frames.over {
+		const reason = "message too big"
+		f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
+		return false
+	}
+	return true
+}
+
+// write writes b behind head. If that fails, dst is gone: the other flow, which
+// reads dst, is to find what it left, and how it ended.
+func (f *flow) write(head, b []byte) bool {
+	if len(head) > 0 {
+		b = append(head, b...) // one packet
+	}
+	n, err := f.dst.Write(b)
+	f.bytes += int64(max(0, n-len(head)))
+	if err == nil {
+		return true
+	}
+	if f.closing.Load() != nil {
+		return false
+	}
+	if f == &f.down {
+		f.note(Summary{By: Client, Err: err})
+		f.clientLost.Store(true)
+		if f.clientEnded.Load() {
+			f.reset()
+			return false
+		}
+	}
+	f.leave(drainTime)
+	return false
+}
+
+// failed deals with an error of reading src and reports whether to go on.
+func (f *flow) failed(err error) bool {
+	c := f.closing.Load()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c == nil { // silent for too long after the other direction has ended
+			f.note(Summary{By: Gateway, Err: err})
+			f.cut()
+			return false
+		}
+		if f.shut(c, false) {
+			return false
+		}
+		f.src.SetReadDeadline(c.frameBy)
+		return true
+	}
+	// TLS reports a connection that ended without its farewell as unexpected.
+	eof := err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)
+	if eof {
+		err = nil
+		if f.websocket && !f.closeSeen.Load() {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	switch {
+	case c != nil:
+		f.shut(c, true)
+	case f == &f.up:
+		f.note(Summary{By: Client, Err: err})
+		f.clientEnded.Store(true) // before looking at clientLost; write does it the other way round
+		if !eof || f.clientLost.Load() {
+			f.reset()
+		} else {
+			f.half(halfTime)
+		}
+	case f.websocket && !f.closeSeen.Load() && !f.clientEnded.Load():
+		f.shut(f.end(1012, "backend lost", false, Summary{By: Backend, Code: 1012, Err: err}), true)
+	default:
+		f.note(Summary{By: Backend, Err: err})
+		quiet := halfTime
+		if f.websocket {
+			quiet = drainTime
+		}
+		f.half(quiet)
+	}
+	return false
+}
+
+// shut ends the writing to dst, with a close frame if one can be put here, and
+// reports whether it did: unless forced it waits for the end of a frame that is
+// passing, for its time.
+func (f *flow) shut(c *closing, force bool) bool {
+	due := f == &f.down || c.toBackend
+	switch {
+	case due && f.frames.boundary():
+		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
+	case due && f.frames.within() && !force && time.Now().Before(c.frameBy):
+		return false
+	}
+	closeWrite(f.dst)
+	return true
+}
+
+// half passes the end of src on to dst, and leaves the other direction open.
+func (f *flow) half(quiet time.Duration) {
+	if !closeWrite(f.dst) {
+		f.dst.Close()
+	}
+	f.leave(quiet)
+}
+
+// leave is the end of f while the other flow goes on, for as long as it isn't
+// silent for longer than quiet.
+func (f *flow) leave(quiet time.Duration) {
+	f.quiet.Store(int64(quiet))
+	other := &f.up
+	if f == other {
+		other = &f.down
+	}
+	other.allow(quiet)
+}
+
+// allow lets src be silent for so long. A flow that is closing or draining has
+// deadlines of its own: if one was overwritten here, waking it up has it set again.
+func (f *flow) allow(quiet time.Duration) {
+	f.src.SetReadDeadline(time.Now().Add(quiet))
+	if f.closing.Load() != nil || f.draining.Load() {
+		f.src.SetReadDeadline(past)
+	}
+}
+
+// drain drops what src still sends; see drainTime.
+func (f *flow) drain() {
+	f.draining.Store(true)
+	by := time.Now().Add(drainTime)
+	if c := f.closing.Load(); c != nil {
+		by = c.goneBy
+	}
+	for {
+		f.src.SetReadDeadline(by)
+		_, err := io.Copy(io.Discard, f.src)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(by) {
+			return
+		}
+	}
+}
+
+func (f *flow) from() Side {
+	if f == &f.up {
+		return Client
+	}
+	return Backend
+}
+
+func closeWrite(conn net.Conn) bool {
+	c, ok := conn.(interface{ CloseWrite() error })
+	if ok {
+		c.CloseWrite()
+	}
+	return ok
+}
