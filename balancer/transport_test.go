@@ -460,10 +460,19 @@ func TestTLS(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	s := reach(t, server.URL)
+	dialled := make(chan net.Conn, 1)
+	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		dialled <- c
+		return c, err
+	}
 	_, err := s.send(t.Context(), "POST", "hello")
 	fails(t, err, false, nil)
 	if !errors.As(err, new(*tls.CertificateVerificationError)) {
 		t.Errorf("untrusted: %v", err)
+	}
+	if _, err := (<-dialled).Write(nil); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection that wasn't secured is still open: %v", err)
 	}
 
 	s = reach(t, server.URL)
