@@ -186,7 +186,7 @@ func (e *end) expect(want string) {
 	e.t.Helper()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(e.r, got); err != nil || string(got) != want {
-		e.t.Fatalf("read %.100q, %v, want %.100q", got[:n], err, want)
+		e.t.Fatalf("read %.1000q, %v, want %.1000q", got[:n], err, want)
 	}
 }
 
