@@ -4,4 +4,72 @@
 // Limpet does that for the clients of Socket.IO and WebSocket servers that run
 // on several machines: each client keeps coming home to the backend that knows
 // it, and finds a new home at once when that backend is gone.
+//
+//   - balancer knows who can serve: backends, pool, pickers, health, transport.
+//   - affinity knows whom a client belongs to: cookies, hashes, tables, stores.
+//   - upgrade takes WebSockets through: handshakes and tunnels.
+//   - middleware puts them together: the Gateway, and parts that work alone.
+//
+// The first three import nothing of each other and can be used by themselves.
+//
+// # Words
+//
+// A backend is one upstream server, a pool the set of them. A picker chooses
+// among backends for a client that has no home yet. A pin ties one client to one
+// backend; an affinity finds a request's pin and binds a new one onto the
+// answer; a store is a table of pins. A tunnel is an upgraded connection from
+// client to backend. The gateway puts it all together; several gateways side by
+// side are replicas.
+//
+// A backend is Up, Draining or Down. That follows from two independent facts:
+// what the operator wants (serve, drain, off), and what health says (well, sick,
+// dead). Up takes all clients. Draining, because the operator drains it or
+// because it is sick, keeps its own and takes no new ones. Down, because it is
+// off, dead or past its drain's deadline, takes nothing. A sick backend answers
+// its health check, but not as expected; a dead one doesn't answer.
+//
+// # The path of a request
+//
+//  1. The affinity finds the pin: the client's home, a key that stands for the
+//     client, and how that was found (none, hit, expired, forged, unknown).
+//     Trouble with a store is logged and the request goes on unpinned.
+//  2. The pool picks a backend: the home if it is Up or Draining; else, with a
+//     key, rendezvous hashing of the key over the backends that are Up, so that
+//     every replica and every parallel request of this client that sees the
+//     same backends agrees on the same new home without talking; else the picker.
+//  3. The outgoing request is built, the affinity takes its mark off it, and it
+//     is sent. For a WebSocket the backend's 101 is obtained before the client's
+//     connection is touched. If that fails before a byte reached the client and
+//     the request may be sent again, health is told, and it goes back to 2.
+//  4. The affinity binds the client on the final answer, the 101 too, never on
+//     1xx and never on an answer of the gateway's own. A home is bound on answer
+//     and not when it is picked, so a retry leaves no wrong cookie behind.
+//  5. The answer is streamed, or both connections go to the tunnel's engine.
+//
+// # When something fails
+//
+//	what fails                              what the client sees
+//	--------------------------------------  ------------------------------------------------
+//	pinned backend refuses, or is Down      the answer of its new home and a new pin; no error
+//	backend dies before its answer began    the same if the request may be sent again, else 502
+//	backend dies within its answer          a broken connection, never a short answer that
+//	                                        looks whole
+//	backend hangs (accepts, never answers)  the health path finds it Down: its tunnels get a
+//	                                        close frame, its waiting requests go on elsewhere,
+//	                                        or get 504 where they can't
+//	its tunnel's backend dies or goes Down  a WebSocket close frame 1012 (service restart), or
+//	                                        none if a frame was cut in half, and the TCP close
+//	drain                                   no new pins; each client leaves at its own moment of
+//	                                        the drain's time, its tunnel with 1012
+//	health page broken everywhere           nothing: sick backends keep their clients, and when
+//	                                        none is Up they take new ones
+//	no backend at all                       503 with Retry-After
+//	the store of pins is gone               nothing: clients go where their key hashes to
+//	a forged or foreign cookie              it is treated as no pin
+//
+// Each row has a test in middleware/failure_test.go.
+//
+// Health alone never cuts the tunnels of more than half of the pool: if most of
+// the backends look dead at once, it is more likely that the check fails, or the
+// network on this side.
 package limpet

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/internal/process"
+)
+
+// TestMain lets the test binary be the program.
+func TestMain(m *testing.M) {
+	if os.Getenv("LIMPET_TEST_GATEWAY") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func gateway(t *testing.T, env []string, args ...string) *process.Process {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(append(os.Environ(), "LIMPET_TEST_GATEWAY=1", "LIMPET_KEYS="), env...)
+	return process.Start(t, cmd)
+}
+
+// address waits until the gateway listens.
+func address(t *testing.T, p *process.Process) string {
+	t.Helper()
+	return regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.AwaitLine(t, "msg=listening|INFO listening"))
+}
+
+func TestBadFlags(t *testing.T) {
+	t.Parallel()
+	const a, b = "a=http://127.0.0.1:1", "b=http://127.0.0.1:2"
+	for _, tt := range []struct {
+		args, says string
+		env        string
+	}{
+		{"", "no backend", ""},
+		{"-backend a", "ID=URL", ""},
+		{"-backend a=ftp://x", "want a URL", ""},
+		{"-backend " + a + " -backend " + a, "a", ""},
+		{"-backend " + a + " -affinity sticky", "-affinity", ""},
+		{"-backend " + a + " -affinity header", "-affinity", ""},
+		{"-backend " + a + " -affinity ip:x", "-affinity", ""},
+		{"-backend " + a + " -picker best", "-picker", ""},
+		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
+		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
+		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=secret-and-short"},
+		{"-backend " + a + " -key-file /does/not/exist", "-key-file", ""},
+		{"-backend " + a + " -tls-cert x", "-tls-key", ""},
+		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
+		{"-backend " + a + " -health nowhere", "nowhere", ""},
+		{"-backend " + a + " -backend " + b + " more", "more", ""},
+		{"-what", "-what", ""},
+	} {
+		t.Run(tt.args+tt.env, func(t *testing.T) {
+			t.Parallel()
+			exe, _ := os.Executable()
+			cmd := exec.Command(exe, strings.Fields(tt.args)...)
+			cmd.Env = append(os.Environ(), "LIMPET_TEST_GATEWAY=1", tt.env)
+			out, _ := cmd.CombinedOutput()
+			line := string(out)
+			if cmd.ProcessState.ExitCode() != 2 || strings.Count(line, "\n") != 1 || !strings.Contains(line, tt.says) {
+				t.Errorf("exit code %d, printed %q; want 2 and one line with %q", cmd.ProcessState.ExitCode(), line, tt.says)
+			}
+			if strings.Contains(line, "secret") {
+				t.Errorf("the error holds a key: %q", line)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	p := gateway(t, nil, "-h")
+	p.AwaitLine(t, "-backend")
+	if code := p.End(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// Each way of stickiness brings a client home, and keys may come from anywhere.
+func TestAffinities(t *testing.T) {
+	t.Parallel()
+	node := func(id string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, id) }))
+		t.Cleanup(s.Close)
+		return id + "=" + s.URL
+	}
+	a, b := node("a"), node("b")
+	key := hex.EncodeToString(make([]byte, 32))
+	file := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(file, []byte(key+"\n\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name      string
+		args, env []string
+		query     string
+		header    string
+	}{
+		{"default", nil, nil, "", ""},
+		{"key", []string{"-key", key}, nil, "", ""},
+		{"key file", []string{"-key-file", file}, nil, "", ""},
+		{"key in the environment", nil, []string{"LIMPET_KEYS=" + key + "," + key}, "", ""},
+		{"cookie map", []string{"-affinity", "cookiemap:server"}, nil, "", ""},
+		{"address", []string{"-affinity", "ip"}, nil, "", ""},
+		{"header", []string{"-affinity", "header:X-User"}, nil, "", "ann"},
+		{"query", []string{"-affinity", "query:user"}, nil, "?user=ann", ""},
+		{"chain", []string{"-affinity", "cookie,ip", "-picker", "leastconn"}, nil, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := gateway(t, tt.env, append([]string{"-listen", "127.0.0.1:0", "-backend", a, "-backend", b}, tt.args...)...)
+			url := "http://" + address(t, p) + "/" + tt.query
+			var cookies []*http.Cookie
+			var home string
+			for i := range 5 {
+				req, _ := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+				req.Header.Set("X-User", tt.header)
+				for _, c := range cookies {
+					req.AddCookie(c)
+				}
+				res, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				if i == 0 {
+					home, cookies = string(body), res.Cookies()
+				}
+				if res.StatusCode != 200 || string(body) != home {
+					t.Errorf("request %d: %d from %q, home is %q", i, res.StatusCode, body, home)
+				}
+			}
+		})
+	}
+}
+
+// SIGTERM drains: tunnels get a close frame, and the process ends by itself.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		_, _, _ = conn.Read(context.WithoutCancel(r.Context()))
+		_ = conn.CloseNow()
+	}))
+	t.Cleanup(s.Close)
+	p := gateway(t, nil, "-listen", "127.0.0.1:0", "-backend", "a="+s.URL, "-drain", "2s")
+	conn, _, err := websocket.Dial(t.Context(), "http://"+address(t, p), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	p.Signal(t, syscall.SIGTERM)
+	if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+		t.Errorf("read %v, want close code 1012", err)
+	}
+	if code := p.End(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
