@@ -50,16 +50,17 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // open opens a tunnel in memory, and sends the summary of its end to closed.
-func open(t *testing.T, p *upgrade.Proxy, opts upgrade.Options) (client, backend *end, closed <-chan upgrade.Summary) {
+// Before it is served, each of before gets it.
+func open(t *testing.T, p *upgrade.Proxy, opts upgrade.Options, before ...func(*upgrade.Tunnel)) (client, backend *end, closed <-chan upgrade.Summary) {
 	t.Helper()
-	client, backend, closed, err := tryOpen(t, p, opts)
+	client, backend, closed, err := tryOpen(t, p, opts, before...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return client, backend, closed
 }
 
-func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.Options) (_, _ *end, _ <-chan upgrade.Summary, err error) {
+func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.Options, before ...func(*upgrade.Tunnel)) (_, _ *end, _ <-chan upgrade.Summary, err error) {
 	behind, b := newDuplex()
 	front, c := newDuplex()
 	p.Dial = func(context.Context, *http.Request) (net.Conn, error) { return behind, nil }
@@ -75,6 +76,9 @@ func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.Options) (_, _ *end, _
 	tunnel, err := p.Connect(request(t), opts)
 	front.SetDeadline(time.Now().Add(time.Second)) // which the tunnel must not inherit
 	if err == nil {
+		for _, f := range before {
+			f(tunnel)
+		}
 		err = tunnel.Serve(hijacked{httptest.NewRecorder(), front})
 	}
 	if err != nil {
@@ -260,6 +264,21 @@ func TestCloseGroup(t *testing.T) {
 			t.Error("one that was to stay left")
 		}
 		p.Shutdown(t.Context())
+	})
+	bubble(t, "turn from the answer", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		client, backend, closed := open(t, p, upgrade.Options{Group: "a"}, func(tunnel *upgrade.Tunnel) {
+			p.CloseGroup("a", 1012, "drain", 100*time.Second)
+			synctest.Wait() // turn 0 is now, but nobody is served yet
+			tunnel.SetTurn(0.5)
+		})
+		client.expectCloseFrame(1012, "drain")
+		backend.expectCloseFrame(1012, "drain")
+		answering(client, backend)
+		if s := <-closed; s.Duration != 50*time.Second {
+			t.Errorf("left after %v", s.Duration)
+		}
 	})
 	bubble(t, "reopened", func(t *testing.T, s setup) {
 		p := &upgrade.Proxy{}

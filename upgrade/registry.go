@@ -17,14 +17,18 @@ func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 
 // add takes t into the registry. If Shutdown has begun it reports false, and t
 // is to be closed. Shutdown and CloseGroup first leave word and then look for
-// tunnels, add looks for word last: no tunnel slips through.
+// tunnels, add and join look for word last: no tunnel slips through.
 func (p *Proxy) add(t *Tunnel) bool {
 	p.open.Add(1)
 	p.tunnels.Store(t, nil)
+	return !p.closed.Load()
+}
+
+// join has a tunnel that is now served take part in the closing of its group.
+func (p *Proxy) join(t *Tunnel) {
 	if d, ok := p.drains.Load(t.opts.Group); ok {
 		d.(*drain).schedule(t)
 	}
-	return !p.closed.Load()
 }
 
 // remove counts a tunnel out, when all is done for it.
@@ -47,13 +51,14 @@ type drain struct {
 	reopened atomic.Bool
 }
 
-// schedule closes t at its moment. Once Shutdown has begun, the earlier of two
-// moments holds.
+// schedule closes t at its moment. One that is not served yet gets it from join,
+// when its turn is known, or is refused by Serve. Once Shutdown has begun, the
+// earlier of two moments holds.
 func (d *drain) schedule(t *Tunnel) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	turn := d.start.Add(time.Duration(t.opts.Turn * float64(d.over)))
-	if t.ended || d.reopened.Load() || time.Now().After(d.start.Add(d.over)) {
+	if t.ended || t.relay == nil || d.reopened.Load() || time.Now().After(d.start.Add(d.over)) {
 		return
 	}
 	if t.leave != nil {
@@ -90,7 +95,7 @@ func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Dura
 // moment has not come stay.
 func (p *Proxy) Reopen(group string) {
 	if d, ok := p.drains.LoadAndDelete(group); ok {
-		d.(*drain).reopened.Store(true) // for add, which may be about to schedule
+		d.(*drain).reopened.Store(true) // for join, which may be about to schedule
 	}
 	if p.closed.Load() {
 		return // what Shutdown has scheduled is not to be taken back

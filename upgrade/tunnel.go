@@ -72,6 +72,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 		t.end(Summary{By: Gateway, Err: err})
 		return fmt.Errorf("upgrade: serve: %w", err)
 	}
+	t.proxy.join(t)
 	return nil
 }
 
