@@ -7,8 +7,8 @@ import (
 )
 
 // A Change is one step in a backend's life. From and To are equal when only the
-// operator's wish changed, when a backend that is Down already is removed, and when
-// a Lost that the half rule held back closes.
+// operator's wish changed, when a backend that is Down already is removed, and
+// when a Lost that the half rule held back closes.
 type Change struct {
 	Backend  *Backend
 	From, To State
@@ -21,8 +21,9 @@ type Change struct {
 
 // OnChange has f called for each change from now on, until stop is called. An
 // added backend is told as one that comes from Down. Calls are made one at a
-// time, in the order of the changes, outside of all locks, by a goroutine that made a change: f may use
-// the pool, and should return soon. Stop doesn't wait for a call that is under way.
+// time, in the order of the changes, outside of all locks, by a goroutine that
+// made a change: f may use the pool, and should return soon. Stop doesn't wait
+// for a call that is under way.
 func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -35,33 +36,33 @@ func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	}
 }
 
-// settle draws the consequences after the facts about c.Backend changed, or with
-// a nil c the set of backends. The mutex is held.
+// settle draws the consequences after the facts about c.Backend, or its place in
+// the pool, changed. The mutex is held.
 func (p *Pool) settle(c *Change) {
-	if c != nil {
-		c.From, c.To = c.Backend.State(), c.Backend.derive()
-		if c.To != Down && c.Backend.lost() {
-			c.Backend.revive()
-		}
-		c.Backend.state.Store(int32(c.To))
+	changed := c.Backend
+	c.From, c.To = changed.State(), changed.derive()
+	if c.To != Down && changed.lost() {
+		changed.revive()
 	}
+	changed.state.Store(int32(c.To))
+
 	// First the new picture, then the wakings: whoever is woken must not come back.
 	s := p.now.Load()
 	p.publish(s.byID, s.all)
 	var late []Change
 	for _, b := range p.doomed() {
 		b.life.Load().end(ErrLost)
-		if c != nil && b == c.Backend {
+		if b == changed {
 			c.Lost = true
 		} else {
 			late = append(late, Change{Backend: b, From: Down, To: Down, Lost: true, Why: "no longer held back: others are back"})
 		}
 	}
-	if c != nil && c.Removed {
-		c.Lost = !c.Backend.lost()
-		c.Backend.remove(ErrLost)
+	if c.Removed {
+		c.Lost = !changed.lost()
+		changed.remove(ErrLost)
 	}
-	if c != nil && (c.From != c.To || c.Lost || c.wish) {
+	if c.From != c.To || c.Lost || c.wish {
 		p.changes = append(p.changes, *c)
 	}
 	p.changes = append(p.changes, late...)

@@ -17,8 +17,9 @@ import (
 )
 
 // A Check is how a pool finds out about a backend's health. The zero value
-// connects to it and closes the connection. That finds a process that is gone, but not one that
-// hangs: the kernel still accepts for a stopped process. To find that one too, give a Path.
+// connects to it and closes the connection. That finds a process that is gone,
+// but not one that hangs: the kernel still accepts for a stopped process. To find
+// that one too, give a Path.
 //
 // A backend that doesn't answer (the connection is refused or reset, or the
 // timeout passes) is dead; one that answers, but not as expected, is sick.
@@ -92,7 +93,8 @@ func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) 
 	if c.Path == "" {
 		return true, nil
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
 	heard := &heard{Conn: conn}
 	err = c.converse(ctx, heard, b)
 	if ctx.Err() != nil {

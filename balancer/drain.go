@@ -19,10 +19,10 @@ func (d *drain) stop() {
 	}
 }
 
-// Turn returns the moment within a drain, from 0 up to but not including 1, at which the client with
-// this key leaves: a client of a backend that drains from start on leaves at
-// start + within x Turn(key). It depends on nothing but the key, so that all
-// replicas agree, and spreads evenly over the keys, so that no deadline makes a crowd.
+// Turn returns the moment within a drain, at least 0 and less than 1, at which the
+// client with this key leaves: at start + within x Turn(key). It depends on
+// nothing but the key, so that all replicas agree, and spreads evenly over the
+// keys, so that no deadline makes a crowd.
 func Turn(key string) float64 {
 	// The seed makes turns independent of where rendezvous hashing puts a key.
 	const seed = 0x9e3779b97f4a7c15

@@ -10,8 +10,8 @@ import (
 
 // Run checks the health of all backends until ctx ends, then waits for the
 // checks under way and returns nil; what was found last stays. One goroutine a
-// backend does it. The embedder starts Run, once at a time: a second one while the first
-// runs returns an error.
+// backend does it. The embedder starts Run, one at a time: a second one while the
+// first runs returns an error.
 func (p *Pool) Run(ctx context.Context) error {
 	p.mu.Lock()
 	if p.running {

@@ -24,9 +24,10 @@ func peerClosed(c net.Conn) bool {
 	}
 	closed := false
 	var b [1]byte
-	// Control, since Read would wait for net/http's own reading goroutine.
+	// Control, since Read would wait for net/http's own reading goroutine. The
+	// runtime keeps sockets non-blocking, so that the call returns at once.
 	_ = raw.Control(func(fd uintptr) {
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
 		closed = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 	})
 	return closed

@@ -13,11 +13,11 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 
 // Pick returns the backend that shall serve a request: home, the ID of the
 // backend that the client is pinned to, if the pool has it and it still keeps
-// this client (see [Backend.Keeps]). Else, for a client with a key, the backend that weighted rendezvous
-// hashing of the key gives among those that are Up, so that every replica that
-// sees the same set agrees, without talking, on one new home. Else what the
-// picker says. Backends in tried are left out, and once there are any, the least
-// loaded of the rest is picked instead of asking the picker.
+// this client (see [Backend.Keeps]). Else, for a client with a key, the backend
+// that weighted rendezvous hashing of the key gives among those that are Up, so
+// that every replica that sees the same set agrees, without talking, on one new
+// home. Else what the picker says. Backends in tried are left out, and once there
+// are any, the least loaded of the rest is picked instead of asking the picker.
 //
 // When none is left that is Up, the same is done among those that are only sick;
 // when there is none of those either, the error is [ErrNoBackend].

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -124,19 +125,14 @@ func (p *Pool) Add(b *Backend) error {
 	p.mu.Lock()
 	defer p.unlock()
 	s := p.now.Load()
-	byID := make(map[string]*Backend, len(s.byID)+1)
-	for _, old := range s.all {
-		byID[old.id] = old
-	}
+	byID := maps.Clone(s.byID)
 	if err := p.own(byID, b); err != nil {
 		return err
 	}
+	b.state.Store(int32(Down)) // which it was for those who watch the pool
 	p.publish(byID, append(slices.Clone(s.all), b))
 	p.watch(b)
-	if b.State() != Down {
-		p.changes = append(p.changes, Change{Backend: b, From: Down, To: b.State(), Why: "added"})
-	}
-	p.settle(nil)
+	p.settle(&Change{Backend: b, Why: "added"})
 	return nil
 }
 
@@ -150,15 +146,9 @@ func (p *Pool) Remove(id string) error {
 			b.unwatch()
 		}
 		s := p.now.Load()
-		byID := make(map[string]*Backend, len(s.byID))
-		var all []*Backend
-		for _, other := range s.all {
-			if other != b {
-				byID[other.id] = other
-				all = append(all, other)
-			}
-		}
-		p.publish(byID, all)
+		byID := maps.Clone(s.byID)
+		delete(byID, id)
+		p.publish(byID, slices.DeleteFunc(slices.Clone(s.all), func(other *Backend) bool { return other == b }))
 	})
 }
 

@@ -106,6 +106,26 @@ func TestPoolChangesAtRuntime(t *testing.T) {
 	}
 }
 
+func TestOnLost(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, nil, "a")
+	a := p.Get("a")
+	lost := make(chan string, 3)
+	stop := a.OnLost(func() { lost <- "stopped" })
+	a.OnLost(func() { lost <- "waiting" })
+	if !stop() {
+		t.Error("stop came too late")
+	}
+	must(t, p.Off("a"))
+	if got := <-lost; got != "waiting" {
+		t.Errorf("called: %s", got)
+	}
+	a.OnLost(func() { lost <- "late" })
+	if got := <-lost; got != "late" {
+		t.Errorf("called: %s", got)
+	}
+}
+
 func TestWatcherThatPanics(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, nil, "a")

@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -110,6 +111,9 @@ func TestRefusedDial(t *testing.T) {
 	s := reach(t, "http://127.0.0.1:1")
 	_, err := s.send(t.Context(), "POST", "hello")
 	fails(t, err, false, syscall.ECONNREFUSED)
+	if want := "backend a, request not sent: dial tcp 127.0.0.1:1"; !strings.Contains(err.Error(), want) {
+		t.Errorf("the error says %q, want %q in it", err, want)
+	}
 	_, err = s.Connect(t.Context(), s.Backend)
 	fails(t, err, false, syscall.ECONNREFUSED)
 }
@@ -325,6 +329,48 @@ func TestStaleConnectionNoticedUnwritten(t *testing.T) {
 	read(t, res, err)
 	_, err = s.send(t.Context(), "POST", "hello")
 	fails(t, err, false, syscall.EPIPE)
+}
+
+// deaf is a connection whose end net/http's reading goroutine doesn't notice.
+type deaf struct {
+	*net.TCPConn
+	ended, closed chan struct{}
+	once          sync.Once
+}
+
+func (c *deaf) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if err != nil {
+		close(c.ended)
+		<-c.closed
+	}
+	return n, err
+}
+
+func (c *deaf) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.TCPConn.Close()
+}
+
+func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, says("HTTP/1.1 204 No Content\r\n\r\n")))
+	conns := make(chan *deaf, 2)
+	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		must(t, err)
+		d := &deaf{TCPConn: c.(*net.TCPConn), ended: make(chan struct{}), closed: make(chan struct{})}
+		conns <- d
+		return d, nil
+	}
+	res, err := s.send(t.Context(), "GET", "")
+	read(t, res, err)
+	<-(<-conns).ended
+	_, err = s.send(t.Context(), "POST", "hello")
+	fails(t, err, false, net.ErrClosed)
+	if len(conns) > 0 {
+		t.Error("the request met another connection than the closed one")
+	}
 }
 
 func TestIdleConnectionsEndWithTheBackend(t *testing.T) {
