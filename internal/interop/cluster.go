@@ -38,7 +38,7 @@ type Event struct {
 	Reason string // disconnect
 	Code   int    // disconnect of a driver: the code of the close frame, where the client tells it
 	At     int64  // connect and disconnect of a driver: milliseconds since 1970
-	Kind   string // message: room, private or broadcast
+	Kind   string // message: message (to a room), privateMessage or broadcast
 	Text   string // message
 
 	// refused: an answer that was neither 200 nor 101

@@ -39,9 +39,9 @@ func TestMessages(t *testing.T) {
 			}
 			s.Ask(t, members, "join", "blue")
 
-			s.Tell(t, talker, "room", "blue", "to the room")
+			s.Tell(t, talker, "message", "blue", "to the room")
 			for _, m := range members {
-				s.Tell(t, talker, "private", socket[m], "to "+m)
+				s.Tell(t, talker, "privateMessage", socket[m], "to "+m)
 			}
 			// The last of all: who has got it has got all that came before.
 			s.Tell(t, talker, "broadcast", "to everyone")
@@ -63,7 +63,7 @@ func TestMessages(t *testing.T) {
 				want = append(want, name+": broadcast to everyone")
 			}
 			for _, m := range members {
-				want = append(want, m+": room to the room", m+": private to "+m)
+				want = append(want, m+": message to the room", m+": privateMessage to "+m)
 			}
 			slices.Sort(got)
 			slices.Sort(want)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,17 +156,26 @@ func Await[E any](t testing.TB, p *Process, what string, done func([]E) bool) []
 	return events
 }
 
-// AwaitLine waits for a line that contains text and returns it.
-func (p *Process) AwaitLine(t testing.TB, text string) (line string) {
+// AwaitLine waits for a line that matches a regular expression and returns it.
+func (p *Process) AwaitLine(t testing.TB, pattern string) string {
 	t.Helper()
-	p.await(t, strconv.Quote(text), func(lines []string) bool {
-		i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, text) })
-		if i >= 0 {
-			line = lines[i]
+	return p.AwaitLines(t, pattern, 1)[0]
+}
+
+// AwaitLines waits for n lines that match a regular expression and returns them.
+func (p *Process) AwaitLines(t testing.TB, pattern string, n int) []string {
+	t.Helper()
+	want := regexp.MustCompile(pattern)
+	var found []string
+	p.await(t, strconv.Quote(pattern), func(lines []string) bool {
+		for _, line := range lines {
+			if want.MatchString(line) {
+				found = append(found, line)
+			}
 		}
-		return i >= 0
+		return len(found) >= n
 	})
-	return line
+	return found
 }
 
 // await hands over all lines, then those that were added, until done is content.

@@ -36,8 +36,9 @@ function open({ name, url, cookies, options }) {
     const code = details && details.context && details.context.code;
     say('disconnect', { client: name, reason, code, at: Date.now() });
   });
-  for (const kind of ['room', 'private', 'broadcast']) {
-    socket.on(kind, (text) => say('message', { client: name, kind, text }));
+  for (const kind of ['message', 'privateMessage', 'broadcast']) {
+    // The nodes beside this send a text, the chat in examples/socketio more.
+    socket.on(kind, (what) => say('message', { client: name, kind, text: what.text || what }));
   }
   const connected = new Promise((done) => {
     socket.on('connect', () => {

@@ -73,8 +73,8 @@ io.on('connection', (socket) => {
   });
   // Each comes back as an event of its own name, from whatever node the
   // receiver is on.
-  socket.on('room', (room, text) => io.to(room).emit('room', text));
-  socket.on('private', (id, text) => io.to(id).emit('private', text));
+  socket.on('message', (room, text) => io.to(room).emit('message', text));
+  socket.on('privateMessage', (id, text) => io.to(id).emit('privateMessage', text));
   socket.on('broadcast', (text) => io.emit('broadcast', text));
 });
 
