@@ -1,12 +1,14 @@
 package upgrade_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -352,6 +354,19 @@ func TestOtherProtocol(t *testing.T) {
 	})
 }
 
+// hurried is a writer with the deadlines of an http.Server that are about to
+// pass. Sooner, they would end the handshake.
+type hurried struct{ http.ResponseWriter }
+
+func (h hurried) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	rc := http.NewResponseController(h.ResponseWriter)
+	soon := time.Now().Add(50 * time.Millisecond)
+	if err := errors.Join(rc.SetReadDeadline(soon), rc.SetWriteDeadline(soon)); err != nil {
+		return nil, nil, err
+	}
+	return rc.Hijack()
+}
+
 // The end of the handler, its context and the limits of http.Server have no hold
 // over a tunnel.
 func TestOutlivesHandler(t *testing.T) {
@@ -364,10 +379,7 @@ func TestOutlivesHandler(t *testing.T) {
 			ctx, cancel := context.WithCancel(in.Context())
 			defer close(ended)
 			defer cancel()
-			rc := http.NewResponseController(w)
-			rc.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-			rc.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-			serve.ServeHTTP(w, in.WithContext(ctx))
+			serve.ServeHTTP(hurried{w}, in.WithContext(ctx))
 		})
 		client := r.client()
 		backend := wait(t, ends)
