@@ -154,6 +154,12 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 // ServeHTTP brings the request to its backend and the answer to the client.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodConnect {
+		// A backend that said 200 would get a connection to anybody (RFC 9110
+		// section 9.3.6): this is no forward proxy.
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		return
+	}
 	pin := g.router.find(r)
 	if res := g.router.goneAnswer(r, pin); res != nil {
 		writeAnswer(w, r, res)
@@ -190,7 +196,12 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin
 				return nil, err
 			}
 		}
-		return g.transport.RoundTrip(attempt)
+		res, err := g.transport.RoundTrip(attempt)
+		if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+			res.Body.Close()
+			return nil, &balancer.Error{Backend: b.ID(), Sent: true, Err: errUnasked}
+		}
+		return res, err
 	}
 	res, err := g.router.send(t)
 	early.stop()
@@ -208,6 +219,8 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin
 	}
 	writeAnswer(w, r, res)
 }
+
+var errUnasked = errors.New("it switched protocols, and nobody asked")
 
 // refuse gives the gateway's own answer.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {

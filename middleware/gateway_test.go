@@ -230,6 +230,29 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestNoForwardProxy(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, nil)
+	srv, _ := serve(t, pool, nil)
+	_, r := raw(t, srv, "CONNECT example.com:443 HTTP/1.1\nHost: example.com:443\n\n")
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 405 {
+		t.Errorf("%v, %v; want 405", res, err)
+	}
+}
+
+func TestUnaskedSwitchOfProtocols(t *testing.T) {
+	t.Parallel()
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+		}
+	})
+	srv, _ := serve(t, balancer.Static("a="+url), nil)
+	if res, _ := get(t, newClient(t), srv.URL); res.StatusCode != 502 {
+		t.Errorf("status %d, want 502", res.StatusCode)
+	}
+}
+
 func TestRequestTrailers(t *testing.T) {
 	t.Parallel()
 	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
