@@ -31,6 +31,7 @@ type Backend struct {
 	state    atomic.Int32
 	health   atomic.Int32
 	inFlight atomic.Int64
+	heard    atomic.Int64          // when it answered a request last, in Unix nanoseconds
 	drain    atomic.Pointer[drain] // the operator's, nil if there is none
 	life     atomic.Pointer[life]
 

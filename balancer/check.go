@@ -27,7 +27,7 @@ import (
 // is found within Interval + 2 x Timeout.
 type Check struct {
 	Path   string // of the health page, a query may follow; "": a TCP connect only
-	Method string // "": HEAD. An answer's body is not read
+	Method string // "": HEAD, and GET for a backend that answers HEAD with 405 or 501. An answer's body is not read
 	Host   string // of the request; "": the backend's own
 	Expect []int  // status codes of a well backend; nil: 200 to 399
 
@@ -46,7 +46,6 @@ func (c *Check) ready() (*Check, error) {
 		c = &Check{}
 	}
 	r := *c
-	r.Method = cmp.Or(r.Method, http.MethodHead)
 	r.Interval = cmp.Or(r.Interval, time.Second)
 	r.Timeout = cmp.Or(r.Timeout, r.Interval/2)
 	r.Rise = cmp.Or(r.Rise, 2)
@@ -58,19 +57,19 @@ func (c *Check) ready() (*Check, error) {
 		return nil, errors.New("balancer: check: want Interval of 1 ms or more, and no negative Timeout, Rise or Fall")
 	}
 	if r.Path != "" {
-		if _, err := r.request(context.Background(), &url.URL{Scheme: "http", Host: "backend"}); err != nil {
+		if _, err := r.request(context.Background(), r.Method, &url.URL{Scheme: "http", Host: "backend"}); err != nil {
 			return nil, fmt.Errorf("balancer: check: %w", err)
 		}
 	}
 	return &r, nil
 }
 
-func (c *Check) request(ctx context.Context, backend *url.URL) (*http.Request, error) {
+func (c *Check) request(ctx context.Context, method string, backend *url.URL) (*http.Request, error) {
 	page, err := url.ParseRequestURI(c.Path)
 	if err != nil || c.Path[0] != '/' {
 		return nil, fmt.Errorf("path %q: want one that starts with /", c.Path)
 	}
-	req, err := http.NewRequestWithContext(ctx, c.Method, backend.ResolveReference(page).String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, backend.ResolveReference(page).String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -80,11 +79,24 @@ func (c *Check) request(ctx context.Context, backend *url.URL) (*http.Request, e
 	return req, nil
 }
 
-// ask checks a backend once, over a connection of its own. Answered says whether
-// the backend gave any sign of life; a nil error that it is well.
+// errHead says that a backend knows no HEAD, which only the default asked for.
+var errHead = errors.New("HEAD is not answered here, GET may be")
+
+// ask checks a backend once. Answered says whether the backend gave any sign of
+// life; a nil error that it is well.
 func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	answered, err = c.attempt(ctx, b)
+	if err == errHead {
+		b.vitals.get = true
+		answered, err = c.attempt(ctx, b)
+	}
+	return answered, err
+}
+
+// attempt is one connection of ask's.
+func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err error) {
 	conn, err := c.Dial(ctx, "tcp", b.addr)
 	if err != nil {
 		return false, err
@@ -105,7 +117,11 @@ func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) 
 
 // converse sends the request and judges the answer.
 func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
-	req, err := c.request(ctx, b.url)
+	method := cmp.Or(c.Method, http.MethodHead)
+	if b.vitals.get {
+		method = http.MethodGet
+	}
+	req, err := c.request(ctx, method, b.url)
 	if err != nil {
 		return err
 	}
@@ -128,7 +144,11 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 		case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
 			continue // an informational answer before the real one
 		case !c.expected(res.StatusCode):
-			return fmt.Errorf("%s %s: unexpected status %s", c.Method, c.Path, res.Status)
+			if status := res.StatusCode; c.Method == "" && !b.vitals.get &&
+				(status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented) {
+				return errHead
+			}
+			return fmt.Errorf("%s %s: unexpected status %s", method, c.Path, res.Status)
 		}
 		return nil
 	}

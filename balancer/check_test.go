@@ -1,6 +1,7 @@
 package balancer_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -44,6 +45,17 @@ func says(answer string) func(net.Conn) {
 	}
 }
 
+// noHead is a backend whose router has a GET handler and nothing for HEAD.
+func noHead(c net.Conn) {
+	request := make([]byte, 4096)
+	n, _ := c.Read(request)
+	if bytes.HasPrefix(request[:n], []byte("HEAD")) {
+		io.WriteString(c, "HTTP/1.1 405 Method Not Allowed\r\n\r\n")
+		return
+	}
+	io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+}
+
 func TestCheckOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,6 +85,8 @@ func TestCheckOverTheNetwork(t *testing.T) {
 		{"404 is expected", raw(t, says("HTTP/1.1 404 Not Found\r\n\r\n")), balancer.Check{Path: "/", Expect: []int{401, 404}}, balancer.Well},
 		{"200 isn't expected", raw(t, says("HTTP/1.1 200 OK\r\n\r\n")), balancer.Check{Path: "/", Expect: []int{204}}, balancer.Sick},
 		{"103 before 200", raw(t, says("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")), page, balancer.Well},
+		{"HEAD is unknown", raw(t, noHead), page, balancer.Well},
+		{"HEAD is unknown but wanted", raw(t, noHead), balancer.Check{Path: "/", Method: "HEAD"}, balancer.Sick},
 		{"no HTTP", raw(t, says("SSH-2.0-x\r\n")), page, balancer.Sick},
 		{"endless header", raw(t, says("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1<<20))), page, balancer.Sick},
 		{"closes without answer", raw(t, says("")), page, balancer.Dead},

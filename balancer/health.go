@@ -96,10 +96,17 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 			return
 		}
 		next = last.Add(interval - jitter(interval/10))
+		timer.Reset(time.Until(next))
+		if !answered && time.Since(last) >= p.check.Timeout && b.heard.Load() > last.UnixNano() {
+			// The check got no answer in its time, but a request did: the
+			// backend is busy and doesn't hang.
+			timer.Reset(0)
+			continue
+		}
 		if !ours(err) && p.judge(b, answered, err, refused) {
 			next = time.Now()
+			timer.Reset(0)
 		}
-		timer.Reset(time.Until(next))
 	}
 }
 
@@ -146,6 +153,7 @@ func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again 
 type vitals struct {
 	alive, fine streak
 	unseen      bool // has never been well, and one good check is enough
+	get         bool // is asked by GET, as it knows no HEAD
 }
 
 // A streak is a fact that changes only after some contrary findings in a row.

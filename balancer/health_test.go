@@ -23,7 +23,7 @@ import (
 // that behave as told, over pipes, since a test bubble can't wait for a network.
 type fleet struct {
 	mu     sync.Mutex
-	does   map[string]string // by name; "" is well, else: sick, hung, refused, exhausted
+	does   map[string]string // by name; "" is well, else: sick, hung, busy (answers requests only), refused, exhausted
 	checks map[string][]time.Time
 }
 
@@ -61,11 +61,11 @@ func (f *fleet) dial(_ context.Context, _, addr string) (net.Conn, error) {
 		req, err := http.ReadRequest(bufio.NewReader(far))
 		switch {
 		case err != nil:
-		case does == "hung":
+		case does == "hung", does == "busy" && req.Method == "HEAD":
 			io.Copy(io.Discard, far)
 		case does == "sick":
 			io.WriteString(far, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-		case req.Method == "HEAD" && req.URL.Path == "/health":
+		case does == "busy", req.Method == "HEAD" && req.URL.Path == "/health":
 			io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
 		}
 	}()
@@ -147,6 +147,33 @@ func TestHangIsFoundInTime(t *testing.T) {
 		if closed(a.Lost()) {
 			t.Error("Lost is still closed")
 		}
+	})
+}
+
+// A backend that answers requests is busy when it doesn't answer checks.
+func TestBusyIsNotDead(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		tr := &balancer.Transport{Dial: f.dial}
+		ask := func() {
+			ctx := balancer.NewContext(t.Context(), p.Get("a"))
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://a.test/", nil)
+			res, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		f.set("busy", "a")
+		for range 50 {
+			ask()
+			sleep(100 * time.Millisecond)
+		}
+		l.want(t)
+		sleep(2 * time.Second) // and when it answers nobody any more
+		l.want(t, "a up-down")
+		tr.CloseIdleConnections()
+		synctest.Wait()
 	})
 }
 

@@ -83,6 +83,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, c.failed(err)
 	}
+	b.heard.Store(time.Now().UnixNano())
 	res.Request = req
 	res.Body = c.body(res)
 	return res, nil
