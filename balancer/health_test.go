@@ -170,7 +170,8 @@ func TestBusyIsNotDead(t *testing.T) {
 			sleep(100 * time.Millisecond)
 		}
 		l.want(t)
-		sleep(2 * time.Second) // and when it answers nobody any more
+		f.set("hung", "a") // and now it answers nobody
+		sleep(2 * time.Second)
 		l.want(t, "a up-down")
 		tr.CloseIdleConnections()
 		synctest.Wait()
