@@ -63,7 +63,8 @@ type Options struct {
 
 	Trace *Trace
 
-	// Logger hears of requests that failed. Default: slog.Default().
+	// Logger hears of requests that failed, once a second at most. Default:
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -224,11 +225,9 @@ var errUnasked = errors.New("it switched protocols, and nobody asked")
 
 // refuse gives the gateway's own answer.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	level := slog.LevelWarn
-	if StatusCode(err) == 499 {
-		level = slog.LevelDebug
+	if StatusCode(err) != 499 {
+		g.router.warn(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	g.router.log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	g.fail(w, r, err)
 }
 

@@ -9,7 +9,8 @@ import (
 // Retry limits how often a failed request is sent again, for each request and
 // for the gateway as a whole, so that a cluster in trouble isn't beaten to death
 // by its own gateway. A refused connection isn't counted by either limit: nothing
-// was sent, and it costs the cluster nothing.
+// was sent, and it costs the cluster nothing. A request that waited for a backend
+// which is then lost costs no budget.
 //
 // A request is sent again only if the backend surely saw nothing of it, or if
 // repeating it does no harm: its method is idempotent (RFC 9110 section 9.2.2) or
@@ -19,8 +20,8 @@ type Retry struct {
 	// Attempts is how many backends a request is sent to at most, the first
 	// included. Default 3; 1 means never again.
 	Attempts int
-	// Budget is the share of requests, over the last few seconds, that may be
-	// sent again. Default 0.2.
+	// Budget is the share of requests that may be sent again. What isn't used is
+	// saved up to 1,000. Default 0.2.
 	Budget float64
 	// Floor is how many requests a second may be sent again however few there
 	// are. Default 10.
@@ -56,9 +57,9 @@ type budget struct {
 	spent       atomic.Int64
 }
 
-// budgetBurst is how many retries the bucket holds: after a quiet time a burst
-// of failures may be met, but no more than this.
-const budgetBurst = 100
+// budgetBurst is how many retries the bucket holds: as many requests as wait for
+// one backend may be met by its death at once, but no more than this.
+const budgetBurst = 1000
 
 func newBudget(r Retry) *budget {
 	return &budget{

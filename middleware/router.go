@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,9 @@ type router struct {
 	budget   *budget
 	trace    *Trace
 	log      *slog.Logger
+
+	warned   atomic.Int64 // the Unix time of the last warning
+	unwarned atomic.Int64 // warnings not written since then
 }
 
 // newRouter checks what a router needs of o.
@@ -105,7 +109,7 @@ type trip struct {
 func (s *router) find(r *http.Request) affinity.Pin {
 	pin, err := s.affinity.Find(r)
 	if err != nil {
-		s.log.WarnContext(r.Context(), "affinity lookup failed", "err", err)
+		s.warn(r.Context(), "affinity lookup failed", "err", err)
 	}
 	s.trace.found(r, pin)
 	return pin
@@ -159,7 +163,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if !errors.Is(err, balancer.ErrLost) {
 			s.pool.Report(b, err)
 		}
-		again := sent < s.retry.Attempts && t.body.again() && (!wasSent(err) || idempotent(t.in) && s.budget.spend())
+		again := sent < s.retry.Attempts && t.body.again() && s.mayRepeat(t, err)
 		s.trace.failed(t.in, b, err, again)
 		if !again {
 			return nil, err
@@ -175,6 +179,16 @@ func (s *router) send(t *trip) (*http.Response, error) {
 	}
 }
 
+// mayRepeat reports whether a request that failed with err may be sent to another
+// backend. The requests that waited for a lost backend cost no budget: there may
+// be many, but they come once, and never from more than half of the pool.
+func (s *router) mayRepeat(t *trip, err error) bool {
+	if !wasSent(err) {
+		return true
+	}
+	return idempotent(t.in) && (errors.Is(err, balancer.ErrLost) || s.budget.spend())
+}
+
 // choose returns the next backend to try. failure is why the one before failed.
 func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if t.pin.Backend != "" {
@@ -183,6 +197,7 @@ func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 			if !sleep(t.in.Context(), waitStep) {
 				return nil, context.Cause(t.in.Context())
 			}
+			home = s.pool.Get(t.pin.Backend)
 		}
 		if s.gone == Refuse && home != nil && (t.refused || home.State() == balancer.Down) {
 			return nil, fmt.Errorf("backend %s: %w", t.pin.Backend, errRefused)
@@ -227,7 +242,7 @@ func (s *router) bind(t *trip, res *http.Response) {
 	res.Request = t.in
 	key, err := s.affinity.Bind(res, t.pin, home)
 	if err != nil {
-		s.log.WarnContext(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
+		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
 	t.pin.Key = key
 	res.Request = out
@@ -244,6 +259,19 @@ func (s *router) goneAnswer(r *http.Request, pin affinity.Pin) *http.Response {
 		return nil
 	}
 	return goner.Gone(r, pin)
+}
+
+// warn logs a warning, at most one a second: what fails requests fails many.
+func (s *router) warn(ctx context.Context, msg string, args ...any) {
+	now, last := time.Now().Unix(), s.warned.Load()
+	if now == last || !s.warned.CompareAndSwap(last, now) {
+		s.unwarned.Add(1)
+		return
+	}
+	if n := s.unwarned.Swap(0); n > 0 {
+		args = append(args, "unwritten", n)
+	}
+	s.log.WarnContext(ctx, msg, args...)
 }
 
 // wasSent reports whether bytes of a request that failed with err may have
