@@ -60,7 +60,7 @@ func (c *Clients) Bytes(t testing.TB, names []string, size int) {
 	c.do(t, map[string]any{"command": "bytes", "clients": names, "size": size})
 }
 
-// Load has every client ask for an echo every so many milliseconds until Close,
+// Load has every client ask for an echo every so many milliseconds from now on,
 // and returns when each of them has had one.
 func (c *Clients) Load(t testing.TB, every int) {
 	t.Helper()
@@ -71,12 +71,6 @@ func (c *Clients) Load(t testing.TB, every int) {
 func (c *Clients) Transports(t testing.TB, names []string) map[string]any {
 	t.Helper()
 	return c.do(t, map[string]any{"command": "transports", "clients": names})
-}
-
-// Close disconnects all clients, in the polite way.
-func (c *Clients) Close(t testing.TB) {
-	t.Helper()
-	c.do(t, map[string]any{"command": "close"})
 }
 
 // Events returns the events of a kind so far, in their order.

@@ -30,7 +30,7 @@ const (
 // Event is what a node or a client driver printed. Which fields are set depends
 // on its name.
 type Event struct {
-	Event  string // of a node: listening, connect, disconnect, health; of a driver: connect, disconnect, message, refused, done
+	Event  string // of a node: listening, connect, disconnect; of a driver: connect, disconnect, message, refused, done
 	Port   int    // listening
 	Client string // connect, disconnect, message and refused: the client's name
 	Node   string // connect of a driver: the node's name

@@ -143,7 +143,7 @@ func (s *scene) moved(t *testing.T, before map[string]string, node string) {
 	})
 	for _, e := range s.Events("disconnect") {
 		if before[e.Client] != node {
-			t.Errorf("%s was on %s: %+v", e.Client, before[e.Client], e)
+			t.Errorf("%s was on %s and is disturbed: %s", e.Client, before[e.Client], e.Reason)
 		}
 	}
 	for _, e := range s.Events("refused") {
@@ -151,7 +151,7 @@ func (s *scene) moved(t *testing.T, before map[string]string, node string) {
 		// was on its way to the old one is lost if it can't be sent twice.
 		first := !strings.Contains(e.URL, "sid=")
 		if e.Status >= 500 && (first || e.Method != "POST") {
-			t.Errorf("%+v", e)
+			t.Errorf("%s: %s %s: %d", e.Client, e.Method, e.URL, e.Status)
 		}
 	}
 }

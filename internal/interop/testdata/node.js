@@ -1,4 +1,4 @@
-// A Socket.IO node of the version in the given folder, for the tests beside it.
+// A Socket.IO node of the version in the given folder, for tests.
 //
 //   node node.js FOLDER NAME PORT REDIS_PORT
 //
@@ -22,7 +22,6 @@ process.stdin.resume().on('end', () => process.exit());
 let healthy = true;
 process.on('SIGUSR2', () => {
   healthy = !healthy;
-  say('health', { healthy });
 });
 
 const server = http.createServer((req, res) => {
