@@ -175,18 +175,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // proxy serves a plain request.
 func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin) {
-	rc := http.NewResponseController(w)
 	early := &informational{w: w, proto11: r.ProtoAtLeast(1, 1)}
 	out := g.outgoing(r, early.context(r.Context()), pin)
 
 	t := &trip{in: r, pin: pin}
 	if out.Body != nil {
 		t.body = newReplay(r.Body, g.router.retry.Body)
-		// Without it net/http would read the rest of the body before the
-		// answer's first byte, and an early answer would wait for a client
-		// that waits for the answer.
-		_ = rc.EnableFullDuplex()
-		defer t.body.join(func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) })
+		defer t.body.join(http.NewResponseController(w))
 		out.GetBody = t.body.open
 	}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
@@ -206,6 +201,7 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin
 	}
 	res, err := g.router.send(t)
 	early.stop()
+	t.body.answerEarly(w, r)
 	if err != nil {
 		g.refuse(w, r, err)
 		return

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -454,6 +456,94 @@ func TestEarlyRefusalOfAnUpload(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); string(body) != "no" || err != nil {
 		t.Errorf("%q, %v", body, err)
 	}
+}
+
+// What is left of a body behind an early answer is never taken for a request.
+func TestEarlyAnswerEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	const rest = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, tt := range []struct {
+		name     string
+		status   int
+		atOnce   bool // the rest comes with the answer on its way
+		backends bool
+	}{
+		{"answer of the backend", 200, false, true},
+		{"answer of the backend, body follows at once", 200, true, true},
+		{"answer of the gateway", 503, false, false},
+		{"answer of the gateway, body follows at once", 503, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			requests := make(chan string, 10)
+			pool, err := balancer.NewPool(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.backends {
+				pool = balancer.Static("a=" + rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					requests <- req.URL.Path
+					io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nearly")
+					_, _ = io.Copy(io.Discard, r)
+				}))
+			}
+			var log lockedBuffer
+			srv := httptest.NewUnstartedServer(newGateway(t, pool, nil))
+			srv.Config.ErrorLog = stdlog.New(&log, "", 0)
+			srv.Start()
+			t.Cleanup(srv.Close)
+
+			conn, r := raw(t, srv, fmt.Sprintf("POST / HTTP/1.1\nHost: x\nContent-Length: %d\n\nbegin", 5+len(rest)))
+			if tt.atOnce {
+				io.WriteString(conn, rest)
+			}
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != tt.status {
+				t.Fatalf("%v, %v; want %d", res, err, tt.status)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			if tt.atOnce { // the body may be complete, and the connection kept
+				conn.Close()
+			} else {
+				io.WriteString(conn, rest)
+				if res, err := http.ReadResponse(r, nil); err == nil {
+					t.Errorf("the rest of the body was answered with %d", res.StatusCode)
+				}
+			}
+			srv.Close()
+			close(requests)
+			for path := range requests {
+				if path != "/" {
+					t.Errorf("the backend got a request for %s", path)
+				}
+			}
+			if s := log.String(); strings.Contains(s, "panic") {
+				t.Errorf("the server logged %s", s)
+			}
+		})
+	}
+}
+
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestClientLeaves(t *testing.T) {

@@ -3,8 +3,10 @@ package middleware
 import (
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A replay is a request's body that may be sent more than once: it keeps the
@@ -15,10 +17,11 @@ import (
 // A failed attempt may still be blocked in a Read on the client when the next
 // one starts. What that Read brings is kept too, so no byte goes missing.
 type replay struct {
-	limit  int
-	src    io.ReadCloser
-	kept   atomic.Bool // buf still holds everything read from src
-	latest atomic.Pointer[replayReader]
+	limit    int
+	src      io.ReadCloser
+	kept     atomic.Bool // buf still holds everything read from src
+	complete atomic.Bool // src was read to its end
+	latest   atomic.Pointer[replayReader]
 
 	mu  sync.Mutex // held while src is read
 	buf []byte
@@ -47,18 +50,34 @@ func (p *replay) open() (io.ReadCloser, error) {
 // again reports whether one more attempt can read the whole body.
 func (p *replay) again() bool { return p == nil || p.kept.Load() }
 
-// join ends the last reader and waits until nobody reads src any more. A read
-// that is blocked on the client is ended by interrupt.
-func (p *replay) join(interrupt func()) {
-	if p == nil {
+// answerEarly prepares w for an answer that comes before the end of the body, if
+// it does. net/http would read on before the answer's first byte, and a client
+// that waits for the answer would wait for ever. With full duplex it doesn't, but
+// then it must not take what is left of the body for the client's next request.
+func (p *replay) answerEarly(w http.ResponseWriter, r *http.Request) {
+	if p == nil || p.complete.Load() || r.ProtoMajor != 1 {
 		return
 	}
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.Header().Set("Connection", "close")
+}
+
+// lingering is how long a connection stays open behind an early answer: closing
+// it while the client still sends would be a reset, which can overtake the answer.
+const lingering = 500 * time.Millisecond
+
+// join ends the last reader and waits until nobody reads src any more. A read
+// that is blocked on the client is interrupted.
+func (p *replay) join(rc *http.ResponseController) {
 	p.latest.Store(nil)
 	if !p.mu.TryLock() {
-		interrupt()
+		_ = rc.SetReadDeadline(time.Unix(1, 0))
 		p.mu.Lock()
 	}
 	p.mu.Unlock()
+	if !p.complete.Load() {
+		_ = rc.SetReadDeadline(time.Now().Add(lingering))
+	}
 }
 
 // A bodyError is a failure to read what the client sends.
@@ -101,7 +120,11 @@ func (r *replayReader) Read(b []byte) (int, error) {
 		p.buf = append(p.buf, b[:n]...)
 	}
 	r.off += n
-	if err != nil && err != io.EOF {
+	switch err {
+	case nil:
+	case io.EOF:
+		p.complete.Store(true)
+	default:
 		err = &bodyError{err}
 	}
 	p.err = err

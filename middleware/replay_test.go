@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReplay(t *testing.T) {
@@ -92,6 +94,16 @@ func (s *starting) Read(b []byte) (int, error) {
 
 func (s *starting) Close() error { return nil }
 
+// interrupter is a server's writer whose read deadline ends the reading of a pipe.
+type interrupter struct {
+	http.ResponseWriter
+	pw *io.PipeWriter
+}
+
+func (i *interrupter) SetReadDeadline(time.Time) error {
+	return i.pw.CloseWithError(errors.New("interrupted"))
+}
+
 func TestReplayJoin(t *testing.T) {
 	t.Parallel()
 	pr, pw := io.Pipe()
@@ -104,7 +116,7 @@ func TestReplayJoin(t *testing.T) {
 		got <- err
 	}()
 	<-src.began
-	p.join(func() { pw.CloseWithError(errors.New("interrupted")) })
+	p.join(http.NewResponseController(&interrupter{pw: pw}))
 	var body *bodyError
 	if err := <-got; !errors.As(err, &body) {
 		t.Errorf("the read ended with %v", err)
