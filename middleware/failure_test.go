@@ -28,15 +28,6 @@ import (
 // fastCheck finds a dead backend within a few hundred milliseconds.
 var fastCheck = &balancer.Check{Path: "/health", Interval: 50 * time.Millisecond, Timeout: 2 * time.Second}
 
-// healthy answers health checks and gives the rest to h.
-func healthy(h http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/health" {
-			h(w, r)
-		}
-	})
-}
-
 func sayNode(w http.ResponseWriter, r *http.Request) { io.WriteString(w, w.Header().Get("Node")) }
 
 func TestPinnedBackendRefuses(t *testing.T) {
