@@ -32,7 +32,7 @@ type Check struct {
 	Expect []int  // status codes of a well backend; nil: 200 to 399
 
 	Interval time.Duration // between two checks, up to 10% less so that they spread; 0: 1 s
-	Timeout  time.Duration // of one check from dial to answer; 0: half of Interval
+	Timeout  time.Duration // of one check from dial to answer; 0: half of Interval, but 500 ms at least
 	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
 	Fall     int           // failed ones in a row until it is sick or dead; 0: 2
 
@@ -47,7 +47,7 @@ func (c *Check) ready() (*Check, error) {
 	}
 	r := *c
 	r.Interval = cmp.Or(r.Interval, time.Second)
-	r.Timeout = cmp.Or(r.Timeout, r.Interval/2)
+	r.Timeout = cmp.Or(r.Timeout, max(r.Interval/2, 500*time.Millisecond))
 	r.Rise = cmp.Or(r.Rise, 2)
 	r.Fall = cmp.Or(r.Fall, 2)
 	if r.Dial == nil {

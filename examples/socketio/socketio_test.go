@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -38,7 +37,7 @@ func start(t *testing.T) (*process.Process, string) {
 	need.Modules(t, ".")
 	redis := "redis://127.0.0.1:" + strconv.Itoa(interop.Redis(t))
 	chat := process.Start(t, exec.Command(build(t), "-dir", ".", "-listen", "127.0.0.1:0", "-redis", redis))
-	for _, node := range []string{"node1", "node2", "node3"} {
+	for _, node := range []string{"victim", "node2", "node3"} {
 		chat.AwaitLine(t, "backend="+node+" .*to=up")
 	}
 	return chat, strings.TrimPrefix(strings.TrimSpace(chat.AwaitLine(t, "Open http")), "Open ")
@@ -89,7 +88,11 @@ func TestChat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	victim, err := os.FindProcess(pid)
+	if err == nil {
+		err = victim.Kill()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	clients.Await(t, "ann on another node", func(events []interop.Event) bool {
