@@ -37,7 +37,7 @@ func start(t *testing.T) (*process.Process, string) {
 	need.Modules(t, ".")
 	redis := "redis://127.0.0.1:" + strconv.Itoa(interop.Redis(t))
 	chat := process.Start(t, exec.Command(build(t), "-dir", ".", "-listen", "127.0.0.1:0", "-redis", redis))
-	for _, node := range []string{"victim", "node2", "node3"} {
+	for _, node := range []string{"node1", "node2", "node3"} {
 		chat.AwaitLine(t, "backend="+node+" .*to=up")
 	}
 	return chat, strings.TrimPrefix(strings.TrimSpace(chat.AwaitLine(t, "Open http")), "Open ")
