@@ -19,7 +19,6 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // short answer must never look whole.
 func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 	defer res.Body.Close()
-	removeHopByHop(res.Header)
 	h := w.Header()
 	mergeHeader(h, res.Header)
 	if _, ok := h["Content-Type"]; !ok {

@@ -39,20 +39,21 @@ type AssignCookie struct {
 func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 	values := a.values()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, err := r.Cookie(a.Name); err == nil && a.Backends[c.Value] != "" {
+		known := func(c *http.Cookie) bool { return a.Backends[c.Value] != "" }
+		if slices.ContainsFunc(r.CookiesNamed(a.Name), known) || preflight(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		c := a.cookie(a.choose(r, values))
 		http.SetCookie(w, c)
-		in := r.Clone(r.Context())
-		in.Header.Del("Cookie") // an unknown value must not stand before the new one
-		for _, other := range r.Cookies() {
-			if other.Name != a.Name {
-				in.AddCookie(other)
-			}
+		if w.Header().Get("Cache-Control") == "" {
+			// A shared cache would hand one client's server to all.
+			w.Header().Set("Cache-Control", "private, no-store")
 		}
-		in.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+		in := r.Clone(r.Context())
+		// In front, since CookieMap takes the first value that it knows; what
+		// the client sent stays as it wrote it.
+		in.Header["Cookie"] = []string{strings.Join(append([]string{c.Name + "=" + c.Value}, r.Header["Cookie"]...), "; ")}
 		next.ServeHTTP(w, in)
 	})
 }
@@ -83,6 +84,11 @@ func (a *AssignCookie) Script() http.Handler {
 		w.Header().Set("Cache-Control", "no-cache")
 		_, _ = w.Write([]byte(script))
 	})
+}
+
+// preflight reports whether r is a CORS preflight, which knows no cookies.
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
 func (a *AssignCookie) values() []string {

@@ -45,17 +45,17 @@ func TestAssignCookie(t *testing.T) {
 	}
 }
 
-// An unknown value is replaced, and the client's other cookies stay.
+// An unknown value is overruled, and the client's cookies stay as it wrote them.
 func TestAssignCookieReplacesUnknownValues(t *testing.T) {
 	t.Parallel()
 	assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server"}, Backends: map[string]string{"1": "a"}}
 	var cookie string
 	h := assign.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cookie = r.Header.Get("Cookie") }))
 	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Cookie", "server=7; other=x")
+	r.Header.Set("Cookie", `server=7; other={"a":1}; sp=a b`)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if cookie != "other=x; server=1" {
+	if cookie != `server=1; server=7; other={"a":1}; sp=a b` {
 		t.Errorf("next saw %q", cookie)
 	}
 	if got := w.Header().Get("Set-Cookie"); got != "server=1; Path=/; SameSite=Lax" {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -72,6 +73,15 @@ func (c ClientIP) Secure(r *http.Request) bool {
 	return strings.EqualFold(strings.Trim(last, " \t"), "https")
 }
 
+func (c ClientIP) validate() error {
+	for _, p := range c.Trusted {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("ClientIP.Trusted has %v, which no address is in: write IPv4 prefixes as IPv4", p)
+		}
+	}
+	return nil
+}
+
 func (c ClientIP) trusts(addr netip.Addr) bool {
 	for _, p := range c.Trusted {
 		if p.Contains(addr) {
@@ -82,28 +92,29 @@ func (c ClientIP) trusts(addr netip.Addr) bool {
 }
 
 // forward writes the fields that tell the backend about the client. out is the
-// outgoing header, a copy of in.Header. What a trusted peer wrote is kept and
-// added to; what anybody else wrote is replaced.
+// outgoing header, a copy of in.Header. Of what a trusted peer wrote the
+// X-Forwarded fields are kept and added to; what anybody else wrote is replaced.
+// Forwarded and X-Real-IP are always written anew from what is known to be true:
+// a proxy that speaks X-Forwarded-For passes a client's own Forwarded through.
 func (c ClientIP) forward(in *http.Request, out http.Header) {
 	from := peer(in)
 	trusted := c.trusts(from)
-	if !trusted {
-		for name := range out {
-			if strings.HasPrefix(name, "X-Forwarded-") {
-				delete(out, name)
-			}
+	for name := range out {
+		switch {
+		case !trusted && strings.HasPrefix(name, "X-Forwarded-"),
+			strings.IndexByte(name, '_') >= 0 && foldsToForwarded(name):
+			delete(out, name)
 		}
-		delete(out, "Forwarded")
 	}
 	delete(out, "X-Real-Ip")
 
-	proto := "http"
-	if in.TLS != nil {
+	addr, proto := c.Addr(in), "http"
+	if c.Secure(in) {
 		proto = "https"
 	}
 	if from.IsValid() {
 		out["X-Forwarded-For"] = []string{appendHop(out["X-Forwarded-For"], from.String())}
-		out["X-Real-Ip"] = []string{c.Addr(in).String()}
+		out["X-Real-Ip"] = []string{addr.String()}
 	}
 	if _, ok := out["X-Forwarded-Host"]; !ok {
 		out["X-Forwarded-Host"] = []string{in.Host}
@@ -111,17 +122,24 @@ func (c ClientIP) forward(in *http.Request, out http.Header) {
 	if _, ok := out["X-Forwarded-Proto"]; !ok {
 		out["X-Forwarded-Proto"] = []string{proto}
 	}
-	out["Forwarded"] = []string{appendHop(out["Forwarded"], forwarded(from, in.Host, proto))}
+	out["Forwarded"] = []string{forwarded(addr, out["X-Forwarded-Host"][0], proto)}
 }
 
-// forwarded returns one element of a Forwarded field, RFC 7239 section 4.
-func forwarded(from netip.Addr, host, proto string) string {
+// foldsToForwarded reports whether a backend that takes _ for -, as CGI and WSGI
+// do, would read name as one of the fields that forward writes.
+func foldsToForwarded(name string) bool {
+	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip"
+}
+
+// forwarded returns a Forwarded field of one element, RFC 7239 section 4.
+func forwarded(client netip.Addr, host, proto string) string {
 	node := "unknown" // section 6.2
 	switch {
-	case from.Is4():
-		node = from.String()
-	case from.IsValid():
-		node = `"[` + from.String() + `]"`
+	case client.Is4():
+		node = client.String()
+	case client.IsValid():
+		node = `"[` + client.String() + `]"`
 	}
 	element := "for=" + node
 	if host != "" && !strings.ContainsAny(host, "\"\\") {

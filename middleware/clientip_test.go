@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -95,6 +96,8 @@ func TestForwardedFields(t *testing.T) {
 		"X-Forwarded-Port":  "443",
 		"Forwarded":         "for=198.51.100.7",
 		"X-Real-Ip":         "6.6.6.6",
+		"X_Forwarded_For":   "6.6.6.6",
+		"X_Real_IP":         "6.6.6.6",
 	}
 	for _, tt := range []struct {
 		name, peer string
@@ -113,7 +116,7 @@ func TestForwardedFields(t *testing.T) {
 			"X-Forwarded-Host":  "shop.example",
 			"X-Forwarded-Proto": "https",
 			"X-Forwarded-Port":  "443",
-			"Forwarded":         `for=198.51.100.7, for=10.0.0.1;host="example.com";proto=http`,
+			"Forwarded":         `for=198.51.100.7;host="shop.example";proto=https`,
 			"X-Real-Ip":         "198.51.100.7",
 		}},
 	} {
@@ -125,6 +128,11 @@ func TestForwardedFields(t *testing.T) {
 			}
 			gw.ServeHTTP(httptest.NewRecorder(), r)
 			h := <-got
+			for name := range h {
+				if strings.Contains(name, "_") {
+					t.Errorf("%s reached the backend", name)
+				}
+			}
 			for name, want := range tt.want {
 				if v := h.Values(name); (want == "" && v != nil) || (want != "" && (len(v) != 1 || v[0] != want)) {
 					t.Errorf("%s: %q, want %q", name, v, want)

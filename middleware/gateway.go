@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -87,7 +88,8 @@ type Gateway struct {
 
 // NewGateway returns a gateway in front of pool. It starts nothing: the caller
 // runs the pool's health checks with `go pool.Run(ctx)`. It fails when pool is
-// nil and when the affinity's settings are wrong.
+// nil, when a setting of Options or of the affinity is wrong, and when
+// Options.Upgrade is another gateway's.
 func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	var o Options
 	if opts != nil {
@@ -155,49 +157,44 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 // ServeHTTP brings the request to its backend and the answer to the client.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodConnect {
+	switch {
+	case r.Method == http.MethodConnect:
 		// A backend that said 200 would get a connection to anybody (RFC 9110
 		// section 9.3.6): this is no forward proxy.
-		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
-		return
+		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
+	case strings.ContainsAny(r.Method, " \t"): // HTTP/2 lets it through
+		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
+	case g.upgrade.Protocol(r) != "":
+		g.tunnel(w, r)
+	default:
+		g.proxy(w, r)
 	}
-	pin := g.router.find(r)
-	if res := g.router.goneAnswer(r, pin); res != nil {
-		writeAnswer(w, r, res)
-		return
-	}
-	if g.upgrade.Protocol(r) != "" {
-		g.tunnel(w, r, pin)
-		return
-	}
-	g.proxy(w, r, pin)
 }
 
 // proxy serves a plain request.
-func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin) {
+func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	early := &informational{w: w, proto11: r.ProtoAtLeast(1, 1)}
-	out := g.outgoing(r, early.context(r.Context()), pin)
-
-	t := &trip{in: r, pin: pin}
+	t := &trip{in: r, pin: g.router.find(r)}
+	out := g.outgoing(r, early.context(r.Context()), t.pin)
 	if out.Body != nil {
-		t.body = newReplay(r.Body, g.router.retry.Body)
-		defer t.body.join(http.NewResponseController(w))
-		out.GetBody = t.body.open
+		t.body = &replay{src: out.Body, limit: g.router.retry.Body, rc: http.NewResponseController(w)}
+		defer t.body.join()
 	}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
-		attempt := out.WithContext(balancer.NewContext(out.Context(), b))
-		if t.body != nil {
-			var err error
-			if attempt.Body, err = t.body.open(); err != nil {
-				return nil, err
-			}
+		req, err := t.request(out, b)
+		if err != nil {
+			return nil, err
 		}
-		res, err := g.transport.RoundTrip(attempt)
-		if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		res, err := g.transport.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode == http.StatusSwitchingProtocols {
 			res.Body.Close()
 			return nil, &balancer.Error{Backend: b.ID(), Sent: true, Err: errUnasked}
 		}
-		return res, err
+		removeHopByHop(res.Header)
+		return res, nil
 	}
 	res, err := g.router.send(t)
 	early.stop()
@@ -207,17 +204,20 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, pin affinity.Pin
 		return
 	}
 	defer t.end()
-	if g.modify != nil {
+	g.answer(w, t, res)
+}
+
+// answer gives a backend's answer to the client, or the affinity's own.
+func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
+	if t.backend != nil && g.modify != nil {
 		if err := g.modify(res); err != nil {
 			res.Body.Close()
-			g.refuse(w, r, err)
+			g.refuse(w, t.in, err)
 			return
 		}
 	}
-	writeAnswer(w, r, res)
+	writeAnswer(w, t.in, res)
 }
-
-var errUnasked = errors.New("it switched protocols, and nobody asked")
 
 // refuse gives the gateway's own answer.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {

@@ -237,8 +237,8 @@ func TestNoForwardProxy(t *testing.T) {
 	pool, _ := cluster(t, 1, nil)
 	srv, _ := serve(t, pool, nil)
 	_, r := raw(t, srv, "CONNECT example.com:443 HTTP/1.1\nHost: example.com:443\n\n")
-	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 405 {
-		t.Errorf("%v, %v; want 405", res, err)
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 501 {
+		t.Errorf("%v, %v; want 501", res, err)
 	}
 }
 

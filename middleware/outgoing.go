@@ -76,8 +76,9 @@ func (g *Gateway) outgoing(in *http.Request, ctx context.Context, pin affinity.P
 func asWritten(in *http.Request, u *url.URL) {
 	target := in.RequestURI
 	// Behind an Opaque of two slashes net/http writes the scheme, and the
-	// backend would take what follows for a host.
-	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") {
+	// backend would take what follows for a host. A space, which HTTP/2 lets
+	// through, would end the target in the middle.
+	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") || strings.Contains(target, " ") {
 		return
 	}
 	if path, query, _ := strings.Cut(target, "?"); path != u.Path || u.RawPath != "" || query != u.RawQuery {
@@ -119,7 +120,9 @@ func (i *informational) got(code int, header textproto.MIMEHeader) error {
 	}
 	h := i.w.Header()
 	own := h.Clone() // what middlewares around the gateway set is for the final answer
-	for name, values := range header {
+	fields := http.Header(header).Clone()
+	removeHopByHop(fields)
+	for name, values := range fields {
 		h[name] = append(h[name], values...)
 	}
 	i.w.WriteHeader(code)

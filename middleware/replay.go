@@ -4,8 +4,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,49 +17,67 @@ import (
 // A failed attempt may still be blocked in a Read on the client when the next
 // one starts. What that Read brings is kept too, so no byte goes missing.
 type replay struct {
-	limit    int
-	src      io.ReadCloser
-	kept     atomic.Bool // buf still holds everything read from src
-	complete atomic.Bool // src was read to its end
-	latest   atomic.Pointer[replayReader]
+	src   io.ReadCloser
+	limit int
+	rc    *http.ResponseController // whose read deadline ends a read of src; nil: nothing does
 
-	mu  sync.Mutex // held while src is read
-	buf []byte
-	err error // src's last word
+	reading sync.Mutex // held while src is read
+
+	mu          sync.Mutex
+	latest      *replayReader // the attempt that may read; nil once the request is over
+	buf         []byte
+	dropped     bool  // more than limit was read, and buf is gone
+	err         error // src's last word
+	interrupted bool  // the read deadline has passed on purpose
 }
 
-var errReplay = errors.New("the request's body can't be read again")
-
-func newReplay(src io.ReadCloser, limit int) *replay {
-	p := &replay{src: src, limit: limit}
-	p.kept.Store(true)
-	return p
-}
+var (
+	errReplay      = errors.New("the request's body can't be read again")
+	errInterrupted = errors.New("reading the request's body was given up")
+)
 
 // open returns the body from its start for a new attempt, and ends the reader
 // of the attempt before. It fails when the start is no longer kept.
 func (p *replay) open() (io.ReadCloser, error) {
-	if !p.again() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dropped {
 		return nil, errReplay
 	}
-	r := &replayReader{body: p}
-	p.latest.Store(r)
-	return r, nil
+	if p.interrupted {
+		p.interrupted = false
+		_ = p.rc.SetReadDeadline(time.Time{})
+	}
+	p.latest = &replayReader{body: p}
+	return p.latest, nil
 }
 
 // again reports whether one more attempt can read the whole body.
-func (p *replay) again() bool { return p == nil || p.kept.Load() }
+func (p *replay) again() bool {
+	if p == nil {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.dropped
+}
 
 // answerEarly prepares w for an answer that comes before the end of the body, if
 // it does. net/http would read on before the answer's first byte, and a client
 // that waits for the answer would wait for ever. With full duplex it doesn't, but
 // then it must not take what is left of the body for the client's next request.
 func (p *replay) answerEarly(w http.ResponseWriter, r *http.Request) {
-	if p == nil || p.complete.Load() || r.ProtoMajor != 1 {
+	if p == nil || r.ProtoMajor != 1 || p.complete() {
 		return
 	}
-	_ = http.NewResponseController(w).EnableFullDuplex()
+	_ = p.rc.EnableFullDuplex()
 	w.Header().Set("Connection", "close")
+}
+
+func (p *replay) complete() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err == io.EOF
 }
 
 // lingering is how long a connection stays open behind an early answer: closing
@@ -68,17 +86,23 @@ const lingering = 500 * time.Millisecond
 
 // join ends the last reader and waits until nobody reads src any more. A read
 // that is blocked on the client is interrupted.
-func (p *replay) join(rc *http.ResponseController) {
-	p.latest.Store(nil)
-	if !p.mu.TryLock() {
-		_ = rc.SetReadDeadline(time.Unix(1, 0))
-		p.mu.Lock()
+func (p *replay) join() {
+	p.mu.Lock()
+	p.latest = nil
+	whole := p.err == io.EOF
+	if !whole {
+		_ = p.rc.SetReadDeadline(past)
 	}
 	p.mu.Unlock()
-	if !p.complete.Load() {
-		_ = rc.SetReadDeadline(time.Now().Add(lingering))
+	p.reading.Lock()
+	p.reading.Unlock()
+	if !whole {
+		_ = p.rc.SetReadDeadline(time.Now().Add(lingering))
 	}
 }
+
+// past is a deadline that ends what is under way at once.
+var past = time.Unix(1, 0)
 
 // A bodyError is a failure to read what the client sends.
 type bodyError struct{ err error }
@@ -94,45 +118,65 @@ type replayReader struct {
 
 func (r *replayReader) Read(b []byte) (int, error) {
 	p := r.body
+	p.reading.Lock()
+	defer p.reading.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.latest.Load() != r {
+	switch {
+	case p.latest != r:
+		p.mu.Unlock()
 		return 0, errReplay
-	}
-	if p.kept.Load() {
-		if r.off < len(p.buf) {
-			n := copy(b, p.buf[r.off:])
-			r.off += n
-			return n, nil
-		}
-		if room := p.limit - len(p.buf); room <= 0 {
-			p.kept.Store(false)
-			p.buf = nil
-		} else if len(b) > room {
-			b = b[:room]
-		}
-	}
-	if p.err != nil {
+	case r.off < len(p.buf):
+		n := copy(b, p.buf[r.off:])
+		r.off += n
+		p.mu.Unlock()
+		return n, nil
+	case p.err != nil:
+		p.mu.Unlock()
 		return 0, p.err
 	}
+	p.mu.Unlock()
+
 	n, err := p.src.Read(b)
-	if p.kept.Load() {
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.dropped:
+	case p.latest == r && len(p.buf)+n > p.limit:
+		p.dropped, p.buf = true, nil
+	default: // for the next attempt too, which may have begun: then whatever the limit
 		p.buf = append(p.buf, b[:n]...)
+		r.off += n
 	}
-	r.off += n
-	switch err {
-	case nil:
-	case io.EOF:
-		p.complete.Store(true)
-	default:
+	if p.interrupted && errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, errInterrupted
+	}
+	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}
 	p.err = err
 	return n, err
 }
 
+// Interrupt ends a Read that is blocked on the client: the attempt has failed, and
+// net/http would wait for its body's reader. balancer.Transport calls it.
+func (r *replayReader) Interrupt() {
+	p := r.body
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latest == r && p.rc != nil && p.err == nil {
+		p.interrupted = true
+		_ = p.rc.SetReadDeadline(past)
+	}
+}
+
 // Close ends this attempt only: src is the server's to close.
 func (r *replayReader) Close() error {
-	r.body.latest.CompareAndSwap(r, nil)
+	p := r.body
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latest == r {
+		p.latest = nil
+	}
 	return nil
 }

@@ -27,7 +27,7 @@ func TestReplay(t *testing.T) {
 		{"nothing is kept, one read", 0, 1, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := newReplay(io.NopCloser(strings.NewReader(text)), tt.limit)
+			p := &replay{src: io.NopCloser(strings.NewReader(text)), limit: tt.limit}
 			first, err := p.open()
 			if err != nil {
 				t.Fatal(err)
@@ -58,7 +58,7 @@ func TestReplayOverlap(t *testing.T) {
 	t.Parallel()
 	pr, pw := io.Pipe()
 	src := &starting{Reader: pr, began: make(chan struct{}, 10)}
-	p := newReplay(src, 100)
+	p := &replay{src: src, limit: 100}
 	first, _ := p.open()
 	done := make(chan struct{})
 	go func() {
@@ -108,7 +108,7 @@ func TestReplayJoin(t *testing.T) {
 	t.Parallel()
 	pr, pw := io.Pipe()
 	src := &starting{Reader: pr, began: make(chan struct{}, 1)}
-	p := newReplay(src, 100)
+	p := &replay{src: src, limit: 100, rc: http.NewResponseController(&interrupter{pw: pw})}
 	r, _ := p.open()
 	got := make(chan error, 1)
 	go func() {
@@ -116,7 +116,7 @@ func TestReplayJoin(t *testing.T) {
 		got <- err
 	}()
 	<-src.began
-	p.join(http.NewResponseController(&interrupter{pw: pw}))
+	p.join()
 	var body *bodyError
 	if err := <-got; !errors.As(err, &body) {
 		t.Errorf("the read ended with %v", err)

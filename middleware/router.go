@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
-	"github.com/limpet-go/limpet/upgrade"
 )
 
 // Gone says what happens to a client whose home is gone: Down, or refusing
@@ -27,15 +24,13 @@ const (
 	// Wait gives the home a moment to come back, as a restarting process does,
 	// and then moves the client.
 	Wait
-	// Refuse answers 503 until the home is back: for backends that hold what no
-	// other backend can know.
+	// Refuse answers 503 until the home is back, and never lets another backend
+	// stand in: for backends that hold what no other backend can know.
 	Refuse
 )
 
 // waitStep is how often a waiting request asks whether its home is back.
 const waitStep = 50 * time.Millisecond
-
-var errRefused = errors.New("the client's home is gone, and it may not move")
 
 // A router finds a backend for a request and stays with it until an answer is
 // there: what Gateway and Sticky have in common.
@@ -46,7 +41,7 @@ type router struct {
 	wait     time.Duration
 	retry    Retry
 	budget   *budget
-	trace    *Trace
+	trace    Trace
 	log      *slog.Logger
 
 	warned   atomic.Int64 // the Unix time of the last warning
@@ -63,6 +58,9 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	}
 	if o.Gone < Move || o.Gone > Refuse {
 		return nil, fmt.Errorf("limpet: Gone is %d; want Move, Wait or Refuse", o.Gone)
+	}
+	if err := o.ClientIP.validate(); err != nil {
+		return nil, fmt.Errorf("limpet: %w", err)
 	}
 	if o.WaitFor <= 0 {
 		o.WaitFor = 5 * time.Second
@@ -81,27 +79,8 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	retry := o.Retry.withDefaults()
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry,
-		budget: newBudget(retry), trace: o.Trace, log: o.Logger,
+		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger,
 	}, nil
-}
-
-// A trip is one request's way to a backend and back.
-type trip struct {
-	in   *http.Request // what the affinity sees: the client's request
-	pin  affinity.Pin
-	body *replay // nil for a request without a body
-
-	// try sends the request to b. An answer of any status is a success; an
-	// error means that there was none.
-	try func(b *balancer.Backend) (*http.Response, error)
-
-	backend *balancer.Backend // who answered
-	end     func()            // ends the backend's count of this request
-
-	tried   []*balancer.Backend
-	first   [4]*balancer.Backend // room for tried
-	refused bool                 // the home refused the connection
-	until   time.Time            // with Wait: when the client moves
 }
 
 // find asks the affinity whom the request belongs to. An affinity in trouble
@@ -111,7 +90,7 @@ func (s *router) find(r *http.Request) affinity.Pin {
 	if err != nil {
 		s.warn(r.Context(), "affinity lookup failed", "err", err)
 	}
-	s.trace.found(r, pin)
+	s.trace.Found(r, pin)
 	return pin
 }
 
@@ -123,55 +102,51 @@ func (s *router) rewrite(out *http.Request, pin affinity.Pin) {
 }
 
 // send picks backends and tries them until one answers, and binds the client to
-// its home on that answer. On success t.backend and t.end are set, and the
-// caller owes the call of t.end.
+// its home on that answer. t.backend is then who answered, or nil when the answer
+// is the affinity's own, and the caller owes the call of t.end.
 func (s *router) send(t *trip) (*http.Response, error) {
 	s.budget.earn()
-	t.tried = t.first[:0]
+	t.tried, t.end = t.first[:0], func() {}
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
+		if res := s.goneAnswer(t); res != nil {
+			t.backend = nil
+			return res, nil
+		}
 		b, err := s.choose(t, failure)
 		if err != nil {
 			return nil, err
 		}
-		s.trace.picked(t.in, b)
-		end := b.Begin()
-		res, err := t.try(b)
+		s.trace.Picked(t.in, b)
+		res, err := s.attempt(t, b)
 		if err == nil {
-			t.backend, t.end = b, end
-			s.bind(t, res)
 			return res, nil
 		}
-		end()
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("backend %s: %w", b.ID(), context.Cause(ctx))
-		}
-		if clientFault(err) {
-			return nil, err
+			return nil, fmt.Errorf("backend %s: %w: %w", b.ID(), ctx.Err(), context.Cause(ctx))
 		}
 		failure = err
 
-		refused := errors.Is(err, syscall.ECONNREFUSED)
-		free := refused && !wasSent(err)
-		if b.ID() == t.pin.Backend && refused {
+		v := judge(err)
+		if v.refused && b.ID() == t.pin.Backend {
 			t.refused = true
 		}
-		if !free {
+		if v.sent || !v.refused {
 			sent++
 		}
-		if !errors.Is(err, balancer.ErrLost) {
+		if v.network {
 			s.pool.Report(b, err)
 		}
-		again := sent < s.retry.Attempts && t.body.again() && s.mayRepeat(t, err)
-		s.trace.failed(t.in, b, err, again)
+		again := !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
+		s.trace.Failed(t.in, b, err, again)
 		if !again {
 			return nil, err
 		}
 		s.log.DebugContext(ctx, "attempt failed", "backend", b.ID(), "err", err)
-		if refused && s.awaits(t, b) {
+		if v.refused && s.awaits(t, b) {
 			if !sleep(ctx, waitStep) {
-				return nil, context.Cause(ctx)
+				return nil, ctx.Err()
 			}
 			continue
 		}
@@ -179,30 +154,42 @@ func (s *router) send(t *trip) (*http.Response, error) {
 	}
 }
 
-// mayRepeat reports whether a request that failed with err may be sent to another
+// attempt tries one backend, which has the request in its count until t.end.
+func (s *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
+	t.backend, t.end = b, b.Begin()
+	answered := false
+	defer func() {
+		if !answered { // a panic of a hook among the reasons
+			t.end()
+		}
+	}()
+	if res, err = t.try(b); err != nil {
+		return nil, err
+	}
+	s.bind(t, res)
+	answered = true
+	return res, nil
+}
+
+// mayRepeat reports whether a request whose bytes went out may be sent to another
 // backend. The requests that waited for a lost backend cost no budget: there may
 // be many, but they come once, and never from more than half of the pool.
-func (s *router) mayRepeat(t *trip, err error) bool {
-	if !wasSent(err) {
-		return true
-	}
-	return idempotent(t.in) && (errors.Is(err, balancer.ErrLost) || s.budget.spend())
+func (s *router) mayRepeat(t *trip, v verdict) bool {
+	return idempotent(t.in) && (v.lost || s.budget.spend())
 }
 
 // choose returns the next backend to try. failure is why the one before failed.
 func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
-	if t.pin.Backend != "" {
-		home := s.pool.Get(t.pin.Backend)
-		for s.awaits(t, home) && home.State() == balancer.Down {
+	if home := s.pool.Get(t.pin.Backend); home != nil {
+		for s.awaits(t, home) && isGone(home) {
 			if !sleep(t.in.Context(), waitStep) {
-				return nil, context.Cause(t.in.Context())
+				return nil, t.in.Context().Err()
 			}
-			home = s.pool.Get(t.pin.Backend)
 		}
-		if s.gone == Refuse && home != nil && (t.refused || home.State() == balancer.Down) {
-			return nil, fmt.Errorf("backend %s: %w", t.pin.Backend, errRefused)
-		}
-		if t.pin.Fixed && len(t.tried) > 0 {
+		switch {
+		case s.gone == Refuse && (t.refused || isGone(home)):
+			return nil, fmt.Errorf("backend %s: %w", home.ID(), errRefused)
+		case (s.gone == Refuse || t.pin.Fixed) && len(t.tried) > 0:
 			return nil, failure
 		}
 	}
@@ -213,9 +200,15 @@ func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	return b, err
 }
 
+// isGone reports whether a home is Down and not because it was drained.
+func isGone(home *balancer.Backend) bool {
+	_, _, drained := home.DrainedSince()
+	return home.State() == balancer.Down && !drained
+}
+
 // awaits reports whether the request should give its home b time to come back.
 func (s *router) awaits(t *trip, b *balancer.Backend) bool {
-	if s.gone != Wait || b == nil || b.ID() != t.pin.Backend {
+	if s.gone != Wait || b.ID() != t.pin.Backend || s.pool.Get(b.ID()) != b {
 		return false
 	}
 	if t.until.IsZero() {
@@ -236,7 +229,7 @@ func (s *router) bind(t *trip, res *http.Response) {
 		}
 	}
 	if from != home {
-		s.trace.bound(t.in, from, home)
+		s.trace.Bound(t.in, from, home)
 	}
 	out := res.Request
 	res.Request = t.in
@@ -249,16 +242,18 @@ func (s *router) bind(t *trip, res *http.Response) {
 }
 
 // goneAnswer returns the affinity's own answer to a request that can't move and
-// whose home is gone, or nil.
-func (s *router) goneAnswer(r *http.Request, pin affinity.Pin) *http.Response {
+// whose home is gone. If the affinity has none, the request may move.
+func (s *router) goneAnswer(t *trip) *http.Response {
 	goner, ok := s.affinity.(affinity.Goner)
-	if !ok || !pin.Fixed || pin.Backend == "" {
+	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
-	if home := s.pool.Get(pin.Backend); home != nil && home.Keeps(pin.Key) {
+	if home := s.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) {
 		return nil
 	}
-	return goner.Gone(r, pin)
+	res := goner.Gone(t.in, t.pin)
+	t.pin.Fixed = res != nil
+	return res
 }
 
 // warn logs a warning, at most one a second: what fails requests fails many.
@@ -272,55 +267,6 @@ func (s *router) warn(ctx context.Context, msg string, args ...any) {
 		args = append(args, "unwritten", n)
 	}
 	s.log.WarnContext(ctx, msg, args...)
-}
-
-// wasSent reports whether bytes of a request that failed with err may have
-// reached the backend.
-func wasSent(err error) bool {
-	var failed *balancer.Error
-	if errors.As(err, &failed) {
-		return failed.Sent
-	}
-	var op *net.OpError // from a RoundTripper of the user's own
-	return !errors.As(err, &op) || op.Op != "dial"
-}
-
-// clientFault reports whether err says something about the request and nothing
-// about the backend, or that this gateway takes no more tunnels.
-func clientFault(err error) bool {
-	var body *bodyError
-	return errors.As(err, &body) || errors.Is(err, upgrade.ErrBadRequest) || errors.Is(err, upgrade.ErrClosed)
-}
-
-// StatusCode returns the status of the gateway's own answer to a request that
-// failed with err, for an ErrorHandler: 503 when no backend could take it, 504
-// when time ran out or the backend was lost while the request waited for it, 413
-// or 400 when the request itself was at fault, 499 (nginx's) when the client
-// went away, and otherwise 502.
-func StatusCode(err error) int {
-	var tooLarge *http.MaxBytesError
-	var body *bodyError
-	switch {
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &body), errors.Is(err, upgrade.ErrBadRequest):
-		return http.StatusBadRequest
-	case errors.Is(err, errNoHijack):
-		return http.StatusInternalServerError
-	case errors.Is(err, context.Canceled):
-		return 499
-	case errors.Is(err, balancer.ErrLost), errors.Is(err, context.DeadlineExceeded):
-		return http.StatusGatewayTimeout
-	case errors.Is(err, errRefused), errors.Is(err, upgrade.ErrClosed):
-		return http.StatusServiceUnavailable
-	case errors.Is(err, balancer.ErrNoBackend):
-		var failed *balancer.Error
-		if errors.As(err, &failed) && failed.Sent {
-			return http.StatusBadGateway
-		}
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusBadGateway
 }
 
 // sleep waits for d and reports whether ctx is still alive then.

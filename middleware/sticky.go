@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -19,6 +18,14 @@ import (
 //		Rewrite:   func(r *httputil.ProxyRequest) { r.SetXForwarded() },
 //		Transport: &limpet.Sticky{Pool: pool},
 //	}
+//
+// Sticky judges the client by the request that it gets. Behind a load balancer,
+// ReverseProxy has stripped what that said about the client by then, and Rewrite
+// must put it back for ClientIP to read:
+//
+//	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+//	r.SetXForwarded()
+//	r.Out.Header["X-Forwarded-Proto"] = r.In.Header["X-Forwarded-Proto"]
 //
 // The scheme and host that the proxy put into the URL are replaced by the
 // backend's. A WebSocket's 101 passes as well; the tunnel is then the proxy's
@@ -61,28 +68,16 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.err != nil {
 		return nil, closing(req, s.err)
 	}
-	pin := s.router.find(req)
-	if res := s.router.goneAnswer(req, pin); res != nil {
-		return res, closing(req, nil)
-	}
+	t := &trip{in: req, pin: s.router.find(req)}
 	out := req.Clone(req.Context())
-	s.router.rewrite(out, pin)
-
-	t := &trip{in: req, pin: pin}
+	s.router.rewrite(out, t.pin)
 	if req.Body != nil && req.Body != http.NoBody {
-		t.body = newReplay(req.Body, s.router.retry.Body)
-		out.GetBody = t.body.open
+		t.body = &replay{src: req.Body, limit: s.router.retry.Body}
 	}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
-		attempt := out.WithContext(balancer.NewContext(out.Context(), b))
-		u := *out.URL
-		u.Scheme, u.Host = b.URL().Scheme, b.URL().Host
-		attempt.URL = &u
-		if t.body != nil {
-			var err error
-			if attempt.Body, err = t.body.open(); err != nil {
-				return nil, err
-			}
+		attempt, err := t.request(out, b)
+		if err != nil {
+			return nil, err
 		}
 		return s.transport.RoundTrip(attempt)
 	}
@@ -103,27 +98,4 @@ func closing(req *http.Request, err error) error {
 		err = errors.Join(err, req.Body.Close())
 	}
 	return err
-}
-
-// endingBody calls end when the body is closed. The body of a 101 can be written
-// too, and stays so.
-func endingBody(body io.ReadCloser, end func()) io.ReadCloser {
-	ended := endingReader{ReadCloser: body, end: sync.OnceFunc(end)}
-	if w, ok := body.(io.Writer); ok {
-		return struct {
-			endingReader
-			io.Writer
-		}{ended, w}
-	}
-	return ended
-}
-
-type endingReader struct {
-	io.ReadCloser
-	end func()
-}
-
-func (b endingReader) Close() error {
-	defer b.end()
-	return b.ReadCloser.Close()
 }

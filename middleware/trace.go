@@ -17,51 +17,43 @@ type Trace struct {
 	Found func(r *http.Request, pin affinity.Pin)
 	// Picked is called before each attempt.
 	Picked func(r *http.Request, b *balancer.Backend)
-	// Failed is called when an attempt failed; again tells whether the request
-	// is now sent to another backend.
+	// Failed is called when an attempt failed, unless the client went away;
+	// again tells whether the request is now sent once more.
 	Failed func(r *http.Request, b *balancer.Backend, err error, again bool)
 	// Bound is called when an answer gives the client a new home: from is its
-	// home until now, "" for a client that had none.
+	// home until now, "" for a client that had none. To an affinity without a
+	// memory, a Hash, each request's client is one that had none.
 	Bound func(r *http.Request, from, to string)
-	// Opened is called when a tunnel has been handed to its engine.
+	// Opened is called when a tunnel is about to be handed to its engine.
 	Opened func(r *http.Request, b *balancer.Backend, t *upgrade.Tunnel)
-	// Closed is called when both ends of a tunnel are closed, long after its
-	// request's handler returned.
+	// Closed is called once for each Opened, when both ends of the tunnel are
+	// closed, mostly long after its request's handler returned.
 	Closed func(b *balancer.Backend, s upgrade.Summary)
 }
 
-func (t *Trace) found(r *http.Request, pin affinity.Pin) {
-	if t != nil && t.Found != nil {
-		t.Found(r, pin)
+// filled returns t with hooks that do nothing where it has none; t may be nil.
+func (t *Trace) filled() Trace {
+	var f Trace
+	if t != nil {
+		f = *t
 	}
-}
-
-func (t *Trace) picked(r *http.Request, b *balancer.Backend) {
-	if t != nil && t.Picked != nil {
-		t.Picked(r, b)
+	if f.Found == nil {
+		f.Found = func(*http.Request, affinity.Pin) {}
 	}
-}
-
-func (t *Trace) failed(r *http.Request, b *balancer.Backend, err error, again bool) {
-	if t != nil && t.Failed != nil {
-		t.Failed(r, b, err, again)
+	if f.Picked == nil {
+		f.Picked = func(*http.Request, *balancer.Backend) {}
 	}
-}
-
-func (t *Trace) bound(r *http.Request, from, to string) {
-	if t != nil && t.Bound != nil {
-		t.Bound(r, from, to)
+	if f.Failed == nil {
+		f.Failed = func(*http.Request, *balancer.Backend, error, bool) {}
 	}
-}
-
-func (t *Trace) opened(r *http.Request, b *balancer.Backend, tunnel *upgrade.Tunnel) {
-	if t != nil && t.Opened != nil {
-		t.Opened(r, b, tunnel)
+	if f.Bound == nil {
+		f.Bound = func(*http.Request, string, string) {}
 	}
-}
-
-func (t *Trace) closed(b *balancer.Backend, s upgrade.Summary) {
-	if t != nil && t.Closed != nil {
-		t.Closed(b, s)
+	if f.Opened == nil {
+		f.Opened = func(*http.Request, *balancer.Backend, *upgrade.Tunnel) {}
 	}
+	if f.Closed == nil {
+		f.Closed = func(*balancer.Backend, upgrade.Summary) {}
+	}
+	return f
 }

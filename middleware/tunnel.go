@@ -3,11 +3,12 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
-	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/upgrade"
 )
@@ -17,47 +18,36 @@ import (
 // IANA beside RFC 6455 section 7.4.
 const closeRestart = 1012
 
-var errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
-
 // tunnel serves a request that asks for an upgrade.
-func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pin) {
+func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	if !upgrade.CanHijack(w) {
 		g.refuse(w, r, errNoHijack)
 		return
 	}
-	out := g.outgoing(r, r.Context(), pin)
+	t := &trip{in: r, pin: g.router.find(r)}
+	out := g.outgoing(r, r.Context(), t.pin)
 	// outgoing took the handshake's own fields off with the other hop-by-hop
 	// ones; Connect reads what the client asked for from here.
 	out.Header["Connection"] = []string{"Upgrade"}
 	out.Header["Upgrade"] = r.Header["Upgrade"]
 
 	var tunnel *upgrade.Tunnel
-	t := &trip{in: r, pin: pin}
-	t.try = func(b *balancer.Backend) (*http.Response, error) {
-		ctx, cancel := context.WithCancelCause(balancer.NewContext(out.Context(), b))
-		defer cancel(nil)
-		defer b.OnLost(func() { cancel(balancer.ErrLost) })()
-
-		end := b.Begin()
-		var err error
-		tunnel, err = g.upgrade.Connect(out.WithContext(ctx), upgrade.Options{
-			Group: b.ID(),
-			Turn:  turn(pin.Key),
-			Closed: func(s upgrade.Summary) {
-				end()
-				g.router.trace.closed(b, s)
-			},
-		})
-		if err == nil {
-			return tunnel.Response(), nil
+	served := false
+	defer func() {
+		if tunnel != nil && !served { // a panic of a hook among the reasons
+			tunnel.Close(closeRestart, "")
 		}
-		end()
+	}()
+	var opened atomic.Bool
+	t.try = func(b *balancer.Backend) (_ *http.Response, err error) {
+		tunnel, err = g.connect(t, out, b, &opened)
 		var refusal *upgrade.HandshakeError
-		if errors.As(err, &refusal) {
+		switch {
+		case err == nil:
+			return tunnel.Response(), nil
+		case errors.As(err, &refusal):
+			removeHopByHop(refusal.Response.Header)
 			return refusal.Response, nil
-		}
-		if errors.Is(context.Cause(ctx), balancer.ErrLost) {
-			err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}
 		}
 		return nil, err
 	}
@@ -66,33 +56,71 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, pin affinity.Pi
 		g.refuse(w, r, err)
 		return
 	}
-	defer t.end() // the tunnel has a count of its own
+	if tunnel == nil {
+		defer t.end()
+		g.answer(w, t, res)
+		return
+	}
 	if g.modify != nil {
 		if err := g.modify(res); err != nil {
-			if tunnel != nil {
-				tunnel.Close(closeRestart, "")
-			} else {
-				res.Body.Close()
-			}
 			g.refuse(w, r, err)
 			return
 		}
 	}
-	if tunnel == nil {
-		writeAnswer(w, r, res)
-		return
-	}
 	tunnel.SetTurn(turn(t.pin.Key)) // it may have got its key just now
+	opened.Store(true)
+	g.router.trace.Opened(r, t.backend, tunnel)
 	if err := tunnel.Serve(w); err != nil {
-		g.router.log.DebugContext(r.Context(), "tunnel not opened", "backend", t.backend.ID(), "err", err)
+		if !errors.Is(err, upgrade.ErrClosed) {
+			err = fmt.Errorf("%w: %w", errNoHijack, err)
+		}
+		g.refuse(w, r, err) // nothing was written to the client
 		return
 	}
-	g.router.trace.opened(r, t.backend, tunnel)
+	served = true
 	select {
 	case <-t.backend.Lost(): // before the tunnel was registered, perhaps
 		tunnel.Close(closeRestart, "backend lost")
 	default:
 	}
+}
+
+// connect asks b for a tunnel. The tunnel takes over the backend's count of the
+// request. The context of the handshake lives until a refusal has been read, and
+// ends when the backend is lost.
+func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, opened *atomic.Bool) (*upgrade.Tunnel, error) {
+	req, err := t.request(out, b)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	unhook := b.OnLost(func() { cancel(balancer.ErrLost) })
+	release := func() {
+		unhook()
+		cancel(nil)
+	}
+	end := t.end
+	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.Options{
+		Group: b.ID(),
+		Turn:  turn(t.pin.Key),
+		Closed: func(s upgrade.Summary) {
+			end()
+			if opened.Load() {
+				g.router.trace.Closed(b, s)
+			}
+		},
+	})
+	var refusal *upgrade.HandshakeError
+	if errors.As(err, &refusal) {
+		refusal.Response.Body = endingBody(refusal.Response.Body, release)
+		return nil, err
+	}
+	lost := errors.Is(context.Cause(ctx), balancer.ErrLost)
+	release()
+	if err != nil && lost {
+		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}
+	}
+	return tunnel, err
 }
 
 // turn is a client's moment in a drain; one that nothing tells apart has any.
@@ -115,7 +143,7 @@ func (g *Gateway) watch(c balancer.Change) {
 
 func (g *Gateway) drain(b *balancer.Backend) {
 	start, within, draining := b.DrainedSince()
-	if !draining {
+	if !draining || within == 0 {
 		g.upgrade.Reopen(b.ID())
 		return
 	}

@@ -1,0 +1,88 @@
+package middleware
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+)
+
+// A trip is one request's way to a backend and back.
+type trip struct {
+	in   *http.Request // what the affinity sees: the client's request
+	pin  affinity.Pin
+	body *replay // nil for a request without a body
+
+	// try sends the request to b. An answer of any status is a success; an
+	// error means that there was none.
+	try func(b *balancer.Backend) (*http.Response, error)
+
+	backend *balancer.Backend // who answered
+	end     func()            // ends the backend's count of this request
+
+	tried   []*balancer.Backend
+	first   [4]*balancer.Backend // room for tried
+	refused bool                 // the home refused the connection
+	until   time.Time            // with Wait: when the client moves
+}
+
+// request returns out as it goes to b: with the backend in its context, the
+// backend's address in its URL, and a body of its own.
+func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, error) {
+	r := out.WithContext(balancer.NewContext(out.Context(), b))
+	u := *out.URL
+	u.Scheme, u.Host = b.URL().Scheme, b.URL().Host
+	r.URL = &u
+	if t.body != nil {
+		body, err := t.body.open()
+		if err != nil {
+			return nil, err
+		}
+		r.Body, r.GetBody = body, t.body.open
+	}
+	return r, nil
+}
+
+// endingBody calls end when the body is closed. The body of a 101 can be written
+// and half-closed too, and stays so.
+func endingBody(body io.ReadCloser, end func()) io.ReadCloser {
+	ended := endingReader{ReadCloser: body, end: sync.OnceFunc(end)}
+	switch body := body.(type) {
+	case duplex:
+		return struct {
+			endingReader
+			duplex1
+		}{ended, body}
+	case io.Writer:
+		return struct {
+			endingReader
+			io.Writer
+		}{ended, body}
+	}
+	return ended
+}
+
+// duplex is the body of a 101 that can be half-closed, as ReverseProxy wants to.
+type duplex interface {
+	io.ReadCloser
+	duplex1
+}
+
+// duplex1 is what such a body has beside an io.ReadCloser's methods.
+type duplex1 interface {
+	io.Writer
+	CloseWrite() error
+}
+
+type endingReader struct {
+	io.ReadCloser
+	end func()
+}
+
+func (b endingReader) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
+}

@@ -1,0 +1,84 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+
+	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+var (
+	errRefused  = errors.New("the client's home is gone, and it may not move")
+	errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
+	errUnasked  = errors.New("it switched protocols, and nobody asked")
+)
+
+// A verdict is what a failed attempt's error says.
+type verdict struct {
+	fault   bool // of the request, or of this gateway; no backend does better
+	sent    bool // bytes of the request may have reached the backend
+	refused bool // the connection was refused
+	lost    bool // the backend was lost while the request waited for it
+	network bool // the backend, or the way to it, is to blame
+}
+
+func judge(err error) verdict {
+	v := verdict{
+		sent:    true,
+		refused: errors.Is(err, syscall.ECONNREFUSED),
+		lost:    errors.Is(err, balancer.ErrLost),
+	}
+	var failed *balancer.Error
+	var op *net.OpError // from a RoundTripper of the user's own
+	if errors.As(err, &failed) {
+		v.sent = failed.Sent
+	} else if errors.As(err, &op) {
+		v.sent = op.Op != "dial"
+	}
+	var body *bodyError
+	v.fault = errors.As(err, &body) || errors.Is(err, upgrade.ErrBadRequest) || errors.Is(err, upgrade.ErrClosed)
+
+	var no syscall.Errno
+	var wire net.Error
+	v.network = !v.fault && !v.lost && (errors.As(err, &no) || errors.As(err, &wire) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+	// What was never sent, and not for the network's sake, can't be sent.
+	v.fault = v.fault || !v.sent && !v.network && !v.lost
+	return v
+}
+
+// StatusCode returns the status of the gateway's own answer to a request that
+// failed with err, for an ErrorHandler: 503 when no backend could take it, 504
+// when time ran out or the backend was lost while the request waited for it, 413,
+// 408 or 400 when the request itself was at fault, 499 (nginx's) when the client
+// went away, 500 when a middleware hides the connection that a tunnel needs, and
+// otherwise 502.
+func StatusCode(err error) int {
+	var tooLarge *http.MaxBytesError
+	var body *bodyError
+	var failed *balancer.Error
+	switch {
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge
+	case errors.As(err, &body) && errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout
+	case errors.As(err, &body), errors.Is(err, upgrade.ErrBadRequest):
+		return http.StatusBadRequest
+	case errors.Is(err, errNoHijack):
+		return http.StatusInternalServerError
+	case errors.Is(err, context.Canceled):
+		return 499
+	case errors.Is(err, errRefused), errors.Is(err, upgrade.ErrClosed),
+		errors.Is(err, balancer.ErrNoBackend) && !(errors.As(err, &failed) && failed.Sent):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, balancer.ErrLost), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}
