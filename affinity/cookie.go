@@ -221,16 +221,7 @@ func (c *Cookie) init() {
 	for _, name := range names {
 		c.names = append(c.names, cookieName{name, sealedData(name)})
 	}
-	keys := c.Keys
-	if len(keys) == 0 {
-		keys = [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
-		logger := c.Logger
-		if logger == nil {
-			logger = slog.Default()
-		}
-		logger.Warn("affinity: cookie has no Keys, made a random one: several replicas need shared Keys, and so does one that restarts",
-			"cookie", cookie.Name)
-	}
+	keys := keysOrRandom(c.Keys, c.Logger, "cookie", "cookie", cookie.Name)
 	var err error
 	if c.seals, err = newSealer("cookie", keys); err == nil {
 		err = c.check(cookie)

@@ -4,11 +4,13 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 )
 
 // A sealed pin is, in unpadded URL-safe base64:
@@ -39,18 +41,42 @@ type sealedPin struct {
 // A sealer seals with the first of its keys and opens with all.
 type sealer []cipher.AEAD
 
-// newSealer derives one key per purpose (RFC 5869) from each of the user's, so
-// that what one part of Limpet seals says nothing to another.
-func newSealer(purpose string, keys [][]byte) (sealer, error) {
-	var s sealer
+// keysOrRandom returns the user's keys or, if there are none, a random one, and
+// warns that what is sealed with it is lost on all others. who is the affinity.
+func keysOrRandom(keys [][]byte, logger *slog.Logger, who string, args ...any) [][]byte {
+	if len(keys) > 0 {
+		return keys
+	}
+	if logger == nil {
+		logger = slog.Default()
+	}
+	logger.Warn("affinity: "+who+" has no Keys, made a random one: several replicas need shared Keys, and so does one that restarts", args...)
+	return [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
+}
+
+// subkeys derives one key of this size per purpose (RFC 5869) from each of the
+// user's, so that what one part of Limpet seals says nothing to another.
+func subkeys(purpose string, keys [][]byte, size int) ([][]byte, error) {
+	subs := make([][]byte, len(keys))
 	for i, key := range keys {
 		if len(key) < 32 {
 			return nil, fmt.Errorf("key %d has %d bytes, at least 32 are needed", i, len(key))
 		}
-		sub, err := hkdf.Key(sha256.New, key, nil, "limpet "+purpose, 32)
-		if err != nil {
+		var err error
+		if subs[i], err = hkdf.Key(sha256.New, key, nil, "limpet "+purpose, size); err != nil {
 			return nil, err
 		}
+	}
+	return subs, nil
+}
+
+func newSealer(purpose string, keys [][]byte) (sealer, error) {
+	subs, err := subkeys(purpose, keys, 32)
+	if err != nil {
+		return nil, err
+	}
+	var s sealer
+	for _, sub := range subs {
 		block, err := aes.NewCipher(sub)
 		if err != nil {
 			return nil, err
