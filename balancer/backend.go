@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	maxID     = 64
-	maxWeight = 1_000_000
+	maxID         = 64
+	maxWeight     = 1_000_000
+	maxSocketPath = 107 // sockaddr_un of Linux, with a zero at its end
 )
 
 // A Backend is one upstream server. ID, URL and weight never change: a server
@@ -22,11 +23,13 @@ const (
 // A Backend belongs to one [Pool] for all its life. Before it is added it is Up.
 // All methods are safe for concurrent use.
 type Backend struct {
-	id     string
-	url    *url.URL
-	addr   string // host:port of url, the scheme's port filled in
-	weight int
-	seed   uint64 // of its scores in rendezvous hashing
+	id      string
+	url     *url.URL
+	origin  *url.URL // that requests name: url, but http://localhost for a Unix socket
+	network string   // tcp or unix
+	addr    string   // host:port of url, the scheme's port filled in, or a path
+	weight  int
+	seed    uint64 // of its scores in rendezvous hashing
 
 	state    atomic.Int32
 	health   atomic.Int32
@@ -50,7 +53,9 @@ type Backend struct {
 }
 
 // NewBackend returns a backend for a server at rawURL, which is
-// http://host[:port] or https://host[:port] and nothing more. The ID, 1 to 64
+// http://host[:port] or https://host[:port] and nothing more, or unix:///path for
+// one that speaks HTTP on a Unix socket with this absolute path; it goes by the
+// host name localhost where a request has to name one. The ID, 1 to 64
 // of the characters A-Z a-z 0-9 . _ : -, is the name that pins, logs and metrics
 // know it by; it must be the same on every replica of the gateway. The weight is
 // its share of new clients compared to the others' weights, at most 1,000,000;
@@ -62,26 +67,18 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	if weight < 0 || weight > maxWeight {
 		return nil, fmt.Errorf("balancer: backend %s: weight %d is not within 0 and %d", id, weight, maxWeight)
 	}
-	u, err := url.Parse(rawURL)
-	if err != nil || !origin(u) {
-		// The URL may hold a password: it is not repeated.
-		return nil, fmt.Errorf("balancer: backend %s: want a URL http://host[:port] or https://host[:port], without user, path, query and fragment", id)
-	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-		if u.Scheme == "https" {
-			port = "443"
-		}
-	}
 	b := &Backend{
 		id:     id,
-		url:    &url.URL{Scheme: u.Scheme, Host: u.Host},
-		addr:   net.JoinHostPort(u.Hostname(), port),
 		weight: max(weight, 1),
 		seed:   xxhash.Sum64String(id),
 		alarm:  make(chan struct{}, 1),
 		vitals: vitals{alive: streak{on: true}, fine: streak{on: true}},
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || !b.locate(u) {
+		// The URL may hold a password: it is not repeated.
+		return nil, fmt.Errorf("balancer: backend %s: want a URL http://host[:port] or https://host[:port], without user, path, query and fragment, "+
+			"or unix:///path with a path of at most %d bytes", id, maxSocketPath)
 	}
 	b.gone, b.remove = context.WithCancelCause(context.Background())
 	b.revive()
@@ -109,8 +106,8 @@ func ParseBackend(spec string) (*Backend, error) {
 // ID returns the backend's name.
 func (b *Backend) ID() string { return b.id }
 
-// URL returns the backend's address, scheme and host only. It is shared: callers
-// must not change it.
+// URL returns the backend's address, scheme and host only, or the scheme unix and
+// a path. It is shared: callers must not change it.
 func (b *Backend) URL() *url.URL { return b.url }
 
 // Weight returns the configured weight, at least 1.
@@ -155,14 +152,31 @@ func validID(id string) bool {
 	return 1 <= len(id) && len(id) <= maxID
 }
 
-// origin reports whether u is a scheme and a host and nothing more.
-func origin(u *url.URL) bool {
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+// locate sets where the backend is. It reports whether u says that and nothing more.
+func (b *Backend) locate(u *url.URL) bool {
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return false
+	}
+	switch u.Scheme {
+	case "unix":
+		b.url = &url.URL{Scheme: "unix", Path: u.Path}
+		b.origin = &url.URL{Scheme: "http", Host: "localhost"}
+		b.network, b.addr = "unix", u.Path
+		return u.Host == "" && len(u.Path) > 1 && u.Path[0] == '/' && len(u.Path) <= maxSocketPath && !strings.Contains(u.Path, "\x00")
+	case "http", "https":
+		port := u.Port()
+		switch n, err := strconv.ParseUint(port, 10, 16); {
+		case port == "" && u.Scheme == "https":
+			port = "443"
+		case port == "":
+			port = "80"
+		case err != nil || n == 0:
 			return false
 		}
+		b.url = &url.URL{Scheme: u.Scheme, Host: u.Host}
+		b.origin = b.url
+		b.network, b.addr = "tcp", net.JoinHostPort(u.Hostname(), port)
+		return u.Hostname() != "" && (u.Path == "" || u.Path == "/")
 	}
-	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
-		u.User == nil && (u.Path == "" || u.Path == "/") &&
-		u.RawQuery == "" && !u.ForceQuery && u.Fragment == ""
+	return false
 }

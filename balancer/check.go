@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +35,7 @@ type Check struct {
 	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
 	Fall     int           // failed ones in a row until it is sick or dead; 0: 2
 
-	TLS  *tls.Config                                                       // for https backends; nil: the default
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer's DialContext
+	transport *Transport // the pool's
 }
 
 // ready returns a copy of c with the defaults filled in, or says what is wrong with c.
@@ -50,9 +48,6 @@ func (c *Check) ready() (*Check, error) {
 	r.Timeout = cmp.Or(r.Timeout, max(r.Interval/2, 500*time.Millisecond))
 	r.Rise = cmp.Or(r.Rise, 2)
 	r.Fall = cmp.Or(r.Fall, 2)
-	if r.Dial == nil {
-		r.Dial = (&net.Dialer{}).DialContext
-	}
 	if r.Interval < time.Millisecond || r.Timeout < 0 || r.Rise < 0 || r.Fall < 0 {
 		return nil, errors.New("balancer: check: want Interval of 1 ms or more, and no negative Timeout, Rise or Fall")
 	}
@@ -97,7 +92,7 @@ func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) 
 
 // attempt is one connection of ask's.
 func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err error) {
-	conn, err := c.Dial(ctx, "tcp", b.addr)
+	conn, err := c.transport.open(ctx, b)
 	if err != nil {
 		return false, err
 	}
@@ -121,12 +116,12 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 	if b.vitals.get {
 		method = http.MethodGet
 	}
-	req, err := c.request(ctx, method, b.url)
+	req, err := c.request(ctx, method, b.origin)
 	if err != nil {
 		return err
 	}
 	if b.url.Scheme == "https" {
-		conn, err = handshake(ctx, conn, b, c.TLS)
+		conn, err = handshake(ctx, conn, b, c.transport.TLS)
 		if err != nil {
 			return err
 		}
@@ -176,5 +171,5 @@ func (h *heard) Read(p []byte) (int, error) {
 // ours reports whether a failure to dial comes from this process or machine
 // having run out of file descriptors or ports, which says nothing of the backend.
 func ours(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || exhausted(err)
 }

@@ -6,20 +6,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// connect dials b and secures the connection if its URL is https.
+// connect opens a connection to b and secures it if its URL is https.
 func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.DialTimeout, 2*time.Second))
 	defer cancel()
-	dial := t.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	raw, err := dial(ctx, "tcp", b.addr)
+	raw, err := t.open(ctx, b)
 	if err != nil || b.url.Scheme != "https" {
 		return raw, err
 	}
@@ -29,6 +27,46 @@ func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 		return nil, err
 	}
 	return secured, nil
+}
+
+// open dials b and says who is calling if ProxyProtocol wants it.
+func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
+	if err := t.valid(); err != nil {
+		return nil, err
+	}
+	dial := t.Dial
+	if dial == nil {
+		dial = (&Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, b.network, b.addr)
+	if err != nil {
+		if b.network == "unix" && errors.Is(err, fs.ErrNotExist) {
+			// A server that isn't there has often removed its socket.
+			err = fmt.Errorf("%w, taken for %w", err, syscall.ECONNREFUSED)
+		}
+		return nil, err
+	}
+	if t.ProxyProtocol == 0 {
+		return conn, nil
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetWriteDeadline(deadline)
+	}
+	if _, err = conn.Write(proxyHeader(ctx, t.ProxyProtocol)); err == nil {
+		err = conn.SetWriteDeadline(time.Time{})
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("PROXY header to %s: %w", b.addr, err)
+	}
+	return conn, nil
+}
+
+func (t *Transport) valid() error {
+	if t.ProxyProtocol < 0 || t.ProxyProtocol > 2 {
+		return fmt.Errorf("balancer: ProxyProtocol %d: want version 1 or 2, or 0 for none", t.ProxyProtocol)
+	}
+	return nil
 }
 
 // handshake secures a connection to b. HTTP/1.1 is all it offers: what follows
@@ -50,10 +88,22 @@ func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config
 // A conn knows whether bytes of the present request may have gone out on it.
 type conn struct {
 	net.Conn
-	writes atomic.Int64 // that began and didn't fail whole; sealed: none may begin
+	writes atomic.Int64         // that began and didn't fail whole; sealed: none may begin
+	call   atomic.Pointer[call] // to be told when reading fails, or nil
 }
 
 const sealed = -1
+
+// Read implements [net.Conn].
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		if call := c.call.Load(); call != nil {
+			call.broke(err)
+		}
+	}
+	return n, err
+}
 
 // Write implements [net.Conn].
 func (c *conn) Write(p []byte) (int, error) {

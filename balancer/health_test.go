@@ -97,7 +97,8 @@ func run(t *testing.T, opts balancer.Options, ids []string, f func(*testing.T, *
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fl := &fleet{does: map[string]string{}, checks: map[string][]time.Time{}}
-		opts.Check = &balancer.Check{Path: "/health", Dial: fl.dial}
+		opts.Check = &balancer.Check{Path: "/health"}
+		opts.Transport = &balancer.Transport{Dial: fl.dial}
 		p := newPool(t, &opts, ids...)
 		l := &log{}
 		p.OnChange(l.note)
@@ -349,7 +350,7 @@ func TestStartDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{does: map[string]string{"b": "hung", "c": "sick"}, checks: map[string][]time.Time{}}
-		p := newPool(t, &balancer.Options{StartDown: true, Check: &balancer.Check{Path: "/health", Dial: f.dial}}, "a", "b", "c")
+		p := newPool(t, &balancer.Options{StartDown: true, Check: &balancer.Check{Path: "/health"}, Transport: &balancer.Transport{Dial: f.dial}}, "a", "b", "c")
 		a := p.Get("a")
 		if a.State() != balancer.Down || !closed(a.Lost()) {
 			t.Errorf("before the first check: %v, lost %v", a.State(), closed(a.Lost()))
@@ -394,7 +395,7 @@ func TestRunAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fleet{does: map[string]string{}, checks: map[string][]time.Time{}}
-		p := newPool(t, &balancer.Options{Check: &balancer.Check{Path: "/health", Dial: f.dial}}, "a")
+		p := newPool(t, &balancer.Options{Check: &balancer.Check{Path: "/health"}, Transport: &balancer.Transport{Dial: f.dial}}, "a")
 		f.set("hung", "a")
 		p.Report(p.Get("a"), syscall.ECONNREFUSED) // nobody runs: nothing comes of it
 		time.AfterFunc(300*time.Millisecond, func() { f.set("", "a") })

@@ -19,6 +19,7 @@ type Options struct {
 	Picker    Picker       // for clients without home and key; nil: &RoundRobin{}
 	Check     *Check       // how Run checks the backends; nil: &Check{}, a TCP connect
 	StartDown bool         // a backend is Down until its first good check, instead of Up until it fails some
+	Transport *Transport   // reaches the backends, for checks and for gateways alike; nil: &Transport{}
 	Logger    *slog.Logger // tells changes of state; nil: slog.Default()
 }
 
@@ -29,6 +30,7 @@ type Options struct {
 //	go pool.Run(ctx)
 type Pool struct {
 	picker    Picker
+	transport *Transport
 	check     *Check
 	startDown bool
 	logger    *slog.Logger
@@ -55,20 +57,27 @@ type snapshot struct {
 }
 
 // NewPool returns a pool of these backends. It may start without any. Two
-// backends of one ID, a backend of another pool and a Check that makes no sense
-// are errors.
+// backends of one ID, a backend of another pool and a Check or a Transport that
+// makes no sense are errors.
 func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	p := &Pool{picker: opts.Picker, startDown: opts.StartDown, logger: opts.Logger, made: time.Now()}
+	p := &Pool{picker: opts.Picker, transport: opts.Transport, startDown: opts.StartDown, logger: opts.Logger, made: time.Now()}
 	if p.picker == nil {
 		p.picker = &RoundRobin{}
+	}
+	if p.transport == nil {
+		p.transport = &Transport{}
+	}
+	if err := p.transport.valid(); err != nil {
+		return nil, err
 	}
 	check, err := opts.Check.ready()
 	if err != nil {
 		return nil, err
 	}
+	check.transport = p.transport
 	p.check = check
 	p.idle.Store(opts.Check != nil)
 	byID := make(map[string]*Backend, len(backends))
@@ -213,6 +222,9 @@ func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
 	p.settle(c)
 	return nil
 }
+
+// Transport returns what reaches the pool's backends: the one of [Options].
+func (p *Pool) Transport() *Transport { return p.transport }
 
 // Get returns the backend with this ID, nil if the pool has none.
 func (p *Pool) Get(id string) *Backend { return p.now.Load().byID[id] }

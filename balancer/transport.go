@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -20,11 +21,29 @@ import (
 // waits for half a minute: what ends a request to a backend that hangs is
 // [Backend.Lost], which health checks with a path close.
 type Transport struct {
-	TLS         *tls.Config                                                       // for https backends; nil: the default. ALPN offers http/1.1 only
-	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil: a net.Dialer's DialContext
-	DialTimeout time.Duration                                                     // of the dial and the TLS handshake; 0: 2 s
-	IdleTimeout time.Duration                                                     // until an idle connection is closed; 0: 4 s, since Node closes after 5
-	MaxIdle     int                                                               // idle connections a backend; 0: 256
+	// TLS is for https backends. Nil: the default. An empty ServerName is the
+	// host of the backend's URL. ALPN offers http/1.1 only.
+	TLS *tls.Config
+
+	// Dial makes connections: network is tcp, with addr a host and a port, or
+	// unix, with addr a path. Nil: DialContext of a [Dialer].
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	DialTimeout time.Duration // of the dial and the TLS handshake; 0: 2 s
+	IdleTimeout time.Duration // until an idle connection is closed; 0: 4 s, since Node closes after 5
+	MaxIdle     int           // idle connections a backend; 0: 256
+
+	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol in which each
+	// connection begins, before TLS: it tells the backend the client's address,
+	// from the context (see [WithClient]). Health checks, and requests without a
+	// client, are told as this process's own. 0: none.
+	//
+	// The header is for the whole connection, so a connection is kept for the
+	// requests of one client address and port only. The cost: about as many
+	// connections to backends as clients have to this process, and a dial for
+	// the first request on each of them. Where the field X-Forwarded-For does,
+	// it is much cheaper.
+	ProxyProtocol int
 
 	routes sync.Map // from *Backend to *route
 }
@@ -74,10 +93,16 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Err: ErrLost}
 	}
-	c := newCall(req.Context(), b, l)
+	c := newCall(req, b, l)
 	out := req.WithContext(c.traced())
 	url := *req.URL
-	url.Scheme, url.Host = b.url.Scheme, b.url.Host
+	url.Scheme, url.Host = b.origin.Scheme, b.origin.Host
+	if t.ProxyProtocol != 0 {
+		// net/http keeps connections by the URL's host: here by what was said
+		// at their beginning. Nobody else reads it.
+		out.Host = cmp.Or(out.Host, url.Host)
+		url.Host = hex.EncodeToString(proxyHeader(req.Context(), t.ProxyProtocol))
+	}
 	out.URL = &url
 	res, err := t.route(b, l).RoundTrip(out)
 	if err != nil {
@@ -141,7 +166,8 @@ func (t *Transport) newRoute(b *Backend) *route {
 		DialTLSContext:         dial,
 		Protocols:              protocols,
 		DisableCompression:     true,
-		MaxIdleConnsPerHost:    cmp.Or(t.MaxIdle, 256),
+		MaxIdleConns:           cmp.Or(t.MaxIdle, 256),
+		MaxIdleConnsPerHost:    cmp.Or(t.MaxIdle, 256), // a host is all of the backend, but with ProxyProtocol
 		IdleConnTimeout:        cmp.Or(t.IdleTimeout, 4*time.Second),
 		MaxResponseHeaderBytes: 1 << 20,
 		// How long a backend may take to say whether it wants a body is not

@@ -1,0 +1,101 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// A Dialer opens connections to backends, from several source addresses if it is
+// given some. Two connections differ in an address or a port, so that one source
+// address holds no more of them to one backend's address than there are local
+// ports: 28,232 as Linux comes, and 64,512 where net.ipv4.ip_local_port_range is
+// as wide as it may be. Each source address more holds as many again.
+//
+//	dialer := &balancer.Dialer{LocalAddrs: addrs}
+//	transport := &balancer.Transport{Dial: dialer.DialContext}
+//
+// The zero value is ready; fields must not be changed after the first use.
+type Dialer struct {
+	// LocalAddrs are addresses of this machine, used in turn. Those of another
+	// family than the backend's address, IPv4 or IPv6, are passed over. None:
+	// the system chooses one.
+	LocalAddrs []netip.Addr
+
+	// Control is called for each socket before it is bound, as that of a
+	// [net.Dialer].
+	Control func(network, address string, c syscall.RawConn) error
+
+	next atomic.Uint32
+}
+
+// DialContext connects to addr as [net.Dialer.DialContext] does. When a source
+// address has no port left, it goes on to the next one; when none has, the error
+// says what helps, and wraps EADDRNOTAVAIL: it is no fault of the backend, and
+// isn't counted as one. It may be called concurrently.
+func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	if len(d.LocalAddrs) == 0 || !strings.HasPrefix(network, "tcp") {
+		conn, err := (&net.Dialer{Control: d.Control}).DialContext(ctx, network, addr)
+		return conn, d.explained(err, addr)
+	}
+	var failure error
+	n := uint32(len(d.LocalAddrs))
+	for i, first := uint32(0), d.next.Add(1)%n; i < n; i++ {
+		source := d.LocalAddrs[(first+i)%n].Unmap()
+		dialer := &net.Dialer{
+			LocalAddr: &net.TCPAddr{IP: source.AsSlice(), Zone: source.Zone()},
+			Control:   d.control,
+		}
+		conn, err := dialer.DialContext(ctx, network, addr)
+		switch {
+		case err == nil:
+			return conn, nil
+		case errors.As(err, new(*net.AddrError)): // the family doesn't fit
+			if failure == nil {
+				failure = err
+			}
+		case exhausted(err):
+			failure = err
+		default:
+			return nil, err
+		}
+	}
+	return nil, d.explained(failure, addr)
+}
+
+// control lets the kernel choose the port no sooner than it knows the backend's
+// address: a port chosen at bind is taken for all backends at once.
+func (d *Dialer) control(network, address string, c syscall.RawConn) error {
+	if err := c.Control(bindWithoutPort); err != nil {
+		return err
+	}
+	if d.Control != nil {
+		return d.Control(network, address, c)
+	}
+	return nil
+}
+
+// explained adds to an error what would help.
+func (d *Dialer) explained(err error, addr string) error {
+	var call *os.SyscallError
+	switch {
+	case err == nil || !exhausted(err):
+		return err
+	case errors.As(err, &call) && call.Syscall == "bind" && errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: every one of LocalAddrs has to be an address of this machine", err)
+	}
+	return fmt.Errorf("%w: no local port is left to reach %s (from %d LocalAddrs): "+
+		"give the Dialer more LocalAddrs, the system a wider ip_local_port_range, or the backend more addresses", err, addr, len(d.LocalAddrs))
+}
+
+// exhausted reports whether a dial failed for want of a local port. Linux says
+// EADDRNOTAVAIL at connect; where bind chooses the port it may be EADDRINUSE.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
+}

@@ -1,0 +1,69 @@
+package balancer
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// A client is the two ends of a client's connection to this process.
+type client struct{ from, to netip.AddrPort }
+
+type clientKey struct{}
+
+// WithClient returns a context that names the client a request comes from, and
+// the address of this process that it reached: what a [Transport] with
+// ProxyProtocol tells backends. A Gateway and a Sticky do it by themselves. A
+// port of 0 is one that isn't known; so is the zero value of to.
+func WithClient(ctx context.Context, from, to netip.AddrPort) context.Context {
+	return context.WithValue(ctx, clientKey{}, client{unmap(from), unmap(to)})
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// proxyHeader returns the header of the PROXY protocol for a connection on
+// behalf of the client that ctx names: by version 1 or 2 of
+// https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and
+// 2.2. Without a client it says that the connection is this process's own.
+//
+// Both ends must be of one family there. Where the client's differs from that
+// of the address it reached, as behind another proxy, the latter is given as
+// unspecified: the former is what backends want to know.
+func proxyHeader(ctx context.Context, version int) []byte {
+	c, ok := ctx.Value(clientKey{}).(client)
+	ok = ok && c.from.IsValid()
+	from, to := c.from.Addr(), c.to.Addr()
+	if ok && from.BitLen() != to.BitLen() {
+		to = netip.IPv6Unspecified()
+		if from.Is4() {
+			to = netip.IPv4Unspecified()
+		}
+	}
+	if version == 1 {
+		switch {
+		case !ok:
+			return []byte("PROXY UNKNOWN\r\n")
+		case from.Is4():
+			return fmt.Appendf(nil, "PROXY TCP4 %s %s %d %d\r\n", from, to, c.from.Port(), c.to.Port())
+		}
+		return fmt.Appendf(nil, "PROXY TCP6 %s %s %d %d\r\n", from, to, c.from.Port(), c.to.Port())
+	}
+
+	const local, proxy, tcp4, tcp6 = 0x20, 0x21, 0x11, 0x21
+	h := []byte("\r\n\r\n\x00\r\nQUIT\n")
+	switch {
+	case !ok:
+		return append(h, local, 0, 0, 0)
+	case from.Is4():
+		h = append(h, proxy, tcp4, 0, 4+4+2+2)
+	default:
+		h = append(h, proxy, tcp6, 0, 16+16+2+2)
+	}
+	h = append(h, from.AsSlice()...)
+	h = append(h, to.AsSlice()...)
+	h = binary.BigEndian.AppendUint16(h, c.from.Port())
+	return binary.BigEndian.AppendUint16(h, c.to.Port())
+}
