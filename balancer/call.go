@@ -2,7 +2,11 @@ package balancer
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/http"
 	"net/http/httptrace"
+	"sync/atomic"
 )
 
 // An Error says that a backend could not be reached, or didn't answer to the end.
@@ -34,19 +38,46 @@ type call struct {
 
 	conn *conn // the last one it got
 	sent bool  // on one before that
+
+	reqBody Interrupter           // nil if the request's body is none
+	unbody  func() bool           // stops it from being interrupted by ctx
+	broken  atomic.Pointer[error] // why reading the connection failed
 }
 
-func newCall(client context.Context, b *Backend, l *life) *call {
-	c := &call{backend: b, client: client}
-	c.ctx, c.cancel = context.WithCancelCause(client)
+// An Interrupter is the body of a request whose Read can be ended from outside.
+// net/http waits for a Read that is under way before it says that an attempt
+// failed, and a client that sends nothing would keep it waiting. Interrupt is
+// called when the attempt's context has ended or its connection is broken; it may
+// be called when no Read is under way, and must not call the Transport.
+type Interrupter interface{ Interrupt() }
+
+func newCall(req *http.Request, b *Backend, l *life) *call {
+	c := &call{backend: b, client: req.Context()}
+	c.ctx, c.cancel = context.WithCancelCause(c.client)
 	c.unhook = context.AfterFunc(l, func() { c.cancel(ErrLost) })
+	if body, ok := req.Body.(Interrupter); ok {
+		c.reqBody = body
+		c.unbody = context.AfterFunc(c.ctx, body.Interrupt)
+	}
 	return c
 }
 
 // release forgets the call. It is harmless once the answer was read to its end.
 func (c *call) release() {
 	c.unhook()
+	if c.reqBody != nil {
+		c.unbody()
+		if c.conn != nil {
+			c.conn.call.CompareAndSwap(c, nil)
+		}
+	}
 	c.cancel(nil)
+}
+
+// broke tells the call that reading its connection failed.
+func (c *call) broke(err error) {
+	c.broken.CompareAndSwap(nil, &err)
+	c.reqBody.Interrupt()
 }
 
 // traced returns the call's context with a trace that learns its connections.
@@ -57,6 +88,10 @@ func (c *call) traced() context.Context {
 		c.sent = c.sent || c.conn != nil && !c.conn.seal()
 		c.conn = info.Conn.(*conn)
 		c.conn.fresh()
+		if c.reqBody != nil {
+			c.broken.Store(nil)
+			c.conn.call.Store(c)
+		}
 	}})
 }
 
@@ -68,6 +103,11 @@ func (c *call) failed(err error) error {
 		err = ErrLost
 	case c.client.Err() != nil:
 		err = c.client.Err()
+	default:
+		var dial *net.OpError // of another attempt, on a fresh connection
+		if broken := c.broken.Load(); broken != nil && !(errors.As(err, &dial) && dial.Op == "dial") {
+			err = *broken // not that the body was interrupted for it
+		}
 	}
 	c.release()
 	return &Error{Backend: c.backend.id, Sent: sent, Err: err}
