@@ -1,10 +1,14 @@
 package middleware
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/limpet-go/limpet/balancer"
 )
 
 // ClientIP tells a client's address from the proxies that stand between.
@@ -146,6 +150,23 @@ func forwarded(client netip.Addr, host, proto string) string {
 		element += `;host="` + host + `"`
 	}
 	return element + ";proto=" + proto
+}
+
+// named returns ctx, with the client's address in it if t tells backends about
+// it by the PROXY protocol.
+func (c ClientIP) named(ctx context.Context, in *http.Request, t http.RoundTripper) context.Context {
+	if t, ok := t.(*balancer.Transport); !ok || t.ProxyProtocol == 0 {
+		return ctx
+	}
+	from, _ := netip.ParseAddrPort(in.RemoteAddr)
+	if addr := c.Addr(in); addr != peer(in) {
+		from = netip.AddrPortFrom(addr, 0) // the port is a proxy's
+	}
+	var to netip.AddrPort
+	if local, ok := in.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		to = local.AddrPort()
+	}
+	return balancer.WithClient(ctx, from, to)
 }
 
 func appendHop(lines []string, hop string) string {

@@ -25,7 +25,8 @@ type Options struct {
 	// a random key, which does for one process and warns about it.
 	Affinity affinity.Affinity
 
-	// Transport reaches the backends, for requests and tunnels alike.
+	// Transport reaches the backends, for requests and tunnels alike. Default:
+	// the pool's, which its health checks use too.
 	Transport *balancer.Transport
 
 	// Upgrade holds the limits of tunnels. The gateway sets its Dial, and owns
@@ -104,7 +105,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		backendHost: o.BackendHost, rewrite: o.Rewrite, modify: o.ModifyResponse, fail: o.ErrorHandler,
 	}
 	if g.transport == nil {
-		g.transport = &balancer.Transport{}
+		g.transport = pool.Transport()
 	}
 	if g.upgrade == nil {
 		g.upgrade = &upgrade.Proxy{}

@@ -38,7 +38,7 @@ func removeHopByHop(h http.Header) {
 // connection to one of them. Its body is a placeholder: each attempt opens its
 // own.
 func (g *Gateway) outgoing(in *http.Request, ctx context.Context, pin affinity.Pin) *http.Request {
-	out := in.WithContext(ctx)
+	out := in.WithContext(g.client.named(ctx, in, g.transport))
 	u := *in.URL
 	out.URL = &u
 	out.Header = in.Header.Clone()

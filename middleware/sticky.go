@@ -36,7 +36,7 @@ import (
 type Sticky struct {
 	Pool      *balancer.Pool    // needed
 	Affinity  affinity.Affinity // nil: an affinity.Cookie
-	Transport http.RoundTripper // nil: a balancer.Transport
+	Transport http.RoundTripper // nil: the pool's balancer.Transport
 	ClientIP  ClientIP
 	Gone      Gone
 	WaitFor   time.Duration
@@ -55,8 +55,8 @@ func (s *Sticky) start() {
 		Affinity: s.Affinity, ClientIP: s.ClientIP, Gone: s.Gone, WaitFor: s.WaitFor,
 		Retry: s.Retry, Trace: s.Trace, Logger: s.Logger,
 	})
-	if s.transport = s.Transport; s.transport == nil {
-		s.transport = &balancer.Transport{}
+	if s.transport = s.Transport; s.transport == nil && s.err == nil {
+		s.transport = s.Pool.Transport()
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, closing(req, s.err)
 	}
 	t := &trip{in: req, pin: s.router.find(req)}
-	out := req.Clone(req.Context())
+	out := req.Clone(s.ClientIP.named(req.Context(), req, s.transport))
 	s.router.rewrite(out, t.pin)
 	if req.Body != nil && req.Body != http.NoBody {
 		t.body = &replay{src: req.Body, limit: s.router.retry.Body}

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"sync"
@@ -34,7 +35,7 @@ type trip struct {
 func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, error) {
 	r := out.WithContext(balancer.NewContext(out.Context(), b))
 	u := *out.URL
-	u.Scheme, u.Host = b.URL().Scheme, b.URL().Host
+	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // which a Unix socket goes by
 	r.URL = &u
 	if t.body != nil {
 		body, err := t.body.open()
