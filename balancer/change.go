@@ -49,50 +49,33 @@ func (p *Pool) settle(c *Change) {
 	// First the new picture, then the wakings: whoever is woken must not come back.
 	s := p.now.Load()
 	p.publish(s.byID, s.all)
-	var late []Change
-	for _, b := range p.doomed() {
-		b.life.Load().end(ErrLost)
-		if b == changed {
-			c.Lost = true
-		} else {
-			late = append(late, Change{Backend: b, From: Down, To: Down, Lost: true, Why: "no longer held back: others are back"})
-		}
+	c.Lost = p.doomed(changed) || c.Removed && !changed.lost()
+	if c.Lost {
+		changed.life.Load().end(ErrLost)
 	}
 	if c.Removed {
-		c.Lost = !changed.lost()
 		changed.remove(ErrLost)
 	}
 	if c.From != c.To || c.Lost || c.wish {
 		p.changes = append(p.changes, *c)
 	}
-	p.changes = append(p.changes, late...)
 }
 
-// doomed returns the backends that are Down and whose Lost must close now: all
-// that the operator put there, and of those that health did as many as the half
-// rule lets. A backend that has never come up counts as one of these.
-func (p *Pool) doomed() []*Backend {
+// doomed reports whether the Lost of a backend that is Down must close now: always
+// when the operator put it there, else if the half rule lets it. A backend that
+// has never come up counts as one of these.
+func (p *Pool) doomed(b *Backend) bool {
+	if b.State() != Down || b.lost() || b.off {
+		return b.State() == Down && !b.lost()
+	}
 	all := p.now.Load().all
 	room := len(all) / 2
-	for _, b := range all {
-		if b.State() == Down && !b.off && b.lost() {
+	for _, other := range all {
+		if other.State() == Down && !other.off && other.lost() {
 			room--
 		}
 	}
-	var doomed []*Backend
-	for _, b := range all {
-		if b.State() != Down || b.lost() {
-			continue
-		}
-		if !b.off {
-			if room <= 0 {
-				continue
-			}
-			room--
-		}
-		doomed = append(doomed, b)
-	}
-	return doomed
+	return room > 0
 }
 
 // derive returns the state that follows from the facts.

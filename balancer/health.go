@@ -139,7 +139,9 @@ func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again 
 	if err != nil {
 		why = "check: " + err.Error()
 	}
-	if health != b.Health() {
+	// A dead one whose Lost the half rule held back is judged anew by each check
+	// of its own that fails: that another is back only makes room.
+	if health != b.Health() || health == Dead && !answered && !b.lost() {
 		p.mu.Lock()
 		b.health.Store(int32(health))
 		p.settle(&Change{Backend: b, Why: why})
