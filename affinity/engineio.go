@@ -1,0 +1,295 @@
+package affinity
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// EngineIO is an [Affinity] by the session ID of Engine.IO, the protocol below
+// Socket.IO: it pins clients that keep no cookies, such as native applications
+// and pages of another site.
+//
+// A session that polls exists at one node only, and its client names it in the
+// query parameter sid of all its requests but the first. The node that answers
+// the first one has the session: its answer is either changed, so that the sid
+// says where it is from, or remembered. Its pins are Fixed, their Key is the
+// node's own sid, and when the node is gone the client is told so in Engine.IO's
+// own words, upon which it opens a new session. That first request has no home:
+// whoever picks the backend decides, or the other members of a [Chain], in which
+// an EngineIO comes first. A session that begins with a WebSocket needs no pin
+// and is left alone.
+//
+// Any number of replicas can serve one session if they have the same Keys, for
+// [TagSID], or the same Store, for [LearnSID]. The zero value is ready for one
+// process. An EngineIO must not be copied after its first use.
+type EngineIO struct {
+	// Path is the path under which Engine.IO is served, as "/socket.io/".
+	// Requests whose path doesn't begin with it are none of this affinity's
+	// business, nor are those without the parameter EIO. Empty: all paths.
+	Path string
+
+	// Mode tells how a sid is tied to its backend.
+	Mode SIDMode
+
+	// Keys are the secrets of TagSID, of at least 32 random bytes each, and may
+	// be those of a [Cookie]. The first one seals, all of them open. To rotate,
+	// add the new key as the second one on all replicas, then move it to the
+	// front on all, and take the old one out when its sessions have ended.
+	//
+	// Without keys a random one is made for this EngineIO, and a warning logged:
+	// other replicas, and this one after a restart, don't know its sids. With
+	// LearnSID none are needed.
+	Keys [][]byte
+
+	// Store keeps the pins of LearnSID. Nil means an [LRU] of its own, which no
+	// other replica knows. Lifetimes are the store's.
+	Store Store
+
+	// Name sets the pins in Store apart from those of others. It goes before the
+	// sid, with a ':' between. Empty means "eio".
+	Name string
+
+	// Unknown, if set, is called when a backend answers that it doesn't know the
+	// session of a request: Engine.IO's status 400 with code 1. found is what
+	// Find found. If it is a Hit, the session has ended, as some do; otherwise
+	// the request didn't reach the backend that has it, and many of those mean
+	// that something is wrong: replicas with other Keys, or without a common
+	// Store. It runs on the request's path, concurrently for different requests.
+	Unknown func(r *http.Request, found Pin, backend string)
+
+	// Logger is for the warning about missing Keys. Nil means slog.Default().
+	Logger *slog.Logger
+
+	once   sync.Once
+	tagger tagger
+	table  Table // its store and keys
+	err    error // what Validate returns
+}
+
+// SIDMode is a way to tie an Engine.IO session ID to a backend.
+type SIDMode int
+
+const (
+	// SIDByVersion is TagSID for version 4 of the protocol, of Socket.IO 3 and 4,
+	// and LearnSID for the versions before, where socket.id is the sid and
+	// applications pass it on.
+	SIDByVersion SIDMode = iota
+
+	// TagSID extends the sid on its way to the client by a tag, and takes it off
+	// again before a backend sees it. A tag holds the backend's ID, encrypted,
+	// and a MAC of 80 bits over both. With the dot before it, it has 25
+	// characters of the URL-safe alphabet for an ID of up to 8 bytes, and 11
+	// more for each 8 beyond, 100 for the longest ID of 64.
+	//
+	// Nothing is stored, and any replica with the same Keys can serve the
+	// session. A client of version 3 must not tell anybody its socket.id.
+	TagSID
+
+	// LearnSID leaves the sid as it is and remembers it in the Store.
+	LearnSID
+)
+
+// maxSID bounds a sid. Engine.IO's own have 20 characters, but an application
+// can make its own. Longer ones are neither tagged nor looked up.
+const maxSID = 1024
+
+// A sidNote is what Find tells Rewrite, Bind and Gone of an Engine.IO request.
+type sidNote struct {
+	engineQuery
+	mode  SIDMode // TagSID or LearnSID
+	opens bool    // the request opens a session that polls
+	plain string  // the sid as the backend knows it, if the client's has a tag
+}
+
+// Find reads where the session is from its sid, or looks it up. Status is None
+// for what isn't an Engine.IO request of a session, Unknown for a sid that has
+// no tag or isn't in the store, and Forged for one whose tag isn't genuine.
+func (e *EngineIO) Find(r *http.Request) (Pin, error) {
+	if !strings.HasPrefix(r.URL.Path, e.Path) {
+		return Pin{}, nil
+	}
+	q := parseEngineQuery(r.URL.RawQuery)
+	if q.version == "" {
+		return Pin{}, nil
+	}
+	if err := e.Validate(); err != nil {
+		return Pin{}, err
+	}
+	note := &sidNote{engineQuery: q, mode: e.Mode}
+	if note.mode == SIDByVersion {
+		note.mode = LearnSID
+		if q.version == "4" { // as Engine.IO itself decides
+			note.mode = TagSID
+		}
+	}
+	pin := Pin{Note: note}
+	switch {
+	case q.sid == "":
+		note.opens = r.Method == http.MethodGet && q.transport == "polling"
+		return pin, nil
+	case len(q.sid) > maxSID+maxTag:
+		pin.Status = Unknown
+		return pin, nil
+	case note.mode == LearnSID:
+		home, err := e.table.store().Load(r.Context(), e.table.storeKey(q.sid))
+		if err != nil {
+			err = fmt.Errorf("affinity: Engine.IO: load the pin of a session: %w", err)
+		}
+		pin.Status = Unknown
+		if home != "" {
+			pin = Pin{Backend: home, Key: q.sid, Status: Hit, Fixed: true, Note: note}
+		}
+		return pin, err
+	}
+	plain, home, status := e.tagger.open(q.sid)
+	pin.Status = status
+	if status == Hit {
+		note.plain = plain
+		pin.Backend, pin.Key, pin.Fixed = home, plain, true
+	}
+	return pin, nil
+}
+
+// Rewrite restores the sid for the backend. A request that opens a session is
+// sent on without Accept-Encoding, as its answer has to be read.
+func (e *EngineIO) Rewrite(out *http.Request, found Pin) {
+	note, ok := found.Note.(*sidNote)
+	switch {
+	case !ok:
+	case note.opens:
+		delete(out.Header, "Accept-Encoding")
+	case note.plain != "":
+		out.URL.RawQuery = replaceSID(out.URL.RawQuery, note.sid, note.plain)
+	}
+}
+
+// Bind looks for the sid in the answer to a request that opens a session, and
+// tags or remembers it; the answer is held back until the sid is there. What
+// isn't the beginning of a session passes as it is.
+//
+// If another backend answered in place of home, as [StandIn] tells, the session
+// is bound to that one.
+func (e *EngineIO) Bind(res *http.Response, found Pin, home string) (key string, err error) {
+	note, ok := found.Note.(*sidNote)
+	if !ok {
+		return found.Key, nil
+	}
+	if b := StandIn(res.Request.Context()); b != "" {
+		home = b
+	}
+	switch {
+	case note.opens && res.StatusCode == http.StatusOK && home != "":
+		return e.bindSession(res, note.mode, home)
+	case note.sid != "" && res.StatusCode == http.StatusBadRequest && e.Unknown != nil && saysUnknown(res):
+		e.Unknown(res.Request, found, home)
+	}
+	return found.Key, nil
+}
+
+func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (sid string, err error) {
+	if enc := res.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return "", fmt.Errorf("affinity: Engine.IO: backend %q opened a session in the encoding %.20q, which nobody asked for: it can't be pinned", home, enc)
+	}
+	body, o := peekOpening(res)
+	if o == nil || len(o.sid) > maxSID {
+		return "", nil
+	}
+	if mode == TagSID {
+		tag, err := e.tagger.tag(o.sid, home)
+		if err != nil {
+			return "", fmt.Errorf("affinity: Engine.IO: session of backend %q: %w", home, err)
+		}
+		body.head = o.extend(body.head, tag)
+		added := int64(len(body.head) - o.read)
+		if res.ContentLength >= 0 {
+			res.ContentLength += added
+		}
+		if n, err := strconv.ParseInt(res.Header.Get("Content-Length"), 10, 64); err == nil {
+			res.Header.Set("Content-Length", strconv.FormatInt(n+added, 10))
+		}
+		return o.sid, nil
+	}
+	store, id := e.table.store(), e.table.storeKey(o.sid)
+	now, err := store.Swap(res.Request.Context(), id, "", home)
+	if err == nil && now != home {
+		// An application that makes its own sids may make one again.
+		_, err = store.Swap(res.Request.Context(), id, now, home)
+	}
+	if err != nil {
+		err = fmt.Errorf("affinity: Engine.IO: store the pin of a session to backend %q: %w", home, err)
+	}
+	return o.sid, err
+}
+
+// unknownSession is the message of Engine.IO's error code 1.
+const unknownSession = "Session ID unknown"
+
+// Gone answers that the session is unknown, as engine.io does: as JSON to a
+// request that polls, as text to a WebSocket's. A client on a page of another
+// site may read it, as it could the node's: the answer has nothing in it that
+// the client didn't know. A CORS preflight is left to some other backend.
+func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
+	note, ok := found.Note.(*sidNote)
+	if !ok || r.Method == http.MethodOptions {
+		return nil
+	}
+	h := http.Header{}
+	text := `{"code":1,"message":"` + unknownSession + `"}`
+	if note.transport == "websocket" {
+		text = unknownSession
+		h.Set("Content-Type", "text/html")
+	} else {
+		h.Set("Content-Type", "application/json")
+		// Version 3 does the rest itself; since version 4 it is left to the
+		// package cors, and to whether an application uses that.
+		if origin := r.Header.Get("Origin"); origin != "" {
+			h.Set("Access-Control-Allow-Credentials", "true")
+			h.Set("Access-Control-Allow-Origin", origin)
+		} else if note.version != "4" {
+			h.Set("Access-Control-Allow-Origin", "*")
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	return &http.Response{
+		Status: "400 Bad Request", StatusCode: http.StatusBadRequest,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h, ContentLength: int64(len(text)), Body: io.NopCloser(strings.NewReader(text)), Request: r,
+	}
+}
+
+// Validate tells what is wrong with the fields: keys that are too short, a Path
+// that isn't one, a Name with a ':', a Mode that doesn't exist. As long as it
+// returns an error, so does Find, and no client is pinned.
+func (e *EngineIO) Validate() error {
+	e.once.Do(e.init)
+	return e.err
+}
+
+// init settles what doesn't change from one request to the next.
+func (e *EngineIO) init() {
+	e.table = Table{Store: e.Store, Name: e.Name}
+	if e.Name == "" {
+		e.table.Name = "eio"
+	}
+	err := e.table.Validate()
+	if e.Mode < SIDByVersion || e.Mode > LearnSID {
+		err = errors.Join(err, fmt.Errorf("there is no mode %d", e.Mode))
+	}
+	if e.Path != "" && e.Path[0] != '/' {
+		err = errors.Join(err, fmt.Errorf("path %q doesn't begin with a '/'", e.Path))
+	}
+	if e.Mode != LearnSID {
+		var keyErr error
+		e.tagger, keyErr = newTagger(keysOrRandom(e.Keys, e.Logger, "Engine.IO"))
+		err = errors.Join(err, keyErr)
+	}
+	if err != nil {
+		e.err = fmt.Errorf("affinity: Engine.IO: %w", err)
+	}
+}

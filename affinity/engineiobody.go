@@ -1,0 +1,61 @@
+package affinity
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+)
+
+// maxPeek bounds what is read ahead of an answer. The packet that opens a session
+// has less than 200 bytes and comes first.
+const maxPeek = 4096
+
+// A peeked body is one of which the beginning has been read ahead.
+type peeked struct {
+	head []byte
+	err  error // what the body said behind head
+	io.ReadCloser
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	if p.err != nil {
+		return 0, p.err
+	}
+	return p.ReadCloser.Read(b)
+}
+
+// peek reads ahead, until enough says so, the body ends or max bytes are there,
+// and puts the peeked body in place of res.Body.
+func peek(res *http.Response, max int, enough func(head []byte) bool) *peeked {
+	p := &peeked{ReadCloser: res.Body}
+	res.Body = p
+	for buf := make([]byte, 0, 512); p.err == nil && len(buf) < max && !enough(buf); p.head = buf {
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, min(2*cap(buf), max)), buf...)
+		}
+		var n int
+		n, p.err = p.ReadCloser.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+	}
+	return p
+}
+
+// saysUnknown tells whether an answer of status 400 is Engine.IO's for a session
+// that it doesn't know.
+func saysUnknown(res *http.Response) bool {
+	const max = 256
+	if res.ContentLength > max {
+		return false
+	}
+	head := peek(res, max, func(head []byte) bool {
+		return json.Valid(head) || string(head) == unknownSession
+	}).head
+	var answer struct{ Code *int }
+	return string(head) == unknownSession ||
+		json.Unmarshal(head, &answer) == nil && answer.Code != nil && *answer.Code == 1
+}
