@@ -3,11 +3,8 @@ package affinity
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // LRU is a [Store] in the memory of this process. It holds a bounded number of
@@ -29,17 +26,8 @@ type LRU struct {
 	// counted from when the client was bound to this backend. 0 means never.
 	Age time.Duration
 
-	once   sync.Once
-	seed   maphash.Seed
-	shards []shard
-}
-
-// A shard is a part of the LRU with a lock of its own, so that no lock is
-// shared by all requests.
-type shard struct {
-	mu   sync.Mutex
-	pins *simplelru.LRU[string, *entry] // lru.Cache would only add a second lock
-	_    [48]byte                       // keeps neighbouring locks off one cache line
+	once sync.Once
+	pins *shards[*entry]
 }
 
 type entry struct {
@@ -96,7 +84,7 @@ func (l *LRU) Validate() error {
 }
 
 // get returns the living entry of key and marks it used. The shard is locked.
-func (l *LRU) get(s *shard, key string) *entry {
+func (l *LRU) get(s *shard[*entry], key string) *entry {
 	e, ok := s.pins.Get(key)
 	if !ok {
 		return nil
@@ -114,28 +102,8 @@ func (l *LRU) get(s *shard, key string) *entry {
 	return e
 }
 
-// shard returns the part that has key. The hash is seeded, so that clients who
-// choose their keys can't choose the shard.
-func (l *LRU) shard(key string) *shard {
-	l.once.Do(l.init)
-	if len(l.shards) == 1 {
-		return &l.shards[0]
-	}
-	return &l.shards[maphash.String(l.seed, key)%uint64(len(l.shards))]
-}
-
-func (l *LRU) init() {
-	size, parts := l.Size, 16
-	if size <= 0 {
-		size = 100_000
-	}
-	if size <= 4096 {
-		parts = 1
-	}
-	l.seed = maphash.MakeSeed()
-	l.shards = make([]shard, parts)
-	for i := range l.shards {
-		// NewLRU fails only for a size below one.
-		l.shards[i].pins, _ = simplelru.NewLRU[string, *entry]((size+parts-1)/parts, nil)
-	}
+// shard returns the part that has key.
+func (l *LRU) shard(key string) *shard[*entry] {
+	l.once.Do(func() { l.pins = newShards[*entry](l.Size) })
+	return l.pins.of(key)
 }
