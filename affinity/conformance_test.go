@@ -2,8 +2,10 @@ package affinity_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,36 @@ func TestConformance(t *testing.T) {
 			return func() affinity.Affinity { return &affinity.Table{Store: lru} }
 		}, affinitytest.Options{Remembers: true, Idle: idle}},
 
+		{"AppCookie", func() func() affinity.Affinity {
+			lru := &affinity.LRU{Idle: idle}
+			return func() affinity.Affinity { return &affinity.AppCookie{Name: "session", Store: lru} }
+		}, affinitytest.Options{Remembers: true, Idle: idle, Answer: session(false)}},
+
+		{"AppCookie with a prefix", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.AppCookie{Name: "session", Prefix: true} }
+		}, affinitytest.Options{Remembers: true, Answer: session(true)}},
+
+		{"AppCookie with a sealed prefix", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.AppCookie{Name: "session", Prefix: true, Keys: testKeys} }
+		}, affinitytest.Options{Remembers: true, Answer: session(true)}},
+
+		{"Route of the application", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid"} }
+		}, affinitytest.Options{Remembers: true, Answer: container}},
+
+		{"Route set by Limpet", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.Route{Cookie: "ROUTEID", Set: &http.Cookie{}} }
+		}, affinitytest.Options{Remembers: true}},
+
+		{"Table of a cookie", func() func() affinity.Affinity {
+			lru := &affinity.LRU{Idle: idle}
+			return func() affinity.Affinity {
+				return &affinity.Table{Key: affinity.CookieValue("session"), Store: lru}
+			}
+		}, affinitytest.Options{Remembers: true, Idle: idle, Request: func(n int) *http.Request {
+			return get("/", fmt.Sprint("session=", n))
+		}}},
+
 		{"Chain", func() func() affinity.Affinity {
 			lru := &affinity.LRU{Idle: idle}
 			return func() affinity.Affinity {
@@ -63,6 +95,39 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			affinitytest.TestAffinity(t, tt.newWorld(), tt.opts)
 		})
+	}
+}
+
+// session is an application that sets a cookie to clients without one, or, if it
+// rolls, the same cookie on each answer.
+func session(rolls bool) func(*http.Request, string, *http.Response) {
+	return func(out *http.Request, _ string, res *http.Response) {
+		value := rand.Text()
+		if c, err := out.Cookie("session"); err == nil && c.Value != "" {
+			if !rolls {
+				return
+			}
+			value = c.Value
+		}
+		if out.Method != http.MethodOptions {
+			res.Header.Add("Set-Cookie", "session="+value+"; HttpOnly")
+		}
+	}
+}
+
+// container is a servlet container that knows its route, and puts it into the
+// session IDs that come from elsewhere too.
+func container(out *http.Request, home string, res *http.Response) {
+	id := rand.Text()
+	if c, err := out.Cookie("JSESSIONID"); err == nil {
+		if session, route, _ := strings.Cut(c.Value, "."); route == home {
+			return
+		} else if session != "" {
+			id = session
+		}
+	}
+	if out.Method != http.MethodOptions {
+		res.Header.Add("Set-Cookie", "JSESSIONID="+id+"."+home+"; Path=/")
 	}
 }
 

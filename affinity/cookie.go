@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +66,17 @@ type Cookie struct {
 
 	// Keep leaves the cookie on the request to the backend.
 	Keep bool
+
+	// Preserve lets the backend end a pin, as with a logout, by setting or
+	// deleting the cookie itself: its Set-Cookie goes to the client, and that
+	// answer gets none of Limpet's. The backend must know the name that the
+	// client has, see above. Otherwise a Set-Cookie of a backend for any of the
+	// names is taken off its answer.
+	Preserve bool
+
+	// PostOnly sets the cookie only on answers to POST requests: a client is
+	// pinned, moved and slid with those, and all other answers stay cacheable.
+	PostOnly bool
 
 	// OverTLS tells whether the client came over TLS. If nil, a gateway fills
 	// it in with its own judgement; without a gateway it is r.TLS != nil.
@@ -142,6 +154,12 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, e
 	if err := c.Validate(); err != nil {
 		return found.Key, err
 	}
+	if c.backendSets(res.Header) {
+		return found.Key, nil
+	}
+	if c.PostOnly && res.Request.Method != http.MethodPost {
+		return found.Key, nil
+	}
 	born, slide := found.Note.(sliding)
 	stays := found.Status == Hit && home == found.Backend
 	if home == "" || stays && !slide || preflight(res.Request) {
@@ -171,11 +189,32 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, e
 	cookie := c.attributes()
 	cookie.Name, cookie.Value = n.name, value
 	cookie.Secure = cookie.Secure || tls
-	res.Header.Add("Set-Cookie", cookie.String())
-	if len(res.Header["Cache-Control"]) == 0 {
-		res.Header.Set("Cache-Control", "private, no-store")
-	}
+	addSetCookie(res, &cookie)
 	return p.key, nil
+}
+
+// backendSets tells whether the backend has set the cookie itself and may. If it
+// may not, its lines are taken off.
+func (c *Cookie) backendSets(h http.Header) bool {
+	ours := func(line string) bool {
+		return slices.ContainsFunc(c.names, func(n cookieName) bool {
+			_, _, ok := setCookieValue(line, n.name)
+			return ok
+		})
+	}
+	lines := h["Set-Cookie"]
+	if !slices.ContainsFunc(lines, ours) {
+		return false
+	}
+	if c.Preserve {
+		return true
+	}
+	if lines = slices.DeleteFunc(lines, ours); len(lines) == 0 {
+		delete(h, "Set-Cookie")
+	} else {
+		h["Set-Cookie"] = lines
+	}
+	return false
 }
 
 // Rewrite strips the cookie from the request to the backend, under all its

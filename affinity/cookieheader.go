@@ -2,12 +2,13 @@ package affinity
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
 // Cookie headers are read here rather than by net/http, which gives up on all
 // of a client's cookies when there are too many and can't take one of them out
-// without writing the others anew. As in RFC 6265 section 5.4, cookies end at
+// or change it without writing the others anew. As in RFC 6265 section 5.4, cookies end at
 // ';', wherever it stands.
 
 // maxValues bounds how many cookies of one name are looked at. Browsers send
@@ -25,12 +26,8 @@ func cookieValues(lines []string, name string) iter.Seq[string] {
 				if start, end = findCookie(line, name, end); start < 0 {
 					break
 				}
-				_, value, _ := strings.Cut(line[start:end], "=")
-				value = strings.Trim(value, " \t")
-				if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
-					value = value[1 : n-1]
-				}
-				if left == 0 || !yield(value) {
+				from, to := valueSpan(line[start:end])
+				if left == 0 || !yield(line[start+from:start+to]) {
 					return
 				}
 			}
@@ -60,6 +57,64 @@ func findCookie(line, name string, from int) (start, end int) {
 		return len(before), end
 	}
 	return -1, len(line)
+}
+
+// valueSpan tells where the value of a cookie is, "name=value" with white space
+// anywhere: cookie[start:end], without the space or the quotes around it.
+func valueSpan(cookie string) (start, end int) {
+	start, end = strings.IndexByte(cookie, '=')+1, len(cookie)
+	for start < end && blank(cookie[start]) {
+		start++
+	}
+	for start < end && blank(cookie[end-1]) {
+		end--
+	}
+	if end-start > 1 && cookie[start] == '"' && cookie[end-1] == '"' {
+		return start + 1, end - 1
+	}
+	return start, end
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
+
+// editCookies returns lines with the values of the cookies of this name as edit
+// returns them. All other bytes stay as the client wrote them. lines is not
+// written to, and returned as it is if nothing changes.
+func editCookies(lines []string, name string, edit func(value string) string) []string {
+	var edited []string // nil until a line changes
+	for i, line := range lines {
+		now := editCookie(line, name, edit)
+		if now == line {
+			continue
+		}
+		if edited == nil {
+			edited = slices.Clone(lines)
+		}
+		edited[i] = now
+	}
+	if edited == nil {
+		return lines
+	}
+	return edited
+}
+
+func editCookie(line, name string, edit func(value string) string) string {
+	var edited strings.Builder
+	done := 0
+	for start, end := findCookie(line, name, 0); start >= 0; start, end = findCookie(line, name, end) {
+		from, to := valueSpan(line[start:end])
+		value := line[start+from : start+to]
+		if now := edit(value); now != value {
+			edited.WriteString(line[done : start+from])
+			edited.WriteString(now)
+			done = start + to
+		}
+	}
+	if done == 0 {
+		return line
+	}
+	edited.WriteString(line[done:])
+	return edited.String()
 }
 
 // stripCookies returns lines without the cookies of this name, and without a

@@ -1,6 +1,8 @@
 package affinity
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -37,12 +39,16 @@ func (h Header) Key(r *http.Request) string { return r.Header.Get(string(h)) }
 type Query string
 
 // Key returns the parameter's value.
-func (q Query) Key(r *http.Request) string {
-	for rest := r.URL.RawQuery; rest != ""; {
+func (q Query) Key(r *http.Request) string { return queryParam(r.URL.RawQuery, string(q)) }
+
+// queryParam returns the value of the first parameter of this name that isn't
+// empty, "" if there is none.
+func queryParam(query, name string) string {
+	for query != "" {
 		var param string
-		param, rest, _ = strings.Cut(rest, "&")
-		name, value, _ := strings.Cut(param, "=")
-		if value != "" && (name == string(q) || unescape(name) == string(q)) {
+		param, query, _ = strings.Cut(query, "&")
+		n, value, _ := strings.Cut(param, "=")
+		if value != "" && (n == name || unescape(n) == name) {
 			return unescape(value)
 		}
 	}
@@ -55,6 +61,32 @@ func unescape(s string) string {
 		return u
 	}
 	return s
+}
+
+// CookieValue is a [Key]: the value of the cookie of this name, the first that
+// isn't empty. Mostly the application sets it, but the client may send any.
+//
+// Many an application knows its users by such a value, so the key is a hash of
+// it: neither a store nor a trace will have what opens a session.
+type CookieValue string
+
+// Key returns the hash of the cookie's value.
+func (c CookieValue) Key(r *http.Request) string {
+	for value := range cookieValues(r.Header["Cookie"], string(c)) {
+		if value != "" {
+			return secretKey(value)
+		}
+	}
+	return ""
+}
+
+// secretKey returns the key for a value that must be kept secret.
+func secretKey(value string) string {
+	if value == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(value))
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // defaultKey returns k, or the client's address for the nil Key of an option.

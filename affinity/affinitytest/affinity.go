@@ -36,6 +36,11 @@ type Options struct {
 	// that it has set in the course of the test.
 	Cookies []string
 
+	// Answer plays the application: it gets a request as Rewrite has left it and
+	// adds to the answer of the backend home what the application would, as a
+	// cookie. It must set none on the answer to a CORS preflight. Nil adds nothing.
+	Answer func(out *http.Request, home string, res *http.Response)
+
 	// Request returns a new request of client n, without the cookies that the
 	// affinity has set. Nil means that n is told by the address, by the header
 	// "Client" and by the query parameter "client".
@@ -49,6 +54,9 @@ func TestAffinity(t *testing.T, newReplica func() affinity.Affinity, opts Option
 	t.Helper()
 	if opts.Request == nil {
 		opts.Request = request
+	}
+	if opts.Answer == nil {
+		opts.Answer = func(*http.Request, string, *http.Response) {}
 	}
 	s := &suite{Options: opts, newReplica: newReplica}
 	s.clients.Store(rand.Int32N(1 << 22)) // a store may have clients of an earlier run
@@ -254,8 +262,8 @@ func (s *suite) expired(t *testing.T) {
 		time.Sleep(s.Idle / 2)
 		s.want(t, active.visit(a, "b1"), "b1")
 	}
-	if found := idle.visit(a, "b2"); found.Backend != "" ||
-		found.Status != affinity.Expired && found.Status != affinity.None {
+	// A store that has forgotten a mark can't tell it from one that it never knew.
+	if found := idle.visit(a, "b2"); found.Backend != "" || found.Status == affinity.Hit || found.Status == affinity.Forged {
 		t.Errorf("after the idle time, Find = %+v", found)
 	}
 	s.want(t, idle.visit(a, "b2"), "b2")
@@ -286,7 +294,7 @@ func same(t *testing.T, got, want affinity.Pin) {
 
 func (s *suite) client(t *testing.T) *client {
 	n := int(s.clients.Add(1))
-	return &client{t: t, ours: slices.Clone(s.Cookies), request: func() *http.Request { return s.Request(n) }}
+	return &client{t: t, ours: slices.Clone(s.Cookies), request: func() *http.Request { return s.Request(n) }, answer: s.Answer}
 }
 
 // request is the default for Options.Request.

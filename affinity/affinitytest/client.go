@@ -18,6 +18,7 @@ import (
 type client struct {
 	t             *testing.T
 	request       func() *http.Request
+	answer        func(*http.Request, string, *http.Response)
 	before, after []string // cookies around those of the jar
 
 	mu   sync.Mutex
@@ -68,10 +69,10 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) aff
 		c.t.Errorf("Find: %v", err)
 	}
 
+	out := *r
+	out.URL = new(*r.URL)
+	out.Header = maps.Clone(r.Header) // has slices in common with r
 	if rw, ok := a.(affinity.Rewriter); ok {
-		out := *r
-		out.URL = new(*r.URL)
-		out.Header = maps.Clone(r.Header) // has slices in common with r
 		rw.Rewrite(&out, found)
 		c.mu.Lock()
 		ours := c.ours
@@ -86,6 +87,7 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) aff
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Set-Cookie": {appCookie}}, Body: http.NoBody, Request: r,
 	}
+	c.answer(&out, home, res)
 	key, err := a.Bind(res, found, home)
 	if err != nil {
 		c.t.Errorf("Bind to %q: %v", home, err)

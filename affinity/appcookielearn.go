@@ -1,0 +1,95 @@
+package affinity
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// load returns the pin of a client by the key of its cookie.
+func (c *AppCookie) load(ctx context.Context, key string) (Pin, error) {
+	pin := Pin{Key: key}
+	if key == "" {
+		return pin, nil
+	}
+	home, err := c.store().Load(ctx, c.storeKey(key))
+	switch {
+	case err != nil:
+		return pin, fmt.Errorf("affinity: cookie %q of the application: load a pin: %w", c.Name, err)
+	case home == "":
+		pin.Status = Unknown
+	default:
+		pin.Backend, pin.Status = home, Hit
+	}
+	return pin, nil
+}
+
+// learn stores where the values that the backend sets belong, or the one that
+// the client has if the backend lets it be. It returns the key that the client
+// has then.
+func (c *AppCookie) learn(res *http.Response, found Pin, home string) (string, error) {
+	ctx := res.Request.Context()
+	key, sets, deletes := found.Key, false, false
+	for _, line := range res.Header["Set-Cookie"] {
+		start, end, ok := setCookieValue(line, c.Name)
+		if !ok {
+			continue
+		}
+		if start == end || deletesCookie(line) {
+			deletes = true
+			continue
+		}
+		key, sets = secretKey(line[start:end]), true
+		if key == found.Key {
+			continue
+		}
+		if err := c.claim(ctx, key, home); err != nil {
+			return key, err
+		}
+	}
+	switch {
+	case key == "" || key != found.Key:
+		return key, nil
+	case deletes && !sets:
+		return key, c.forget(res.Request, found)
+	case home == found.Backend:
+		return key, nil
+	}
+	// As in a Table: if a parallel request of the client was bound to another
+	// backend first, that one stands.
+	_, err := c.store().Swap(ctx, c.storeKey(key), found.Backend, home)
+	return key, err
+}
+
+// claim stores a value that a backend has just made: whatever was known of it
+// is of the past.
+func (c *AppCookie) claim(ctx context.Context, key, home string) error {
+	now, err := c.store().Swap(ctx, c.storeKey(key), "", home)
+	if err == nil && now != home {
+		_, err = c.store().Swap(ctx, c.storeKey(key), now, home)
+	}
+	return err
+}
+
+// forget drops the pin of a cookie that is deleted. If the client has several
+// of the name, of different paths perhaps, nobody knows which one.
+func (c *AppCookie) forget(r *http.Request, found Pin) error {
+	values := 0
+	for range cookieValues(r.Header["Cookie"], c.Name) {
+		values++
+	}
+	if found.Backend == "" || values != 1 {
+		return nil
+	}
+	_, err := c.store().Swap(r.Context(), c.storeKey(found.Key), found.Backend, "")
+	return err
+}
+
+func (c *AppCookie) store() Store {
+	if c.Store == nil {
+		return &c.lru
+	}
+	return c.Store
+}
+
+func (c *AppCookie) storeKey(key string) string { return c.Name + ":" + key }

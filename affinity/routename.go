@@ -1,0 +1,65 @@
+package affinity
+
+import "fmt"
+
+// routes maps the names that backends have in readable marks to their IDs. Nil
+// means that the names are the IDs.
+type routes map[string]string
+
+// maxRoute is how long such a name may be, and the ID of a backend of a pool.
+const maxRoute = 64
+
+// backend returns the ID of the backend of this name. known is false if there
+// is none, or if the name is none at all: what a client has sent goes no further
+// than this when it can't be right. Long ones cost nothing, as a value of many
+// separators may have many of them.
+func (rs routes) backend(name string) (id string, known bool) {
+	if rs == nil {
+		return name, isRoute(name)
+	}
+	if len(name) <= maxRoute {
+		id, known = rs[name]
+	}
+	return id, known
+}
+
+// name returns the name of a backend, the first by the alphabet if it has several.
+func (rs routes) name(backend string) (name string, err error) {
+	if rs == nil {
+		if !isRoute(backend) {
+			return "", fmt.Errorf("backend ID %q can't be a route", backend)
+		}
+		return backend, nil
+	}
+	for n, id := range rs {
+		if id == backend && (name == "" || n < name) {
+			name = n
+		}
+	}
+	if name == "" {
+		return "", fmt.Errorf("backend %q has no route", backend)
+	}
+	return name, nil
+}
+
+func (rs routes) validate() error {
+	for name, id := range rs {
+		if !isRoute(name) {
+			return fmt.Errorf("route %q of backend %q: want 1 to %d letters, digits and ._:-", name, id, maxRoute)
+		}
+	}
+	return nil
+}
+
+// isRoute tells whether s can be a name: what the ID of a backend of a pool can be.
+func isRoute(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '.', c == '_', c == ':', c == '-':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxRoute
+}

@@ -1,0 +1,45 @@
+package affinity
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// setCookieValue finds the value in a Set-Cookie line that sets the cookie of
+// this name: line[start:end], without white space or quotes around. As browsers
+// have it (RFC 6265 section 5.2), the value ends at the first ';', quotes or not.
+func setCookieValue(line, name string) (start, end int, ok bool) {
+	pair, _, _ := strings.Cut(line, ";")
+	n, _, ok := strings.Cut(pair, "=")
+	if !ok || strings.Trim(n, " \t") != name {
+		return 0, 0, false
+	}
+	start, end = valueSpan(pair)
+	return start, end, true
+}
+
+// deletesCookie tells whether the attributes of a Set-Cookie line make the
+// client forget the cookie. Max-Age goes before Expires.
+func deletesCookie(line string) bool {
+	_, attributes, ok := strings.Cut(line, ";")
+	if !ok {
+		return false
+	}
+	// Without its value, which may be one that net/http refuses to read.
+	c, err := http.ParseSetCookie("c=;" + attributes)
+	if err != nil || c.MaxAge > 0 {
+		return false
+	}
+	return c.MaxAge < 0 || !c.Expires.IsZero() && !c.Expires.After(time.Now())
+}
+
+// addSetCookie sets a cookie of Limpet's own, behind those of the backend. A
+// shared cache would hand one client's home to all, so the answer is kept out
+// of them, unless the backend has given its own orders.
+func addSetCookie(res *http.Response, cookie *http.Cookie) {
+	res.Header.Add("Set-Cookie", cookie.String())
+	if len(res.Header["Cache-Control"]) == 0 {
+		res.Header.Set("Cache-Control", "private, no-store")
+	}
+}
