@@ -14,6 +14,8 @@ type Error struct {
 	Backend string // its ID
 	Sent    bool   // bytes of the request may have gone out; false: surely none have
 	Err     error  // what went wrong, ErrLost or what the network said
+
+	stale bool // a kept connection was closed before a byte was written
 }
 
 // Error names the backend, and tells how far the request came.
@@ -36,8 +38,9 @@ type call struct {
 	cancel  context.CancelCauseFunc
 	unhook  func() bool
 
-	conn *conn // the last one it got
-	sent bool  // on one before that
+	conn   *conn // the last one it got
+	reused bool  // which had been kept
+	sent   bool  // on one before that
 
 	reqBody Interrupter           // nil if the request's body is none
 	unbody  func() bool           // stops it from being interrupted by ctx
@@ -86,7 +89,7 @@ func (c *call) traced() context.Context {
 	// net/http calls it in the goroutine of RoundTrip.
 	return httptrace.WithClientTrace(c.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		c.sent = c.sent || c.conn != nil && !c.conn.seal()
-		c.conn = info.Conn.(*conn)
+		c.conn, c.reused = info.Conn.(*conn), info.Reused
 		c.conn.fresh()
 		if c.reqBody != nil {
 			c.broken.Store(nil)
@@ -96,7 +99,8 @@ func (c *call) traced() context.Context {
 }
 
 // failed ends a call that got no answer.
-func (c *call) failed(err error) error {
+func (c *call) failed(err error) *Error {
+	kept := c.conn != nil && c.reused
 	sent := c.sent || c.conn != nil && !c.conn.seal()
 	switch {
 	case c.lost():
@@ -104,13 +108,19 @@ func (c *call) failed(err error) error {
 	case c.client.Err() != nil:
 		err = c.client.Err()
 	default:
-		var dial *net.OpError // of another attempt, on a fresh connection
-		if broken := c.broken.Load(); broken != nil && !(errors.As(err, &dial) && dial.Op == "dial") {
+		// A failed dial is of another attempt, on a fresh connection.
+		if broken := c.broken.Load(); broken != nil && !isDial(err) {
 			err = *broken // not that the body was interrupted for it
 		}
 	}
+	stale := kept && !sent && !c.lost() && !isDial(err)
 	c.release()
-	return &Error{Backend: c.backend.id, Sent: sent, Err: err}
+	return &Error{Backend: c.backend.id, Sent: sent, Err: err, stale: stale}
 }
 
 func (c *call) lost() bool { return context.Cause(c.ctx) == ErrLost }
+
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}

@@ -107,8 +107,10 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Write implements [net.Conn].
 func (c *conn) Write(p []byte) (int, error) {
+	var before int64
 	for {
 		n := c.writes.Load()
+		before = n
 		if n == sealed || n == 0 && peerClosed(c.Conn) {
 			return 0, net.ErrClosed
 		}
@@ -119,6 +121,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if n == 0 && err != nil {
 		c.writes.Add(-1)
+	}
+	if before > 0 && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		// The backend wants no more of the body. What it said before that, an
+		// answer as 413 perhaps, is still to be read, and if it said nothing
+		// the reading tells.
+		return len(p), nil
 	}
 	return n, err
 }

@@ -24,8 +24,9 @@ import (
 // The zero value is ready; fields must not be changed after the first use.
 type Dialer struct {
 	// LocalAddrs are addresses of this machine, used in turn. Those of another
-	// family than the backend's address, IPv4 or IPv6, are passed over. None:
-	// the system chooses one.
+	// family than the backend's address, IPv4 or IPv6, are passed over, and a
+	// backend's name that has addresses of both is tried with both. None: the
+	// system chooses one.
 	LocalAddrs []netip.Addr
 
 	// Control is called for each socket before it is bound, as that of a
@@ -45,9 +46,13 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 		return conn, d.explained(err, addr)
 	}
 	var failure error
+	var failed netip.Addr // of the family in which the backend can't be reached
 	n := uint32(len(d.LocalAddrs))
 	for i, first := uint32(0), d.next.Add(1)%n; i < n; i++ {
 		source := d.LocalAddrs[(first+i)%n].Unmap()
+		if source.BitLen() == failed.BitLen() {
+			continue
+		}
 		dialer := &net.Dialer{
 			LocalAddr: &net.TCPAddr{IP: source.AsSlice(), Zone: source.Zone()},
 			Control:   d.control,
@@ -63,7 +68,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 		case exhausted(err):
 			failure = err
 		default:
-			return nil, err
+			failure, failed = err, source
 		}
 	}
 	return nil, d.explained(failure, addr)

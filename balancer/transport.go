@@ -78,7 +78,7 @@ func FromContext(ctx context.Context) *Backend {
 // that has ended. A request that met a kept connection which the backend had
 // closed is sent again on another connection to the same backend where HTTP
 // allows it (RFC 9110, section 9.2.2: it has no body and an idempotent method,
-// or no byte of it was written).
+// or no byte of it was written and it has no body or a GetBody).
 //
 // As [http.RoundTripper] allows, the request's body may be read for a moment
 // after RoundTrip has returned, until it is closed.
@@ -93,6 +93,41 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Err: ErrLost}
 	}
+	for {
+		res, err := t.send(req, b, l)
+		if err == nil {
+			return res, nil
+		}
+		// net/http itself sends a request again that met a kept connection which
+		// was closed, but a POST only sometimes, though nothing was written.
+		if !err.stale {
+			return nil, err
+		}
+		if req = rewound(req); req == nil {
+			return nil, err
+		}
+	}
+}
+
+// rewound returns req as it was before it was sent, or nil.
+func rewound(req *http.Request) *http.Request {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req
+	}
+	if req.GetBody == nil {
+		return nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil
+	}
+	again := req.WithContext(req.Context())
+	again.Body = body
+	return again
+}
+
+// send is one attempt of RoundTrip's.
+func (t *Transport) send(req *http.Request, b *Backend, l *life) (*http.Response, *Error) {
 	c := newCall(req, b, l)
 	out := req.WithContext(c.traced())
 	url := *req.URL
@@ -172,7 +207,7 @@ func (t *Transport) newRoute(b *Backend) *route {
 		MaxResponseHeaderBytes: 1 << 20,
 		// How long a backend may take to say whether it wants a body is not
 		// ours to judge, but one that knows nothing of Expect never says.
-		ExpectContinueTimeout: 30 * time.Second,
+		ExpectContinueTimeout: 5 * time.Second,
 	}}
 }
 

@@ -352,6 +352,49 @@ func (c *deaf) Close() error {
 	return c.TCPConn.Close()
 }
 
+// A backend that hangs up after each answer without having said so, costs no POST
+// that can be sent again.
+func TestRudeBackend(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			io.Copy(io.Discard, req.Body)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+		}
+	}))
+	for range 500 {
+		ctx := balancer.NewContext(t.Context(), s.Backend)
+		req, _ := http.NewRequestWithContext(ctx, "POST", "http://x/", strings.NewReader("hello"))
+		res, err := s.RoundTrip(req)
+		var failed *balancer.Error
+		if errors.As(err, &failed) && failed.Sent {
+			continue // it hung up while the request was on its way
+		}
+		read(t, res, err)
+	}
+}
+
+// The answer of a backend that wants no more of a body isn't lost over that.
+func TestRefusedUpload(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, func(c net.Conn) {
+		c.Read(make([]byte, 1))
+		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+	}))
+	for range 30 {
+		ctx := balancer.NewContext(t.Context(), s.Backend)
+		req, _ := http.NewRequestWithContext(ctx, "POST", "http://x/", strings.NewReader(strings.Repeat("x", 5<<20)))
+		res, err := s.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != 413 {
+			t.Errorf("status %d", res.StatusCode)
+		}
+		res.Body.Close()
+	}
+}
+
 func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
 	t.Parallel()
 	s := reach(t, raw(t, says("HTTP/1.1 204 No Content\r\n\r\n")))
