@@ -70,11 +70,12 @@ type Affinity interface {
 	// never for 1xx and never for an answer that the gateway made itself.
 	// res.Request is the request that Find saw, found is what Find returned,
 	// and home is the backend that keeps the client from now on: often still
-	// found.Backend, which gives a sliding pin its chance to slide. Bind may
-	// change res.Header. It returns the key that Find will find in the client's
-	// next request: found.Key, unless it gave the client a new one. An
-	// error means that the pin may not be remembered; the answer and the key
-	// are as good as they were.
+	// found.Backend, which gives a sliding pin its chance to slide. See [StandIn]
+	// for the case that another backend answered. Bind may change res.Header,
+	// and res.Body together with res.ContentLength. It returns the key that Find
+	// will find in the client's next request: found.Key, unless it gave the
+	// client a new one. An error means that the pin may not be remembered; the
+	// answer and the key are as good as they were.
 	Bind(res *http.Response, found Pin, home string) (key string, err error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 )
 
 // maxPeek bounds what is read ahead of an answer. The packet that opens a session
@@ -34,13 +35,16 @@ func (p *peeked) Read(b []byte) (int, error) {
 func peek(res *http.Response, max int, enough func(head []byte) bool) *peeked {
 	p := &peeked{ReadCloser: res.Body}
 	res.Body = p
-	for buf := make([]byte, 0, 512); p.err == nil && len(buf) < max && !enough(buf); p.head = buf {
-		if len(buf) == cap(buf) {
-			buf = append(make([]byte, 0, min(2*cap(buf), max)), buf...)
+	for p.head = make([]byte, 0, 512); p.err == nil && len(p.head) < max; {
+		if len(p.head) == cap(p.head) {
+			p.head = slices.Grow(p.head, len(p.head))
 		}
 		var n int
-		n, p.err = p.ReadCloser.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		n, p.err = p.ReadCloser.Read(p.head[len(p.head):min(cap(p.head), max)])
+		p.head = p.head[:len(p.head)+n]
+		if n > 0 && enough(p.head) {
+			break
+		}
 	}
 	return p
 }

@@ -43,7 +43,9 @@ func (g *Gateway) outgoing(in *http.Request, ctx context.Context, pin affinity.P
 	out.URL = &u
 	out.Header = in.Header.Clone()
 	out.RequestURI = ""
-	out.Close = false
+	// A backend that answers without having asked for the body must not get it
+	// all the same, only to keep the connection.
+	out.Close = out.Header.Get("Expect") != ""
 	if in.ContentLength == 0 {
 		out.Body = nil // or net/http would send an empty chunked body
 	}
@@ -71,8 +73,9 @@ func (g *Gateway) outgoing(in *http.Request, ctx context.Context, pin affinity.P
 
 // asWritten makes u the request target that the client wrote, byte for byte:
 // URL.RequestURI would escape what browsers and old clients leave as it is, as |
-// and ^. It leaves u alone when somebody changed it on the way, as StripPrefix
-// and Options.Rewrite do, and when the target isn't in origin-form.
+// and ^. A query that somebody changed, as an affinity does to take its mark off,
+// counts as it is now. A path that somebody changed, as StripPrefix and
+// Options.Rewrite do, or a target that isn't in origin-form leaves u alone.
 func asWritten(in *http.Request, u *url.URL) {
 	target := in.RequestURI
 	// Behind an Opaque of two slashes net/http writes the scheme, and the
@@ -81,9 +84,14 @@ func asWritten(in *http.Request, u *url.URL) {
 	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") || strings.Contains(target, " ") {
 		return
 	}
-	if path, query, _ := strings.Cut(target, "?"); path != u.Path || u.RawPath != "" || query != u.RawQuery {
+	path, query, _ := strings.Cut(target, "?")
+	if path != u.Path || u.RawPath != "" || query != u.RawQuery {
 		written, err := url.ParseRequestURI(target)
-		if err != nil || written.Path != u.Path || written.RawPath != u.RawPath || written.RawQuery != u.RawQuery {
+		if err != nil || written.Path != u.Path || written.RawPath != u.RawPath {
+			return
+		}
+		if written.RawQuery != u.RawQuery {
+			u.Opaque = path
 			return
 		}
 	}

@@ -233,6 +233,9 @@ func (s *router) bind(t *trip, res *http.Response) {
 	}
 	out := res.Request
 	res.Request = t.in
+	if home != t.backend.ID() {
+		res.Request = t.in.WithContext(affinity.WithStandIn(t.in.Context(), t.backend.ID()))
+	}
 	key, err := s.affinity.Bind(res, t.pin, home)
 	if err != nil {
 		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
