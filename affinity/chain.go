@@ -8,8 +8,10 @@ import (
 
 // Chain is an [Affinity] of several. All of them are asked: the home comes from
 // the first that has one, and so does the key, so the surest comes first, and
-// one whose pins are Fixed before those whose pins can move. All of them are
-// told of each answer, so that each remembers the client in its own way.
+// one whose pins are Fixed before those whose pins can move. The key of a Fixed
+// pin stands for a session, of which a client may have many, and counts only if
+// no other member has one: in a drain the client then leaves once. All members
+// are told of each answer, so that each remembers the client in its own way.
 //
 // Trouble in one of them stops no other; their errors are joined.
 type Chain []Affinity
@@ -21,6 +23,8 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 		all  Pin
 		pins = make([]Pin, len(c))
 		errs []error
+
+		session bool // the key is that of a Fixed pin
 	)
 	for i, a := range c {
 		pin, err := a.Find(r)
@@ -28,8 +32,8 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 			errs = append(errs, err)
 		}
 		pins[i] = pin
-		if all.Key == "" {
-			all.Key = pin.Key
+		if all.Key == "" || session && pin.Key != "" && !pin.Fixed {
+			all.Key, session = pin.Key, pin.Fixed
 		}
 		switch {
 		case all.Backend != "":
@@ -43,17 +47,21 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 	return all, errors.Join(errs...)
 }
 
-// Bind tells each member, with the pin that it found itself. The key is that of
-// the first that has one.
+// Bind tells each member, with the pin that it found itself. The key is chosen
+// as by Find.
 func (c Chain) Bind(res *http.Response, found Pin, home string) (key string, err error) {
-	var errs []error
+	var (
+		errs    []error
+		session bool
+	)
 	for i, a := range c {
-		own, err := a.Bind(res, c.own(found, i), home)
+		pin := c.own(found, i)
+		own, err := a.Bind(res, pin, home)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if key == "" {
-			key = own
+		if key == "" || session && own != "" && !pin.Fixed {
+			key, session = own, pin.Fixed
 		}
 	}
 	return key, errors.Join(errs...)
