@@ -7,6 +7,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -190,12 +191,7 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
-		if res.StatusCode == http.StatusSwitchingProtocols {
-			res.Body.Close()
-			return nil, &balancer.Error{Backend: b.ID(), Sent: true, Err: errUnasked}
-		}
-		removeHopByHop(res.Header)
-		return res, nil
+		return final(res, b)
 	}
 	res, err := g.router.send(t)
 	early.stop()
@@ -206,6 +202,17 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	}
 	defer t.end()
 	g.answer(w, t, res)
+}
+
+// final checks that res is a final answer, which a 101 that nobody asked for isn't,
+// and takes off what concerns the connection to b only.
+func final(res *http.Response, b *balancer.Backend) (*http.Response, error) {
+	if res.StatusCode < 200 {
+		res.Body.Close()
+		return nil, &balancer.Error{Backend: b.ID(), Sent: true, Err: fmt.Errorf("answered %s, which is no final status", res.Status)}
+	}
+	removeHopByHop(res.Header)
+	return res, nil
 }
 
 // answer gives a backend's answer to the client, or the affinity's own.

@@ -24,6 +24,12 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, errNoHijack)
 		return
 	}
+	if r.ContentLength != 0 {
+		// A handshake has no body. The answer doesn't wait for it.
+		body := &replay{src: r.Body, rc: http.NewResponseController(w)}
+		body.answerEarly(w, r)
+		defer body.join()
+	}
 	t := &trip{in: r, pin: g.router.find(r)}
 	out := g.outgoing(r, r.Context(), t.pin)
 	// outgoing took the handshake's own fields off with the other hop-by-hop
@@ -46,8 +52,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		case err == nil:
 			return tunnel.Response(), nil
 		case errors.As(err, &refusal):
-			removeHopByHop(refusal.Response.Header)
-			return refusal.Response, nil
+			return final(refusal.Response, b)
 		}
 		return nil, err
 	}
@@ -117,10 +122,16 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, opene
 	}
 	lost := errors.Is(context.Cause(ctx), balancer.ErrLost)
 	release()
-	if err != nil && lost {
+	var known *balancer.Error
+	switch {
+	case err == nil:
+		return tunnel, nil
+	case lost:
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}
+	case !errors.As(err, &known) && !judge(err).fault:
+		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: err}
 	}
-	return tunnel, err
+	return nil, err
 }
 
 // turn is a client's moment in a drain; one that nothing tells apart has any.

@@ -16,7 +16,6 @@ import (
 var (
 	errRefused  = errors.New("the client's home is gone, and it may not move")
 	errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
-	errUnasked  = errors.New("it switched protocols, and nobody asked")
 )
 
 // A verdict is what a failed attempt's error says.

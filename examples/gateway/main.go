@@ -60,7 +60,9 @@ func serve(cfg *config) error {
 		// No ReadTimeout and no WriteTimeout: they would end long polls,
 		// event streams and slow uploads.
 	}
-	go cfg.pool.Run(ctx)
+	checking, stopChecks := context.WithCancel(context.Background())
+	defer stopChecks() // only after the drain, which needs them too
+	go cfg.pool.Run(checking)
 	failed := make(chan error, 1)
 	go func() {
 		if cfg.tlsCert != "" {
@@ -78,7 +80,8 @@ func serve(cfg *config) error {
 		stop()
 	}
 	slog.Info("draining", "for", cfg.drain)
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.drain)
+	// Without any time, close frames would not arrive.
+	ctx, cancel := context.WithTimeout(context.Background(), max(cfg.drain, time.Second))
 	defer cancel()
 	// The server knows nothing of tunnels, and the gateway nothing of the
 	// server's connections: both are drained side by side.
