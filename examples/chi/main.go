@@ -49,7 +49,9 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool) error {
 	if err != nil {
 		return err
 	}
-	go pool.Run(ctx) // health checks
+	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
+	defer stop()
+	go pool.Run(checking) // health checks
 
 	r := chi.NewRouter()
 	r.Use(middleware.RequestID, middleware.Logger, middleware.Recoverer)
