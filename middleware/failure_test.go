@@ -395,6 +395,29 @@ func TestForgedCookie(t *testing.T) {
 	}
 }
 
+// The answer can tell what became of the pin.
+func TestPinHeader(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, nil)
+	srv, _ := serve(t, pool, &limpet.Options{PinHeader: "Limpet-Pin"})
+	c := newClient(t)
+	var home string
+	for _, want := range []string{"new", "hit", "moved", "hit", "forged"} {
+		switch want {
+		case "moved":
+			_ = pool.Off(home)
+		case "forged":
+			c = newClient(t)
+			c.Transport = withHeader{"Cookie", "limpet=x"}
+		}
+		res, id := get(t, c, srv.URL)
+		if got := res.Header.Get("Limpet-Pin"); got != want {
+			t.Errorf("Limpet-Pin: %s, want %s", got, want)
+		}
+		home = id
+	}
+}
+
 // A store that fails never fails a request.
 func TestStoreGone(t *testing.T) {
 	t.Parallel()

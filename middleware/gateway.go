@@ -64,6 +64,13 @@ type Options struct {
 	// with its name as plain text, and Retry-After with a 503.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
+	// PinHeader names a field of the answer that says what became of the client's
+	// pin, "Limpet-Pin" for example: hit (it came home), new (it had no mark),
+	// moved (its home is gone), or expired, forged, unknown (its mark was, and it
+	// has a new home). A client of an affinity without a memory, a Hash, is always
+	// new. "": no such field.
+	PinHeader string
+
 	Trace *Trace
 
 	// Logger hears of requests that failed, once a second at most. Default:

@@ -43,6 +43,7 @@ type router struct {
 	budget   *budget
 	trace    Trace
 	log      *slog.Logger
+	header   string // for what became of the pin, "" for none
 
 	warned   atomic.Int64 // the Unix time of the last warning
 	unwarned atomic.Int64 // warnings not written since then
@@ -79,7 +80,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	retry := o.Retry.withDefaults()
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry,
-		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger,
+		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger, header: o.PinHeader,
 	}, nil
 }
 
@@ -240,8 +241,24 @@ func (s *router) bind(t *trip, res *http.Response) {
 	if err != nil {
 		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
+	if s.header != "" {
+		res.Header.Set(s.header, outcome(t.pin, home))
+	}
 	t.pin.Key = key
 	res.Request = out
+}
+
+// outcome says in one word what became of a pin that is now bound to home.
+func outcome(found affinity.Pin, home string) string {
+	switch {
+	case found.Backend == home:
+		return affinity.Hit.String()
+	case found.Backend != "":
+		return "moved"
+	case found.Status == affinity.None:
+		return "new"
+	}
+	return found.Status.String()
 }
 
 // goneAnswer returns the affinity's own answer to a request that can't move and

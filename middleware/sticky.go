@@ -41,6 +41,7 @@ type Sticky struct {
 	Gone      Gone
 	WaitFor   time.Duration
 	Retry     Retry
+	PinHeader string
 	Trace     *Trace
 	Logger    *slog.Logger
 
@@ -53,7 +54,7 @@ type Sticky struct {
 func (s *Sticky) start() {
 	s.router, s.err = newRouter(s.Pool, Options{
 		Affinity: s.Affinity, ClientIP: s.ClientIP, Gone: s.Gone, WaitFor: s.WaitFor,
-		Retry: s.Retry, Trace: s.Trace, Logger: s.Logger,
+		Retry: s.Retry, PinHeader: s.PinHeader, Trace: s.Trace, Logger: s.Logger,
 	})
 	if s.transport = s.Transport; s.transport == nil && s.err == nil {
 		s.transport = s.Pool.Transport()
