@@ -25,6 +25,11 @@ func TestStore(t *testing.T, newStore func() affinity.Store) {
 		load(t, b, key, "b1")
 		swap(t, b, key, "b1", "b2", "b2")
 		load(t, a, key, "b2")
+		swap(t, a, key, "b2", "", "")
+		load(t, b, key, "") // though it has seen the pin
+		swap(t, b, key, "b2", "b3", "")
+		swap(t, b, key, "", "b3", "b3")
+		load(t, a, key, "b3")
 	})
 	t.Run("odd keys", func(t *testing.T) { testOddKeys(t, newStore()) })
 	t.Run("one winner", func(t *testing.T) { testOneWinner(t, newStore) })

@@ -1,0 +1,162 @@
+package affinity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisScript loads or swaps the pin at KEYS[1] and returns its age in
+// milliseconds, a space and its backend. Its arguments are
+//
+//	idle, age   the lifetimes in milliseconds, 0 for none
+//	old, base   swap if the backend is one of these
+//	new         by this one
+//	since       and say that it is there for so many milliseconds
+//
+// and for a load, which restores a pin that Redis has lost, only idle, age, new
+// and since, with a new of "" if the caller doesn't know one.
+//
+// The value is the time at which the client was bound, by Redis' clock, a space
+// and the backend. One without a backend marks a pin that was deleted, lest a
+// replica that still knows it restores it.
+const redisScriptSource = `
+local idle, age = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function left(born)
+	if age == 0 then return idle end
+	local left = born + age - now
+	if idle > 0 and idle < left then left = idle end
+	return left
+end
+
+local born, backend = now, nil
+local value = redis.call('GET', KEYS[1])
+if value then
+	local at, there = string.match(value, '^(%d+) (.*)$')
+	if at and (age == 0 or left(tonumber(at)) > 0) then
+		born, backend = tonumber(at), there
+	end
+end
+
+local new, since, write
+if #ARGV == 4 then
+	new, since = ARGV[3], tonumber(ARGV[4])
+	write = not backend and new ~= '' and (age == 0 or since < age)
+else
+	new, since = ARGV[5], tonumber(ARGV[6])
+	local there = backend or ''
+	write = (there == ARGV[3] or there == ARGV[4]) and (there ~= '' or new ~= '')
+end
+
+if write then
+	born, backend = now - since, new
+	local ttl = left(born)
+	if new == '' then ttl = idle > 0 and idle or 86400000 end
+	value = string.format('%.0f %s', born, backend)
+	if ttl > 0 then
+		redis.call('SET', KEYS[1], value, 'PX', ttl)
+	else
+		redis.call('SET', KEYS[1], value)
+	end
+elseif #ARGV == 4 and (backend or '') ~= '' and left(born) > 0 then
+	redis.call('PEXPIRE', KEYS[1], left(born))
+end
+return string.format('%.0f %s', now - born, backend or '')
+`
+
+var redisScript = redis.NewScript(redisScriptSource)
+
+// load asks Redis for the pin of key and slides its lifetime. known is what
+// this replica takes it to be.
+func (r *Redis) load(ctx context.Context, key string, known redisPin) (redisPin, error) {
+	cmd := r.command(ctx, key, known.backend, known.age())
+	return r.ask(ctx, cmd, cmd)
+}
+
+// swap has Redis replace old, or pin.base, by pin.backend.
+func (r *Redis) swap(ctx context.Context, key, old string, pin redisPin) (redisPin, error) {
+	cmd := r.command(ctx, key, old, pin.base, pin.backend, pin.age())
+	return r.ask(ctx, cmd, once{cmd})
+}
+
+// once is a command that go-redis doesn't send again when it has lost the
+// connection: a swap that was made twice could undo one that came in between.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+func (r *Redis) command(ctx context.Context, key string, args ...any) *redis.Cmd {
+	head := []any{"evalsha", redisScript.Hash(), 1, r.conf.prefix + key, milliseconds(r.conf.idle), milliseconds(r.conf.age)}
+	cmd := redis.NewCmd(ctx, append(head, args...)...)
+	cmd.SetFirstKeyPos(3)
+	return cmd
+}
+
+var errCircuitOpen = errors.New("it has failed and is left alone for a moment")
+
+// ask sends cmd, wrapped as sent, within the time limit, if the circuit lets it.
+func (r *Redis) ask(ctx context.Context, cmd *redis.Cmd, sent redis.Cmder) (redisPin, error) {
+	if !r.circuit.enter(r.conf.timeout) {
+		return redisPin{}, errCircuitOpen
+	}
+	asked := time.Now()
+	limited, cancel := context.WithTimeout(ctx, r.conf.timeout)
+	defer cancel()
+	err := r.conf.client.Process(limited, sent)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // this Redis doesn't know it yet
+		cmd.Args()[0], cmd.Args()[1] = "eval", redisScriptSource
+		err = r.conf.client.Process(limited, sent)
+	}
+	var pin redisPin
+	if err == nil {
+		pin, err = parseRedisPin(cmd, asked)
+	}
+	switch {
+	case err == nil:
+		if r.circuit.succeed() {
+			r.conf.log.Info("affinity: Redis answers again")
+		}
+	case ctx.Err() != nil:
+		r.circuit.abandon()
+	default:
+		if r.circuit.fail() {
+			r.conf.log.Warn("affinity: Redis fails, pins are kept in memory until it is back", "err", err)
+		}
+	}
+	return pin, err
+}
+
+// parseRedisPin returns what the script answered that was sent at the time asked.
+func parseRedisPin(cmd *redis.Cmd, asked time.Time) (redisPin, error) {
+	text, err := cmd.Text()
+	if err != nil {
+		return redisPin{}, err
+	}
+	age, backend, _ := strings.Cut(text, " ")
+	ms, err := strconv.ParseInt(age, 10, 64)
+	if err != nil {
+		return redisPin{}, fmt.Errorf("script answered with %q", text)
+	}
+	// Counted from before the call, a pin never seems younger or fresher than it is.
+	told := time.Now()
+	return redisPin{
+		backend: backend, born: asked.Add(-time.Duration(ms) * time.Millisecond),
+		used: told, asked: asked, told: told,
+	}, nil
+}
+
+// milliseconds rounds to what Redis counts in. What isn't 0 stays so.
+func milliseconds(d time.Duration) int64 {
+	if ms := d.Milliseconds(); ms > 0 || d == 0 {
+		return ms
+	}
+	return 1
+}
