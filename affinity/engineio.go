@@ -18,12 +18,14 @@ import (
 // A session that polls exists at one node only, and its client names it in the
 // query parameter sid of all its requests but the first. The node that answers
 // the first one has the session: its answer is either changed, so that the sid
-// says where it is from, or remembered. Its pins are Fixed, their Key is the
-// node's own sid, and when the node is gone the client is told so in Engine.IO's
-// own words, upon which it opens a new session. That first request has no home:
+// says where it is from, or remembered. That first request itself has no home:
 // whoever picks the backend decides, or the other members of a [Chain], in which
 // an EngineIO comes first. A session that begins with a WebSocket needs no pin
 // and is left alone.
+//
+// The pins are Fixed. When the node is gone, the client is told so in Engine.IO's
+// own words, and opens a new session. Their Key is a hash of the node's sid, as
+// the sid itself opens the session to whoever has it.
 //
 // Any number of replicas can serve one session if they have the same Keys, for
 // [TagSID], or the same Store, for [LearnSID]. The zero value is ready for one
@@ -137,13 +139,14 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 		pin.Status = Unknown
 		return pin, nil
 	case note.mode == LearnSID:
-		home, err := e.table.store().Load(r.Context(), e.table.storeKey(q.sid))
+		key := secretKey(q.sid)
+		home, err := e.table.store().Load(r.Context(), e.table.storeKey(key))
 		if err != nil {
 			err = fmt.Errorf("affinity: Engine.IO: load the pin of a session: %w", err)
 		}
 		pin.Status = Unknown
 		if home != "" {
-			pin = Pin{Backend: home, Key: q.sid, Status: Hit, Fixed: true, Note: note}
+			pin = Pin{Backend: home, Key: key, Status: Hit, Fixed: true, Note: note}
 		}
 		return pin, err
 	}
@@ -151,7 +154,7 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	pin.Status = status
 	if status == Hit {
 		note.plain = plain
-		pin.Backend, pin.Key, pin.Fixed = home, plain, true
+		pin.Backend, pin.Key, pin.Fixed = home, secretKey(plain), true
 	}
 	return pin, nil
 }
@@ -192,7 +195,7 @@ func (e *EngineIO) Bind(res *http.Response, found Pin, home string) (key string,
 	return found.Key, nil
 }
 
-func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (sid string, err error) {
+func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (key string, err error) {
 	if enc := res.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return "", fmt.Errorf("affinity: Engine.IO: backend %q opened a session in the encoding %.20q, which nobody asked for: it can't be pinned", home, enc)
 	}
@@ -200,6 +203,7 @@ func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (s
 	if o == nil || len(o.sid) > maxSID {
 		return "", nil
 	}
+	key = secretKey(o.sid)
 	if mode == TagSID {
 		tag, err := e.tagger.tag(o.sid, home)
 		if err != nil {
@@ -213,9 +217,9 @@ func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (s
 		if n, err := strconv.ParseInt(res.Header.Get("Content-Length"), 10, 64); err == nil {
 			res.Header.Set("Content-Length", strconv.FormatInt(n+added, 10))
 		}
-		return o.sid, nil
+		return key, nil
 	}
-	store, id := e.table.store(), e.table.storeKey(o.sid)
+	store, id := e.table.store(), e.table.storeKey(key)
 	now, err := store.Swap(res.Request.Context(), id, "", home)
 	if err == nil && now != home {
 		// An application that makes its own sids may make one again.
@@ -224,7 +228,7 @@ func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (s
 	if err != nil {
 		err = fmt.Errorf("affinity: Engine.IO: store the pin of a session to backend %q: %w", home, err)
 	}
-	return o.sid, err
+	return key, err
 }
 
 // unknownSession is the message of Engine.IO's error code 1.
