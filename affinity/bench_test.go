@@ -1,6 +1,7 @@
 package affinity_test
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,51 @@ func BenchmarkCookieRewrite(b *testing.B) {
 	for b.Loop() {
 		out.Header["Cookie"] = lines
 		c.Rewrite(out, affinity.Pin{})
+	}
+}
+
+// A request and its answer, on which the application has set nothing.
+func BenchmarkAppCookie(b *testing.B) {
+	for _, bm := range []struct {
+		name   string
+		cookie *affinity.AppCookie
+	}{
+		{"learn", &affinity.AppCookie{Name: "io"}},
+		{"prefix", &affinity.AppCookie{Name: "io", Prefix: true}},
+		{"sealed prefix", &affinity.AppCookie{Name: "io", Prefix: true, Keys: testKeys}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			set, _ := setCookies(b, bm.cookie, get("/"), affinity.Pin{}, "node-1", "io=0123456789abcdefghij")
+			r, out := get("/", "theme=dark; "+set[0]), get("/")
+			res := &http.Response{Header: http.Header{"Set-Cookie": {"theme=dark"}}, Request: r}
+			b.ReportAllocs()
+			for b.Loop() {
+				found := find(b, bm.cookie, r)
+				out.Header["Cookie"] = r.Header["Cookie"]
+				bm.cookie.Rewrite(out, found)
+				if _, err := bm.cookie.Bind(res, found, "node-1"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRouteFind(b *testing.B) {
+	route := &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid", Backends: map[string]string{"route1": "b1"}}
+	for _, bm := range []struct{ name, url, cookies string }{
+		{"cookie", "/chat?a=1", "a=1; JSESSIONID=0123456789ABCDEF0123456789ABCDEF.route1"},
+		{"path", "/chat;jsessionid=0123456789ABCDEF0123456789ABCDEF.route1?a=1", "a=1"},
+		{"none", "/chat?a=1", "a=1"},
+		{"8 KiB of separators", "/", "JSESSIONID=" + strings.Repeat(".", 8192)},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			r := get(bm.url, bm.cookies)
+			b.ReportAllocs()
+			for b.Loop() {
+				find(b, route, r)
+			}
+		})
 	}
 }
 

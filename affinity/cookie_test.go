@@ -260,6 +260,57 @@ func TestCookieLeavesCacheableAnswersAlone(t *testing.T) {
 	}
 }
 
+// What a backend does to the cookie itself counts only if it is asked to.
+func TestCookieSetByTheBackend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		preserve bool
+		hit      bool
+		set      []string
+		want     []string // with LIMPET for Limpet's own
+	}{
+		{"taken off", false, true, []string{"a=1", "limpet=x", "b=2", "__Host-limpet=; Max-Age=0"}, []string{"a=1", "b=2"}},
+		{"all that there is", false, true, []string{"limpet=x"}, nil},
+		{"replaced", false, false, []string{"limpet=x; Path=/", "a=1"}, []string{"a=1", "LIMPET"}},
+		{"like ours", false, true, []string{"xlimpet=1", "Limpet=2", "a=limpet=3", "b; limpet=4"}, []string{"xlimpet=1", "Limpet=2", "a=limpet=3", "b; limpet=4"}},
+		{"preserved", true, false, []string{"a=1", "limpet=; Max-Age=0"}, []string{"a=1", "limpet=; Max-Age=0"}},
+		{"preserved under the other name", true, false, []string{"__Host-limpet=; Max-Age=0"}, []string{"__Host-limpet=; Max-Age=0"}},
+		{"nothing to preserve", true, false, []string{"a=1"}, []string{"a=1", "LIMPET"}},
+	} {
+		c := &affinity.Cookie{Keys: testKeys, Preserve: tt.preserve}
+		found := affinity.Pin{Key: "k"}
+		if tt.hit {
+			found = affinity.Pin{Backend: "b1", Key: "k", Status: affinity.Hit}
+		}
+		set, key := setCookies(t, c, get("/"), found, "b1", tt.set...)
+		for i, line := range set {
+			if cookie, _, _ := strings.Cut(line, ";"); find(t, c, get("/", cookie)).Backend == "b1" {
+				set[i] = "LIMPET"
+			}
+		}
+		if !slices.Equal(set, tt.want) || key != "k" {
+			t.Errorf("%s: Set-Cookie = %q, want %q; key %q", tt.name, set, tt.want, key)
+		}
+	}
+}
+
+func TestCookiePostOnly(t *testing.T) {
+	t.Parallel()
+	c := &affinity.Cookie{Keys: testKeys, PostOnly: true}
+	for method, want := range map[string]bool{"GET": false, "HEAD": false, "PUT": false, "POST": true} {
+		r := get("/")
+		r.Method = method
+		h := bind(t, c, r, affinity.Pin{}, "b1")
+		if got := h.Get("Set-Cookie") != ""; got != want || (h.Get("Cache-Control") != "") != want {
+			t.Errorf("%s: header %v", method, h)
+		}
+		if _, key := setCookies(t, c, r, affinity.Pin{}, "b1"); (key != "") != want {
+			t.Errorf("%s: key %q", method, key)
+		}
+	}
+}
+
 func TestCookieValidate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -106,6 +106,99 @@ func ExampleCookieMap() {
 	// a none
 }
 
+// What HAProxy writes as `cookie io prefix`: the application's own cookie says
+// where its client belongs, and the application doesn't notice.
+func ExampleAppCookie() {
+	io := &affinity.AppCookie{Name: "io", Prefix: true}
+
+	res := &http.Response{Header: http.Header{}, Request: httptest.NewRequest("GET", "/", nil)}
+	res.Header.Set("Set-Cookie", "io=Sz9WZdE3; Path=/; HttpOnly")
+	_, _ = io.Bind(res, affinity.Pin{}, "node-2")
+	fmt.Println(res.Header.Get("Set-Cookie"))
+
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "theme=dark; io=node-2~Sz9WZdE3")
+	found, _ := io.Find(r)
+	io.Rewrite(r, found)
+	fmt.Println(found.Backend, r.Header.Get("Cookie"))
+	// Output:
+	// io=node-2~Sz9WZdE3; Path=/; HttpOnly
+	// node-2 theme=dark; io=Sz9WZdE3
+}
+
+// What nginx writes as `sticky learn create=$upstream_cookie_sid
+// lookup=$cookie_sid zone=sid:1m timeout=1h`.
+func ExampleAppCookie_learn() {
+	sid := &affinity.AppCookie{Name: "sid", Store: &affinity.LRU{Idle: time.Hour}}
+
+	res := &http.Response{Header: http.Header{}, Request: httptest.NewRequest("POST", "/login", nil)}
+	res.Header.Set("Set-Cookie", "sid=5f0c; Secure; HttpOnly")
+	_, _ = sid.Bind(res, affinity.Pin{}, "node-2")
+	fmt.Println(res.Header.Get("Set-Cookie"))
+
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "sid=5f0c")
+	found, _ := sid.Find(r)
+	fmt.Println(found.Backend, found.Status)
+	// Output:
+	// sid=5f0c; Secure; HttpOnly
+	// node-2 hit
+}
+
+// What Apache writes as `ProxySet stickysession=JSESSIONID|jsessionid`, with
+// routes tomcat1 and tomcat2 of its BalancerMembers.
+func ExampleRoute() {
+	java := &affinity.Route{
+		Cookie: "JSESSIONID", Param: "jsessionid",
+		Backends: map[string]string{"tomcat1": "node-1", "tomcat2": "node-2"},
+	}
+	for _, url := range []string{"/chat;jsessionid=9A3F.tomcat2", "/chat;jsessionid=9A3F.tomcat7", "/chat"} {
+		found, _ := java.Find(httptest.NewRequest("GET", url, nil))
+		fmt.Printf("%q %v\n", found.Backend, found.Status)
+	}
+	// Output:
+	// "node-2" hit
+	// "" unknown
+	// "" none
+}
+
+// What Apache writes as `Header add Set-Cookie "ROUTEID=.%{BALANCER_WORKER_ROUTE}e;
+// path=/" env=BALANCER_ROUTE_CHANGED`, with ProxySet stickysession=ROUTEID.
+func ExampleRoute_set() {
+	route := &affinity.Route{Cookie: "ROUTEID", Set: &http.Cookie{}}
+	for _, cookie := range []string{"", "ROUTEID=.node-1", "ROUTEID=.node-2"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", cookie)
+		found, _ := route.Find(r)
+		res := &http.Response{Header: http.Header{}, Request: r}
+		_, _ = route.Bind(res, found, "node-1")
+		fmt.Printf("%q\n", res.Header.Get("Set-Cookie"))
+	}
+	// Output:
+	// "ROUTEID=.node-1; Path=/"
+	// ""
+	// "ROUTEID=.node-1; Path=/"
+}
+
+// What HAProxy writes as `stick on req.cook(PHPSESSID)` with a stick-table
+// `type string size 200k expire 30m`.
+func ExampleCookieValue() {
+	table := &affinity.Table{
+		Key:   affinity.CookieValue("PHPSESSID"),
+		Store: &affinity.LRU{Size: 200_000, Idle: 30 * time.Minute},
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "PHPSESSID=el4ukv0kqbvoirg7nkp4dncpk3")
+	for range 2 {
+		found, _ := table.Find(r)
+		_, _ = table.Bind(&http.Response{Header: http.Header{}, Request: r}, found, "node-2")
+		fmt.Printf("%v %q\n", found.Status, found.Backend)
+	}
+	// Output:
+	// none ""
+	// hit "node-2"
+}
+
 // Any function of the request can be a key.
 func ExampleKeyFunc() {
 	byTenant := affinity.KeyFunc(func(r *http.Request) string {

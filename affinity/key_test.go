@@ -3,6 +3,7 @@ package affinity_test
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -30,6 +31,25 @@ func TestQuery(t *testing.T) {
 		r.URL.RawQuery = query
 		if got := affinity.Query("id").Key(r); got != want {
 			t.Errorf("%q: key = %q, want %q", query, got, want)
+		}
+	}
+}
+
+func TestCookieValue(t *testing.T) {
+	t.Parallel()
+	key := affinity.CookieValue("sid")
+	want := key.Key(get("/", "sid=secret"))
+	if len(want) != 22 || strings.Contains(want, "secret") || want == key.Key(get("/", "sid=Secret")) {
+		t.Errorf("key = %q", want)
+	}
+	for cookies, same := range map[string]bool{
+		`a=1; sid="secret"; sid=x`: true,
+		"sid=; sid=secret":         true,
+		"xsid=secret; a=sid=1":     false,
+		"sid=":                     false,
+	} {
+		if got := key.Key(get("/", cookies)); (got == want) != same || !same && got != "" {
+			t.Errorf("%q: key = %q", cookies, got)
 		}
 	}
 }

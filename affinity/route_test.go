@@ -193,27 +193,6 @@ func TestRouteValidate(t *testing.T) {
 	}
 }
 
-// A value of nothing but separators costs no more than to read it.
-func BenchmarkRouteFind(b *testing.B) {
-	route := &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid", Backends: map[string]string{"route1": "b1"}}
-	for _, bm := range []struct{ name, url, cookies string }{
-		{"cookie", "/chat?a=1", "a=1; JSESSIONID=0123456789ABCDEF0123456789ABCDEF.route1"},
-		{"path", "/chat;jsessionid=0123456789ABCDEF0123456789ABCDEF.route1?a=1", "a=1"},
-		{"none", "/chat?a=1", "a=1"},
-		{"8 KiB of separators", "/", "JSESSIONID=" + strings.Repeat(".", 8192)},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			r := get(bm.url, bm.cookies)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := route.Find(r); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 // Whatever the client sends, the route is an ID, behind the first separator,
 // of the first parameter that says something.
 func FuzzRoutePath(f *testing.F) {
