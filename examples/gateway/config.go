@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -46,13 +48,13 @@ func parse(args []string) (*config, error) {
 		backends = append(backends, b)
 		return err
 	})
-	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME")
+	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first)")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
 	var hexKeys []string // checked below: package flag would repeat a bad one in its error
-	fs.Func("key", "key for the cookies, at least 32 bytes in `hex`; repeatable, the first one seals", func(s string) error {
+	fs.Func("key", "key for cookies and session IDs, at least 32 bytes in `hex`; repeatable, the first one seals", func(s string) error {
 		hexKeys = append(hexKeys, s)
 		return nil
 	})
@@ -144,6 +146,8 @@ func parseAffinity(list string, keys [][]byte, backends []*balancer.Backend) (af
 		switch kind {
 		case "cookie":
 			a = &affinity.Cookie{Keys: keys}
+		case "engineio":
+			a = &affinity.EngineIO{Keys: keys, Unknown: warnUnknown()}
 		case "cookiemap":
 			ids := make(map[string]string)
 			for _, b := range backends {
@@ -157,14 +161,27 @@ func parseAffinity(list string, keys [][]byte, backends []*balancer.Backend) (af
 		case "query":
 			a = &affinity.Hash{Key: affinity.Query(name)}
 		default:
-			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME or query:NAME", item)
+			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME or engineio", item)
 		}
-		if needsName := kind != "cookie" && kind != "ip"; needsName != (name != "") {
-			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME or query:NAME", item)
+		if needsName := kind != "cookie" && kind != "ip" && kind != "engineio"; needsName != (name != "") {
+			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME or engineio", item)
 		}
 		chain = append(chain, a)
 	}
 	return chain, nil
+}
+
+// warnUnknown returns a function that logs, once a second at most, that a backend
+// doesn't know the session of a request. A few such follow a restart of a node;
+// many, with a status other than "hit", are the sign of a wrong configuration.
+func warnUnknown() func(*http.Request, affinity.Pin, string) {
+	var count, last atomic.Int64
+	return func(_ *http.Request, found affinity.Pin, backend string) {
+		n, now := count.Add(1), time.Now().Unix()
+		if old := last.Load(); old != now && last.CompareAndSwap(old, now) {
+			slog.Warn("session unknown to its backend", "backend", backend, "found", found.Status.String(), "so_far", n)
+		}
+	}
 }
 
 // readKeys reads the keys from the flags, from the file and from the

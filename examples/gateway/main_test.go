@@ -59,6 +59,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity sticky", "-affinity", ""},
 		{"-backend " + a + " -affinity header", "-affinity", ""},
 		{"-backend " + a + " -affinity ip:x", "-affinity", ""},
+		{"-backend " + a + " -affinity engineio:x", "-affinity", ""},
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
 		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
@@ -125,6 +126,7 @@ func TestAffinities(t *testing.T) {
 		{"header", []string{"-affinity", "header:X-User"}, nil, "", "ann"},
 		{"query", []string{"-affinity", "query:user"}, nil, "?user=ann", ""},
 		{"chain", []string{"-affinity", "cookie,ip", "-picker", "leastconn"}, nil, "", ""},
+		{"session ID, then cookie", []string{"-affinity", "engineio,cookie"}, nil, "?EIO=4&transport=polling", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
