@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -23,6 +25,8 @@ type config struct {
 	listen          string
 	tlsCert, tlsKey string
 	trusted         []netip.Prefix
+	proxied         proxyproto.ConnPolicyFunc // nil: no peer sends the PROXY protocol
+	dialer          balancer.Dialer
 	picker          balancer.Picker
 	check           balancer.Check
 	drain           time.Duration
@@ -43,7 +47,7 @@ func parse(args []string) (*config, error) {
 	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	fs.SetOutput(discard{})
 	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on")
-	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N; repeatable", func(s string) error {
+	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
 		b, err := balancer.ParseBackend(s)
 		backends = append(backends, b)
 		return err
@@ -53,6 +57,20 @@ func parse(args []string) (*config, error) {
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
+	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
+		cfg.proxied, err = proxyproto.PolicyFromRanges(strings.Split(s, ","), proxyproto.REQUIRE, proxyproto.SKIP)
+		return err
+	})
+	fs.Func("local-addr", "source addresses of the connections to backends, in turn: `IP,…`\n(each holds some 28,000 to one backend)", func(s string) error {
+		for item := range strings.SplitSeq(s, ",") {
+			addr, err := netip.ParseAddr(item)
+			if err != nil {
+				return err
+			}
+			cfg.dialer.LocalAddrs = append(cfg.dialer.LocalAddrs, addr)
+		}
+		return nil
+	})
 	var hexKeys []string // checked below: package flag would repeat a bad one in its error
 	fs.Func("key", "key for cookies and session IDs, at least 32 bytes in `hex`; repeatable, the first one seals", func(s string) error {
 		hexKeys = append(hexKeys, s)

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -52,6 +54,9 @@ func serve(cfg *config) error {
 	listener, err := net.Listen("tcp", cfg.listen)
 	if err != nil {
 		return err
+	}
+	if cfg.proxied != nil {
+		listener = &proxyproto.Listener{Listener: listener, ConnPolicy: cfg.proxied}
 	}
 	server := &http.Server{
 		Handler:           cfg.handler,
@@ -97,7 +102,11 @@ func serve(cfg *config) error {
 
 // build puts pool, affinity and gateway together.
 func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) error {
-	pool, err := balancer.NewPool(&balancer.Options{Picker: cfg.picker, Check: &cfg.check}, backends...)
+	pool, err := balancer.NewPool(&balancer.Options{
+		Picker:    cfg.picker,
+		Check:     &cfg.check,
+		Transport: &balancer.Transport{Dial: cfg.dialer.DialContext},
+	}, backends...)
 	if err != nil {
 		return err
 	}

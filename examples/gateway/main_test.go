@@ -62,6 +62,8 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity engineio:x", "-affinity", ""},
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
+		{"-backend " + a + " -proxy-protocol 10.0.0.0/33", "-proxy-protocol", ""},
+		{"-backend " + a + " -local-addr localhost", "-local-addr", ""},
 		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
 		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=secret-and-short"},
 		{"-backend " + a + " -key-file /does/not/exist", "-key-file", ""},
