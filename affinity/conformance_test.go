@@ -84,6 +84,14 @@ func TestConformance(t *testing.T) {
 			return get("/", fmt.Sprint("session=", n))
 		}}},
 
+		{"EngineIO of sessions with a tag", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.EngineIO{Keys: testKeys} }
+		}, affinitytest.Options{Request: taggedSession(t)}},
+
+		{"EngineIO before a Cookie", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return affinity.Chain{&affinity.EngineIO{Keys: testKeys}, cookie()} }
+		}, affinitytest.Options{Remembers: true, Idle: idle, Request: func(int) *http.Request { return opens("4") }}},
+
 		{"Chain", func() func() affinity.Affinity {
 			lru := &affinity.LRU{Idle: idle}
 			return func() affinity.Affinity {
@@ -95,6 +103,15 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			affinitytest.TestAffinity(t, tt.newWorld(), tt.opts)
 		})
+	}
+}
+
+// taggedSession returns requests of sessions that are open. They can't move.
+func taggedSession(t *testing.T) func(n int) *http.Request {
+	e := &affinity.EngineIO{Keys: testKeys}
+	return func(n int) *http.Request {
+		opening := bound(t, e, answer(opens("4"), strings.NewReader(fmt.Sprintf(`0{"sid":"s%d"}`, n)), -1), "b1")
+		return polls("4", strings.TrimSuffix(strings.TrimPrefix(opening, `0{"sid":"`), `"}`))
 	}
 }
 
