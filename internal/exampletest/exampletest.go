@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -57,6 +58,16 @@ func tell(w http.ResponseWriter, r *http.Request, id string) {
 
 // Spec is the backend as balancer.ParseBackend takes it.
 func (b *Backend) Spec() string { return b.ID + "=" + b.URL }
+
+// Parse is the backend for a pool.
+func (b *Backend) Parse(t testing.TB) *balancer.Backend {
+	t.Helper()
+	parsed, err := balancer.ParseBackend(b.Spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
 
 // Kill ends the backend at once. Its WebSockets stay.
 func (b *Backend) Kill() {
@@ -140,8 +151,8 @@ type Answer struct {
 	Body    string
 }
 
-// Get gets a path of the site, with header fields as "Name: value" said in
-// pairs. Any status but 200 fails the test.
+// Get gets a path of the site, with header fields as pairs of name and value.
+// Any status but 200 fails the test.
 func (c *Client) Get(t testing.TB, path string, fields ...string) Answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", Site+path, nil)

@@ -1,0 +1,108 @@
+// The haproxy-cookie example balances by a cookie of its own (-mode insert), or
+// by the application's, the io of Engine.IO 3 (-mode prefix). It replaces
+//
+//	backend nodes
+//	    cookie SERVERID insert indirect nocache httponly maxidle 30m maxlife 8h
+//	    # or: cookie io prefix nocache
+//	    option httpchk HEAD /health
+//	    http-check expect status 200
+//	    server a 127.0.0.1:3001 check inter 1s rise 2 fall 3 cookie a
+//	    server b 127.0.0.1:3002 check inter 1s rise 2 fall 3 cookie b
+//
+// with two differences: the SERVERID can't be read or made up by a client, and a
+// server that answers the check with another status takes no new clients but
+// keeps those it has. Over TLS, the SERVERID is called __Host-SERVERID.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func main() {
+	mode := flag.String("mode", "insert", "insert or prefix")
+	var backends []*balancer.Backend
+	flag.Func("backend", "a backend as `ID=URL`, repeatable", func(spec string) error {
+		b, err := balancer.ParseBackend(spec)
+		backends = append(backends, b)
+		return err
+	})
+	flag.Parse()
+	opts, err := options(*mode)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, ln, opts, backends...); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// options returns what the two cookie lines say.
+func options(mode string) (*limpet.Options, error) {
+	switch mode {
+	case "insert": // several replicas, and one that restarts, need Keys
+		serverID := http.Cookie{Name: "SERVERID"}
+		return &limpet.Options{Affinity: &affinity.Cookie{Cookie: serverID, Idle: 30 * time.Minute, Age: 8 * time.Hour}}, nil
+	case "prefix":
+		return &limpet.Options{
+			Affinity: &affinity.AppCookie{Name: "io", Prefix: true},
+			ModifyResponse: func(res *http.Response) error { // nocache: the application's own word stands
+				if res.Header.Get("Set-Cookie") != "" && res.Header.Get("Cache-Control") == "" {
+					res.Header.Set("Cache-Control", "private")
+				}
+				return nil
+			},
+		}, nil
+	}
+	return nil, errors.New("-mode is insert or prefix")
+}
+
+// serve runs the gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
+func serve(ctx context.Context, ln net.Listener, opts *limpet.Options, backends ...*balancer.Backend) error {
+	pool, err := balancer.NewPool(&balancer.Options{Check: &balancer.Check{
+		Path: "/health", Expect: []int{http.StatusOK}, Interval: time.Second, Rise: 2, Fall: 3,
+	}}, backends...)
+	if err != nil {
+		return err
+	}
+	gateway, err := limpet.NewGateway(pool, opts)
+	if err != nil {
+		return err
+	}
+	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
+	defer stop()
+	go pool.Run(checking) // health checks
+
+	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
+	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(leaving) }()
+	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+}
