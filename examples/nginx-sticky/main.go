@@ -1,0 +1,88 @@
+// The nginx-sticky example has the three ways of nginx' sticky directive by -mode.
+// It replaces one of
+//
+//	upstream nodes {
+//	    server 127.0.0.1:3001 route=a;
+//	    server 127.0.0.1:3002 route=b;
+//	    sticky cookie srv_id expires=1h domain=.example.com path=/ httponly;
+//	    # or, with the two maps that cut a route off JSESSIONID=0815.a and ;jsessionid=0815.a
+//	    sticky route $route_cookie $route_uri;
+//	    # or
+//	    sticky learn create=$upstream_cookie_examplecookie lookup=$cookie_examplecookie
+//	        zone=client_sessions:1m;
+//	}
+//
+// with one difference: srv_id can't be read or made up by a client.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// modes are the three ways.
+var modes = map[string]affinity.Affinity{
+	"cookie": &affinity.Cookie{ // several replicas, and one that restarts, need Keys
+		Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600},
+	},
+	"route": &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid"}, // Backends, if the routes aren't their IDs
+	"learn": &affinity.AppCookie{
+		Name:  "examplecookie",
+		Store: &affinity.LRU{Size: 4000, Idle: 10 * time.Minute}, // what 1m and the default timeout are; affinity.Redis for replicas
+	},
+}
+
+func main() {
+	mode := flag.String("mode", "cookie", "cookie, route or learn")
+	flag.Parse()
+	if modes[*mode] == nil {
+		log.Fatal("-mode is cookie, route or learn")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, ln, modes[*mode], balancer.Static("a=http://127.0.0.1:3001", "b=http://127.0.0.1:3002")); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve runs the gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
+func serve(ctx context.Context, ln net.Listener, sticky affinity.Affinity, pool *balancer.Pool) error {
+	gateway, err := limpet.NewGateway(pool, &limpet.Options{Affinity: sticky})
+	if err != nil {
+		return err
+	}
+	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
+	defer stop()
+	go pool.Run(checking) // health checks
+
+	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
+	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(leaving) }()
+	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+}
