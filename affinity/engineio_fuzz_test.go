@@ -104,13 +104,8 @@ func FuzzEngineIOQuery(f *testing.F) {
 			v, err := url.QueryUnescape(value)
 			if name == "sid" && err == nil && v == taggedSID && found.Status == affinity.Hit {
 				hit = true
-				if got := (url.Values{}); after[i] != param {
-					got, _ = url.ParseQuery(after[i])
-					if got.Get("sid") != "s1" {
-						t.Errorf("%q became %q", param, after[i])
-					}
-				} else {
-					t.Errorf("%q still has its tag", param)
+				if got, err := url.ParseQuery(after[i]); err != nil || got.Get("sid") != "s1" {
+					t.Errorf("%q became %q", param, after[i])
 				}
 			} else if after[i] != param {
 				t.Errorf("%q became %q", param, after[i])

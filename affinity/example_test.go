@@ -2,7 +2,9 @@ package affinity_test
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -197,6 +199,36 @@ func ExampleCookieValue() {
 	// Output:
 	// none ""
 	// hit "node-2"
+}
+
+// Socket.IO clients that keep no cookies: the node's session ID gets a tag on its
+// way to the client and loses it on its way back.
+func ExampleEngineIO() {
+	secret := sha256.Sum256([]byte("in earnest, 32 random bytes that all replicas have"))
+	sessions := &affinity.EngineIO{Keys: [][]byte{secret[:]}}
+
+	// node-2 has opened a session.
+	r := httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=polling", nil)
+	found, _ := sessions.Find(r)
+	res := &http.Response{
+		StatusCode: 200, Header: http.Header{}, ContentLength: -1, Request: r,
+		Body: io.NopCloser(strings.NewReader(`0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"]}`)),
+	}
+	sessions.Bind(res, found, "node-2")
+	var opened struct{ SID string }
+	body, _ := io.ReadAll(res.Body)
+	json.Unmarshal(body[1:], &opened)
+	fmt.Println("the client's sid:", len(opened.SID), "characters")
+
+	// The client comes back, to whatever replica.
+	r = httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=polling&sid="+opened.SID, nil)
+	found, _ = sessions.Find(r)
+	sessions.Rewrite(r, found)
+	fmt.Println("goes to", found.Backend, "as", r.URL)
+
+	// Output:
+	// the client's sid: 45 characters
+	// goes to node-2 as /socket.io/?EIO=4&transport=polling&sid=lv_VI97HAXpY6yYWAAAC
 }
 
 // Any function of the request can be a key.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -132,6 +133,34 @@ func TestSessionOfALostNode(t *testing.T) {
 			res.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %q %v", how, res.StatusCode, body, res.Header)
 		}
+	}
+}
+
+// A node that is drained keeps its sessions until their moments come, and gets no
+// new ones.
+func TestSessionsOfADrainedNode(t *testing.T) {
+	t.Parallel()
+	nodes, _ := engines(t, 2)
+	pool := poolOf(t, nil, nodes)
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	c := newClient(t)
+	sid, home := open(t, c, srv.URL)
+	if err := pool.Drain(home, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 200 || res.Header.Get("Node") != home {
+		t.Errorf("%d from %q, want %s", res.StatusCode, res.Header.Get("Node"), home)
+	}
+	for range 4 {
+		if _, other := open(t, c, srv.URL); other == home {
+			t.Error("a drained node got a new session")
+		}
+	}
+	if err := pool.Drain(home, time.Nanosecond); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 400 || res.Header.Get("Node") != "" {
+		t.Errorf("%d from %q after the drain, want the gateway's own 400", res.StatusCode, res.Header.Get("Node"))
 	}
 }
 
