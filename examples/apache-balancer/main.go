@@ -1,0 +1,78 @@
+// The apache-balancer example balances by routes, as mod_proxy_balancer does: the
+// application's (-stickysession "JSESSIONID|jsessionid") or its own
+// (-stickysession ROUTEID). It replaces
+//
+//	<Proxy "balancer://nodes">
+//	    BalancerMember "http://127.0.0.1:3001" route=node1
+//	    BalancerMember "http://127.0.0.1:3002" route=node2
+//	</Proxy>
+//	ProxyPass "/" "balancer://nodes/" upgrade=websocket stickysession=JSESSIONID|jsessionid scolonpathdelim=On
+//	# or
+//	Header add Set-Cookie "ROUTEID=.%{BALANCER_WORKER_ROUTE}e; path=/" env=BALANCER_ROUTE_CHANGED
+//	ProxyPass "/" "balancer://nodes/" upgrade=websocket stickysession=ROUTEID
+//
+// with the same names on the wire, so that the two can run side by side.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func main() {
+	session := flag.String("stickysession", "ROUTEID", "`name` of the cookie, and of the path parameter behind a |")
+	flag.Parse()
+	ln, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, ln, *session, balancer.Static("node1=http://127.0.0.1:3001", "node2=http://127.0.0.1:3002")); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve runs the gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
+func serve(ctx context.Context, ln net.Listener, session string, pool *balancer.Pool) error {
+	route := &affinity.Route{} // Backends, if the routes aren't the backends' IDs
+	route.Cookie, route.Param, _ = strings.Cut(session, "|")
+	if session == "ROUTEID" {
+		route.Set = &http.Cookie{Path: "/"} // whenever the route has changed
+	}
+	gateway, err := limpet.NewGateway(pool, &limpet.Options{Affinity: route})
+	if err != nil {
+		return err
+	}
+	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
+	defer stop()
+	go pool.Run(checking) // health checks
+
+	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
+	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(leaving) }()
+	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+}
