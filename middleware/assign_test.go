@@ -1,8 +1,10 @@
 package middleware_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +62,26 @@ func TestAssignCookieReplacesUnknownValues(t *testing.T) {
 	}
 	if got := w.Header().Get("Set-Cookie"); got != "server=1; Path=/; SameSite=Lax" {
 		t.Errorf("Set-Cookie: %s", got)
+	}
+}
+
+func TestAssignCookieLeavesAlone(t *testing.T) {
+	t.Parallel()
+	assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server"}, Backends: map[string]string{"1": "a"}}
+	for name, r := range map[string]*http.Request{
+		"a known value behind an unknown one": {Method: "GET", Header: http.Header{"Cookie": {"server=7; server=1"}}},
+		"preflight": {Method: "OPTIONS", Header: http.Header{
+			"Origin": {"https://example.com"}, "Access-Control-Request-Method": {"PUT"},
+		}},
+	} {
+		var seen http.Header
+		h := assign.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r.Header.Clone() }))
+		w := httptest.NewRecorder()
+		before := r.Header.Clone()
+		h.ServeHTTP(w, r)
+		if !maps.EqualFunc(seen, before, slices.Equal) || len(w.Header()) != 0 {
+			t.Errorf("%s: next saw %v, the client got %v", name, seen, w.Header())
+		}
 	}
 }
 

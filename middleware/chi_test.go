@@ -113,10 +113,18 @@ func (w lineWriter) Write(b []byte) (int, error) {
 // handshakes, not tunnels.
 func TestChiThrottleCountsHandshakes(t *testing.T) {
 	t.Parallel()
-	srv := onChi(t, app, middleware.Throttle(1))
+	done := make(chan struct{}, 1)
+	signal := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r)
+			done <- struct{}{}
+		})
+	}
+	srv := onChi(t, app, signal, middleware.Throttle(1))
 	for range 3 {
 		conn, _ := dial(t, newClient(t), srv)
 		talk(t, conn)
+		<-done // the 101 is there before the token is back
 	}
 }
 

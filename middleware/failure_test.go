@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
@@ -38,12 +40,17 @@ func TestPinnedBackendRefuses(t *testing.T) {
 	_, home := get(t, c, srv.URL)
 	nodes[home].kill()
 
-	// Parallel requests of one client agree on its new home.
+	// Parallel requests of one client agree on its new home. All have the old
+	// pin: the jar gives the new one to those that start after the first answer.
+	address, _ := url.Parse(srv.URL)
+	pinned := c.Jar.Cookies(address)[0]
 	var wg sync.WaitGroup
 	homes := make(chan string, 10)
 	for range cap(homes) {
 		wg.Go(func() {
-			res, err := c.Post(srv.URL, "text/plain", strings.NewReader("body"))
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", srv.URL, strings.NewReader("body"))
+			req.AddCookie(pinned)
+			res, err := c.Transport.RoundTrip(req)
 			if err != nil {
 				t.Error(err)
 				return
@@ -53,6 +60,7 @@ func TestPinnedBackendRefuses(t *testing.T) {
 			if res.StatusCode != 200 || len(res.Cookies()) != 1 {
 				t.Errorf("status %d, %d cookies: want an answer and a new pin", res.StatusCode, len(res.Cookies()))
 			}
+			c.Jar.SetCookies(address, res.Cookies())
 			homes <- string(body)
 		})
 	}
@@ -181,6 +189,29 @@ func TestOneFailureMovesNobody(t *testing.T) {
 	}
 }
 
+// With Refuse nobody stands in for a home that fails once.
+func TestRefuseLetsNobodyStandIn(t *testing.T) {
+	t.Parallel()
+	var breaks atomic.Int64
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if breaks.Add(-1) >= 0 {
+			panic(http.ErrAbortHandler)
+		}
+		sayNode(w, r)
+	}))
+	srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Refuse})
+	c := newClient(t)
+	_, home := get(t, c, srv.URL)
+	breaks.Store(2) // on the connection that was kept, and on a fresh one
+	if res, now := get(t, c, srv.URL); res.StatusCode != 502 {
+		t.Errorf("%d from %s, want 502 for a client of %s", res.StatusCode, now, home)
+	}
+	breaks.Store(0)
+	if _, now := get(t, c, srv.URL); now != home {
+		t.Errorf("the client was moved from %s to %s", home, now)
+	}
+}
+
 func TestBackendDiesWithinItsAnswer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, header, proto string }{
@@ -204,6 +235,42 @@ func TestBackendDiesWithinItsAnswer(t *testing.T) {
 			}
 			if body, err := io.ReadAll(res.Body); err == nil {
 				t.Errorf("a short answer looks whole: %q", body)
+			}
+		})
+	}
+}
+
+// A client that stops in the middle of its upload learns that nobody waits for
+// the rest.
+func TestStalledUpload(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		around func(http.Handler) http.Handler
+		end    func(pool *balancer.Pool, conn net.Conn)
+		status int
+	}{
+		{"its time is over", middleware.Timeout(100 * time.Millisecond), func(*balancer.Pool, net.Conn) {}, 504},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			begun := make(chan net.Conn, 1)
+			pool := balancer.Static("a=" + rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				if _, err := io.ReadFull(req.Body, make([]byte, 5)); err == nil {
+					begun <- conn
+					_, _ = io.Copy(io.Discard, req.Body)
+				}
+			}))
+			srv := httptest.NewServer(tt.around(newGateway(t, pool, nil)))
+			t.Cleanup(srv.Close)
+			_, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nContent-Length: 1000\n\nbegin")
+			tt.end(pool, <-begun)
+			if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != tt.status {
+				t.Errorf("%v, %v; want %d", res, err, tt.status)
 			}
 		})
 	}
@@ -364,9 +431,8 @@ func TestHealthPageBroken(t *testing.T) {
 func TestNoBackend(t *testing.T) {
 	t.Parallel()
 	empty, _ := balancer.NewPool(nil)
-	dead, nodes := cluster(t, 2, nil)
-	nodes["a"].kill()
-	nodes["b"].kill()
+	// Ports that nobody listens on: that of a killed node may be another test's next.
+	dead := balancer.Static("a=http://127.0.0.1:1", "b=http://127.0.0.1:2")
 	for name, pool := range map[string]*balancer.Pool{"empty pool": empty, "all refuse": dead} {
 		srv, _ := serve(t, pool, nil)
 		res, _ := get(t, newClient(t), srv.URL)
@@ -504,6 +570,91 @@ func TestGone(t *testing.T) {
 			t.Errorf("%d from %s", res.StatusCode, now)
 		}
 	})
+}
+
+// A home that was drained wants its clients to leave: nobody is refused for it,
+// and nobody waits.
+func TestDrainedHomeIsNotGone(t *testing.T) {
+	t.Parallel()
+	for name, gone := range map[string]limpet.Gone{"refuse": limpet.Refuse, "wait": limpet.Wait} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := cluster(t, 2, nil)
+			srv, _ := serve(t, pool, &limpet.Options{Gone: gone, WaitFor: time.Hour})
+			c := newClient(t)
+			c.Timeout = patience
+			_, home := get(t, c, srv.URL)
+			if err := pool.Drain(home, time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			await(t, pool, home, balancer.Down)
+			if res, now := get(t, c, srv.URL); res.StatusCode != 200 || now == home {
+				t.Errorf("%d %q, want another backend than %s", res.StatusCode, now, home)
+			}
+		})
+	}
+}
+
+// anchor is an affinity whose clients all belong to a and can't move. With a
+// status it answers them itself when a is gone.
+type anchor struct {
+	affinity.Hash
+	status int
+}
+
+func (*anchor) Find(*http.Request) (affinity.Pin, error) {
+	return affinity.Pin{Backend: "a", Status: affinity.Hit, Fixed: true}, nil
+}
+
+func (a *anchor) Gone(*http.Request, affinity.Pin) *http.Response {
+	if a.status == 0 {
+		return nil
+	}
+	return &http.Response{StatusCode: a.status, Header: make(http.Header), Body: http.NoBody}
+}
+
+// A Goner without an answer lets its client move, and try more than one backend.
+func TestGonerWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	pool, err := balancer.NewPool(&balancer.Options{Picker: first{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []string{"a=http://127.0.0.1:1", "b=http://127.0.0.1:2", "c=" + newNode(t, "c", nil).URL} {
+		b, err := balancer.ParseBackend(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pool.Add(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pool.Off("a"); err != nil {
+		t.Fatal(err)
+	}
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: &anchor{}})
+	if res, now := get(t, newClient(t), srv.URL); res.StatusCode != 200 || now != "c" {
+		t.Errorf("%d %q, want an answer of c", res.StatusCode, now)
+	}
+}
+
+func TestGonerAnswersAWaitingPoll(t *testing.T) {
+	t.Parallel()
+	waiting := make(chan struct{})
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		waiting <- struct{}{}
+		<-r.Context().Done()
+	}))
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: &anchor{status: 410}})
+	go func() {
+		<-waiting
+		_ = pool.Off("a")
+	}()
+	c := newClient(t)
+	c.Timeout = patience // b would keep it waiting
+	if res, _ := get(t, c, srv.URL); res.StatusCode != 410 {
+		t.Errorf("the poll got %d, want the affinity's 410", res.StatusCode)
+	}
 }
 
 // A dying cluster isn't beaten to death: beyond the floor, only a share of the

@@ -13,14 +13,17 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 func TestClientsComeHome(t *testing.T) {
@@ -137,6 +140,33 @@ X-End: 1
 	}
 }
 
+// What a backend calls its connection's own is removed from its answer, not from
+// what the gateway adds.
+func TestHopByHopSparesThePin(t *testing.T) {
+	t.Parallel()
+	for name, request := range map[string]string{
+		"plain":             "GET / HTTP/1.1\nHost: x\n\n",
+		"refused handshake": handshake,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Connection", "Set-Cookie")
+				http.SetCookie(w, &http.Cookie{Name: "hop", Value: "1"})
+			}))
+			srv, _ := serve(t, pool, nil)
+			_, r := raw(t, srv, request)
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := res.Cookies(); len(c) != 1 || c[0].Name != "limpet" {
+				t.Errorf("cookies %v, want the pin alone", c)
+			}
+		})
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -242,6 +272,46 @@ func TestNoForwardProxy(t *testing.T) {
 	}
 }
 
+// HTTP/2 frames its fields and lets spaces through that would cut HTTP/1.1's
+// request line to pieces.
+func TestHTTP2PathWithASpace(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1)
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		line, _ := r.ReadString('\n')
+		seen <- strings.TrimSpace(line)
+		io.WriteString(conn, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+	})
+	srv := httptest.NewUnstartedServer(newGateway(t, balancer.Static("a="+url), nil))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+	req.URL.Opaque = "/public HTTP/1.0 x"
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := <-seen; res.ProtoMajor != 2 || got != "GET /public%20HTTP/1.0%20x HTTP/1.1" {
+		t.Errorf("over %s: backend read %q", res.Proto, got)
+	}
+}
+
+func TestMethodWithASpace(t *testing.T) {
+	t.Parallel()
+	var hits atomic.Int64
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
+	gw := newGateway(t, pool, nil)
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Method = "G ET" // no HTTP/1.1 request and no client of this library has it
+	w := httptest.NewRecorder()
+	gw.ServeHTTP(w, r)
+	if w.Code != 400 || hits.Load() != 0 {
+		t.Errorf("status %d after %d attempts, want 400 and none", w.Code, hits.Load())
+	}
+}
+
 func TestUnaskedSwitchOfProtocols(t *testing.T) {
 	t.Parallel()
 	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
@@ -310,6 +380,23 @@ func TestEarlyHints(t *testing.T) {
 	_, r := raw(t, srv, "GET / HTTP/1.0\n\n")
 	if line, _ := r.ReadString('\n'); !strings.Contains(line, " 200 ") {
 		t.Errorf("an HTTP/1.0 client got %q first", line)
+	}
+}
+
+func TestEarlyHintsAreEndToEnd(t *testing.T) {
+	t.Parallel()
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nConnection: X-Hop\r\nX-Hop: 1\r\nLink: x\r\n\r\nHTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+		}
+	})
+	srv, _ := serve(t, balancer.Static("a="+url), nil)
+	_, r := raw(t, srv, "GET / HTTP/1.1\nHost: x\n\n")
+	if line, err := r.ReadString('\n'); !strings.Contains(line, " 103 ") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if h, err := textproto.NewReader(r).ReadMIMEHeader(); h.Get("Link") != "x" || len(h) != 1 {
+		t.Errorf("hints %v, %v", h, err)
 	}
 }
 
@@ -528,6 +615,46 @@ func TestEarlyAnswerEndsTheConnection(t *testing.T) {
 	}
 }
 
+// Nor does it reach the service's own routes beside the gateway.
+func TestEarlyAnswerSparesOtherRoutes(t *testing.T) {
+	t.Parallel()
+	const rest = "DELETE /own HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, begin := range []string{"", "begin"} {
+		t.Run("body begins with "+begin, func(t *testing.T) {
+			t.Parallel()
+			url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+					_, _ = io.Copy(io.Discard, r)
+				}
+			})
+			gw := newGateway(t, balancer.Static("a="+url), nil)
+			var deleted atomic.Bool
+			own := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { deleted.Store(true) })
+			h := gw.Middleware(func(r *http.Request) bool { return r.URL.Path == "/" })(own)
+			done := make(chan struct{}, 2)
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h.ServeHTTP(w, r)
+				done <- struct{}{}
+			}))
+			t.Cleanup(srv.Close)
+
+			conn, r := raw(t, srv, fmt.Sprintf("POST / HTTP/1.1\nHost: x\nContent-Length: %d\n\n%s", len(begin)+len(rest), begin))
+			if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 413 {
+				t.Fatalf("%v, %v; want 413", res, err)
+			}
+			<-done // the gateway reads no more of the body
+			io.WriteString(conn, rest)
+			if _, err := io.Copy(io.Discard, r); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection is still open")
+			}
+			if deleted.Load() {
+				t.Error("a body was served as a request")
+			}
+		})
+	}
+}
+
 // lockedBuffer is a bytes.Buffer for several goroutines.
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -563,6 +690,67 @@ func TestClientLeaves(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the backend still works for a client that left")
 	}
+}
+
+// A middleware may say why it cancels; the client is gone all the same.
+func TestCancelledWithACause(t *testing.T) {
+	t.Parallel()
+	came := make(chan struct{})
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(came)
+		<-r.Context().Done()
+	}))
+	gw := newGateway(t, pool, nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-came
+		cancel(errors.New("logged out"))
+	}()
+	w := httptest.NewRecorder()
+	gw.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/", nil))
+	if w.Code != 499 {
+		t.Errorf("status %d, want 499", w.Code)
+	}
+}
+
+// A panic of the user's code leaves nothing behind.
+func TestPanics(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		opts    limpet.Options
+		request string
+	}{
+		{"ModifyResponse", limpet.Options{ModifyResponse: abort}, "GET / HTTP/1.1\nHost: x\n\n"},
+		{"ModifyResponse of a 101", limpet.Options{ModifyResponse: abort}, handshake},
+		{"Bind", limpet.Options{Affinity: &panicky{}}, "GET / HTTP/1.1\nHost: x\n\n"},
+		{"Bind to a 101", limpet.Options{Affinity: &panicky{}}, handshake},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := cluster(t, 1, app)
+			tt.opts.Upgrade = &upgrade.Proxy{}
+			srv, _ := serve(t, pool, &tt.opts)
+			_, r := raw(t, srv, tt.request)
+			if line, err := r.ReadString('\n'); err == nil {
+				t.Errorf("the client got %q", line)
+			}
+			for range tt.opts.Upgrade.Tunnels() {
+				t.Error("a tunnel is left")
+			}
+			if n := pool.Get("a").InFlight(); n != 0 {
+				t.Errorf("%d in flight", n)
+			}
+		})
+	}
+}
+
+func abort(*http.Response) error { panic(http.ErrAbortHandler) }
+
+type panicky struct{ affinity.Hash }
+
+func (*panicky) Bind(res *http.Response, _ affinity.Pin, _ string) (string, error) {
+	return "", abort(res)
 }
 
 func TestHTTP2InFront(t *testing.T) {
@@ -621,6 +809,23 @@ func TestRewriteModifyAndHost(t *testing.T) {
 	}
 	if res, body := get(t, newClient(t), srv.URL+"/bad"); res.StatusCode != 502 || body != "sorry: not like this" {
 		t.Errorf("%d %q", res.StatusCode, body)
+	}
+}
+
+func TestRewriteReplacesTheBody(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	srv, _ := serve(t, pool, &limpet.Options{Rewrite: func(_, out *http.Request) {
+		const body = "changed"
+		out.Body, out.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	}})
+	res, err := newClient(t).Post(srv.URL, "text/plain", strings.NewReader("the client's own"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); string(body) != "changed" || err != nil {
+		t.Errorf("%d: the backend read %q, %v", res.StatusCode, body, err)
 	}
 }
 

@@ -52,6 +52,54 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// The end of a body comes in a read of its own, which brings nothing to keep.
+func TestReplayOfExactlyTheLimit(t *testing.T) {
+	t.Parallel()
+	p := &replay{src: io.NopCloser(strings.NewReader("0123456789")), limit: 10}
+	first, err := p.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, first); err != nil {
+		t.Fatal(err)
+	}
+	if !p.again() {
+		t.Error("it can't be sent again")
+	}
+	second, err := p.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(second); string(got) != "0123456789" || err != nil {
+		t.Errorf("second attempt read %q, %v", got, err)
+	}
+}
+
+// An attempt reads beyond the limit while the next one begins: that one gets the
+// whole body or none.
+func TestReplayRaceForTheLimit(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("0123456789", 10)
+	for range 5000 {
+		p := &replay{src: io.NopCloser(strings.NewReader(text)), limit: 20}
+		first, _ := p.open()
+		_, _ = io.ReadFull(first, make([]byte, 20))
+		ready, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			close(ready)
+			_, _ = first.Read(make([]byte, 10))
+		}()
+		<-ready
+		if second, err := p.open(); err == nil {
+			if got, err := io.ReadAll(second); err == nil && string(got) != text {
+				t.Fatalf("second attempt read %q", got)
+			}
+		}
+		<-done
+	}
+}
+
 // What a read brings that was under way when its attempt was given up reaches
 // the next attempt.
 func TestReplayOverlap(t *testing.T) {

@@ -5,11 +5,13 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
@@ -96,6 +98,32 @@ func (h withHeader) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set(h[0], h[1])
 	return http.DefaultTransport.RoundTrip(r)
+}
+
+// Each direction of a tunnel ends on its own, as ReverseProxy wants it to.
+func TestStickyHalfClose(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		got, err := io.ReadAll(buf)
+		fmt.Fprintf(conn, "%s, %v", got, err)
+	}))
+	srv := behindReverseProxy(t, pool, &affinity.Hash{Key: &affinity.ClientAddr{}})
+	conn, r := raw(t, srv, "GET / HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: x\n\n")
+	if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+		t.Fatal(res, err)
+	}
+	io.WriteString(conn, "hello")
+	_ = conn.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(r); string(got) != "hello, <nil>" {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 func TestStickyWithoutPool(t *testing.T) {

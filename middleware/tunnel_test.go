@@ -1,10 +1,14 @@
 package middleware_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,6 +34,9 @@ var echo http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Req
 		}
 	}
 })
+
+// handshake asks for a WebSocket, with the key of RFC 6455, section 1.3.
+const handshake = "GET / HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n\n"
 
 // dial opens a WebSocket as c, cookies included.
 func dial(t *testing.T, c *http.Client, srv *httptest.Server) (*websocket.Conn, *http.Response) {
@@ -105,6 +112,72 @@ func TestRefusedHandshakeIsTheBackendsWord(t *testing.T) {
 	}
 }
 
+// The backend's own answer to a handshake arrives whole, however late its body is.
+func TestRefusedHandshakesBody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, first, later, body string }{
+		{"late", "Content-Length: 10\r\n\r\n", "0123456789", "0123456789"},
+		{"in pieces", "Content-Length: 10\r\n\r\n01234", "56789", "0123456789"},
+		{"chunked", "Transfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n", "5\r\n56789\r\n0\r\n\r\n", "0123456789"},
+		{"large", "Content-Length: 100000\r\n\r\n", strings.Repeat("x", 100_000), strings.Repeat("x", 100_000)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			answered := make(chan struct{})
+			url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+				if _, err := http.ReadRequest(r); err == nil {
+					io.WriteString(conn, "HTTP/1.1 403 Forbidden\r\n"+tt.first)
+					<-answered
+					io.WriteString(conn, tt.later)
+				}
+			})
+			srv, _ := serve(t, balancer.Static("a="+url), &limpet.Options{ModifyResponse: func(*http.Response) error {
+				close(answered)
+				return nil
+			}})
+			_, r := raw(t, srv, handshake)
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(res.Body); res.StatusCode != 403 || string(body) != tt.body || err != nil {
+				t.Errorf("%d with %d bytes of %d, %v", res.StatusCode, len(body), len(tt.body), err)
+			}
+		})
+	}
+}
+
+func TestTunnelBackendHost(t *testing.T) {
+	t.Parallel()
+	host := make(chan string, 1)
+	pool, nodes := cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host <- r.Host
+		echo.ServeHTTP(w, r)
+	}))
+	srv, _ := serve(t, pool, &limpet.Options{BackendHost: true})
+	conn, _ := dial(t, newClient(t), srv)
+	talk(t, conn)
+	if got, want := <-host, nodes["a"].Listener.Addr().String(); got != want {
+		t.Errorf("Host %q, want %q", got, want)
+	}
+}
+
+// LeastConn must not take one handshake for two requests.
+func TestHandshakeIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	count := make(chan int64, 1)
+	var pool *balancer.Pool
+	pool, _ = cluster(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		count <- pool.Get("a").InFlight()
+		echo.ServeHTTP(w, r)
+	}))
+	srv, _ := serve(t, pool, nil)
+	dial(t, newClient(t), srv)
+	if n := <-count; n != 1 {
+		t.Errorf("%d in flight during one handshake", n)
+	}
+}
+
 func TestTunnelNeedsAHijacker(t *testing.T) {
 	t.Parallel()
 	dialled := make(chan struct{}, 1)
@@ -122,6 +195,82 @@ func TestTunnelNeedsAHijacker(t *testing.T) {
 	case <-dialled:
 		t.Error("the backend was asked for a tunnel that could not be opened")
 	default:
+	}
+}
+
+// A tunnel that can't be served any more ends with an answer that says so.
+func TestServeFails(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		modify func(pool *balancer.Pool, res *http.Response)
+		around func(http.ResponseWriter) http.ResponseWriter
+		status int
+	}{
+		{
+			"its backend is gone",
+			func(pool *balancer.Pool, res *http.Response) {
+				_ = pool.Off(limpet.Backend(res.Request.Context()).ID())
+			},
+			func(w http.ResponseWriter) http.ResponseWriter { return w },
+			503,
+		},
+		{
+			"the server doesn't let go",
+			func(*balancer.Pool, *http.Response) {},
+			func(w http.ResponseWriter) http.ResponseWriter { return failingHijacker{w} },
+			500,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			pool, _ := cluster(t, 1, echo)
+			gw := newGateway(t, pool, &limpet.Options{ModifyResponse: func(res *http.Response) error {
+				tt.modify(pool, res)
+				return nil
+			}})
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				gw.ServeHTTP(tt.around(w), r)
+			}))
+			t.Cleanup(srv.Close)
+			_, res, err := websocket.Dial(t.Context(), srv.URL, nil)
+			if err == nil || res == nil || res.StatusCode != tt.status {
+				t.Errorf("%v, %v; want %d", res, err, tt.status)
+			}
+			if n := pool.Get("a").InFlight(); n != 0 {
+				t.Errorf("%d in flight", n)
+			}
+		})
+	}
+}
+
+type failingHijacker struct{ http.ResponseWriter }
+
+func (failingHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("no")
+}
+
+// The trace hears of no end without a beginning.
+func TestTunnelNeverOpened(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, echo)
+	var opened, closed atomic.Int64
+	srv, gw := serve(t, pool, &limpet.Options{
+		ModifyResponse: func(*http.Response) error { return errors.New("not like this") },
+		Trace: &limpet.Trace{
+			Opened: func(*http.Request, *balancer.Backend, *upgrade.Tunnel) { opened.Add(1) },
+			Closed: func(*balancer.Backend, upgrade.Summary) { closed.Add(1) },
+		},
+	})
+	_, res, err := websocket.Dial(t.Context(), srv.URL, nil)
+	if err == nil || res == nil || res.StatusCode != 502 {
+		t.Fatalf("%v, %v; want 502", res, err)
+	}
+	if err := gw.Shutdown(t.Context()); err != nil { // returns when the tunnel is gone
+		t.Fatal(err)
+	}
+	if opened.Load() != 0 || closed.Load() != 0 {
+		t.Errorf("opened %d times, closed %d times", opened.Load(), closed.Load())
 	}
 }
 
@@ -209,6 +358,29 @@ func TestDrainMovesANewClientOnce(t *testing.T) {
 	}
 }
 
+// A drain that gets rid of its deadline keeps the tunnels after all.
+func TestDrainWithoutADeadlineKeepsTunnels(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 2, echo)
+	if err := pool.Drain("b", 0); err != nil { // the tunnel is a's
+		t.Fatal(err)
+	}
+	srv, _ := serve(t, pool, nil)
+	conn, _ := dial(t, newClient(t), srv)
+	talk(t, conn)
+	for _, within := range []time.Duration{100 * time.Millisecond, 0} {
+		if err := pool.Drain("a", within); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// b's deadline comes later than that which a had.
+	if err := pool.Drain("b", 200*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	await(t, pool, "b", balancer.Down)
+	talk(t, conn)
+}
+
 // What a client sends right behind its handshake isn't lost on the way through
 // net/http.
 func TestEarlyBytes(t *testing.T) {
@@ -219,14 +391,14 @@ func TestEarlyBytes(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		// The Accept for the key of RFC 6455, section 1.3.
+		// The Accept for the handshake's key.
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nfirst")
 		got := make([]byte, 5)
 		_, _ = io.ReadFull(buf, got)
 		conn.Write(got)
 	}))
 	srv, _ := serve(t, pool, nil)
-	_, r := raw(t, srv, "GET / HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n\nearly")
+	_, r := raw(t, srv, handshake+"early")
 	res, err := http.ReadResponse(r, nil)
 	if err != nil || res.StatusCode != 101 {
 		t.Fatal(res, err)
