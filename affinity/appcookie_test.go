@@ -94,6 +94,9 @@ func TestAppCookieSetsSeveral(t *testing.T) {
 	if found := find(t, c, get("/", "io=b1~2")); found.Key != key {
 		t.Errorf("Bind returned the key %q, Find finds %q", key, found.Key)
 	}
+	if _, key := setCookies(t, c, get("/"), affinity.Pin{Key: "old"}, "b1", "io="); key != "" {
+		t.Errorf("for an empty cookie, Bind returned the key %q", key)
+	}
 	if _, key := setCookies(t, c, get("/"), affinity.Pin{Key: "old"}, "b1", "b=2"); key != "old" {
 		t.Errorf("without the cookie, Bind returned the key %q", key)
 	}

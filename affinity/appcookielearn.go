@@ -78,7 +78,7 @@ func (c *AppCookie) forget(r *http.Request, found Pin) error {
 	for range cookieValues(r.Header["Cookie"], c.Name) {
 		values++
 	}
-	if found.Backend == "" || values != 1 {
+	if values != 1 {
 		return nil
 	}
 	_, err := c.store().Swap(r.Context(), c.storeKey(found.Key), found.Backend, "")

@@ -48,7 +48,7 @@ func (c *AppCookie) prefix(res *http.Response, key, home string) (string, error)
 			}
 		}
 		lines[i] = line[:start] + prefix + line[start:]
-		if start < end && !deletesCookie(line) {
+		if !deletesCookie(line) {
 			key = secretKey(line[start:end])
 		}
 	}

@@ -209,11 +209,7 @@ func (c *Cookie) backendSets(h http.Header) bool {
 	if c.Preserve {
 		return true
 	}
-	if lines = slices.DeleteFunc(lines, ours); len(lines) == 0 {
-		delete(h, "Set-Cookie")
-	} else {
-		h["Set-Cookie"] = lines
-	}
+	h["Set-Cookie"] = slices.DeleteFunc(lines, ours)
 	return false
 }
 

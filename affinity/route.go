@@ -64,11 +64,9 @@ type Route struct {
 // any, Unknown for one that is not in Backends or can't be a route.
 func (rt *Route) Find(r *http.Request) (Pin, error) {
 	var pin Pin
-	if rt.Cookie != "" {
-		for value := range cookieValues(r.Header["Cookie"], rt.Cookie) {
-			if rt.look(&pin, r, value) {
-				return pin, nil
-			}
+	for value := range cookieValues(r.Header["Cookie"], rt.Cookie) {
+		if rt.look(&pin, r, value) {
+			return pin, nil
 		}
 	}
 	if rt.Param != "" {

@@ -2,6 +2,7 @@ package affinity_test
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -51,6 +52,10 @@ func TestRouteFind(t *testing.T) {
 		{"behind an unknown one", java, "/", []string{"JSESSIONID=x./; JSESSIONID=abc.b1"}, hit("b1", session)},
 		{"no route behind an unknown one", java, "/", []string{"JSESSIONID=abc./; JSESSIONID=x"}, unknown(session)},
 
+		{"an unknown one behind no route", java, "/", []string{"JSESSIONID=x; JSESSIONID=abc./"}, unknown(session)},
+		{"two unknown ones", java, "/", []string{"JSESSIONID=abc./; JSESSIONID=x./"}, unknown(session)},
+		{"an ID behind a later separator", java, "/", []string{"JSESSIONID=abc.b/1.b1"}, unknown(session)},
+
 		{"path parameter", java, "/chat;jsessionid=abc.b1", nil, hit("b1", session)},
 		{"among others", java, "/chat;a=1;jsessionid=abc.b1;b=2?c=3", nil, hit("b1", session)},
 		{"of an inner segment", java, "/chat;jsessionid=abc.b1/room;x", nil, hit("b1", session)},
@@ -60,6 +65,7 @@ func TestRouteFind(t *testing.T) {
 		{"another case", java, "/chat;JSESSIONID=abc.b1;xjsessionid=abc.b1", nil, affinity.Pin{}},
 		{"the first that isn't empty", java, "/chat;jsessionid;jsessionid=;jsessionid=abc.b1", nil, hit("b1", session)},
 		{"query parameter", java, "/chat?a=1&jsessionid=abc.b1", nil, hit("b1", session)},
+		{"query behind a path with others", java, "/chat;a=1?jsessionid=abc.b1", nil, hit("b1", session)},
 		{"path before query", java, "/chat;jsessionid=abc.b1?jsessionid=abc.b2", nil, hit("b1", session)},
 		{"cookie before path", java, "/chat;jsessionid=x.b2", []string{"JSESSIONID=abc.b1"}, hit("b1", session)},
 		{"path behind a cookie without route", java, "/chat;jsessionid=abc.b1", []string{"JSESSIONID=x"}, hit("b1", session)},
@@ -162,6 +168,20 @@ func TestRouteOfTheApplication(t *testing.T) {
 	param := &affinity.Route{Param: "jsessionid"}
 	if _, key := setCookies(t, param, get("/"), affinity.Pin{Key: "k"}, "b2", "=abc.b1"); key != "k" {
 		t.Errorf("without a cookie, Bind returned the key %q", key)
+	}
+}
+
+func TestRouteTrust(t *testing.T) {
+	t.Parallel()
+	trusted := func(*http.Request) netip.Addr { return netip.MustParseAddr("198.51.100.1") }
+	for want, route := range map[string]*affinity.Route{
+		"198.51.100.1/32": {Cookie: "id"},
+		"198.51.100.0/24": {Cookie: "id", Client: &affinity.ClientAddr{V4: 24}},
+	} {
+		route.Trust(trusted, nil)
+		if found := find(t, route, get("/", "id=.b1")); found.Key != want {
+			t.Errorf("key = %q, want %q", found.Key, want)
+		}
 	}
 }
 
