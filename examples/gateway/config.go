@@ -5,15 +5,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
@@ -31,9 +30,12 @@ type config struct {
 	check           balancer.Check
 	drain           time.Duration
 
+	pinHeader bool
+
 	pool    *balancer.Pool
 	gateway *limpet.Gateway
 	handler http.Handler
+	redis   *redis.Client // nil without -redis
 }
 
 // parse reads the flags and builds the gateway. Its errors are one line each.
@@ -52,7 +54,9 @@ func parse(args []string) (*config, error) {
 		backends = append(backends, b)
 		return err
 	})
-	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first)")
+	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys), route:NAME (cookie or path parameter, behind a dot)")
+	redisURL := fs.String("redis", "", "keep what is learnt in this Redis, for all replicas: `URL` as redis://host:6379/0")
+	fs.BoolVar(&cfg.pinHeader, "pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
@@ -111,7 +115,14 @@ func parse(args []string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := parseAffinity(names, keys, backends)
+	var store affinity.Store // nil: each affinity has an LRU of its own
+	if *redisURL != "" {
+		if cfg.redis, err = openRedis(*redisURL); err != nil {
+			return nil, err
+		}
+		store = &affinity.Redis{Client: cfg.redis}
+	}
+	chain, err := parseAffinity(names, keys, store, backends)
 	if err != nil {
 		return nil, err
 	}
@@ -154,52 +165,6 @@ func parsePrefixes(list string) ([]netip.Prefix, error) {
 		prefixes = append(prefixes, p)
 	}
 	return prefixes, nil
-}
-
-func parseAffinity(list string, keys [][]byte, backends []*balancer.Backend) (affinity.Chain, error) {
-	var chain affinity.Chain
-	for item := range strings.SplitSeq(list, ",") {
-		kind, name, _ := strings.Cut(strings.TrimSpace(item), ":")
-		var a affinity.Affinity
-		switch kind {
-		case "cookie":
-			a = &affinity.Cookie{Keys: keys}
-		case "engineio":
-			a = &affinity.EngineIO{Keys: keys, Unknown: warnUnknown()}
-		case "cookiemap":
-			ids := make(map[string]string)
-			for _, b := range backends {
-				ids[b.ID()] = b.ID()
-			}
-			a = &affinity.CookieMap{Name: name, Backends: ids}
-		case "ip":
-			a = &affinity.Hash{Key: &affinity.ClientAddr{}}
-		case "header":
-			a = &affinity.Hash{Key: affinity.Header(name)}
-		case "query":
-			a = &affinity.Hash{Key: affinity.Query(name)}
-		default:
-			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME or engineio", item)
-		}
-		if needsName := kind != "cookie" && kind != "ip" && kind != "engineio"; needsName != (name != "") {
-			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME or engineio", item)
-		}
-		chain = append(chain, a)
-	}
-	return chain, nil
-}
-
-// warnUnknown returns a function that logs, once a second at most, that a backend
-// doesn't know the session of a request. A few such follow a restart of a node;
-// many, with a status other than "hit", are the sign of a wrong configuration.
-func warnUnknown() func(*http.Request, affinity.Pin, string) {
-	var count, last atomic.Int64
-	return func(_ *http.Request, found affinity.Pin, backend string) {
-		n, now := count.Add(1), time.Now().Unix()
-		if old := last.Load(); old != now && last.CompareAndSwap(old, now) {
-			slog.Warn("session unknown to its backend", "backend", backend, "found", found.Status.String(), "so_far", n)
-		}
-	}
 }
 
 // readKeys reads the keys from the flags, from the file and from the

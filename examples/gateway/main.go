@@ -65,6 +65,9 @@ func serve(cfg *config) error {
 		// No ReadTimeout and no WriteTimeout: they would end long polls,
 		// event streams and slow uploads.
 	}
+	if cfg.redis != nil {
+		defer cfg.redis.Close()
+	}
 	checking, stopChecks := context.WithCancel(context.Background())
 	defer stopChecks() // only after the drain, which needs them too
 	go cfg.pool.Run(checking)
@@ -115,9 +118,14 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		aff = chain[0]
 	}
 	cfg.pool = pool
+	var pinHeader string
+	if cfg.pinHeader {
+		pinHeader = "Limpet-Pin"
+	}
 	cfg.gateway, err = limpet.NewGateway(pool, &limpet.Options{
-		Affinity: aff,
-		ClientIP: limpet.ClientIP{Trusted: cfg.trusted},
+		Affinity:  aff,
+		ClientIP:  limpet.ClientIP{Trusted: cfg.trusted},
+		PinHeader: pinHeader,
 	})
 	if err != nil {
 		return err

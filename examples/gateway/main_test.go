@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +61,8 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity header", "-affinity", ""},
 		{"-backend " + a + " -affinity ip:x", "-affinity", ""},
 		{"-backend " + a + " -affinity engineio:x", "-affinity", ""},
+		{"-backend " + a + " -affinity route", "-affinity", ""},
+		{"-backend " + a + " -redis secret@nowhere", "-redis", ""},
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
 		{"-backend " + a + " -proxy-protocol 10.0.0.0/33", "-proxy-protocol", ""},
@@ -103,7 +106,12 @@ func TestHelp(t *testing.T) {
 func TestAffinities(t *testing.T) {
 	t.Parallel()
 	node := func(id string) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, id) }))
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := r.Cookie("sid"); err != nil {
+				http.SetCookie(w, &http.Cookie{Name: "sid", Value: "session-of-" + id})
+			}
+			io.WriteString(w, id)
+		}))
 		t.Cleanup(s.Close)
 		return id + "=" + s.URL
 	}
@@ -127,6 +135,10 @@ func TestAffinities(t *testing.T) {
 		{"address", []string{"-affinity", "ip"}, nil, "", ""},
 		{"header", []string{"-affinity", "header:X-User"}, nil, "", "ann"},
 		{"query", []string{"-affinity", "query:user"}, nil, "?user=ann", ""},
+		{"application's cookie", []string{"-affinity", "appcookie:sid"}, nil, "", ""},
+		{"prefix", []string{"-affinity", "prefix:sid", "-pin-header"}, nil, "", ""},
+		{"sealed prefix", []string{"-affinity", "prefix:sid", "-key", key}, nil, "", ""},
+		{"route", []string{"-affinity", "route:SESSION"}, nil, ";session=x.b", ""},
 		{"chain", []string{"-affinity", "cookie,ip", "-picker", "leastconn"}, nil, "", ""},
 		{"session ID, then cookie", []string{"-affinity", "engineio,cookie"}, nil, "?EIO=4&transport=polling", ""},
 	} {
@@ -150,6 +162,9 @@ func TestAffinities(t *testing.T) {
 				res.Body.Close()
 				if i == 0 {
 					home, cookies = string(body), res.Cookies()
+				}
+				if slices.Contains(tt.args, "-pin-header") != (res.Header.Get("Limpet-Pin") != "") {
+					t.Errorf("Limpet-Pin: %q", res.Header.Get("Limpet-Pin"))
 				}
 				if res.StatusCode != 200 || string(body) != home {
 					t.Errorf("request %d: %d from %q, home is %q", i, res.StatusCode, body, home)
