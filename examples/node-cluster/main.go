@@ -1,0 +1,99 @@
+// The node-cluster example is what Node's cluster module, with sticky-session or
+// @socket.io/sticky, or PM2 was used for: a master that starts as many Node workers
+// as the machine has processors, starts those again that end, and brings each
+// client to its own. The workers need nothing for it but to listen at PORT, which
+// is a Unix socket, and to answer /health.
+//
+//	go run ./examples/node-cluster
+//
+// At SIGTERM, clients get 5 s to leave, then the workers get a SIGTERM.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8080", "`address` to listen at")
+	script := flag.String("script", "examples/node-cluster/server.js", "the workers' `program`")
+	n := flag.Int("workers", runtime.NumCPU(), "their `number`")
+	flag.Parse()
+	ln, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, ln, *script, *n); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve runs workers and gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
+func serve(ctx context.Context, ln net.Listener, script string, n int) error {
+	dir, err := os.MkdirTemp("", "node-cluster-") // nobody else may enter
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	pool, err := balancer.NewPool(&balancer.Options{
+		Check:     &balancer.Check{Path: "/health"},
+		StartDown: true, // the workers are starting, too
+	})
+	if err != nil {
+		return err
+	}
+	gateway, err := limpet.NewGateway(pool, nil) // each client has its worker in a cookie
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer stop()
+	for i := range n {
+		id := fmt.Sprint("worker", i+1)
+		socket := filepath.Join(dir, id)
+		b, err := balancer.NewBackend(id, "unix://"+socket, 1)
+		if err == nil {
+			err = pool.Add(b)
+		}
+		if err != nil {
+			return err
+		}
+		workers.Go(func() { work(running, id, script, socket) })
+	}
+	go pool.Run(running) // health checks
+	log.Printf("at http://%s/, with %d workers", ln.Addr(), n)
+
+	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
+	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- srv.Shutdown(leaving) }()
+	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+}
