@@ -155,7 +155,7 @@ func (c *AppCookie) check() error {
 	}
 	switch {
 	case !c.Prefix && (c.Backends != nil || c.Keys != nil):
-		return errors.New("Backends and Keys are for a Prefix")
+		return errors.New("there are Backends or Keys, which are for a Prefix")
 	case c.Prefix && c.Store != nil:
 		return errors.New("a Prefix needs no Store")
 	case c.Backends != nil && c.Keys != nil:

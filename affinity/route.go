@@ -175,7 +175,7 @@ func (rt *Route) check() error {
 	case rt.Cookie == "" && rt.Param == "":
 		return errors.New("neither of them is named")
 	case rt.Cookie == "" && rt.Set != nil:
-		return errors.New("Set needs the name of a cookie")
+		return errors.New("the cookie to Set has no name")
 	case rt.Whole && rt.Separator != "":
 		return errors.New("a Separator has no meaning if the Whole value is the route")
 	case rt.Whole && rt.Set != nil && rt.Set.Value != "":

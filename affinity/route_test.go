@@ -194,7 +194,7 @@ func TestRouteValidate(t *testing.T) {
 	}{
 		{"nowhere to look", &affinity.Route{}, "neither"},
 		{"bad name", &affinity.Route{Cookie: "a b"}, "Name"},
-		{"set without a name", &affinity.Route{Param: "id", Set: &http.Cookie{}}, "Set needs"},
+		{"set without a name", &affinity.Route{Param: "id", Set: &http.Cookie{}}, "no name"},
 		{"separator and whole", &affinity.Route{Cookie: "id", Whole: true, Separator: "-"}, "Whole"},
 		{"value and whole", &affinity.Route{Cookie: "id", Whole: true, Set: &http.Cookie{Value: "x."}}, "Whole"},
 		{"separator in the value", &affinity.Route{Cookie: "id", Set: &http.Cookie{Value: "a.b"}}, "separator"},
