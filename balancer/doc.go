@@ -1,6 +1,8 @@
 // Package balancer knows who can serve: the backends, the pool that picks one
 // of them for a request, the health checks that keep the pool true, and the
-// transport that reaches a backend and wakes whoever waits on a lost one.
+// transport that reaches a backend and wakes whoever waits on a lost one. A pool
+// has one [Transport], for checks too: what it says about TLS, source addresses
+// and the PROXY protocol is said once.
 //
 // Health checks run only while the embedder runs them: go pool.Run(ctx).
 // Without Run every backend is taken to be well.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
@@ -90,4 +92,35 @@ func ExamplePicker() {
 	b, _ := pool.Pick(nil, "", "")
 	fmt.Println(b.ID())
 	// Output: xs
+}
+
+func ExampleDialer() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		fmt.Fprint(w, "called from ", host)
+	}))
+	defer server.Close()
+	backend, err := balancer.NewBackend("a", server.URL, 1)
+	if err != nil {
+		panic(err)
+	}
+	dialer := &balancer.Dialer{LocalAddrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}} // and more of them
+	pool, err := balancer.NewPool(&balancer.Options{
+		Transport: &balancer.Transport{Dial: dialer.DialContext},
+	}, backend)
+	if err != nil {
+		panic(err)
+	}
+	defer pool.Transport().CloseIdleConnections()
+
+	ctx := balancer.NewContext(context.Background(), backend)
+	req, _ := http.NewRequestWithContext(ctx, "GET", "http://www.example.com/", nil)
+	res, err := pool.Transport().RoundTrip(req)
+	if err != nil {
+		panic(err)
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	fmt.Println(string(text))
+	// Output: called from 127.0.0.1
 }
