@@ -82,7 +82,7 @@ func (t tagger) open(tagged string) (sid, home string, status Status) {
 		plain := bytes.Clone(raw)
 		key.crypt(plain)
 		home := string(bytes.TrimRight(plain[tagMAC:], "\x00"))
-		if len(plain)-tagMAC-len(home) < tagBlock && hmac.Equal(key.sum(sid, home), raw[:tagMAC]) {
+		if hmac.Equal(key.sum(sid, home), raw[:tagMAC]) {
 			return sid, home, Hit
 		}
 	}
