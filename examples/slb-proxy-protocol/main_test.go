@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -77,12 +78,17 @@ func TestProxyProtocol(t *testing.T) {
 		t.Errorf("the node saw %q, want %q", got, want)
 	}
 	for version := range 2 {
-		c := from(exampletest.NewClient(t, g), g, stranger, header(t, byte(1+version), "192.0.2.66"))
-		res, err := c.Client.Get(exampletest.Site)
+		dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(stranger)}}
+		conn, err := dialer.DialContext(t.Context(), "tcp", g.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		res.Body.Close()
+		defer conn.Close()
+		fmt.Fprintf(conn, "%sGET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n", header(t, byte(1+version), "192.0.2.66"))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if res.StatusCode != http.StatusBadRequest {
 			t.Errorf("a stranger's header of version %d: %s, want 400", 1+version, res.Status)
 		}
