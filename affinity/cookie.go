@@ -45,9 +45,10 @@ type Cookie struct {
 	http.Cookie
 
 	// Keys are the secrets, of at least 32 random bytes each. The first one
-	// seals, all of them open. To rotate, add the new key as the second one on
-	// all replicas, then move it to the front on all, and take the old one out
-	// when its cookies have expired. One key seals 2^32 cookies at most (NIST
+	// seals, all of them open, and a cookie that another one sealed is issued anew
+	// when its client comes. To rotate, add the new key as the second one on all
+	// replicas, then move it to the front on all, and take the old one out when
+	// the clients have been here, or their cookies have expired. One key seals 2^32 cookies at most (NIST
 	// SP 800-38D section 8.3).
 	//
 	// Without keys a random one is made for this Cookie, and a warning logged:
@@ -141,7 +142,7 @@ func (c *Cookie) Find(r *http.Request) (Pin, error) {
 	pin := Pin{Key: best.key, Status: status}
 	if status == Hit {
 		pin.Backend = best.home
-		if c.Idle > 0 && since(best.seen) >= c.Idle/4 {
+		if best.old || c.Idle > 0 && since(best.seen) >= c.Idle/4 {
 			pin.Note = sliding(best.born)
 		}
 	}

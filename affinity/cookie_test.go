@@ -392,3 +392,31 @@ func TestCookieRewrite(t *testing.T) {
 		})
 	}
 }
+
+// A cookie that an older key sealed is understood and issued anew, so that the old
+// key can go.
+func TestCookieKeyRotation(t *testing.T) {
+	t.Parallel()
+	one, two := bytes.Repeat([]byte("1"), 32), bytes.Repeat([]byte("2"), 32)
+	before := &affinity.Cookie{Keys: [][]byte{one, two}}
+	after := &affinity.Cookie{Keys: [][]byte{two, one}}
+	done := &affinity.Cookie{Keys: [][]byte{two}}
+	value := func(h http.Header) string {
+		set, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
+		return set
+	}
+
+	r := get("/")
+	r = get("/", value(bind(t, before, r, find(t, before, r), "b1")))
+	old := find(t, after, r)
+	if old.Backend != "b1" || old.Status != affinity.Hit {
+		t.Fatalf("Find = %+v, want a hit on b1", old)
+	}
+	r = get("/", value(bind(t, after, r, old, "b1")))
+	if anew := find(t, done, r); anew.Backend != "b1" || anew.Key != old.Key {
+		t.Errorf("without the old key Find = %+v, want b1 and key %q", anew, old.Key)
+	}
+	if h := bind(t, after, r, find(t, after, r), "b1"); len(h) > 0 {
+		t.Errorf("issued once more: %v", h)
+	}
+}

@@ -36,6 +36,8 @@ type sealedPin struct {
 	seen uint32 // when this value was sealed
 	key  string
 	home string
+
+	old bool // it was sealed with another key than the first
 }
 
 // A sealer seals with the first of its keys and opens with all.
@@ -118,7 +120,7 @@ func (s sealer) open(data []byte, value string) (sealedPin, bool) {
 	if err != nil || len(raw) == 0 || raw[0] != sealVersion {
 		return sealedPin{}, false
 	}
-	for _, aead := range s {
+	for i, aead := range s {
 		plain, err := aead.Open(nil, nil, raw[1:], data)
 		if err != nil {
 			continue
@@ -132,6 +134,7 @@ func (s sealer) open(data []byte, value string) (sealedPin, bool) {
 			seen: binary.BigEndian.Uint32(plain[4:]),
 			key:  text[:plain[8]],
 			home: text[plain[8]:],
+			old:  i > 0,
 		}, true
 	}
 	return sealedPin{}, false
