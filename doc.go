@@ -64,10 +64,13 @@
 //	health page broken everywhere           nothing: sick backends keep their clients, and when
 //	                                        none is Up they take new ones
 //	no backend at all                       503 with Retry-After
-//	the store of pins is gone               nothing: clients go where their key hashes to
+//	polling session whose node is gone      Engine.IO's own "Session ID unknown" at once, so that
+//	                                        the client opens a new session
+//	the store of pins is gone               nothing: pins go on from each replica's memory, others
+//	                                        go where their key hashes to
 //	a forged or foreign cookie              it is treated as no pin
 //
-// Each row has a test in middleware/failure_test.go.
+// Each row has a test in middleware, most of them in failure_test.go.
 //
 // Health alone never cuts the tunnels of more than half of the pool: if most of
 // the backends look dead at once, it is more likely that the check fails, or the

@@ -95,7 +95,7 @@ func (p *replay) join() {
 	}
 	p.mu.Unlock()
 	p.reading.Lock()
-	p.reading.Unlock()
+	defer p.reading.Unlock()
 	if !whole {
 		_ = p.rc.SetReadDeadline(time.Now().Add(lingering))
 	}
