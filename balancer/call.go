@@ -102,16 +102,17 @@ func (c *call) traced() context.Context {
 func (c *call) failed(err error) *Error {
 	kept := c.conn != nil && c.reused
 	sent := c.sent || c.conn != nil && !c.conn.seal()
+	broken := c.broken.Load()
 	switch {
 	case c.lost():
 		err = ErrLost
+	case broken != nil && !isDial(err) && !errors.Is(*broken, net.ErrClosed):
+		// Not that the body was interrupted for it, nor that a server then takes
+		// its client for gone. A failed dial is of another attempt, on a fresh
+		// connection; one that is closed here was given up for another reason.
+		err = *broken
 	case c.client.Err() != nil:
 		err = c.client.Err()
-	default:
-		// A failed dial is of another attempt, on a fresh connection.
-		if broken := c.broken.Load(); broken != nil && !isDial(err) {
-			err = *broken // not that the body was interrupted for it
-		}
 	}
 	stale := kept && !sent && !c.lost() && !isDial(err)
 	c.release()

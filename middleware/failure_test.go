@@ -244,12 +244,15 @@ func TestBackendDiesWithinItsAnswer(t *testing.T) {
 // the rest.
 func TestStalledUpload(t *testing.T) {
 	t.Parallel()
+	bare := func(h http.Handler) http.Handler { return h }
 	for _, tt := range []struct {
 		name   string
 		around func(http.Handler) http.Handler
 		end    func(pool *balancer.Pool, conn net.Conn)
 		status int
 	}{
+		{"its backend dies", bare, func(_ *balancer.Pool, conn net.Conn) { conn.Close() }, 502},
+		{"its backend is lost", bare, func(pool *balancer.Pool, _ net.Conn) { _ = pool.Off("a") }, 504},
 		{"its time is over", middleware.Timeout(100 * time.Millisecond), func(*balancer.Pool, net.Conn) {}, 504},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -168,6 +169,18 @@ func (r *replayReader) Interrupt() {
 		p.interrupted = true
 		_ = p.rc.SetReadDeadline(past)
 	}
+}
+
+// outlives reports whether err is the reason of a failed attempt although ctx, the
+// request's, has ended: net/http takes an interrupted read for a client that went
+// away, and ends it.
+func (p *replay) outlives(ctx context.Context, err error) bool {
+	if p == nil || errors.Is(err, ctx.Err()) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.interrupted
 }
 
 // Close ends this attempt only: src is the server's to close.

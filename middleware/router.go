@@ -124,7 +124,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !t.body.outlives(ctx, err) {
 			return nil, fmt.Errorf("backend %s: %w: %w", b.ID(), ctx.Err(), context.Cause(ctx))
 		}
 		failure = err
@@ -139,7 +139,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if v.network {
 			s.pool.Report(b, err)
 		}
-		again := !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
+		again := ctx.Err() == nil && !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
 		s.trace.Failed(t.in, b, err, again)
 		if !again {
 			return nil, err

@@ -80,7 +80,11 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.transport.RoundTrip(attempt)
+		res, err := s.transport.RoundTrip(attempt)
+		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
+			removeHopByHop(res.Header) // before the pin is bound, which they could name
+		}
+		return res, err
 	}
 	res, err := s.router.send(t)
 	if err != nil {

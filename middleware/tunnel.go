@@ -18,6 +18,12 @@ import (
 // IANA beside RFC 6455 section 7.4.
 const closeRestart = 1012
 
+// What the trace knows of a tunnel: its end is told if its opening was.
+const (
+	opened = iota + 1
+	ended
+)
+
 // tunnel serves a request that asks for an upgrade.
 func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	if !upgrade.CanHijack(w) {
@@ -44,9 +50,9 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 			tunnel.Close(closeRestart, "")
 		}
 	}()
-	var opened atomic.Bool
+	var stage atomic.Int32
 	t.try = func(b *balancer.Backend) (_ *http.Response, err error) {
-		tunnel, err = g.connect(t, out, b, &opened)
+		tunnel, err = g.connect(t, out, b, &stage)
 		var refusal *upgrade.HandshakeError
 		switch {
 		case err == nil:
@@ -72,9 +78,10 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	tunnel.SetTurn(turn(t.pin.Key)) // it may have got its key just now
-	opened.Store(true)
-	g.router.trace.Opened(r, t.backend, tunnel)
+	tunnel.SetTurn(turn(t.pin.Key))      // it may have got its key just now
+	if stage.CompareAndSwap(0, opened) { // else Serve says that it has ended
+		g.router.trace.Opened(r, t.backend, tunnel)
+	}
 	if err := tunnel.Serve(w); err != nil {
 		if !errors.Is(err, upgrade.ErrClosed) {
 			err = fmt.Errorf("%w: %w", errNoHijack, err)
@@ -93,7 +100,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 // connect asks b for a tunnel. The tunnel takes over the backend's count of the
 // request. The context of the handshake lives until a refusal has been read, and
 // ends when the backend is lost.
-func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, opened *atomic.Bool) (*upgrade.Tunnel, error) {
+func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, stage *atomic.Int32) (*upgrade.Tunnel, error) {
 	req, err := t.request(out, b)
 	if err != nil {
 		return nil, err
@@ -110,7 +117,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, opene
 		Turn:  turn(t.pin.Key),
 		Closed: func(s upgrade.Summary) {
 			end()
-			if opened.Load() {
+			if stage.Swap(ended) == opened {
 				g.router.trace.Closed(b, s)
 			}
 		},

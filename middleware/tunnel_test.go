@@ -225,10 +225,17 @@ func TestServeFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool, _ := cluster(t, 1, echo)
-			gw := newGateway(t, pool, &limpet.Options{ModifyResponse: func(res *http.Response) error {
-				tt.modify(pool, res)
-				return nil
-			}})
+			var opened, closed atomic.Int64
+			gw := newGateway(t, pool, &limpet.Options{
+				ModifyResponse: func(res *http.Response) error {
+					tt.modify(pool, res)
+					return nil
+				},
+				Trace: &limpet.Trace{
+					Opened: func(*http.Request, *balancer.Backend, *upgrade.Tunnel) { opened.Add(1) },
+					Closed: func(*balancer.Backend, upgrade.Summary) { closed.Add(1) },
+				},
+			})
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				gw.ServeHTTP(tt.around(w), r)
 			}))
@@ -239,6 +246,9 @@ func TestServeFails(t *testing.T) {
 			}
 			if n := pool.Get("a").InFlight(); n != 0 {
 				t.Errorf("%d in flight", n)
+			}
+			if opened.Load() != closed.Load() {
+				t.Errorf("opened %d times, closed %d times", opened.Load(), closed.Load())
 			}
 		})
 	}
