@@ -118,7 +118,7 @@ func (r *Redis) Load(ctx context.Context, key string) (string, error) {
 	}
 	var err error
 	if known && pin.unsaid {
-		pin, err = r.swap(ctx, key, pin.base, pin)
+		pin, err = r.swap(ctx, key, pin.base, pin.base, true, pin)
 	} else {
 		pin, err = r.load(ctx, key, pin)
 	}
@@ -140,10 +140,12 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 		return "", fmt.Errorf("affinity: Redis: swap: %w", err)
 	}
 	base := old
-	if pin, known := r.memory.get(key, time.Now()); known && pin.unsaid && pin.backend == old {
+	pin, known := r.memory.get(key, time.Now())
+	known = known && pin.backend == old
+	if known && pin.unsaid {
 		base = pin.base // old was put there while Redis was away
 	}
-	now, err := r.swap(ctx, key, old, redisPin{backend: new, base: base})
+	now, err := r.swap(ctx, key, old, base, known, redisPin{backend: new})
 	if err != nil {
 		return r.memory.swap(key, old, new), fmt.Errorf("affinity: Redis: swap: %w", err)
 	}

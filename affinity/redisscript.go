@@ -11,20 +11,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisScript loads or swaps the pin at KEYS[1] and returns its age in
+// redisScriptSource loads or swaps the pin at KEYS[1] and returns its age in
 // milliseconds, a space and its backend. Its arguments are
 //
 //	idle, age   the lifetimes in milliseconds, 0 for none
-//	old, base   swap if the backend is one of these
-//	new         by this one
-//	since       and say that it is there for so many milliseconds
+//	new, since  put this backend there, for so many milliseconds already,
+//	old, base   if one of these is there,
+//	lost        or if this is "lost" and nothing is there at all
 //
-// and for a load, which restores a pin that Redis has lost, only idle, age, new
-// and since, with a new of "" if the caller doesn't know one.
+// and for a load, which slides the lifetime, only the first four: new is what
+// the caller takes the backend to be, which is put there if nothing is.
 //
 // The value is the time at which the client was bound, by Redis' clock, a space
 // and the backend. One without a backend marks a pin that was deleted, lest a
-// replica that still knows it restores it.
+// replica that still knows it takes it for lost.
 const redisScriptSource = `
 local idle, age = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -46,15 +46,15 @@ if value then
 	end
 end
 
-local new, since, write
-if #ARGV == 4 then
-	new, since = ARGV[3], tonumber(ARGV[4])
-	write = not backend and new ~= '' and (age == 0 or since < age)
+local new, since = ARGV[3], tonumber(ARGV[4])
+local load, there = #ARGV == 4, backend or ''
+local write
+if load then
+	write = not backend and new ~= ''
 else
-	new, since = ARGV[5], tonumber(ARGV[6])
-	local there = backend or ''
-	write = (there == ARGV[3] or there == ARGV[4]) and (there ~= '' or new ~= '')
+	write = there == ARGV[5] or there == ARGV[6] or not backend and ARGV[7] == 'lost'
 end
+if new ~= '' and age > 0 and since >= age then write = false end
 
 if write then
 	born, backend = now - since, new
@@ -66,7 +66,7 @@ if write then
 	else
 		redis.call('SET', KEYS[1], value)
 	end
-elseif #ARGV == 4 and (backend or '') ~= '' and left(born) > 0 then
+elseif load and there ~= '' and left(born) > 0 then
 	redis.call('PEXPIRE', KEYS[1], left(born))
 end
 return string.format('%.0f %s', now - born, backend or '')
@@ -81,9 +81,14 @@ func (r *Redis) load(ctx context.Context, key string, known redisPin) (redisPin,
 	return r.ask(ctx, cmd, cmd)
 }
 
-// swap has Redis replace old, or pin.base, by pin.backend.
-func (r *Redis) swap(ctx context.Context, key, old string, pin redisPin) (redisPin, error) {
-	cmd := r.command(ctx, key, old, pin.base, pin.backend, pin.age())
+// swap has Redis replace old or base, or nothing if it is known to have lost
+// the pin, by new.
+func (r *Redis) swap(ctx context.Context, key, old, base string, known bool, new redisPin) (redisPin, error) {
+	lost := ""
+	if known {
+		lost = "lost"
+	}
+	cmd := r.command(ctx, key, new.backend, new.age(), old, base, lost)
 	return r.ask(ctx, cmd, once{cmd})
 }
 
