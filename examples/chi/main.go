@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"log"
 	"net"
@@ -49,10 +48,6 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool) error {
 	if err != nil {
 		return err
 	}
-	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
-	defer stop()
-	go pool.Run(checking) // health checks
-
 	r := chi.NewRouter()
 	r.Use(middleware.RequestID, middleware.Logger, middleware.Recoverer)
 	r.Route("/api", func(r chi.Router) {
@@ -67,19 +62,7 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool) error {
 	r.Handle("/*", http.FileServerFS(static))
 
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
-	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	return gateway.Serve(ctx, srv, ln, 5*time.Second)
 }
 
 // backends answers with the state of each backend.

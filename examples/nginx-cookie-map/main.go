@@ -17,7 +17,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log"
 	"net"
 	"net/http"
@@ -54,27 +53,11 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool) error {
 	if err != nil {
 		return err
 	}
-	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
-	defer stop()
-	go pool.Run(checking) // health checks
-
 	assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: "server"}, Backends: servers, Pool: pool}
 	r := chi.NewRouter()
 	r.Handle("/server.js", assign.Script()) // for a page that connects before it has asked for anything here
 	r.Handle("/*", assign.Handler(gateway)) // for all others
 
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
-	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	return gateway.Serve(ctx, srv, ln, 5*time.Second)
 }

@@ -17,7 +17,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"log"
 	"net"
@@ -67,22 +66,6 @@ func serve(ctx context.Context, ln net.Listener, sticky affinity.Affinity, pool 
 	if err != nil {
 		return err
 	}
-	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
-	defer stop()
-	go pool.Run(checking) // health checks
-
 	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
-	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	return gateway.Serve(ctx, srv, ln, 5*time.Second)
 }

@@ -22,7 +22,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log"
 	"net"
 	"net/http"
@@ -62,22 +61,6 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool, balancers 
 	if err != nil {
 		return err
 	}
-	checking, stop := context.WithCancel(context.WithoutCancel(ctx)) // also while clients leave
-	defer stop()
-	go pool.Run(checking) // health checks
-
 	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(&proxyproto.Listener{Listener: ln, ConnPolicy: policy}) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
-	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	return gateway.Serve(ctx, srv, &proxyproto.Listener{Listener: ln, ConnPolicy: policy}, 5*time.Second)
 }
