@@ -2,8 +2,10 @@
 package redistest
 
 import (
+	"math/rand/v2"
 	"net"
 	"os/exec"
+	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -25,17 +27,28 @@ type Server struct {
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	path := need.Redis(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // redis-server can't say which port it was given
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Addr: l.Addr().String()}
-	_, port, _ := net.SplitHostPort(s.Addr)
+	port := freePort(t)
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port)}
 	s.cmd = append([]string{path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
 		"--enable-debug-command", "yes", "--dir", t.TempDir()}, args...)
-	l.Close()
 	s.Restart(t)
 	return s
+}
+
+// freePort returns a port that was free a moment ago: redis-server can't say
+// which one it was given. It is below those that systems hand out by
+// themselves, or a connection of another test might take it.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Restart starts a server that was killed again, at the same address. It is empty.
