@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -50,27 +50,21 @@ func ExampleNewGateway() {
 	// Output: 200 chat limpet
 }
 
-// A service that ends on SIGTERM and drains its tunnels first. The server knows
-// nothing of tunnels, and the gateway nothing of the server's connections, so
-// both are shut down side by side.
-func ExampleGateway_Shutdown() {
+// A service that runs until SIGTERM, and then drains for ten seconds.
+func ExampleGateway_Serve() {
 	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), nil)
 	if err != nil {
 		panic(err)
 	}
-	server := &http.Server{Addr: ":8080", Handler: gateway}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	go func() {
-		<-ctx.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		go server.Shutdown(ctx)
-		if err := gateway.Shutdown(ctx); err != nil {
-			slog.Warn("some tunnels were cut", "err", err)
-		}
-	}()
-	_ = server.ListenAndServe()
+	l, err := net.Listen("tcp", ":8080")
+	if err != nil {
+		panic(err)
+	}
+	if err := gateway.Serve(ctx, &http.Server{Handler: gateway}, l, 10*time.Second); err != nil {
+		panic(err)
+	}
 }
 
 // Stickiness for a proxy that is there already.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -21,14 +22,14 @@ import (
 
 // config is what the flags say, and what was built from it.
 type config struct {
-	listen          string
-	tlsCert, tlsKey string
-	trusted         []netip.Prefix
-	proxied         proxyproto.ConnPolicyFunc // nil: no peer sends the PROXY protocol
-	dialer          balancer.Dialer
-	picker          balancer.Picker
-	check           balancer.Check
-	drain           time.Duration
+	listen  string
+	tls     *tls.Config // nil: plain HTTP
+	trusted []netip.Prefix
+	proxied proxyproto.ConnPolicyFunc // nil: no peer sends the PROXY protocol
+	dialer  balancer.Dialer
+	picker  balancer.Picker
+	check   balancer.Check
+	drain   time.Duration
 
 	pinHeader bool
 
@@ -81,8 +82,8 @@ func parse(args []string) (*config, error) {
 		return nil
 	})
 	fs.StringVar(&keyFile, "key-file", "", "`file` with a key in each line; the variable LIMPET_KEYS holds them separated by commas")
-	fs.StringVar(&cfg.tlsCert, "tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
-	fs.StringVar(&cfg.tlsKey, "tls-key", "", "private key `file`")
+	tlsCert := fs.String("tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
+	tlsKey := fs.String("tls-key", "", "private key `file`")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT: close the tunnels spread over this time, then end")
 
 	if err := fs.Parse(args); err != nil {
@@ -98,12 +99,19 @@ func parse(args []string) (*config, error) {
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case len(backends) == 0:
 		return nil, errors.New("no backend: give at least one -backend ID=URL")
-	case (cfg.tlsCert == "") != (cfg.tlsKey == ""):
+	case (*tlsCert == "") != (*tlsKey == ""):
 		return nil, errors.New("-tls-cert and -tls-key belong together")
 	case cfg.check.Interval <= 0:
 		return nil, errors.New("-health-interval must be positive")
 	case cfg.drain < 0:
 		return nil, errors.New("-drain must not be negative")
+	}
+	if *tlsCert != "" {
+		pair, err := tls.LoadX509KeyPair(*tlsCert, *tlsKey)
+		if err != nil {
+			return nil, fmt.Errorf("-tls-cert, -tls-key: %w", err)
+		}
+		cfg.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
 	}
 	if cfg.picker, err = parsePicker(*picker); err != nil {
 		return nil, err

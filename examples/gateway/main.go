@@ -64,43 +64,17 @@ func serve(cfg *config) error {
 		IdleTimeout:       75 * time.Second,
 		// No ReadTimeout and no WriteTimeout: they would end long polls,
 		// event streams and slow uploads.
+		TLSConfig: cfg.tls,
 	}
 	if cfg.redis != nil {
 		defer cfg.redis.Close()
 	}
-	checking, stopChecks := context.WithCancel(context.Background())
-	defer stopChecks() // only after the drain, which needs them too
-	go cfg.pool.Run(checking)
-	failed := make(chan error, 1)
-	go func() {
-		if cfg.tlsCert != "" {
-			failed <- server.ServeTLS(listener, cfg.tlsCert, cfg.tlsKey)
-		} else {
-			failed <- server.Serve(listener)
-		}
-	}()
 	slog.Info("listening", "addr", listener.Addr().String())
-
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
+	defer context.AfterFunc(ctx, func() {
 		stop()
-	}
-	slog.Info("draining", "for", cfg.drain)
-	// Without any time, close frames would not arrive.
-	ctx, cancel := context.WithTimeout(context.Background(), max(cfg.drain, time.Second))
-	defer cancel()
-	// The server knows nothing of tunnels, and the gateway nothing of the
-	// server's connections: both are drained side by side.
-	tunnels := make(chan error, 1)
-	go func() { tunnels <- cfg.gateway.Shutdown(ctx) }()
-	err = errors.Join(server.Shutdown(ctx), <-tunnels)
-	if errors.Is(err, context.DeadlineExceeded) {
-		slog.Warn("some connections outlasted the drain and were cut")
-		return server.Close()
-	}
-	return err
+		slog.Info("draining", "for", cfg.drain)
+	})()
+	return cfg.gateway.Serve(ctx, server, listener, cfg.drain)
 }
 
 // build puts pool, affinity and gateway together.

@@ -89,6 +89,14 @@ func serve(ctx context.Context, ln net.Listener, pool *balancer.Pool, cert, key 
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           gateway,
+		ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{pair}},
+	}
 	return gateway.Serve(ctx, srv, ln, 5*time.Second)
 }
