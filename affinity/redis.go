@@ -38,11 +38,11 @@ import (
 // replica was first, its pin stands. A Redis that has lost its data gets pins
 // back the same way, from the replicas that know them, and so does one that was
 // flushed: to forget a pin, delete it by Swap. That leaves a mark for the time
-// of Idle, as other replicas may still know the pin.
+// of Idle (a day if that is never), as other replicas may still know the pin.
 //
-// A write that Redis acknowledged can still be lost with its primary, before a
-// replica of Redis had it. A Redis Cluster that lost a part counts as one that
-// fails now and then.
+// A write that a primary has acknowledged is lost with it if its replicas don't
+// have it yet. A Cluster has one circuit: while one of its primaries is gone,
+// calls for its keys may wait for Timeout each.
 //
 // It starts no goroutine. Fields must not be changed once it is used, and a
 // Redis must not be copied.
