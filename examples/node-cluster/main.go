@@ -11,7 +11,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -79,21 +78,8 @@ func serve(ctx context.Context, ln net.Listener, script string, n int) error {
 		}
 		workers.Go(func() { work(running, id, script, socket) })
 	}
-	go pool.Run(running) // health checks
 	log.Printf("at http://%s/, with %d workers", ln.Addr(), n)
 
 	srv := &http.Server{Handler: gateway, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// The server knows nothing of WebSockets, the gateway nothing of listeners: both have to stop.
-	leaving, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	return gateway.Serve(ctx, srv, ln, 5*time.Second)
 }

@@ -1,5 +1,5 @@
-// Package need says what a test needs from outside of the repository: programs
-// and npm packages.
+// Package need says what a test needs from outside of the repository: programs,
+// npm packages and Go modules.
 //
 // Where one is missing, the test is skipped and says what it missed. The
 // environment variable LIMPET_REQUIRE lists what must not be missing, by the
@@ -73,6 +73,32 @@ func Modules(t testing.TB, dir string) (node string) {
 		t.Fatalf("npm ci in %s: %v\n%s", dir, err, out)
 	}
 	return node
+}
+
+// Module builds the program of the nested Go module in dir and returns its path.
+// The modules it needs are downloaded only when LIMPET_REQUIRE lists modules.
+func Module(t testing.TB, dir string) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "program")
+	run := func(args ...string) error {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir = dir
+		if !required("modules") {
+			cmd.Env = append(os.Environ(), "GOPROXY=off")
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Logf("go %s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
+		}
+		return err
+	}
+	if run("mod", "download") != nil {
+		missing(t, "modules", "needs Go modules: run go mod download in "+dir)
+	}
+	if run("build", "-o", program, ".") != nil {
+		t.FailNow()
+	}
+	return program
 }
 
 // installed tells whether npm has run in dir since its lock file last changed:
