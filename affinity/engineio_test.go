@@ -292,6 +292,7 @@ func TestEngineIOSids(t *testing.T) {
 		{"shorter", taggedSID[:len(taggedSID)-1], affinity.Unknown},
 		{"longer", taggedSID + "A", affinity.Unknown},
 		{"not base64", taggedSID[:len(taggedSID)-1] + "!", affinity.Unknown},
+		{"a line break", taggedSID[:9] + "%0A" + taggedSID[9:], affinity.Unknown},
 		{"very long", strings.Repeat("s", 10_000) + taggedSID, affinity.Unknown},
 	}
 	for i := 3; i < len(taggedSID); i++ {

@@ -74,8 +74,8 @@ func (t tagger) open(tagged string) (sid, home string, status Status) {
 		return "", "", Unknown
 	}
 	sid = tagged[:dot]
-	raw, err := tagEncoding.DecodeString(tagged[dot+1:])
-	if err != nil || (len(raw)-tagMAC)%tagBlock != 0 {
+	raw, err := tagEncoding.DecodeString(tagged[dot+1:]) // which skips line breaks
+	if err != nil || (len(raw)-tagMAC)%tagBlock != 0 || strings.ContainsAny(tagged[dot:], "\r\n") {
 		return "", "", Unknown
 	}
 	for _, key := range t {
