@@ -1,3 +1,5 @@
+//go:build unix
+
 package affinity_test
 
 import (
