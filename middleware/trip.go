@@ -52,10 +52,10 @@ func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, e
 func endingBody(body io.ReadCloser, end func()) io.ReadCloser {
 	ended := endingReader{ReadCloser: body, end: sync.OnceFunc(end)}
 	switch body := body.(type) {
-	case duplex:
+	case halfCloser:
 		return struct {
 			endingReader
-			duplex1
+			halfCloser
 		}{ended, body}
 	case io.Writer:
 		return struct {
@@ -66,14 +66,9 @@ func endingBody(body io.ReadCloser, end func()) io.ReadCloser {
 	return ended
 }
 
-// duplex is the body of a 101 that can be half-closed, as ReverseProxy wants to.
-type duplex interface {
-	io.ReadCloser
-	duplex1
-}
-
-// duplex1 is what such a body has beside an io.ReadCloser's methods.
-type duplex1 interface {
+// halfCloser is what the body of a 101 has beside an io.ReadCloser's methods:
+// ReverseProxy wants to end one direction of it.
+type halfCloser interface {
 	io.Writer
 	CloseWrite() error
 }

@@ -114,7 +114,6 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	defer beside.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	beside.Go(func() { pool.Run(ctx) }) // health checks
 	url := "http://" + ln.Addr().String()
 	for _, name := range guestNames[:guests] {
 		beside.Go(func() { guest(ctx, url, name) })
@@ -123,21 +122,8 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	fmt.Fprintf(out, "Limpet is in front of three chat backends. Open %s and kill one.\n", url)
 	fmt.Fprintln(out, "Ctrl-C ends it.")
 
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }() // ends with Shutdown
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-
-	// Tunnels are not the server's connections any more, they are the gateway's: the one stops listening, the other says
-	// goodbye to each with close code 1012.
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.Shutdown(leaving) }()
-	return errors.Join(gateway.Shutdown(leaving), <-stopped)
+	// Health checks, and at the end a goodbye to each tunnel, with close code 1012, are in it.
+	return gateway.Serve(ctx, srv, ln, 2*time.Second)
 }
 
 // page serves the demo's own files. Its policy lets nothing in from elsewhere.
