@@ -16,6 +16,7 @@ import (
 	"github.com/limpet-go/limpet/internal/interop"
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
+	"github.com/limpet-go/limpet/internal/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,7 +36,7 @@ func build(t *testing.T) string {
 func start(t *testing.T) (*process.Process, string) {
 	t.Helper()
 	need.Modules(t, ".")
-	redis := "redis://127.0.0.1:" + strconv.Itoa(interop.Redis(t))
+	redis := "redis://" + redistest.Start(t).Addr
 	chat := process.Start(t, exec.Command(build(t), "-dir", ".", "-listen", "127.0.0.1:0", "-redis", redis))
 	for _, node := range []string{"node1", "node2", "node3"} {
 		chat.AwaitLine(t, "backend="+node+" .*to=up")

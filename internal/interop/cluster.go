@@ -15,6 +15,7 @@ import (
 
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
+	"github.com/limpet-go/limpet/internal/redistest"
 )
 
 // Version is a generation of Socket.IO: the name of its folder in testdata.
@@ -60,7 +61,7 @@ type Node struct {
 
 	t         testing.TB // of the cluster
 	version   Version
-	redisPort int
+	redisPort string
 }
 
 // URL is where the node serves.
@@ -77,7 +78,7 @@ type Cluster struct {
 func Start(t testing.TB, v Version, nodes int) *Cluster {
 	t.Helper()
 	need.Modules(t, testdata(string(v)))
-	redisPort := Redis(t)
+	_, redisPort, _ := net.SplitHostPort(redistest.Start(t).Addr)
 	c := &Cluster{Version: v}
 	for i := range nodes {
 		c.Nodes = append(c.Nodes, startNode(t, v, fmt.Sprintf("node%d", i+1), 0, redisPort))
@@ -98,9 +99,9 @@ func (c *Cluster) Node(name string) *Node {
 	return nil
 }
 
-func startNode(t testing.TB, v Version, name string, port, redisPort int) *Node {
+func startNode(t testing.TB, v Version, name string, port int, redisPort string) *Node {
 	t.Helper()
-	cmd := exec.Command(need.Node(t), testdata("node.js"), string(v), name, strconv.Itoa(port), strconv.Itoa(redisPort))
+	cmd := exec.Command(need.Node(t), testdata("node.js"), string(v), name, strconv.Itoa(port), redisPort)
 	return &Node{Process: process.Start(t, cmd), Name: name, Port: port, t: t, version: v, redisPort: redisPort}
 }
 
@@ -135,30 +136,6 @@ func awaitOne(t testing.TB, p *process.Process, what string, match func(Event) b
 		return i >= 0
 	})
 	return found
-}
-
-// Redis starts a redis-server without persistence on a port of its own, which it
-// returns.
-func Redis(t testing.TB) (port int) {
-	t.Helper()
-	server := need.Redis(t)
-	port = freePort(t)
-	p := process.Start(t, exec.Command(server, "--port", strconv.Itoa(port), "--bind", "127.0.0.1",
-		"--save", "", "--appendonly", "no", "--dir", t.TempDir()))
-	p.AwaitLine(t, "Ready to accept connections")
-	return port
-}
-
-// freePort returns a port that was free a moment ago: redis-server can't say
-// which one it was given.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // testdata returns the path of a file in this package's testdata, wherever the

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/limpet-go/limpet/internal/interop"
+	"github.com/limpet-go/limpet/internal/redistest"
 )
 
 // replicaKey is what the gateways of a test have in common.
@@ -39,7 +40,7 @@ func testCookieless(t *testing.T, cluster *interop.Cluster, transports []string)
 	front := newSplitter(t)
 	flags := []string{"-affinity", "engineio", "-key", replicaKey}
 	if cluster.Version == interop.V2 { // its sids are learnt
-		flags = append(flags, "-redis", fmt.Sprintf("redis://127.0.0.1:%d", interop.Redis(t)))
+		flags = append(flags, "-redis", "redis://"+redistest.Start(t).Addr)
 	}
 	for range 2 {
 		front.add(t, interop.StartGateway(t, cluster, flags...))
