@@ -78,8 +78,8 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	tunnel.SetTurn(turn(t.pin.Key))      // it may have got its key just now
-	if stage.CompareAndSwap(0, opened) { // else Serve says that it has ended
+	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // it may have got its key just now
+	if stage.CompareAndSwap(0, opened) {         // else Serve says that it has ended
 		g.router.trace.Opened(r, t.backend, tunnel)
 	}
 	if err := tunnel.Serve(w); err != nil {
@@ -114,6 +114,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, stage
 	end := t.end
 	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.Options{
 		Group: b.ID(),
+		Key:   t.pin.Key,
 		Turn:  turn(t.pin.Key),
 		Closed: func(s upgrade.Summary) {
 			end()

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"net"
 	"time"
 )
@@ -26,14 +27,17 @@ type early struct {
 	frames frames
 }
 
-// relay is a running tunnel, as seen from outside. Its methods return at once
-// and may be called at any time from any goroutine, also after the end.
+// relay is a running tunnel, as seen from outside. Its methods may be called at
+// any time from any goroutine, also after the end; all but send return at once.
 type relay interface {
 	// close sends a close frame to both ends where one can still be put between
 	// two frames, waits a moment for theirs and closes. Only the first counts.
 	close(code int, reason string)
 	// cut closes both connections now.
 	cut()
+	// send writes a framed message to the client between two messages of the
+	// backend, as [Tunnel.Send] promises.
+	send(ctx context.Context, frame []byte) error
 	// idle tells for how long no byte has come from either end.
 	idle() time.Duration
 }

@@ -18,10 +18,14 @@ type flow struct {
 	bytes    int64
 	first    [1]byte
 	draining atomic.Bool
+	turns
 }
 
 func (f *flow) run(head, early []byte) {
-	if !f.relay(head, early) {
+	ended := f.relay(head, early)
+	f.seal()
+	f.release()
+	if !ended {
 		f.drain()
 	}
 	if f.running.Add(-1) == 0 {
@@ -99,50 +103,66 @@ func (f *flow) pass(b []byte) bool {
 	return !f.shut(c, false)
 }
 
-// deliver passes on b, behind head, as long as the tunnel isn't closing.
+// deliver passes on b, behind head, as long as the tunnel isn't closing. Where a
+// message ends that others wait for, it lets them write.
 func (f *flow) deliver(head, b []byte) bool {
-	if len(head)+len(b) == 0 {
-		return true
-	}
-	n := f.frames.feed(b)
-	if f.frames.closed && !f.closeSeen.Swap(true) { // before its answer can come
-		f.note(Summary{By: f.from(), Code: int(f.frames.code)})
-	}
-	if !f.write(head, b[:n]) {
-		return false
-	}
-	if f.frames.over {
-		const reason = "message too big"
-		f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
-		return false
+	for len(head)+len(b) > 0 {
+		f.take()
+		part := b
+		if f.waiting.Load() > 0 {
+			part = b[:f.frames.rest(b)]
+		}
+		n := f.frames.feed(part)
+		if f.frames.closed && !f.closeSeen.Swap(true) { // before its answer can come
+			f.note(Summary{By: f.from(), Code: int(f.frames.code)})
+		}
+		if !f.write(head, part[:n]) {
+			return false
+		}
+		if f.frames.over {
+			const reason = "message too big"
+			f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
+			return false
+		}
+		if !f.frames.following() {
+			f.seal()
+		}
+		if !f.frames.following() || f.frames.between() {
+			f.release()
+		}
+		head, b = nil, b[len(part):]
 	}
 	return true
 }
 
-// write writes b behind head. If that fails, dst is gone: the other flow, which
-// reads dst, is to find what it left, and how it ended.
+// write writes b behind head.
 func (f *flow) write(head, b []byte) bool {
 	if len(head) > 0 {
 		b = append(head, b...) // one packet
 	}
 	n, err := f.dst.Write(b)
 	f.bytes += int64(max(0, n-len(head)))
-	if err == nil {
-		return true
+	if err != nil {
+		f.lost(err)
 	}
+	return err == nil
+}
+
+// lost deals with an error of writing to dst, which is gone: the other flow,
+// which reads dst, is to find what it left, and how it ended.
+func (f *flow) lost(err error) {
 	if f.closing.Load() != nil {
-		return false
+		return
 	}
 	if f == &f.down {
 		f.note(Summary{By: Client, Err: err})
 		f.clientLost.Store(true)
 		if f.clientEnded.Load() {
 			f.reset()
-			return false
+			return
 		}
 	}
 	f.leave(drainTime)
-	return false
 }
 
 // failed deals with an error of reading src and reports whether to go on.
@@ -197,11 +217,12 @@ func (f *flow) failed(err error) bool {
 // passing, for its time.
 func (f *flow) shut(c *closing, force bool) bool {
 	due := f == &f.down || c.toBackend
-	switch {
-	case due && f.frames.boundary():
-		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
-	case due && f.frames.within() && !force && time.Now().Before(c.frameBy):
+	if due && f.frames.within() && !force && time.Now().Before(c.frameBy) {
 		return false
+	}
+	f.seal()
+	if due && f.frames.boundary() {
+		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
 	}
 	closeWrite(f.dst)
 	return true
@@ -209,6 +230,7 @@ func (f *flow) shut(c *closing, force bool) bool {
 
 // half passes the end of src on to dst, and leaves the other direction open.
 func (f *flow) half(quiet time.Duration) {
+	f.seal()
 	if !closeWrite(f.dst) {
 		f.dst.Close()
 	}

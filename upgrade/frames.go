@@ -45,6 +45,9 @@ func (f *frames) following() bool { return !f.off && !f.closed }
 // boundary reports whether a frame may be put in here.
 func (f *frames) boundary() bool { return f.following() && f.have == 0 }
 
+// between reports whether a message may be put in here.
+func (f *frames) between() bool { return f.boundary() && !f.open }
+
 // within reports whether a frame is under way whose end can be waited for.
 func (f *frames) within() bool { return f.following() && f.have != 0 && !f.over }
 
@@ -53,6 +56,19 @@ func (f *frames) more(c byte) bool {
 	g := *f
 	g.next([]byte{c})
 	return g.within()
+}
+
+// rest returns how much of p there is to the next place for a message: all, if
+// none comes in p.
+func (f *frames) rest(p []byte) int {
+	g := *f
+	for n := 0; n < len(p) && g.following() && !g.over; {
+		n += g.next(p[n:])
+		if g.between() {
+			return n
+		}
+	}
+	return len(p)
 }
 
 // feed follows p and returns how much of it may pass: all, unless it goes over

@@ -271,7 +271,7 @@ func TestCloseGroup(t *testing.T) {
 		client, backend, closed := open(t, p, upgrade.Options{Group: "a"}, func(tunnel *upgrade.Tunnel) {
 			p.CloseGroup("a", 1012, "drain", 100*time.Second)
 			synctest.Wait() // turn 0 is now, but nobody is served yet
-			tunnel.SetTurn(0.5)
+			tunnel.SetClient("", 0.5)
 		})
 		client.expectCloseFrame(1012, "drain")
 		backend.expectCloseFrame(1012, "drain")

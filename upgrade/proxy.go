@@ -53,6 +53,10 @@ type Options struct {
 	// Group is what [Proxy.CloseGroup] names; the gateway's is the backend.
 	Group string
 
+	// Key tells the client apart from others. The tunnel only keeps it, for
+	// whom [Proxy.Tunnels] shall find it by its client.
+	Key string
+
 	// Turn in [0,1) is this tunnel's moment when CloseGroup or Shutdown spread
 	// the closing over some time.
 	Turn float64
@@ -63,8 +67,8 @@ type Options struct {
 	Closed func(Summary)
 }
 
-// ErrClosed is wrapped by the errors of Connect after [Proxy.Shutdown] and of
-// Serve on a tunnel that was closed before.
+// ErrClosed is wrapped by the errors of Connect after [Proxy.Shutdown], of Serve
+// on a tunnel that was closed before and of Send on one that ends.
 var ErrClosed = errors.New("closed")
 
 // ErrBadRequest is wrapped by the error of Connect if the request is no

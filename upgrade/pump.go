@@ -8,16 +8,19 @@ import (
 )
 
 // pump is the engine that works with any connection and on any system: two
-// goroutines a tunnel, each of which reads one end and is the only one to write
-// to the other. So a close frame needs no lock: who wants one leaves word and
-// interrupts the reads by a deadline.
+// goroutines a tunnel, each of which reads one end and writes to the other. Who
+// wants a close frame leaves word and interrupts the reads by a deadline. Only
+// send writes from outside, when the flow lets it.
 type pump struct{}
 
 func (pump) start(l link) relay {
 	p := &pumped{client: l.client, backend: l.backend, done: l.done, began: time.Now()}
 	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.toClient.frames}
 	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.toBackend.frames}
-	p.websocket = !p.down.frames.off
+	if p.websocket = !p.down.frames.off; p.websocket {
+		p.down.turn = make(chan struct{}, 1)
+		p.down.take() // until the head is written
+	}
 	p.running.Store(2)
 	go p.down.run(l.head, l.toClient.bytes)
 	go p.up.run(nil, l.toBackend.bytes)
@@ -109,7 +112,7 @@ func (p *pumped) finish() {
 	p.mu.Lock()
 	s := p.cause
 	p.mu.Unlock()
-	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages
+	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages+p.down.sent
 	s.ToBackend, s.MessagesToBackend = p.up.bytes, p.up.frames.messages
 	p.done(s)
 }

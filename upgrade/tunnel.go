@@ -23,6 +23,7 @@ type Tunnel struct {
 	mu    sync.Mutex
 	res   *http.Response // until Serve
 	relay relay          // from Serve on
+	ready chan struct{}  // closed by Serve or the end, if somebody waits for that
 	ended bool
 	leave *time.Timer // the closing that CloseGroup or Shutdown scheduled
 	turn  time.Time   // when that comes
@@ -37,12 +38,19 @@ func (t *Tunnel) Response() *http.Response {
 	return t.res
 }
 
-// SetTurn sets [Options].Turn, for who learns it from the backend's answer. It
-// may be called until Serve.
-func (t *Tunnel) SetTurn(turn float64) {
+// SetClient sets [Options].Key and Turn, for who learns them from the backend's
+// answer. It may be called until Serve.
+func (t *Tunnel) SetClient(key string, turn float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.opts.Turn = turn
+	t.opts.Key, t.opts.Turn = key, turn
+}
+
+// Key returns the key given at Connect or SetClient.
+func (t *Tunnel) Key() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opts.Key
 }
 
 // Group returns the group given at Connect.
@@ -66,6 +74,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	}
 	err := t.start(w)
 	t.ended = err != nil
+	t.wake()
 	t.mu.Unlock()
 	if err != nil {
 		t.backend.Close()
@@ -146,6 +155,7 @@ func (t *Tunnel) Close(code int, reason string) {
 	t.mu.Lock()
 	relay, ended := t.relay, t.ended
 	t.ended = ended || relay == nil
+	t.wake()
 	t.mu.Unlock()
 	if relay != nil {
 		relay.close(code, reason)
@@ -193,7 +203,7 @@ type Summary struct {
 	Err    error  // what broke the tunnel; nil if a close frame or Close ended it
 
 	ToClient, ToBackend                 int64 // bytes behind the handshake
-	MessagesToClient, MessagesToBackend int64 // whole messages of a WebSocket, control frames not counted
+	MessagesToClient, MessagesToBackend int64 // whole messages of a WebSocket, those of Send too; control frames not counted
 	Duration                            time.Duration
 }
 

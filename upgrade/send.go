@@ -1,0 +1,104 @@
+package upgrade
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// TextFrame returns text as a whole WebSocket message of a server (RFC 6455,
+// section 5.2) for [Tunnel.Send], to be built once for any number of tunnels.
+// That it is UTF-8 is not checked.
+func TextFrame(text string) []byte { return append(frameHead(opText, len(text)), text...) }
+
+// BinaryFrame returns data as [TextFrame] does text.
+func BinaryFrame(data []byte) []byte { return append(frameHead(opBinary, len(data)), data...) }
+
+// frameHead returns the header of an unmasked frame, with room for its payload.
+func frameHead(op byte, size int) []byte {
+	b := make([]byte, 2, 10+size)
+	b[0] = finBit | op
+	switch {
+	case size <= maxShort:
+		b[1] = byte(size)
+	case size <= math.MaxUint16:
+		b[1] = lengthTwo
+		b = binary.BigEndian.AppendUint16(b, uint16(size))
+	default:
+		b[1] = lengthTwo + 1
+		b = binary.BigEndian.AppendUint64(b, uint64(size))
+	}
+	return b
+}
+
+// isMessage reports whether frame is a data frame of a server that is a message
+// by itself, and nothing else. No extension has changed it, so it may pass
+// whatever client and backend have agreed upon (RFC 7692, section 6: a message
+// without RSV1 is not compressed).
+func isMessage(frame []byte) bool {
+	var f frames
+	return len(frame) > 0 && frame[0]&^0xf == finBit && f.next(frame) == len(frame) && f.messages == 1
+}
+
+// Send writes a message of the gateway's own to the client, between two messages
+// of the backend. frame is the whole message in one unmasked frame, as
+// [TextFrame] builds it; it isn't changed and may be sent to any number of tunnels at once.
+// Messages that one goroutine sends arrive in its order.
+//
+// Send returns when the message is written. Until ctx ends it waits for Serve,
+// for the end of a message that is passing, and for a client that is slow to
+// read. If ctx ends before the first byte is written, the message isn't sent and
+// the tunnel goes on. If it ends within the frame, the stream is torn and the
+// tunnel is cut; so is one whose client came over TLS as soon as writing has
+// begun, since a TLS connection doesn't outlast a write that was given up.
+//
+// The error wraps the cause of ctx's end, or [ErrClosed] if the tunnel is
+// closing, closed, has passed a close frame of either end or one of the backend's
+// that makes no sense. Tunnels of other protocols than WebSocket refuse all.
+func (t *Tunnel) Send(ctx context.Context, frame []byte) error {
+	if !isMessage(frame) {
+		return errors.New("upgrade: send: not a whole, unmasked message in one frame")
+	}
+	relay, err := t.served(ctx)
+	if err == nil {
+		err = relay.send(ctx, frame)
+	}
+	if err != nil {
+		return fmt.Errorf("upgrade: send: %w", err)
+	}
+	return nil
+}
+
+// served waits for Serve.
+func (t *Tunnel) served(ctx context.Context) (relay, error) {
+	for {
+		t.mu.Lock()
+		relay, ended := t.relay, t.ended
+		if relay == nil && t.ready == nil {
+			t.ready = make(chan struct{})
+		}
+		ready := t.ready
+		t.mu.Unlock()
+		switch {
+		case ended:
+			return nil, ErrClosed
+		case relay != nil:
+			return relay, nil
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// wake wakes those who wait in served. t.mu is held.
+func (t *Tunnel) wake() {
+	if t.ready != nil && (t.relay != nil || t.ended) {
+		close(t.ready)
+		t.ready = nil
+	}
+}
