@@ -84,6 +84,51 @@ func TestUndrainStopsTheDeadline(t *testing.T) {
 	})
 }
 
+// A drain that began elsewhere ends when it does there.
+func TestDrainSinceAMomentAgo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, nil, "a", "b", "c")
+		start := time.Now().Add(-20 * time.Second).Round(0) // as from another machine
+		want := balancer.Wish{State: balancer.Draining, Since: start, Within: time.Minute}
+		must(t, p.SetWish("a", want))
+		a := p.Get("a")
+		if got := p.Wish("a"); !got.Equal(want) || a.State() != balancer.Draining {
+			t.Errorf("wish %+v, %v", got, a.State())
+		}
+		for _, key := range []string{"one", "two", "three", "four", "five", "six"} {
+			if left := balancer.Turn(key)*60 < 20; left == a.Keeps(key) {
+				t.Errorf("%s has turn %v: keeps it is %v", key, balancer.Turn(key), a.Keeps(key))
+			}
+		}
+		time.Sleep(39 * time.Second)
+		if a.State() != balancer.Draining {
+			t.Errorf("before the end: %v", a.State())
+		}
+		time.Sleep(2 * time.Second)
+		if a.State() != balancer.Down || !p.Wish("a").Equal(want) {
+			t.Errorf("past the end: %v, wish %+v", a.State(), p.Wish("a"))
+		}
+		must(t, p.SetWish("b", want)) // heard of late
+		if s := p.Get("b").State(); s != balancer.Down {
+			t.Errorf("a drain that is over already: %v", s)
+		}
+		must(t, p.Off("c"))
+		if w := p.Wish("c"); w.State != balancer.Down {
+			t.Errorf("off: %+v", w)
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			must(t, p.SetWish(id, balancer.Wish{}))
+			if w := p.Wish(id); !w.Equal(balancer.Wish{}) || p.Get(id).State() != balancer.Up {
+				t.Errorf("%s: %+v, %v", id, w, p.Get(id).State())
+			}
+		}
+		if p.SetWish("a", balancer.Wish{State: 7}) == nil || p.SetWish("x", want) == nil || !p.Wish("x").Equal(balancer.Wish{}) {
+			t.Error("a wish that makes no sense")
+		}
+	})
+}
+
 func TestTurnSpreadsEvenly(t *testing.T) {
 	t.Parallel()
 	const keys = 100_000

@@ -166,45 +166,15 @@ func (p *Pool) Remove(id string) error {
 // backend goes Down. Within 0 sets no deadline: pinned clients stay until they
 // leave by themselves. A second Drain starts anew.
 func (p *Pool) Drain(id string, within time.Duration) error {
-	if within < 0 {
-		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, within)
-	}
-	return p.operate(id, "operator: drain", func(b *Backend, _ *Change) {
-		d := &drain{start: time.Now(), within: within}
-		if within > 0 {
-			d.timer = time.AfterFunc(within, func() { p.deadline(b, d) })
-		}
-		b.off = false
-		b.drain.Store(d)
-	})
-}
-
-// deadline puts a backend Down at the end of its drain.
-func (p *Pool) deadline(b *Backend, d *drain) {
-	p.mu.Lock()
-	defer p.unlock()
-	if b.drain.Load() == d { // else the operator changed his mind while the timer fired
-		b.off = true
-		p.settle(&Change{Backend: b, Why: "end of the drain"})
-	}
+	return p.SetWish(id, Wish{State: Draining, Within: within})
 }
 
 // Off puts a backend Down at once, whatever the half rule of [Backend.Lost] says.
-func (p *Pool) Off(id string) error {
-	return p.operate(id, "operator: off", func(b *Backend, _ *Change) {
-		b.off = true
-		b.drain.Store(nil)
-	})
-}
+func (p *Pool) Off(id string) error { return p.SetWish(id, Wish{State: Down}) }
 
 // Undrain takes back a Drain or an Off: what the backend takes is up to its
 // health again.
-func (p *Pool) Undrain(id string) error {
-	return p.operate(id, "operator: serve", func(b *Backend, _ *Change) {
-		b.off = false
-		b.drain.Store(nil)
-	})
-}
+func (p *Pool) Undrain(id string) error { return p.SetWish(id, Wish{}) }
 
 // operate carries out a wish of the operator's.
 func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {

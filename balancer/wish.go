@@ -1,0 +1,83 @@
+package balancer
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Wish is what the operator wants of a backend, whatever its health: the state
+// that it is to have at most. The zero value lets it serve.
+type Wish struct {
+	State  State         // Up: serve; Draining: see [Pool.Drain]; Down: see [Pool.Off]
+	Since  time.Time     // when a drain began, which may be on another machine; zero: now
+	Within time.Duration // of a drain, 0: without a deadline
+}
+
+// Equal reports whether both want the same.
+func (w Wish) Equal(other Wish) bool {
+	return w.State == other.State && w.Within == other.Within && w.Since.Equal(other.Since)
+}
+
+// Wish returns what the operator wants of the backend with this ID, the zero Wish
+// if the pool has none. A drain stays one past its deadline.
+func (p *Pool) Wish(id string) Wish {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.Get(id)
+	if b == nil {
+		return Wish{}
+	}
+	if d := b.drain.Load(); d != nil {
+		return Wish{State: Draining, Since: d.start, Within: d.within}
+	}
+	if b.off {
+		return Wish{State: Down}
+	}
+	return Wish{}
+}
+
+// SetWish carries out a wish as [Pool.Drain], [Pool.Off] and [Pool.Undrain] do.
+// A drain that began elsewhere has the same turns and the same end here, as far
+// as the clocks agree; if that has passed, the backend goes Down at once.
+func (p *Pool) SetWish(id string, w Wish) error {
+	why := "operator: "
+	switch w.State {
+	case Up:
+		why += "serve"
+	case Draining:
+		why += "drain"
+	case Down:
+		why += "off"
+	default:
+		return fmt.Errorf("balancer: wish for backend %s: no %v", id, w.State)
+	}
+	if w.Since.IsZero() {
+		w.Since = time.Now()
+	}
+	if w.State == Draining && w.Within < 0 {
+		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, w.Within)
+	}
+	return p.operate(id, why, func(b *Backend, _ *Change) {
+		b.off = w.State == Down
+		var d *drain
+		if w.State == Draining {
+			d = &drain{start: w.Since, within: w.Within}
+		}
+		if w.Within > 0 && d != nil {
+			left := time.Until(w.Since.Add(w.Within))
+			d.timer = time.AfterFunc(left, func() { p.deadline(b, d) })
+			b.off = left <= 0
+		}
+		b.drain.Store(d)
+	})
+}
+
+// deadline puts a backend Down at the end of its drain.
+func (p *Pool) deadline(b *Backend, d *drain) {
+	p.mu.Lock()
+	defer p.unlock()
+	if b.drain.Load() == d { // else the operator changed his mind while the timer fired
+		b.off = true
+		p.settle(&Change{Backend: b, Why: "end of the drain"})
+	}
+}
