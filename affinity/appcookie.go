@@ -52,7 +52,8 @@ type AppCookie struct {
 
 	// Keys seal the prefix, so that a client can neither read nor make it, just
 	// as those of [Cookie] do; one set of keys may serve both. What none of them
-	// opens goes to the backend as it is.
+	// opens goes to the backend as it is, and a prefix is never made anew: an old
+	// key is needed for as long as the application's cookies last.
 	Keys [][]byte
 
 	lru  LRU // used if Store is nil
@@ -99,6 +100,9 @@ func (c *AppCookie) look(r *http.Request, value string) (Pin, error) {
 
 // Bind prefixes or learns the cookie if the backend sets it. If the store fails,
 // or the home can't be named in a prefix, the cookie stays as it is.
+//
+// If another backend answered in place of home, as [StandIn] tells, a value that
+// is new to the client belongs to that one.
 func (c *AppCookie) Bind(res *http.Response, found Pin, home string) (key string, err error) {
 	if err := c.Validate(); err != nil || home == "" {
 		return found.Key, err

@@ -313,6 +313,28 @@ func TestAppCookieLearns(t *testing.T) {
 	}
 }
 
+// A session that a stand-in begins is where it was begun; what the client had stays
+// with its home.
+func TestAppCookieOfAStandIn(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]*affinity.AppCookie{
+		"learnt": {Name: "io"}, "prefix": {Name: "io", Prefix: true}, "sealed": {Name: "io", Prefix: true, Keys: testKeys},
+	} {
+		set, _ := setCookies(t, c, get("/"), affinity.Pin{}, "b1", "io=x")
+		r := get("/", set[0])
+		r = r.WithContext(affinity.WithStandIn(r.Context(), "b2"))
+		for _, tt := range []struct{ set, home string }{{"io=x", "b1"}, {"io=y", "b2"}} {
+			set, key := setCookies(t, c, r, find(t, c, r), "b1", tt.set)
+			if found := find(t, c, get("/", set[0])); found.Backend != tt.home || found.Key != key {
+				t.Errorf("%s, %s: Find = %+v, want %s and the key %q", name, tt.set, found, tt.home, key)
+			}
+		}
+		if found := find(t, c, r); found.Backend != "b1" {
+			t.Errorf("%s: Find = %+v, was at b1", name, found)
+		}
+	}
+}
+
 func TestAppCookieLifetimesAreTheStores(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

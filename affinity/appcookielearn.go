@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -43,7 +44,7 @@ func (c *AppCookie) learn(res *http.Response, found Pin, home string) (string, e
 		if key == found.Key {
 			continue
 		}
-		if err := c.claim(ctx, key, home); err != nil {
+		if err := c.claim(ctx, key, cmp.Or(StandIn(ctx), home)); err != nil {
 			return key, err
 		}
 	}

@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -34,22 +35,23 @@ func (c *AppCookie) split(value string) (home, rest string, status Status) {
 // within a value is nothing that clients must put up with, and some drop
 // the whole cookie for it.
 func (c *AppCookie) prefix(res *http.Response, key, home string) (string, error) {
-	var prefix string
-	lines := res.Header["Set-Cookie"]
+	had, lines := key, res.Header["Set-Cookie"]
 	for i, line := range lines {
 		start, end, ok := setCookieValue(line, c.Name)
 		if !ok {
 			continue
 		}
-		if prefix == "" {
-			var err error
-			if prefix, err = c.mark(home); err != nil {
-				return key, err
-			}
+		value, at := secretKey(line[start:end]), home
+		if value != had {
+			at = cmp.Or(StandIn(res.Request.Context()), home)
+		}
+		prefix, err := c.mark(at)
+		if err != nil {
+			return key, err
 		}
 		lines[i] = line[:start] + prefix + line[start:]
 		if !deletesCookie(line) {
-			key = secretKey(line[start:end])
+			key = value
 		}
 	}
 	return key, nil

@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -183,9 +184,7 @@ func (e *EngineIO) Bind(res *http.Response, found Pin, home string) (key string,
 	if !ok {
 		return found.Key, nil
 	}
-	if b := StandIn(res.Request.Context()); b != "" {
-		home = b
-	}
+	home = cmp.Or(StandIn(res.Request.Context()), home)
 	switch {
 	case note.opens && res.StatusCode == http.StatusOK && home != "":
 		return e.bindSession(res, note.mode, home)
