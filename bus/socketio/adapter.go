@@ -1,0 +1,68 @@
+package socketio
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An Adapter is a generation of Socket.IO's Redis adapters, with the options
+// that its nodes are configured with: [Legacy], [Current], [Sharded] or
+// [Streams]. Nodes and Go processes understand each other only when they agree
+// on all of it.
+type Adapter interface {
+	// check says what is wrong with the options.
+	check() error
+	// encode says what to send for a message. An error wraps
+	// errors.ErrUnsupported when the generation has no such message.
+	encode(m *message) ([]frame, error)
+	// decode reads what came on a channel that a member is subscribed to for a
+	// namespace.
+	decode(nsp, channel string, data []byte) (*message, error)
+	// channels returns what a member subscribes to for a namespace, the first
+	// one being that whose subscribers are counted as members.
+	channels(nsp, uid string) []string
+	// roomChannel returns the channel that a member with local sockets in a
+	// room subscribes to beside, "" if there is none. A private room is that
+	// of one socket, called like it.
+	roomChannel(nsp, room string, private bool) string
+	// sharded tells whether the channels are those of sharded pub/sub.
+	sharded() bool
+}
+
+// frame is one command to Redis: PUBLISH, SPUBLISH or XADD.
+type frame struct {
+	channel string
+	data    []byte
+	sharded bool
+
+	// An entry of a stream, whose key is channel: pairs of field and value.
+	entry  []string
+	maxLen int64
+}
+
+func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
+	var err error
+	switch {
+	case f.entry != nil:
+		err = client.XAdd(ctx, &redis.XAddArgs{Stream: f.channel, MaxLen: f.maxLen, Approx: true, Values: f.entry}).Err()
+	case f.sharded:
+		err = client.SPublish(ctx, f.channel, f.data).Err()
+	default:
+		err = client.Publish(ctx, f.channel, f.data).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("send to %q: %w", f.channel, err)
+	}
+	return nil
+}
+
+// prefixed returns a configured prefix, or the one that all packages have by
+// default.
+func prefixed(prefix string) string {
+	if prefix == "" {
+		return "socket.io"
+	}
+	return prefix
+}

@@ -1,0 +1,192 @@
+package socketio
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Current is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
+// one that createAdapter makes. socket.io-redis 6.1 understands it too.
+type Current struct {
+	// Prefix is what the nodes have as the option key. "" means "socket.io".
+	Prefix string
+	// SpecificResponses is what the nodes have as the option
+	// publishOnSpecificResponseChannel: an answer goes to the node that asked
+	// and to no other. It matters to a Cluster only.
+	SpecificResponses bool
+}
+
+func (c Current) check() error  { return nil }
+func (c Current) sharded() bool { return false }
+func (c Current) roomChannel(nsp, room string, _ bool) string {
+	return pubsub{c.Prefix}.roomChannel(nsp, room)
+}
+
+func (c Current) channels(nsp, uid string) []string {
+	p := pubsub{c.Prefix}
+	return []string{p.requestChannel(nsp), p.responseChannel(nsp), p.responseChannel(nsp) + uid + "#", p.channel(nsp)}
+}
+
+// currentTypes are the types of requests, and of the answers that have one.
+// serverSideAnswer shares its with serverSideEmit.
+var currentTypes = [...]kind{
+	socketIDs, allRooms, join, leave, disconnect, fetchSockets, serverSideEmit, broadcast, clientCount, ack,
+}
+
+func (c Current) encode(m *message) ([]frame, error) {
+	if m.kind == broadcast && m.id == "" {
+		f, err := pubsub{c.Prefix}.broadcast(m, timestamps, eventPacket)
+		return []frame{f}, err
+	}
+	var f frame
+	var err error
+	if m.kind.answers() {
+		f, err = c.answer(m)
+	} else {
+		f, err = c.request(m)
+	}
+	return []frame{f}, err
+}
+
+func (c Current) request(m *message) (frame, error) {
+	t := slices.Index(currentTypes[:], m.kind)
+	if t < 0 {
+		return frame{}, unsupported("@socket.io/redis-adapter", m.kind.String())
+	}
+	var request object
+	if m.uid != "" {
+		request = append(request, property{"uid", m.uid})
+	}
+	if m.id != "" {
+		request = append(request, property{"requestId", m.id})
+	}
+	request = append(request, property{"type", int64(t)})
+	encode := appendJSON
+	switch m.kind {
+	case socketIDs:
+		request = append(request, property{"rooms", list(m.to)})
+	case fetchSockets:
+		request = append(request, property{"opts", m.opts(false)})
+	case join, leave:
+		request = append(request, property{"opts", m.opts(false)}, property{"rooms", list(m.rooms)})
+	case disconnect:
+		request = append(request, property{"opts", m.opts(false)}, property{"close", m.close})
+	case serverSideEmit, broadcast:
+		event, err := normalize(m.event)
+		if err != nil {
+			return frame{}, err
+		}
+		if m.kind == serverSideEmit {
+			request = append(request, property{"data", event})
+			break
+		}
+		encode = timestamps.append
+		packet := object{{"type", int64(eventPacket)}, {"data", event}, {"nsp", m.nsp}}
+		request = append(request, property{"packet", packet}, property{"opts", m.opts(true)})
+	}
+	return frame{channel: pubsub{c.Prefix}.requestChannel(m.nsp), data: encode(nil, request)}, nil
+}
+
+func (c Current) answer(m *message) (frame, error) {
+	value, err := normalize(m.value)
+	if err != nil {
+		return frame{}, err
+	}
+	id, encode := property{"requestId", m.id}, appendJSON
+	specific := c.SpecificResponses && m.asker != ""
+	var answer object
+	switch m.kind {
+	case socketList:
+		var sockets []any
+		if sockets, err = socketObjects(m.sockets); err != nil {
+			return frame{}, err
+		}
+		answer = object{id, {"sockets", sockets}}
+	case socketIDList:
+		answer = object{id, {"sockets", idList(m.sockets)}}
+	case roomList:
+		answer = object{id, {"rooms", list(m.rooms)}}
+	case done:
+		answer = object{id}
+	case serverSideAnswer:
+		specific = false // as the nodes do
+		answer = object{{"type", int64(6)}, id, {"data", value}}
+	case clientCount:
+		answer = object{{"type", int64(8)}, id, {"clientCount", int64(m.count)}}
+	case ack:
+		encode = timestamps.append
+		answer = object{{"type", int64(9)}, id, {"packet", value}}
+	default:
+		return frame{}, unsupported("@socket.io/redis-adapter", m.kind.String())
+	}
+	channel := pubsub{c.Prefix}.responseChannel(m.nsp)
+	if specific {
+		channel += m.asker + "#"
+	}
+	return frame{channel: channel, data: encode(nil, answer)}, nil
+}
+
+func (c Current) decode(nsp, channel string, data []byte) (*message, error) {
+	p := pubsub{c.Prefix}
+	v, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	o, _ := v.(map[string]any)
+	f := fields(o)
+	m := &message{nsp: nsp, uid: f.text("uid"), id: f.text("requestId")}
+	switch {
+	case channel == p.requestChannel(nsp):
+		return m, c.readRequest(m, f)
+	case strings.HasPrefix(channel, p.responseChannel(nsp)):
+		c.readAnswer(m, f)
+		return m, nil
+	}
+	return readBroadcast(nsp, v)
+}
+
+func (c Current) readRequest(m *message, f fields) (err error) {
+	t := f.integer("type")
+	if _, given := f["type"].(float64); !given || t < 0 || t >= len(currentTypes) || currentTypes[t].answers() {
+		return fmt.Errorf("a request of type %v", f["type"])
+	}
+	m.kind = currentTypes[t]
+	m.target = f.object("opts").target()
+	switch m.kind {
+	case socketIDs:
+		m.to = f.names("rooms")
+	case join, leave, disconnect:
+		m.rooms, m.close = f.names("rooms"), get[bool](f, "close")
+		if sid, ok := name(f["sid"]); ok { // before 7.0
+			m.to, m.rooms = []string{sid}, nil
+			if room, ok := name(f["room"]); ok {
+				m.rooms = []string{room}
+			}
+		}
+	case serverSideEmit:
+		m.event = get[[]any](f, "data")
+	case broadcast:
+		m.event, err = readPacket(f.object("packet"))
+	}
+	return err
+}
+
+func (c Current) readAnswer(m *message, f fields) {
+	sockets, isSockets := f["sockets"].([]any)
+	_, isRooms := f["rooms"].([]any)
+	switch t, _ := f["type"].(float64); {
+	case t == 6:
+		m.kind, m.value = serverSideAnswer, f["data"]
+	case t == 8:
+		m.kind, m.count = clientCount, f.integer("clientCount")
+	case t == 9:
+		m.kind, m.value = ack, f["packet"]
+	case isSockets:
+		m.kind, m.sockets = socketList, readSockets(sockets)
+	case isRooms:
+		m.kind, m.rooms = roomList, f.names("rooms")
+	default:
+		m.kind = done
+	}
+}

@@ -1,0 +1,143 @@
+package socketio
+
+import (
+	"errors"
+	"fmt"
+)
+
+// fields are the properties of a message that was read. What is absent or of
+// another type than it should be is the zero value.
+type fields map[string]any
+
+func get[T any](f fields, key string) T {
+	v, _ := f[key].(T)
+	return v
+}
+
+func (f fields) text(key string) string    { s, _ := name(f[key]); return s }
+func (f fields) object(key string) fields  { return get[map[string]any](f, key) }
+func (f fields) integer(key string) int    { return int(get[float64](f, key)) }
+func (f fields) names(key string) []string { return namesIn(get[[]any](f, key)) }
+
+// namesIn returns the names of rooms, which may be numbers.
+func namesIn(list []any) []string {
+	var names []string
+	for _, v := range list {
+		if s, ok := name(v); ok {
+			names = append(names, s)
+		}
+	}
+	return names
+}
+
+// target reads what all generations call opts.
+func (f fields) target() target {
+	flags := f.object("flags")
+	compress, given := flags["compress"].(bool)
+	return target{
+		to:           f.names("rooms"),
+		except:       f.names("except"),
+		volatile:     get[bool](flags, "volatile"),
+		uncompressed: given && !compress,
+		timeout:      get[float64](flags, "timeout"),
+	}
+}
+
+// opts is what target reads. Only a broadcast needs the flags.
+func (t *target) opts(withFlags bool) object {
+	o := object{{"rooms", list(t.to)}, {"except", list(t.except)}}
+	if !withFlags {
+		return o
+	}
+	flags := object{}
+	if t.uncompressed {
+		flags = append(flags, property{"compress", false})
+	}
+	if t.volatile {
+		flags = append(flags, property{"volatile", true})
+	}
+	if t.timeout > 0 {
+		flags = append(flags, property{"timeout", t.timeout})
+	}
+	return append(o, property{"flags", flags})
+}
+
+func list(names []string) []any {
+	l := make([]any, len(names))
+	for i, s := range names {
+		l[i] = valid(s)
+	}
+	return l
+}
+
+// Types of a packet: socket.io-parser's PacketType.
+const (
+	eventPacket       = 2
+	binaryEventPacket = 5
+)
+
+// readPacket returns the event of a packet.
+func readPacket(packet fields) ([]any, error) {
+	event := get[[]any](packet, "data")
+	if kind := packet.integer("type"); kind != eventPacket && kind != binaryEventPacket || len(event) == 0 {
+		return nil, fmt.Errorf("a packet of type %d with %d items isn't an event", kind, len(event))
+	}
+	return event, nil
+}
+
+func (s *Socket) object() (object, error) {
+	handshake, err := normalize(s.Handshake)
+	if err != nil {
+		return nil, err
+	}
+	if handshake == nil {
+		handshake = object{}
+	}
+	data, err := normalize(s.Data)
+	if err != nil {
+		return nil, err
+	}
+	return object{{"id", s.ID}, {"handshake", handshake}, {"rooms", list(s.Rooms)}, {"data", data}}, nil
+}
+
+func socketObjects(sockets []Socket) ([]any, error) {
+	l := make([]any, len(sockets))
+	for i := range sockets {
+		o, err := sockets[i].object()
+		if err != nil {
+			return nil, fmt.Errorf("socket %s: %w", sockets[i].ID, err)
+		}
+		l[i] = o
+	}
+	return l, nil
+}
+
+func idList(sockets []Socket) []any {
+	l := make([]any, len(sockets))
+	for i := range sockets {
+		l[i] = valid(sockets[i].ID)
+	}
+	return l
+}
+
+// readSockets reads a list of descriptions, or of IDs.
+func readSockets(list []any) []Socket {
+	sockets := make([]Socket, 0, len(list))
+	for _, v := range list {
+		switch v := v.(type) {
+		case string:
+			sockets = append(sockets, Socket{ID: v})
+		case map[string]any:
+			f := fields(v)
+			sockets = append(sockets, Socket{
+				ID: f.text("id"), Rooms: f.names("rooms"), Data: f["data"], Handshake: f.object("handshake"),
+			})
+		}
+	}
+	return sockets
+}
+
+// unsupported is the error for what a generation doesn't have.
+func unsupported(generation, what string) error {
+	return fmt.Errorf("%s can't %s: %w", generation, what, errors.ErrUnsupported)
+}

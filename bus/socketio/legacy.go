@@ -1,0 +1,210 @@
+package socketio
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Legacy is socket.io-redis 5 of Socket.IO 2 and, with V3, socket.io-redis 6.0
+// of Socket.IO 3. (6.1 was made for Socket.IO 4: that is [Current].)
+//
+// Its nodes can do less than later ones: join, leave and disconnect are for
+// single sockets, which are named by their IDs, except excepts sockets, not
+// rooms, and there is no serverSideEmit.
+type Legacy struct {
+	// Prefix is what the nodes have as the option key. "" means "socket.io".
+	Prefix string
+	// V3 is set for Socket.IO 3. The two misunderstand each other's requests.
+	V3 bool
+}
+
+func (l Legacy) check() error  { return nil }
+func (l Legacy) sharded() bool { return false }
+func (l Legacy) roomChannel(nsp, room string, _ bool) string {
+	return pubsub{l.Prefix}.roomChannel(nsp, room)
+}
+
+func (l Legacy) channels(nsp, _ string) []string {
+	p := pubsub{l.Prefix}
+	return []string{p.requestChannel(nsp), p.responseChannel(nsp), p.channel(nsp)}
+}
+
+// legacyNames are how the two versions call what they have in common.
+type legacyNames struct {
+	id, sockets, version string
+	types                map[kind]int64
+}
+
+func (l Legacy) names() legacyNames {
+	if l.V3 {
+		return legacyNames{"requestId", "sockets", "Socket.IO 3", map[kind]int64{
+			socketIDs: 0, allRooms: 1, join: 2, leave: 3, disconnect: 4,
+		}}
+	}
+	return legacyNames{"requestid", "clients", "Socket.IO 2", map[kind]int64{
+		socketIDs: 0, roomsOf: 1, allRooms: 2, join: 3, leave: 4, customRequest: 5, disconnect: 6,
+	}}
+}
+
+func (l Legacy) encode(m *message) ([]frame, error) {
+	switch m.kind {
+	case broadcast:
+		return l.broadcast(m)
+	case socketIDList, roomList, done, customAnswer:
+		return l.answer(m)
+	case join, leave, disconnect:
+		return l.perSocket(m)
+	}
+	var more object
+	switch m.kind {
+	case socketIDs:
+		more = object{{"rooms", list(m.to)}}
+	case roomsOf:
+		more = object{{"sid", m.socketID}}
+	case customRequest:
+		value, err := normalize(m.value)
+		if err != nil {
+			return nil, err
+		}
+		more = object{{"data", value}}
+	}
+	f, err := l.request(m, more)
+	return []frame{f}, err
+}
+
+func (l Legacy) broadcast(m *message) ([]frame, error) {
+	switch {
+	case m.id != "":
+		return nil, unsupported(l.names().version, "acknowledge a broadcast")
+	case !areSocketIDs(m.nsp, m.except):
+		return nil, unsupported(l.names().version, "except rooms, only sockets by their IDs")
+	}
+	packetType := int64(eventPacket)
+	if !l.V3 { // where the sender looks for binary data
+		packetType = binaryEventPacket
+	}
+	f, err := pubsub{l.Prefix}.broadcast(m, oldDates, packetType)
+	return []frame{f}, err
+}
+
+// perSocket makes a request for each socket and room.
+func (l Legacy) perSocket(m *message) ([]frame, error) {
+	if len(m.to) == 0 || len(m.except) > 0 || !areSocketIDs(m.nsp, m.to) {
+		return nil, unsupported(l.names().version, "join, leave or disconnect other than single sockets by their IDs")
+	}
+	var frames []frame
+	for _, sid := range m.to {
+		var each []object
+		if m.kind == disconnect {
+			each = []object{{{"sid", sid}, {"close", m.close}}}
+		}
+		for _, room := range m.rooms {
+			each = append(each, object{{"sid", sid}, {"room", valid(room)}})
+		}
+		for _, more := range each {
+			f, err := l.request(m, more)
+			if err != nil {
+				return nil, err
+			}
+			frames = append(frames, f)
+		}
+	}
+	return frames, nil
+}
+
+func (l Legacy) request(m *message, more object) (frame, error) {
+	names := l.names()
+	t, ok := names.types[m.kind]
+	if !ok {
+		return frame{}, unsupported(names.version, m.kind.String())
+	}
+	request := append(object{{names.id, m.id}, {"type", t}}, more...)
+	return frame{channel: pubsub{l.Prefix}.requestChannel(m.nsp), data: appendJSON(nil, request)}, nil
+}
+
+func (l Legacy) answer(m *message) ([]frame, error) {
+	names := l.names()
+	answer := object{{names.id, m.id}}
+	switch m.kind {
+	case socketIDList:
+		answer = append(answer, property{names.sockets, idList(m.sockets)})
+	case roomList:
+		answer = append(answer, property{"rooms", list(m.rooms)})
+	case customAnswer:
+		value, err := normalize(m.value)
+		if err != nil {
+			return nil, err
+		}
+		answer = append(answer, property{"data", value})
+	}
+	return []frame{{channel: pubsub{l.Prefix}.responseChannel(m.nsp), data: appendJSON(nil, answer)}}, nil
+}
+
+func (l Legacy) decode(nsp, channel string, data []byte) (*message, error) {
+	p := pubsub{l.Prefix}
+	v, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	if channel != p.requestChannel(nsp) && channel != p.responseChannel(nsp) {
+		return readBroadcast(nsp, v)
+	}
+	o, _ := v.(map[string]any)
+	f, names := fields(o), l.names()
+	m := &message{nsp: nsp, id: f.text(names.id)}
+	if channel == p.responseChannel(nsp) {
+		l.readAnswer(m, f)
+		return m, nil
+	}
+	for k, t := range names.types {
+		if f["type"] == float64(t) {
+			m.kind = k
+		}
+	}
+	switch m.kind {
+	case 0:
+		return nil, fmt.Errorf("a request of type %v", f["type"])
+	case socketIDs:
+		m.to = f.names("rooms")
+	case roomsOf:
+		m.socketID = f.text("sid")
+	case join, leave, disconnect:
+		m.to = []string{f.text("sid")}
+		m.close = get[bool](f, "close")
+		if room, ok := name(f["room"]); ok {
+			m.rooms = []string{room}
+		}
+	case customRequest:
+		m.value = f["data"]
+	}
+	return m, nil
+}
+
+func (l Legacy) readAnswer(m *message, f fields) {
+	sockets, isSockets := f[l.names().sockets].([]any)
+	_, isRooms := f["rooms"].([]any)
+	value, isCustom := f["data"]
+	switch {
+	case isSockets:
+		m.kind, m.sockets = socketIDList, readSockets(sockets)
+	case isRooms:
+		m.kind, m.rooms = roomList, f.names("rooms")
+	case isCustom:
+		m.kind, m.value = customAnswer, value
+	default:
+		m.kind = done
+	}
+}
+
+// areSocketIDs tells whether all names are IDs of sockets as the nodes make
+// them: 20 characters (base64id), behind the namespace and a # in Socket.IO 2.
+func areSocketIDs(nsp string, names []string) bool {
+	for _, s := range names {
+		if !looksLikeSocketID(strings.TrimPrefix(s, nsp+"#")) {
+			return false
+		}
+	}
+	return true
+}
+
+func looksLikeSocketID(room string) bool { return len(room) == 20 }

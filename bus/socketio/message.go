@@ -1,0 +1,99 @@
+package socketio
+
+import "fmt"
+
+// message is what one member of a cluster tells the others, whatever its
+// generation makes of it. Which fields are set depends on the kind.
+type message struct {
+	kind  kind
+	nsp   string
+	uid   string // the sender's; "" where the generation doesn't say
+	asker string // of an answer: the uid of who asked, as far as it is known
+	id    string // of a request and of its answer; "" where no answer is wanted
+
+	target
+	event    []any    // broadcast, serverSideEmit: the event's name and its arguments
+	rooms    []string // join, leave: these rooms; roomList: the answer
+	close    bool     // disconnect: the connection too
+	count    int      // clientCount
+	value    any      // serverSideAnswer, ack, customRequest, customAnswer
+	sockets  []Socket // socketList; socketIDList: only the IDs
+	socketID string   // roomsOf
+}
+
+// target is whom a message is for.
+type target struct {
+	to, except   []string // rooms; nobody is excepted or everybody meant when empty
+	volatile     bool
+	uncompressed bool
+	timeout      float64 // for acknowledgements, in milliseconds
+}
+
+// kind says what a message is about. The first thirteen are the types of a
+// cluster message in socket.io-adapter.
+type kind int
+
+const (
+	initialHeartbeat kind = 1 + iota // of Streams before 0.3
+	heartbeat                        // of Streams before 0.3
+	broadcast                        // with an ID: clients acknowledge it
+	join
+	leave
+	disconnect
+	fetchSockets
+	socketList // answers fetchSockets
+	serverSideEmit
+	serverSideAnswer
+	clientCount  // answers a broadcast with an ID: so many clients got it
+	ack          // answers a broadcast with an ID, once for each client
+	adapterClose // of Streams before 0.3
+
+	// Legacy and Current only
+	socketIDs
+	socketIDList // answers socketIDs; Current reads it as a socketList
+	allRooms
+	roomList // answers allRooms and roomsOf
+	done     // answers a join, leave or disconnect that has an ID
+
+	// Legacy for Socket.IO 2 only
+	roomsOf
+	customRequest
+	customAnswer
+)
+
+// answers tells whether messages of this kind go back to who asked.
+func (k kind) answers() bool {
+	switch k {
+	case socketList, serverSideAnswer, clientCount, ack, socketIDList, roomList, done, customAnswer:
+		return true
+	}
+	return false
+}
+
+// String says what one wants who sends it.
+func (k kind) String() string {
+	names := [...]string{
+		initialHeartbeat: "ask for heartbeats", heartbeat: "send a heartbeat", broadcast: "broadcast",
+		join: "make sockets join", leave: "make sockets leave", disconnect: "disconnect sockets",
+		fetchSockets: "fetch sockets", socketList: "tell sockets", serverSideEmit: "emit to servers",
+		serverSideAnswer: "answer a serverSideEmit", clientCount: "count clients", ack: "pass an acknowledgement on",
+		adapterClose: "say goodbye", socketIDs: "ask for IDs of sockets", socketIDList: "tell IDs of sockets",
+		allRooms: "ask for all rooms", roomList: "tell rooms", done: "confirm", roomsOf: "ask for the rooms of a socket",
+		customRequest: "send a custom request", customAnswer: "answer a custom request",
+	}
+	if k <= 0 || int(k) >= len(names) {
+		return fmt.Sprintf("send a message of kind %d", int(k))
+	}
+	return names[k]
+}
+
+// Socket is a client of a cluster as its node describes it.
+type Socket struct {
+	ID    string
+	Rooms []string
+	// Data is what the node keeps as socket.data.
+	Data any
+	// Handshake is the client's first request as the node keeps it: headers,
+	// address, query, auth and so on.
+	Handshake map[string]any
+}

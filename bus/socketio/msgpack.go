@@ -1,0 +1,284 @@
+package socketio
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+)
+
+// maxMessage is the longest message that is read. Redis by default cuts a
+// subscriber off that has as much waiting.
+const maxMessage = 32 << 20
+
+// dates is how a Date is written in MessagePack. Either is read.
+type dates bool
+
+const (
+	timestamps dates = false // the timestamp extension: notepack.io 3, @msgpack/msgpack
+	oldDates   dates = true  // extension 0 with milliseconds: notepack.io 2, which knows no other
+)
+
+// append appends a normalized value as notepack.io and @msgpack/msgpack write
+// it. Only integral numbers beyond 2^53 are written in another way: notepack.io
+// loses those that don't fit into 64 bits.
+func (d dates) append(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return msgp.AppendNil(b)
+	case bool:
+		return msgp.AppendBool(b, v)
+	case int64:
+		return appendInt(b, v)
+	case uint64:
+		return msgp.AppendUint64(b, v)
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return appendInt(b, int64(v))
+		}
+		return msgp.AppendFloat64(b, v)
+	case string:
+		return msgp.AppendString(b, v)
+	case []byte:
+		return msgp.AppendBytes(b, v)
+	case time.Time:
+		if d == oldDates {
+			b = append(b, 0xd7, 0)
+			return binary.BigEndian.AppendUint64(b, uint64(v.UnixMilli()))
+		}
+		return appendTimestamp(b, v)
+	case []any:
+		b = msgp.AppendArrayHeader(b, uint32(len(v)))
+		for _, e := range v {
+			b = d.append(b, e)
+		}
+		return b
+	case object:
+		b = msgp.AppendMapHeader(b, uint32(len(v)))
+		for _, p := range v {
+			b = d.append(msgp.AppendString(b, p.key), p.value)
+		}
+		return b
+	}
+	panic("socketio: a value that isn't normalized")
+}
+
+// appendInt prefers unsigned formats: msgp.AppendInt64 doesn't.
+func appendInt(b []byte, i int64) []byte {
+	if i >= 0 {
+		return msgp.AppendUint64(b, uint64(i))
+	}
+	return msgp.AppendInt64(b, i)
+}
+
+// appendTimestamp appends the shortest of the three timestamp formats: the
+// MessagePack specification, "Timestamp extension type".
+func appendTimestamp(b []byte, t time.Time) []byte {
+	sec, nsec := t.Unix(), t.Nanosecond()
+	switch {
+	case nsec == 0 && sec >= 0 && sec <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, 0xd6, 0xff), uint32(sec))
+	case sec >= 0 && sec < 1<<34:
+		return binary.BigEndian.AppendUint64(append(b, 0xd7, 0xff), uint64(nsec)<<34|uint64(sec))
+	}
+	b = binary.BigEndian.AppendUint32(append(b, 0xc7, 12, 0xff), uint32(nsec))
+	return binary.BigEndian.AppendUint64(b, uint64(sec))
+}
+
+// parse reads a message that is JSON if it begins as an object does, as all
+// packages tell the two apart, and MessagePack otherwise.
+func parse(data []byte) (any, error) {
+	if len(data) > maxMessage {
+		return nil, fmt.Errorf("%d bytes are more than the %d that are read", len(data), maxMessage)
+	}
+	if len(data) > 0 && data[0] == '{' {
+		var v map[string]any
+		if err := json.Unmarshal(data, &v); err != nil {
+			return nil, err
+		}
+		return v, nil
+	}
+	return parseMsgpack(data)
+}
+
+// parseMsgpack reads one value and nothing behind it, as nil, bool, float64,
+// string, []byte, time.Time, []any or map[string]any. It allocates in
+// proportion to the data, whatever sizes that announces.
+func parseMsgpack(data []byte) (any, error) {
+	v, rest, err := readValue(data, 0)
+	if err != nil {
+		return nil, fmt.Errorf("MessagePack: %w", err)
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("MessagePack: %d bytes behind the end", len(rest))
+	}
+	return v, nil
+}
+
+func readValue(b []byte, depth int) (v any, rest []byte, err error) {
+	if depth > maxDepth {
+		return nil, nil, fmt.Errorf("nested deeper than %d", maxDepth)
+	}
+	switch msgp.NextType(b) {
+	case msgp.NilType:
+		rest, err = msgp.ReadNilBytes(b)
+		return nil, rest, err
+	case msgp.BoolType:
+		return boxed(msgp.ReadBoolBytes(b))
+	case msgp.IntType:
+		i, rest, err := msgp.ReadInt64Bytes(b)
+		return float64(i), rest, err
+	case msgp.UintType:
+		u, rest, err := msgp.ReadUint64Bytes(b)
+		return float64(u), rest, err
+	case msgp.Float32Type:
+		f, rest, err := msgp.ReadFloat32Bytes(b)
+		return float64(f), rest, err
+	case msgp.Float64Type:
+		return boxed(msgp.ReadFloat64Bytes(b))
+	case msgp.StrType:
+		s, rest, err := msgp.ReadStringZC(b)
+		return valid(string(s)), rest, err
+	case msgp.BinType:
+		return boxed(msgp.ReadBytesBytes(b, nil))
+	case msgp.ArrayType:
+		return readArray(b, depth)
+	case msgp.MapType:
+		return readMap(b, depth)
+	case msgp.InvalidType:
+		if len(b) == 0 {
+			return nil, nil, msgp.ErrShortBytes
+		}
+		return nil, nil, msgp.InvalidPrefixError(b[0])
+	}
+	return readExtension(b)
+}
+
+func boxed[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
+
+func readArray(b []byte, depth int) (any, []byte, error) {
+	n, b, err := msgp.ReadArrayHeaderBytes(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if int(n) > len(b) { // each element takes a byte at least
+		return nil, nil, msgp.ErrShortBytes
+	}
+	list := make([]any, n)
+	for i := range list {
+		if list[i], b, err = readValue(b, depth+1); err != nil {
+			return nil, nil, err
+		}
+	}
+	return list, b, nil
+}
+
+func readMap(b []byte, depth int) (any, []byte, error) {
+	n, b, err := msgp.ReadMapHeaderBytes(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if int(n) > len(b)/2 {
+		return nil, nil, msgp.ErrShortBytes
+	}
+	m := make(map[string]any)
+	for range n {
+		var k, v any
+		if k, b, err = readValue(b, depth+1); err != nil {
+			return nil, nil, err
+		}
+		key, ok := name(k)
+		if !ok {
+			return nil, nil, fmt.Errorf("the key of a property is a %T", k)
+		}
+		if v, b, err = readValue(b, depth+1); err != nil {
+			return nil, nil, err
+		}
+		m[key] = v
+	}
+	return m, b, nil
+}
+
+// name returns a string as JavaScript makes it of a value that is used as the
+// name of a property or of a room.
+func name(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case float64:
+		return string(appendNumber(nil, v)), true
+	}
+	return "", false
+}
+
+// readExtension reads what stands for undefined, an ArrayBuffer or a Date. Any
+// other is a list of its type and its data, which is what notepack.io makes of it.
+func readExtension(b []byte) (any, []byte, error) {
+	var ext extension
+	rest, err := msgp.ReadExtensionBytes(b, ext.of(b))
+	if err != nil {
+		return nil, nil, err
+	}
+	fixed := b[0] >= 0xd4
+	switch {
+	case ext.kind == 0 && fixed && len(ext.data) == 1:
+		return nil, rest, nil
+	case ext.kind == 0 && fixed && len(ext.data) == 8:
+		return time.UnixMilli(int64(binary.BigEndian.Uint64(ext.data))).UTC(), rest, nil
+	case ext.kind == 0 && !fixed:
+		return ext.data, rest, nil
+	case ext.kind == -1:
+		t, err := readTimestamp(ext.data)
+		return t, rest, err
+	}
+	return []any{float64(ext.kind), ext.data}, rest, nil
+}
+
+func readTimestamp(b []byte) (any, error) {
+	switch len(b) {
+	case 4:
+		return time.Unix(int64(binary.BigEndian.Uint32(b)), 0).UTC(), nil
+	case 8:
+		v := binary.BigEndian.Uint64(b)
+		return time.Unix(int64(v&(1<<34-1)), int64(v>>34)).UTC(), nil
+	case 12:
+		return time.Unix(int64(binary.BigEndian.Uint64(b[4:])), int64(binary.BigEndian.Uint32(b))).UTC(), nil
+	}
+	return nil, errors.New("a timestamp of " + strconv.Itoa(len(b)) + " bytes")
+}
+
+// extension reads any extension; msgp has to be told the type that it expects.
+type extension struct {
+	kind int8
+	data []byte
+}
+
+// of takes the type from where the first byte says that it is.
+func (e *extension) of(b []byte) *extension {
+	at := 1
+	switch b[0] {
+	case 0xc7:
+		at = 2
+	case 0xc8:
+		at = 3
+	case 0xc9:
+		at = 5
+	}
+	if at < len(b) {
+		e.kind = int8(b[at])
+	}
+	return e
+}
+
+func (e *extension) ExtensionType() int8            { return e.kind }
+func (e *extension) Len() int                       { return len(e.data) }
+func (e *extension) MarshalBinaryTo(b []byte) error { copy(b, e.data); return nil }
+func (e *extension) UnmarshalBinary(b []byte) error {
+	e.data = append([]byte{}, b...)
+	return nil
+}

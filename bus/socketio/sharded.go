@@ -1,0 +1,83 @@
+package socketio
+
+import "fmt"
+
+// Sharded is @socket.io/redis-adapter 8 as createShardedAdapter makes it, with
+// Redis 7's sharded pub/sub.
+type Sharded struct {
+	// Prefix is what the nodes have as the option channelPrefix. "" means
+	// "socket.io".
+	Prefix string
+	// Mode is what the nodes have as the option subscriptionMode.
+	Mode Mode
+}
+
+// Mode says which rooms have a channel of their own, so that a message to one of
+// them reaches only the nodes that have sockets there.
+type Mode int
+
+const (
+	Dynamic        Mode = iota // public rooms; "dynamic", which is the default
+	Static                     // none; "static"
+	DynamicPrivate             // also those of single sockets; "dynamic-private"
+)
+
+func (s Sharded) check() error {
+	if s.Mode < Dynamic || s.Mode > DynamicPrivate {
+		return fmt.Errorf("socketio: Sharded has no mode %d", s.Mode)
+	}
+	return nil
+}
+
+func (s Sharded) sharded() bool { return true }
+
+func (s Sharded) channel(nsp string) string { return prefixed(s.Prefix) + "#" + nsp + "#" }
+
+func (s Sharded) channels(nsp, uid string) []string {
+	return []string{s.channel(nsp), s.channel(nsp) + uid + "#"}
+}
+
+func (s Sharded) roomChannel(nsp, room string, private bool) string {
+	if s.Mode == DynamicPrivate || s.Mode == Dynamic && !private {
+		return s.channel(nsp) + room + "#"
+	}
+	return ""
+}
+
+func (s Sharded) encode(m *message) ([]frame, error) {
+	data, err := clusterData(m)
+	if err != nil {
+		return nil, err
+	}
+	encode := appendJSON
+	if m.kind.mayHoldBinary() && hasBinary(data) {
+		encode = timestamps.append
+	}
+	return []frame{{
+		channel: s.channelFor(m),
+		data:    encode(nil, clusterMessage(m, data)),
+		sharded: true,
+	}}, nil
+}
+
+func (s Sharded) channelFor(m *message) string {
+	channel := s.channel(m.nsp)
+	switch {
+	case m.kind.answers():
+		return channel + m.asker + "#"
+	case m.kind == broadcast && m.id == "" && len(m.to) == 1:
+		// The sender doesn't know whether a room is private and goes by its name.
+		if room := s.roomChannel(m.nsp, m.to[0], looksLikeSocketID(m.to[0])); room != "" {
+			return room
+		}
+	}
+	return channel
+}
+
+func (s Sharded) decode(nsp, _ string, data []byte) (*message, error) {
+	v, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return readClusterMessage(nsp, v)
+}

@@ -1,0 +1,135 @@
+package socketio
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+)
+
+// Streams is @socket.io/redis-streams-adapter 0.3. What is sent to clients is
+// an entry of a Redis stream, what nodes ask each other goes by pub/sub.
+type Streams struct {
+	// Stream is what the nodes have as the option streamName. "" means
+	// "socket.io".
+	Stream string
+	// Count is what the nodes have as the option streamCount: namespaces are
+	// spread over so many streams. 0 means 1.
+	Count int
+	// MaxLen is about how many entries a stream keeps, the option maxLen. 0
+	// means 10,000.
+	MaxLen int64
+	// Prefix is what the nodes have as the option channelPrefix. "" means
+	// "socket.io".
+	Prefix string
+	// Sharded is what the nodes have as the option useShardedPubSub.
+	Sharded bool
+	// OnlyPlaintext is what the nodes have as the option onlyPlaintext: a
+	// stream isn't searched for binary data, which arrives as {"type":"Buffer"}.
+	OnlyPlaintext bool
+}
+
+func (s Streams) check() error {
+	if s.Count < 0 || s.MaxLen < 0 {
+		return errors.New("socketio: Streams has a negative Count or MaxLen")
+	}
+	return nil
+}
+
+func (s Streams) sharded() bool                          { return s.Sharded }
+func (s Streams) roomChannel(_, _ string, _ bool) string { return "" }
+func (s Streams) channel(nsp string) string              { return prefixed(s.Prefix) + "#" + nsp + "#" }
+
+func (s Streams) channels(nsp, uid string) []string {
+	return []string{s.channel(nsp), s.channel(nsp) + uid + "#"}
+}
+
+// streams returns the keys of all streams. A node reads all of them.
+func (s Streams) streams() []string {
+	if s.Count <= 1 {
+		return []string{prefixed(s.Stream)}
+	}
+	keys := make([]string, s.Count)
+	for i := range keys {
+		keys[i] = prefixed(s.Stream) + "-" + strconv.Itoa(i)
+	}
+	return keys
+}
+
+// stream returns the key of a namespace's stream. The package's hash may be
+// negative, and the stream that it then writes to is read by nobody: that is not
+// copied.
+func (s Streams) stream(nsp string) string {
+	keys := s.streams()
+	var hash int32
+	for _, unit := range utf16.Encode([]rune(nsp)) {
+		hash = hash*31 + int32(unit)
+	}
+	i := int(hash) % len(keys)
+	return keys[max(i, -i)]
+}
+
+func (s Streams) encode(m *message) ([]frame, error) {
+	data, err := clusterData(m)
+	if err != nil {
+		return nil, err
+	}
+	f := frame{channel: s.channel(m.nsp), sharded: s.Sharded}
+	if m.kind.answers() {
+		f.channel += m.asker + "#"
+	}
+	if m.kind.answers() || m.kind == serverSideEmit || m.kind == fetchSockets || m.kind == broadcast && m.id != "" {
+		f.data = timestamps.append(nil, clusterMessage(m, data))
+		return []frame{f}, nil
+	}
+	f = frame{channel: s.stream(m.nsp), maxLen: s.MaxLen, entry: []string{
+		"uid", m.uid, "nsp", m.nsp, "type", strconv.Itoa(int(m.kind)),
+	}}
+	if f.maxLen == 0 {
+		f.maxLen = 10_000
+	}
+	switch {
+	case data == nil:
+	case !s.OnlyPlaintext && m.kind.mayHoldBinary() && hasBinary(data):
+		f.entry = append(f.entry, "data", base64.StdEncoding.EncodeToString(timestamps.append(nil, data)))
+	default:
+		f.entry = append(f.entry, "data", string(appendJSON(nil, data)))
+	}
+	return []frame{f}, nil
+}
+
+func (s Streams) decode(nsp, _ string, data []byte) (*message, error) {
+	v, err := parseMsgpack(data)
+	if err != nil {
+		return nil, err
+	}
+	return readClusterMessage(nsp, v)
+}
+
+// decodeEntry reads an entry of a stream, which may be for any namespace.
+func (s Streams) decodeEntry(entry map[string]any) (*message, error) {
+	f := fields(entry)
+	t, err := strconv.Atoi(f.text("type"))
+	if err != nil {
+		return nil, fmt.Errorf("an entry of type %q", f.text("type"))
+	}
+	m := &message{kind: kind(t), uid: f.text("uid"), nsp: f.text("nsp")}
+	var v any
+	switch data := f.text("data"); {
+	case data == "":
+	case strings.HasPrefix(data, "{"):
+		v, err = parse([]byte(data))
+	default:
+		var packed []byte
+		if packed, err = base64.StdEncoding.DecodeString(data); err == nil {
+			v, err = parseMsgpack(packed)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, _ := v.(map[string]any)
+	return m, readClusterData(m, o)
+}

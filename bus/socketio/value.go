@@ -1,0 +1,297 @@
+package socketio
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxDepth is how deep values may be nested, in what is sent and what is read:
+// far more than anybody writes, and little enough for a stack.
+const maxDepth = 1000
+
+// object is a JavaScript object whose properties have an order.
+type object []property
+
+type property struct {
+	key   string
+	value any
+}
+
+// normalize returns v as a tree of nil, bool, int64, uint64, float64, string,
+// []byte, time.Time, []any and object, by the rules in the package's
+// documentation.
+func normalize(v any) (any, error) {
+	var n normalizer
+	return n.value(v)
+}
+
+type normalizer struct{ depth int }
+
+func (n *normalizer) value(v any) (any, error) {
+	switch v := v.(type) {
+	case nil, bool, int64, uint64:
+		return v, nil
+	case string:
+		return valid(v), nil
+	case int:
+		return int64(v), nil
+	case float64:
+		return finite(v)
+	case []byte:
+		return buffer(v), nil
+	case time.Time:
+		return date(v)
+	}
+	return n.reflect(reflect.ValueOf(v))
+}
+
+var (
+	marshaler     = reflect.TypeFor[json.Marshaler]()
+	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
+	timeType      = reflect.TypeFor[time.Time]()
+	numberType    = reflect.TypeFor[json.Number]()
+)
+
+func (n *normalizer) reflect(v reflect.Value) (any, error) {
+	if n.depth++; n.depth > maxDepth {
+		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
+	}
+	defer func() { n.depth-- }()
+
+	t := v.Type()
+	nilable := t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface
+	switch {
+	case nilable && v.IsNil():
+		return nil, nil
+	case t == timeType:
+		return date(v.Interface().(time.Time))
+	case t == reflect.PointerTo(timeType):
+		return date(v.Elem().Interface().(time.Time))
+	case t.Kind() == reflect.Interface:
+		return n.value(v.Elem().Interface())
+	case t.Implements(marshaler) || v.CanAddr() && reflect.PointerTo(t).Implements(marshaler):
+		if t.Implements(marshaler) {
+			return marshaled(v.Interface())
+		}
+		return marshaled(v.Addr().Interface())
+	case t.Implements(textMarshaler):
+		return text(v.Interface())
+	case v.CanAddr() && reflect.PointerTo(t).Implements(textMarshaler):
+		return text(v.Addr().Interface())
+	case t == numberType:
+		return marshaled(v.Interface())
+	}
+
+	switch t.Kind() {
+	case reflect.Bool:
+		return v.Bool(), nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return v.Int(), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return v.Uint(), nil
+	case reflect.Float32: // with no more digits than it has
+		f, _ := strconv.ParseFloat(strconv.FormatFloat(v.Float(), 'g', -1, 32), 64)
+		return finite(f)
+	case reflect.Float64:
+		return finite(v.Float())
+	case reflect.String:
+		return valid(v.String()), nil
+	case reflect.Pointer:
+		return n.reflect(v.Elem())
+	case reflect.Slice:
+		if v.IsNil() {
+			return nil, nil
+		}
+		if isBinary(t) {
+			return buffer(v.Bytes()), nil
+		}
+		return n.list(v)
+	case reflect.Array:
+		return n.list(v)
+	case reflect.Map:
+		return n.mapping(v)
+	case reflect.Struct:
+		return n.structure(v)
+	}
+	return nil, &json.UnsupportedTypeError{Type: t}
+}
+
+// isBinary tells whether encoding/json would write a slice of this type as one
+// string of base64.
+func isBinary(t reflect.Type) bool {
+	elem := t.Elem()
+	pointer := reflect.PointerTo(elem)
+	return elem.Kind() == reflect.Uint8 && !pointer.Implements(marshaler) && !pointer.Implements(textMarshaler)
+}
+
+func (n *normalizer) list(v reflect.Value) (any, error) {
+	list := make([]any, v.Len())
+	for i := range list {
+		var err error
+		if list[i], err = n.reflect(v.Index(i)); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (n *normalizer) mapping(v reflect.Value) (any, error) {
+	if v.IsNil() {
+		return nil, nil
+	}
+	o := make(object, 0, v.Len())
+	for i := v.MapRange(); i.Next(); {
+		key, err := mapKey(i.Key())
+		if err != nil {
+			return nil, err
+		}
+		value, err := n.reflect(i.Value())
+		if err != nil {
+			return nil, err
+		}
+		o = append(o, property{key, value})
+	}
+	slices.SortFunc(o, func(a, b property) int { return strings.Compare(a.key, b.key) })
+	return o, nil
+}
+
+func mapKey(k reflect.Value) (string, error) {
+	switch {
+	case k.Kind() == reflect.String:
+		return valid(k.String()), nil
+	case k.Type().Implements(textMarshaler):
+		if k.Kind() == reflect.Pointer && k.IsNil() {
+			return "", nil
+		}
+		s, err := text(k.Interface())
+		if err != nil {
+			return "", err
+		}
+		return s.(string), nil
+	case k.CanInt():
+		return strconv.FormatInt(k.Int(), 10), nil
+	case k.CanUint():
+		return strconv.FormatUint(k.Uint(), 10), nil
+	}
+	return "", &json.UnsupportedTypeError{Type: k.Type()}
+}
+
+func marshaled(v any) (any, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return ordered(d)
+}
+
+// ordered reads a JSON value, keeping the order of an object's properties.
+// It is as deep as encoding/json allows.
+func ordered(d *json.Decoder) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch token {
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			v, err := ordered(d)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := d.Token()
+		return list, err
+	case json.Delim('{'):
+		o := object{}
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			v, err := ordered(d)
+			if err != nil {
+				return nil, err
+			}
+			o = append(o, property{key.(string), v})
+		}
+		_, err := d.Token()
+		return o, err
+	}
+	if n, ok := token.(json.Number); ok {
+		return number(n)
+	}
+	return token, nil
+}
+
+// number keeps an integer exact as far as 64 bits go.
+func number(n json.Number) (any, error) {
+	if i, err := strconv.ParseInt(string(n), 10, 64); err == nil {
+		return i, nil
+	}
+	if u, err := strconv.ParseUint(string(n), 10, 64); err == nil {
+		return u, nil
+	}
+	return n.Float64()
+}
+
+func text(v any) (any, error) {
+	s, err := v.(encoding.TextMarshaler).MarshalText()
+	return valid(string(s)), err
+}
+
+// valid replaces each invalid byte, as encoding/json does.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
+}
+
+func finite(f float64) (any, error) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return nil, fmt.Errorf("%v is no number in JSON", f)
+	}
+	return f, nil
+}
+
+// buffer turns a nil slice into null, as encoding/json does.
+func buffer(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
+func date(t time.Time) (any, error) {
+	t = t.UTC().Truncate(time.Millisecond)
+	if y := t.Year(); y < 0 || y > 9999 {
+		return nil, fmt.Errorf("the year %d is outside of what JSON allows", y)
+	}
+	return t, nil
+}
+
+// hasBinary tells whether there is a []byte in a normalized value.
+func hasBinary(v any) bool {
+	switch v := v.(type) {
+	case []byte:
+		return true
+	case []any:
+		return slices.ContainsFunc(v, hasBinary)
+	case object:
+		return slices.ContainsFunc(v, func(p property) bool { return hasBinary(p.value) })
+	}
+	return false
+}
