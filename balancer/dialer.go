@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // A Dialer opens connections to backends, from several source addresses if it is
@@ -25,8 +26,8 @@ import (
 type Dialer struct {
 	// LocalAddrs are addresses of this machine, used in turn. Those of another
 	// family than the backend's address, IPv4 or IPv6, are passed over, and a
-	// backend's name that has addresses of both is tried with both. None: the
-	// system chooses one.
+	// backend's name that has addresses of both is tried with both. None, or a
+	// zero one: the system chooses.
 	LocalAddrs []netip.Addr
 
 	// Control is called for each socket before it is bound, as that of a
@@ -39,18 +40,20 @@ type Dialer struct {
 // DialContext connects to addr as [net.Dialer.DialContext] does. When a source
 // address has no port left, it goes on to the next one; when none has, the error
 // says what helps, and wraps EADDRNOTAVAIL: it is no fault of the backend, and
-// isn't counted as one. It may be called concurrently.
+// isn't counted as one. A Unix socket whose queue is full refuses at once, unlike
+// one of TCP: it is waited for until ctx ends. It may be called concurrently.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if len(d.LocalAddrs) == 0 || !strings.HasPrefix(network, "tcp") {
-		conn, err := (&net.Dialer{Control: d.Control}).DialContext(ctx, network, addr)
+		conn, err := d.dial(ctx, network, addr)
 		return conn, d.explained(err, addr)
 	}
 	var failure error
 	var failed netip.Addr // of the family in which the backend can't be reached
+	var full netip.Addr   // the last that had no port left
 	n := uint32(len(d.LocalAddrs))
 	for i, first := uint32(0), d.next.Add(1)%n; i < n; i++ {
 		source := d.LocalAddrs[(first+i)%n].Unmap()
-		if source.BitLen() == failed.BitLen() {
+		if failed.IsValid() && source.BitLen() == failed.BitLen() {
 			continue
 		}
 		dialer := &net.Dialer{
@@ -66,12 +69,34 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 				failure = err
 			}
 		case exhausted(err):
-			failure = err
+			failure, full = err, source
 		default:
-			failure, failed = err, source
+			failed = source
+			// A refusal of the one family doesn't make the backend guilty of
+			// what the other one lacks here.
+			if !full.IsValid() || full.BitLen() == source.BitLen() {
+				failure = err
+			}
 		}
 	}
 	return nil, d.explained(failure, addr)
+}
+
+// dial connects from whatever address, and waits for a Unix socket that has no
+// room in its queue.
+func (d *Dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Control: d.Control}
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if network != "unix" || !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // control lets the kernel choose the port no sooner than it knows the backend's

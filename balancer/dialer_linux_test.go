@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,6 +179,90 @@ func TestRefusalIsNotTriedFromElsewhere(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) || sockets != 1 {
 		t.Errorf("%v after %d attempts, want a refusal after one", err, sockets)
 	}
+}
+
+// An address that is none leaves the choice to the system.
+func TestZeroSourceAddress(t *testing.T) {
+	t.Parallel()
+	d := &balancer.Dialer{LocalAddrs: make([]netip.Addr, 1)}
+	c, err := d.DialContext(t.Context(), "tcp", holding(t, "tcp4", "127.0.0.1:0"))
+	must(t, err)
+	c.Close()
+}
+
+// Where one family has no ports left, the other one's refusal says nothing.
+func TestPortsRunOutOfOneFamily(t *testing.T) {
+	t.Parallel()
+	_, port, _ := net.SplitHostPort(holding(t, "tcp4", "127.0.0.1:0"))
+	d := newDialer(t, "127.0.0.2", "::1")
+	for range 2 { // whichever is first
+		if _, err := fill(t, d, "localhost:"+port); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("%v, want that no port is left", err)
+		}
+	}
+}
+
+// But where one address has none left and the backend refuses another one, it refuses.
+func TestPortsRunOutAndTheBackendRefuses(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(t, err)
+	d := newDialer(t, "127.0.0.2")
+	fill(t, d, l.Addr().String())
+	for range ports {
+		c, err := l.Accept()
+		must(t, err)
+		defer c.Close()
+	}
+	l.Close()
+	d.LocalAddrs = append(d.LocalAddrs, netip.MustParseAddr("127.0.0.3"))
+	for range 2 {
+		if _, err := d.DialContext(t.Context(), "tcp", l.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%v, want a refusal", err)
+		}
+	}
+}
+
+// Unlike that of a TCP socket, a Unix socket's full queue refuses at once. It is to
+// be waited for.
+func TestFullQueueOfAUnixSocket(t *testing.T) {
+	t.Parallel()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	must(t, err)
+	file := os.NewFile(uintptr(fd), "queue")
+	defer file.Close()
+	path := filepath.Join(t.TempDir(), "app.sock")
+	must(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
+	must(t, syscall.Listen(fd, 0)) // has room for one
+	l, err := net.FileListener(file)
+	must(t, err)
+	defer l.Close()
+
+	s := reach(t, "unix://"+path)
+	first, err := s.Connect(t.Context(), s.Backend)
+	must(t, err)
+	defer first.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	d := &balancer.Dialer{}
+	if _, err := d.DialContext(ctx, "unix", path); !errors.Is(err, syscall.EAGAIN) || ctx.Err() == nil {
+		t.Errorf("%v with the context's %v, want EAGAIN when that has ended", err, ctx.Err())
+	}
+
+	attempts := 0
+	d.Control = func(string, string, syscall.RawConn) error {
+		if attempts++; attempts == 2 {
+			c, err := l.Accept()
+			if err == nil {
+				c.Close()
+			}
+			return err
+		}
+		return nil
+	}
+	second, err := d.DialContext(t.Context(), "unix", path)
+	must(t, err)
+	second.Close()
 }
 
 func TestForeignSourceAddress(t *testing.T) {
