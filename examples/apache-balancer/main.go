@@ -32,7 +32,7 @@ import (
 )
 
 func main() {
-	session := flag.String("stickysession", "ROUTEID", "`name` of the cookie, and of the path parameter behind a |")
+	session := flag.String("stickysession", "ROUTEID", "`name` of the cookie and the parameter; behind a |, that of the parameter")
 	flag.Parse()
 	ln, err := net.Listen("tcp", "127.0.0.1:8080")
 	if err != nil {
@@ -47,8 +47,11 @@ func main() {
 
 // serve runs the gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
 func serve(ctx context.Context, ln net.Listener, session string, pool *balancer.Pool) error {
-	route := &affinity.Route{} // Backends, if the routes aren't the backends' IDs
-	route.Cookie, route.Param, _ = strings.Cut(session, "|")
+	cookie, param, ok := strings.Cut(session, "|")
+	if !ok {
+		param = cookie
+	}
+	route := &affinity.Route{Cookie: cookie, Param: param} // Backends, if the routes aren't the backends' IDs
 	if session == "ROUTEID" {
 		route.Set = &http.Cookie{Path: "/"} // whenever the route has changed
 	}

@@ -38,8 +38,10 @@ func TestSession(t *testing.T) {
 		c := exampletest.NewClient(t, g)
 		c.Stays(t, c.Get(t, "/login").Backend, "/")
 	}
+	one, _ := start(t, "JSESSIONID") // for both
 	for _, id := range []string{"node1", "node2"} {
 		exampletest.NewClient(t, g).Stays(t, id, "/page;jsessionid=0815."+id)
+		exampletest.NewClient(t, one).Stays(t, id, "/page;JSESSIONID=0815."+id)
 	}
 }
 
