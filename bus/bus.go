@@ -36,18 +36,20 @@ type Bus interface {
 //
 // All methods may be called concurrently, Next by one goroutine at a time.
 type Subscription interface {
-	// Next waits for the next message. A *[Gap] says that messages are missing
-	// before the next one, or may be; the subscription goes on. Any other error
-	// is [ErrClosed] or that of ctx.
+	// Next waits for the next message. A *[Gap] says that messages which were
+	// published before now are missing, or may be; the subscription goes on. Any
+	// other error wraps [ErrClosed] or is that of ctx.
 	Next(ctx context.Context) (Message, error)
 	// Add subscribes to further topics; it returns when their messages will
 	// arrive. An error says that this isn't sure yet: the topics stay wanted,
-	// and a Gap tells when they had to wait.
+	// and a Gap tells when they are there. Topics that it has already are left
+	// as they are.
 	Add(ctx context.Context, topics ...string) error
 	// Remove ends the subscription to topics. Messages that are in the queue
 	// already are still delivered.
 	Remove(ctx context.Context, topics ...string) error
-	// Close ends the subscription: Next returns ErrClosed.
+	// Close ends the subscription: Next returns ErrClosed. It doesn't wait for
+	// Redis and returns no error.
 	Close() error
 }
 
@@ -55,21 +57,29 @@ type Subscription interface {
 var ErrClosed = errors.New("bus: subscription closed")
 
 // A Gap is the error by which a subscription says that messages are missing.
+// Once it is returned the subscription misses nothing any more: what is read
+// from elsewhere after a Gap makes up for it.
 type Gap struct {
-	// Lost is the number of messages that didn't fit into the queue, or -1 when
-	// nobody can tell whether and how many messages were missed.
+	// Lost is the number of messages that are missing, or -1 when nobody can
+	// tell whether and how many there were.
 	Lost int64
-	// Err is what broke the connection; nil when the queue was full.
+	// Topics are those that may miss messages. Nil means any of the
+	// subscription's.
+	Topics []string
+	// Err is why; nil when the queue was full.
 	Err error
 }
 
 // Error says how much is missing and why.
 func (g *Gap) Error() string {
-	if g.Err == nil {
+	switch {
+	case g.Err == nil:
 		return fmt.Sprintf("bus: the subscriber was too slow, %d messages are lost", g.Lost)
+	case g.Lost >= 0:
+		return fmt.Sprintf("bus: %d messages are lost: %v", g.Lost, g.Err)
 	}
 	return fmt.Sprintf("bus: messages may be missing: %v", g.Err)
 }
 
-// Unwrap returns what broke the connection.
+// Unwrap returns why messages are missing.
 func (g *Gap) Unwrap() error { return g.Err }

@@ -1,0 +1,149 @@
+package bus
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+)
+
+// Memory is a [Bus] within this process, and the reference for the others.
+//
+// Publish puts a message into the queue of each subscription before it returns:
+// exactly once, and in the same order in all of them, whoever publishes on the
+// topic. It never waits for a subscriber; one that is too slow loses what
+// Overflow says.
+//
+// The zero value is ready. It starts no goroutine. Fields must not be changed
+// once it is used, and a Memory must not be copied.
+type Memory struct {
+	// Queue is the number of messages that may wait in each subscription. 0
+	// means 1024.
+	Queue int
+	// Overflow is what happens to a subscription when one more comes.
+	Overflow Overflow
+
+	mu     sync.RWMutex
+	topics map[string]*memoryTopic
+}
+
+type memoryTopic struct {
+	mu   sync.Mutex // for the order of messages
+	subs []*memorySubscription
+}
+
+type memorySubscription struct {
+	queue
+	bus    *Memory
+	topics map[string]bool // under bus.mu, nil when closed
+}
+
+// Publish puts a copy of data into the queues of topic. The only error is that
+// of ctx.
+func (m *Memory) Publish(ctx context.Context, topic string, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, sub := range m.publish(topic, data) {
+		sub.leave()
+	}
+	return nil
+}
+
+// publish returns the subscriptions that are closed.
+func (m *Memory) publish(topic string, data []byte) (gone []*memorySubscription) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	t := m.topics[topic]
+	if t == nil {
+		return nil
+	}
+	it := item{Message: Message{Topic: topic, Data: bytes.Clone(data)}}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, sub := range t.subs {
+		if !sub.push(it) {
+			gone = append(gone, sub)
+		}
+	}
+	return gone
+}
+
+// Subscribe subscribes to topics. The only error is that of ctx.
+func (m *Memory) Subscribe(ctx context.Context, topics ...string) (Subscription, error) {
+	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
+	sub.limit, sub.overflow = m.Queue, m.Overflow
+	if err := sub.Add(ctx, topics...); err != nil {
+		return nil, err
+	}
+	return sub, nil
+}
+
+// Add implements [Subscription].
+func (s *memorySubscription) Add(ctx context.Context, topics ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m := s.bus
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.topics == nil {
+		return ErrClosed
+	}
+	if m.topics == nil {
+		m.topics = map[string]*memoryTopic{}
+	}
+	for _, topic := range topics {
+		if s.topics[topic] {
+			continue
+		}
+		s.topics[topic] = true
+		t := m.topics[topic]
+		if t == nil {
+			t = &memoryTopic{}
+			m.topics[topic] = t
+		}
+		t.subs = append(t.subs, s)
+	}
+	return nil
+}
+
+// Remove implements [Subscription].
+func (s *memorySubscription) Remove(_ context.Context, topics ...string) error {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	for _, topic := range topics {
+		s.remove(topic)
+	}
+	return nil
+}
+
+// Close implements [Subscription].
+func (s *memorySubscription) Close() error {
+	s.leave()
+	s.end()
+	return nil
+}
+
+// leave gives up all topics.
+func (s *memorySubscription) leave() {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	for topic := range s.topics {
+		s.remove(topic)
+	}
+	s.topics = nil
+}
+
+// remove is called with bus.mu held.
+func (s *memorySubscription) remove(topic string) {
+	if !s.topics[topic] {
+		return
+	}
+	delete(s.topics, topic)
+	t := s.bus.topics[topic]
+	t.subs = slices.DeleteFunc(t.subs, func(other *memorySubscription) bool { return other == s })
+	if len(t.subs) == 0 {
+		delete(s.bus.topics, topic)
+	}
+}
