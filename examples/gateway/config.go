@@ -63,12 +63,13 @@ func parse(args []string) (*config, error) {
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
 	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
-		cfg.proxied, err = proxyproto.PolicyFromRanges(strings.Split(s, ","), proxyproto.REQUIRE, proxyproto.SKIP)
+		ranges := strings.Split(strings.ReplaceAll(s, " ", ""), ",")
+		cfg.proxied, err = proxyproto.PolicyFromRanges(ranges, proxyproto.REQUIRE, proxyproto.SKIP)
 		return err
 	})
 	fs.Func("local-addr", "source addresses of the connections to backends, in turn: `IP,…`\n(each holds some 28,000 to one backend)", func(s string) error {
 		for item := range strings.SplitSeq(s, ",") {
-			addr, err := netip.ParseAddr(item)
+			addr, err := netip.ParseAddr(strings.TrimSpace(item))
 			if err != nil {
 				return err
 			}

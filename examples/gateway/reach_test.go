@@ -39,7 +39,7 @@ func TestProxyProtocol(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs the loopback address 127.0.0.2")
 	}
-	addr := address(t, says(t, "-proxy-protocol", "127.0.0.1/32"))
+	addr := address(t, says(t, "-proxy-protocol", "127.0.0.1/32, 10.0.0.1"))
 	const header = "PROXY TCP4 203.0.113.7 198.51.100.1 1234 80\r\n"
 	for _, tt := range []struct{ name, from, header, want string }{
 		{"proxy", "127.0.0.1", header, "200 203.0.113.7 203.0.113.7"},
@@ -86,7 +86,7 @@ func TestLocalAddr(t *testing.T) {
 	}))
 	t.Cleanup(node.Close)
 	addr := address(t, gateway(t, nil, "-listen", "127.0.0.1:0", "-backend", "a="+node.URL,
-		"-health", "/", "-health-interval", "10ms", "-local-addr", "127.0.0.2,127.0.0.3"))
+		"-health", "/", "-health-interval", "10ms", "-local-addr", "127.0.0.2, 127.0.0.3"))
 	res, err := http.Get("http://" + addr)
 	if err != nil {
 		t.Fatal(err)
