@@ -20,6 +20,7 @@ func TestConformance(t *testing.T) {
 	const idle = time.Minute
 	cookie := func() *affinity.Cookie { return &affinity.Cookie{Keys: testKeys, Idle: idle} }
 	tls := func(*http.Request) bool { return true }
+	learnt := &affinity.LRU{}
 
 	for _, tt := range []struct {
 		name string
@@ -86,7 +87,11 @@ func TestConformance(t *testing.T) {
 
 		{"EngineIO of sessions with a tag", func() func() affinity.Affinity {
 			return func() affinity.Affinity { return &affinity.EngineIO{Keys: testKeys} }
-		}, affinitytest.Options{Request: taggedSession(t)}},
+		}, affinitytest.Options{Request: openSession(t, "4", &affinity.EngineIO{Keys: testKeys})}},
+
+		{"EngineIO of sessions that are learnt", func() func() affinity.Affinity {
+			return func() affinity.Affinity { return &affinity.EngineIO{Store: learnt} }
+		}, affinitytest.Options{Request: openSession(t, "3", &affinity.EngineIO{Store: learnt})}},
 
 		{"EngineIO before a Cookie", func() func() affinity.Affinity {
 			return func() affinity.Affinity { return affinity.Chain{&affinity.EngineIO{Keys: testKeys}, cookie()} }
@@ -106,12 +111,11 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// taggedSession returns requests of sessions that are open. They can't move.
-func taggedSession(t *testing.T) func(n int) *http.Request {
-	e := &affinity.EngineIO{Keys: testKeys}
+// openSession returns requests of sessions that e has seen opened. They can't move.
+func openSession(t *testing.T, eio string, e *affinity.EngineIO) func(n int) *http.Request {
 	return func(n int) *http.Request {
-		opening := bound(t, e, answer(opens("4"), strings.NewReader(fmt.Sprintf(`0{"sid":"s%d"}`, n)), -1), "b1")
-		return polls("4", strings.TrimSuffix(strings.TrimPrefix(opening, `0{"sid":"`), `"}`))
+		opening := bound(t, e, answer(opens(eio), strings.NewReader(fmt.Sprintf(`0{"sid":"s%d"}`, n)), -1), "b1")
+		return polls(eio, strings.TrimSuffix(strings.TrimPrefix(opening, `0{"sid":"`), `"}`))
 	}
 }
 
