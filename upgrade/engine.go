@@ -35,9 +35,9 @@ type relay interface {
 	close(code int, reason string)
 	// cut closes both connections now.
 	cut()
-	// send writes a framed message to the client between two messages of the
+	// send writes framed messages to the client between two messages of the
 	// backend, as [Tunnel.Send] promises.
-	send(ctx context.Context, frame []byte) error
+	send(ctx context.Context, frames [][]byte) error
 	// idle tells for how long no byte has come from either end.
 	idle() time.Duration
 }

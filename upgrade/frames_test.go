@@ -11,6 +11,7 @@ import (
 // track is what the reference says of a stream.
 type track struct {
 	boundaries map[int]bool
+	seams      map[int]bool // boundaries between messages
 	messages   int64
 	code       uint16
 	closed     bool
@@ -19,7 +20,7 @@ type track struct {
 
 // reference reads a whole stream the straightforward way.
 func reference(b []byte, masked bool) track {
-	tr := track{boundaries: map[int]bool{0: true}}
+	tr := track{boundaries: map[int]bool{0: true}, seams: map[int]bool{0: true}}
 	fragments := false
 	for at := 0; ; {
 		p := b[at:]
@@ -78,6 +79,7 @@ func reference(b []byte, masked bool) track {
 		}
 		at += head + int(size)
 		tr.boundaries[at] = true
+		tr.seams[at] = !fragments
 	}
 }
 
@@ -141,6 +143,21 @@ func FuzzFrames(f *testing.F) {
 		}
 		if one.code = fr.code; one != fr {
 			t.Fatalf("%+v, want %+v", one, fr)
+		}
+		// From message to message none is missed.
+		seams := reference(stream, masked).seams
+		one = frames{masked: masked}
+		for at := 0; at < len(stream); {
+			n := one.rest(stream[at:])
+			for i := at + 1; i < at+n; i++ {
+				if seams[i] {
+					t.Fatalf("the end of a message at %d was missed from %d to %d", i, at, at+n)
+				}
+			}
+			one.feed(stream[at : at+n])
+			if at += n; at < len(stream) && !seams[at] {
+				t.Fatalf("no message ends at %d", at)
+			}
 		}
 	})
 }

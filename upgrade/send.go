@@ -42,28 +42,30 @@ func isMessage(frame []byte) bool {
 	return len(frame) > 0 && frame[0]&^0xf == finBit && f.next(frame) == len(frame) && f.messages == 1
 }
 
-// Send writes a message of the gateway's own to the client, between two messages
-// of the backend. frame is the whole message in one unmasked frame, as
-// [TextFrame] builds it; it isn't changed and may be sent to any number of tunnels at once.
+// Send writes messages of the gateway's own to the client, between two messages
+// of the backend. Each is a whole message in one unmasked frame, as [TextFrame]
+// builds it; it isn't changed and may be sent to any number of tunnels at once.
 // Messages that one goroutine sends arrive in its order.
 //
-// Send returns when the message is written. Until ctx ends it waits for Serve,
-// for the end of a message that is passing, and for a client that is slow to
-// read. If ctx ends before the first byte is written, the message isn't sent and
-// the tunnel goes on. If it ends within the frame, the stream is torn and the
-// tunnel is cut; so is one whose client came over TLS as soon as writing has
-// begun, since a TLS connection doesn't outlast a write that was given up.
+// Send returns when all is written. Until ctx ends it waits for Serve, for the
+// end of a message that is passing, and for a client that is slow to read. If ctx
+// ends before a byte is written, nothing is sent and the tunnel goes on. Later
+// the stream is torn and the tunnel is cut; so is that of a client that came over
+// TLS as soon as writing has begun, since a TLS connection doesn't outlast a
+// write that was given up.
 //
 // The error wraps the cause of ctx's end, or [ErrClosed] if the tunnel is
 // closing, closed, has passed a close frame of either end or one of the backend's
-// that makes no sense. Tunnels of other protocols than WebSocket refuse all.
-func (t *Tunnel) Send(ctx context.Context, frame []byte) error {
-	if !isMessage(frame) {
-		return errors.New("upgrade: send: not a whole, unmasked message in one frame")
+// frames that makes no sense. Tunnels of other protocols than WebSocket refuse all.
+func (t *Tunnel) Send(ctx context.Context, frames ...[]byte) error {
+	for _, frame := range frames {
+		if !isMessage(frame) {
+			return errors.New("upgrade: send: not a whole, unmasked message in one frame")
+		}
 	}
 	relay, err := t.served(ctx)
 	if err == nil {
-		err = relay.send(ctx, frame)
+		err = relay.send(ctx, frames)
 	}
 	if err != nil {
 		return fmt.Errorf("upgrade: send: %w", err)

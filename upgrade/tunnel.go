@@ -24,10 +24,12 @@ type Tunnel struct {
 	res   *http.Response // until Serve
 	relay relay          // from Serve on
 	ready chan struct{}  // closed by Serve or the end, if somebody waits for that
-	ended bool
-	leave *time.Timer // the closing that CloseGroup or Shutdown scheduled
-	turn  time.Time   // when that comes
-	watch *time.Timer // for IdleTimeout and MaxAge
+	ended bool           // or never served
+	gone  bool           // both connections are closed
+	leave *time.Timer    // the closing that CloseGroup or Shutdown scheduled
+	turn  time.Time      // when that comes
+	after []func()       // see OnClosed
+	watch *time.Timer    // for IdleTimeout and MaxAge
 }
 
 // Response returns the backend's 101. Its Header may be changed until Serve,
@@ -180,7 +182,8 @@ func (t *Tunnel) cut() {
 // end is called once, when both connections are closed.
 func (t *Tunnel) end(s Summary) {
 	t.mu.Lock()
-	t.ended = true
+	t.ended, t.gone = true, true
+	after := t.after
 	for _, timer := range [...]*time.Timer{t.leave, t.watch} {
 		if timer != nil {
 			timer.Stop()
@@ -192,7 +195,24 @@ func (t *Tunnel) end(s Summary) {
 		s.Duration = time.Since(t.began)
 		t.opts.Closed(s)
 	}
+	for _, f := range after {
+		f()
+	}
 	t.proxy.remove()
+}
+
+// OnClosed has f called when both connections are closed, behind Options.Closed,
+// or at once if they are. The engine waits for it, so it should not block.
+func (t *Tunnel) OnClosed(f func()) {
+	t.mu.Lock()
+	gone := t.gone
+	if !gone {
+		t.after = append(t.after, f)
+	}
+	t.mu.Unlock()
+	if gone {
+		f()
+	}
 }
 
 // Summary tells how a tunnel went.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -59,10 +60,13 @@ func (f *flow) seal() {
 	f.mine = true
 }
 
-func (p *pumped) send(ctx context.Context, frame []byte) error {
+func (p *pumped) send(ctx context.Context, frames [][]byte) error {
 	f := &p.down
 	if f.turn == nil {
 		return errors.New("not a WebSocket")
+	}
+	if f.refuses() {
+		return ErrClosed
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -80,21 +84,25 @@ func (p *pumped) send(ctx context.Context, frame []byte) error {
 		}
 	}
 	defer func() { <-f.turn }()
-	if f.sealed.Load() || p.closing.Load() != nil || p.closeSeen.Load() {
+	if f.refuses() {
 		return ErrClosed
 	}
-	return f.insert(ctx, frame)
+	return f.insert(ctx, frames)
 }
 
-// insert writes frame in a sender's turn.
-func (f *flow) insert(ctx context.Context, frame []byte) error {
+// refuses reports whether senders come too late.
+func (f *flow) refuses() bool {
+	return f.sealed.Load() || f.closing.Load() != nil || f.closeSeen.Load()
+}
+
+// insert writes frames in a sender's turn.
+func (f *flow) insert(ctx context.Context, frames [][]byte) error {
 	over := interrupt(ctx, f.dst)
-	n, err := f.dst.Write(frame)
+	unsent := net.Buffers(slices.Clone(frames)) // WriteTo takes out what it has written
+	n, err := unsent.WriteTo(f.dst)
 	ended := over()
-	f.bytes += int64(n)
-	if err == nil {
-		f.sent++
-	}
+	f.bytes += n
+	f.sent += int64(len(frames) - len(unsent))
 	if ended {
 		f.dst.SetWriteDeadline(time.Time{})
 		if c := f.closing.Load(); c != nil {
@@ -115,7 +123,7 @@ func (f *flow) insert(ctx context.Context, frame []byte) error {
 	}
 	if _, layered := f.dst.(interface{ NetConn() net.Conn }); n > 0 || layered { // see raw
 		f.sealed.Store(true)
-		f.note(Summary{By: Gateway, Err: fmt.Errorf("the client took %d of %d bytes of a message: %w", n, len(frame), err)})
+		f.note(Summary{By: Gateway, Err: fmt.Errorf("a message was cut short: %w", err)})
 		f.cut()
 	}
 	return err
