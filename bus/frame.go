@@ -1,0 +1,58 @@
+package bus
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+)
+
+// A Frame is one message to members. It may be sent any number of times, to any
+// number of members at once: the bytes of its WebSocket frame are built once.
+type Frame struct {
+	payload []byte
+	binary  bool
+
+	build sync.Once
+	bytes []byte
+}
+
+// Text returns a text message. The payload is kept and must not be changed; that
+// it is UTF-8, as RFC 6455 wants it, isn't checked.
+func Text(payload []byte) *Frame { return &Frame{payload: payload} }
+
+// Binary returns a binary message. The payload is kept and must not be changed.
+func Binary(payload []byte) *Frame { return &Frame{payload: payload, binary: true} }
+
+// Payload returns what is in the message. It must not be changed.
+func (f *Frame) Payload() []byte { return f.payload }
+
+// IsBinary tells a binary message from a text.
+func (f *Frame) IsBinary() bool { return f.binary }
+
+// Bytes returns the whole message as one frame of a server, unmasked and without
+// extensions (RFC 6455, section 5.2). It is built by the first call; all calls
+// return the same bytes, which must not be changed.
+func (f *Frame) Bytes() []byte {
+	f.build.Do(func() {
+		if f.bytes != nil {
+			return // a ping
+		}
+		const fin, text, binaryData = 0x80, 1, 2
+		opcode := byte(fin | text)
+		if f.binary {
+			opcode = fin | binaryData
+		}
+		n := len(f.payload)
+		b := append(make([]byte, 0, 10+n), opcode)
+		switch {
+		case n < 126:
+			b = append(b, byte(n))
+		case n <= math.MaxUint16:
+			b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+		default:
+			b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+		}
+		f.bytes = append(b, f.payload...)
+	})
+	return f.bytes
+}

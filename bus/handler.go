@@ -1,0 +1,132 @@
+package bus
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// HandlerOptions are a handler's. The zero value of each field is a good default.
+type HandlerOptions struct {
+	// Member says who a client is, and thereby whether it may come: an error is
+	// answered with 403 Forbidden and logged. Who needs another answer puts a
+	// middleware before the handler. By default everybody gets a random ID.
+	Member func(r *http.Request) (MemberOptions, error)
+
+	// Opened is called when the client has become a member, Message with each
+	// message that it sends then, and Closed when no more will come. They are
+	// called by one goroutine in this order, so a client whose messages take long
+	// waits for itself only. ctx ends with the connection.
+	Opened  func(ctx context.Context, m *Member, r *http.Request)
+	Message func(ctx context.Context, m *Member, f *Frame)
+	Closed  func(m *Member)
+
+	// Origins are host patterns, as path.Match takes them, of other sites whose
+	// pages may connect. The host that the request is for always may, and so may
+	// clients that send no Origin, which are no browsers.
+	Origins []string
+	// Subprotocols that clients may choose from, best first.
+	Subprotocols []string
+	// ReadLimit is the size of the largest message that a client may send: 32 KiB
+	// by default. A larger one ends it with 1009 (Message Too Big).
+	ReadLimit int64
+	// Ping is how often a client is sent a ping: every 25 s by default. One that
+	// nothing is heard of from one ping to the next is cut.
+	Ping time.Duration
+}
+
+// Handler returns a handler that makes WebSocket clients members. What they send
+// is given to opts.Message, and nobody else; without it, it is ignored.
+//
+// Messages to members are written as prepared frames, so compression isn't
+// negotiated.
+func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
+	s := &sockets{hub: h}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.ReadLimit <= 0 {
+		s.opts.ReadLimit = 32 << 10
+	}
+	if s.opts.Ping <= 0 {
+		s.opts.Ping = 25 * time.Second
+	}
+	return s
+}
+
+// sockets is the handler.
+type sockets struct {
+	hub  *Hub
+	opts HandlerOptions
+}
+
+func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.hub.isClosed() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+		return
+	}
+	var who MemberOptions
+	if s.opts.Member != nil {
+		var err error
+		if who, err = s.opts.Member(r); err != nil {
+			s.hub.opts.Log.Info("a client may not become a member", "client", r.RemoteAddr, "err", err)
+			http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
+			return
+		}
+	}
+	take, ok := hijack(w)
+	if !ok {
+		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
+		return
+	}
+	ws, err := websocket.Accept(take, r, &websocket.AcceptOptions{
+		OriginPatterns: s.opts.Origins, Subprotocols: s.opts.Subprotocols,
+	})
+	if err != nil {
+		return // Accept has answered
+	}
+	ws.SetReadLimit(s.opts.ReadLimit)
+	c := &socket{ws: ws, wire: take.wire}
+	m, err := s.hub.Connect(r.Context(), c, who)
+	if err != nil {
+		s.hub.opts.Log.Warn("a client can't become a member", "client", r.RemoteAddr, "err", err)
+		ws.Close(websocket.StatusTryAgainLater, "")
+		return
+	}
+	context.AfterFunc(m.ctx, c.cut)
+	s.serve(m, c, r)
+}
+
+// serve serves a member until its connection ends.
+func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
+	defer m.Close(closeBroken, "") // counts when a callback panics
+	var pings *time.Timer
+	pings = time.AfterFunc(s.opts.Ping, func() {
+		if c.wire.heard.Swap(false) {
+			m.ping()
+			pings.Reset(s.opts.Ping)
+		} else {
+			c.cut()
+		}
+	})
+	defer pings.Stop()
+	if s.opts.Opened != nil {
+		s.opts.Opened(m.ctx, m, r)
+	}
+	for {
+		kind, data, err := c.ws.Read(context.Background()) // ends with the connection
+		if err != nil {
+			break
+		}
+		if s.opts.Message != nil && !m.over() {
+			s.opts.Message(m.ctx, m, &Frame{payload: data, binary: kind == websocket.MessageBinary})
+		}
+	}
+	m.Close(closeNormal, "")
+	if s.opts.Closed != nil {
+		s.opts.Closed(m)
+	}
+}

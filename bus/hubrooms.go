@@ -1,0 +1,110 @@
+package bus
+
+import (
+	"hash/maphash"
+	"iter"
+	"strings"
+	"sync"
+)
+
+// rooms are the rooms that have members on this node, by key, in shards with a
+// lock each.
+type rooms struct {
+	interest *interest
+	seed     maphash.Seed
+	shards   [64]shard
+	lists    sync.Pool // of *[]*Member
+}
+
+type shard struct {
+	mu    sync.RWMutex
+	rooms map[string]*room
+}
+
+type room struct {
+	members map[*Member]struct{}
+	ready   *round // when messages of other nodes arrive
+}
+
+func (r *rooms) shard(key string) *shard {
+	return &r.shards[maphash.String(r.seed, key)%uint64(len(r.shards))]
+}
+
+// enter adds a member to a room. The round ends when the bus knows.
+func (r *rooms) enter(key string, m *Member) *round {
+	s := r.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.rooms[key]
+	if in == nil {
+		if s.rooms == nil {
+			s.rooms = make(map[string]*room)
+		}
+		in = &room{members: make(map[*Member]struct{}), ready: r.interest.note(key)}
+		s.rooms[key] = in
+	}
+	in.members[m] = struct{}{}
+	return in.ready
+}
+
+// leave takes a member out of a room.
+func (r *rooms) leave(key string, m *Member) {
+	s := r.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in := s.rooms[key]
+	if delete(in.members, m); len(in.members) == 0 {
+		delete(s.rooms, key)
+		r.interest.note(key)
+	}
+}
+
+func (r *rooms) has(key string) bool {
+	s := r.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.rooms[key] != nil
+}
+
+// members iterates over those who are in a room now. The room isn't locked
+// meanwhile: a message to ten thousand keeps nobody from joining.
+func (r *rooms) members(key string) iter.Seq[*Member] {
+	return func(yield func(*Member) bool) {
+		list := r.lists.Get().(*[]*Member)
+		defer func() {
+			clear(*list)
+			*list = (*list)[:0]
+			r.lists.Put(list)
+		}()
+		s := r.shard(key)
+		s.mu.RLock()
+		if in := s.rooms[key]; in != nil {
+			for m := range in.members {
+				*list = append(*list, m)
+			}
+		}
+		s.mu.RUnlock()
+		for _, m := range *list {
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// count returns the number of members and of rooms that a user has named.
+func (r *rooms) count() (members, named int) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		for key, in := range s.rooms {
+			if key == everybody {
+				members = len(in.members)
+			} else if strings.HasPrefix(key, roomKey) {
+				named++
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return members, named
+}
