@@ -11,7 +11,9 @@ import (
 // one whose pins are Fixed before those whose pins can move. The key of a Fixed
 // pin stands for a session, of which a client may have many, and counts only if
 // no other member has one: in a drain the client then leaves once. All members
-// are told of each answer, so that each remembers the client in its own way.
+// are told of each answer, so that each remembers the client in its own way. But
+// where a session is says nothing of where the client belongs: the answer to a
+// request with a Fixed pin leaves the homes that the others have found.
 //
 // Trouble in one of them stops no other; their errors are joined.
 type Chain []Affinity
@@ -56,7 +58,11 @@ func (c Chain) Bind(res *http.Response, found Pin, home string) (key string, err
 	)
 	for i, a := range c {
 		pin := c.own(found, i)
-		own, err := a.Bind(res, pin, home)
+		at := home
+		if found.Fixed && pin.Backend != "" {
+			at = pin.Backend
+		}
+		own, err := a.Bind(res, pin, at)
 		if err != nil {
 			errs = append(errs, err)
 		}

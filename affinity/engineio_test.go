@@ -416,6 +416,22 @@ func TestEngineIOBeforeACookie(t *testing.T) {
 	}
 }
 
+// A session that is elsewhere, as one that a stand-in has begun, doesn't take the
+// client along, or two of them would tear at its cookie. A client without a home of
+// its own is at home there.
+func TestEngineIOLeavesACookieWhereItIs(t *testing.T) {
+	t.Parallel()
+	cookie := &affinity.Cookie{Keys: testKeys}
+	chain := affinity.Chain{&affinity.EngineIO{Keys: testKeys}, cookie}
+	value, _, _ := strings.Cut(bind(t, cookie, get("/"), affinity.Pin{}, "b2").Get("Set-Cookie"), ";")
+	for cookies, want := range map[string]bool{value: false, "": true, "limpet=forged": true} {
+		r := get(eio4+"&sid="+taggedSID, cookies)
+		if set := bind(t, chain, r, find(t, chain, r), "b1").Get("Set-Cookie"); (set != "") != want {
+			t.Errorf("with the cookie %q, Set-Cookie is %q", cookies, set)
+		}
+	}
+}
+
 // The session is where it was begun, whoever keeps the client.
 func TestEngineIOBindsToAStandIn(t *testing.T) {
 	t.Parallel()
