@@ -20,13 +20,13 @@ type Adapter interface {
 	// decode reads what came on a channel that a member is subscribed to for a
 	// namespace.
 	decode(nsp, channel string, data []byte) (*message, error)
-	// channels returns what a member subscribes to for a namespace, the first
-	// one being that whose subscribers are counted as members.
-	channels(nsp, uid string) []string
+	// channels returns what a member subscribes to for a namespace: the channels
+	// to all members, the first one being that whose subscribers are counted as
+	// members, and those of the answers to its requests.
+	channels(nsp, uid string) (all, answers []string)
 	// roomChannel returns the channel that a member with local sockets in a
-	// room subscribes to beside, "" if there is none. A private room is that
-	// of one socket, called like it.
-	roomChannel(nsp, room string, private bool) string
+	// room subscribes to beside, "" if there is none.
+	roomChannel(nsp, room string) string
 	// sharded tells whether the channels are those of sharded pub/sub.
 	sharded() bool
 }

@@ -19,13 +19,14 @@ type Current struct {
 
 func (c Current) check() error  { return nil }
 func (c Current) sharded() bool { return false }
-func (c Current) roomChannel(nsp, room string, _ bool) string {
+func (c Current) roomChannel(nsp, room string) string {
 	return pubsub{c.Prefix}.roomChannel(nsp, room)
 }
 
-func (c Current) channels(nsp, uid string) []string {
+func (c Current) channels(nsp, uid string) (all, answers []string) {
 	p := pubsub{c.Prefix}
-	return []string{p.requestChannel(nsp), p.responseChannel(nsp), p.responseChannel(nsp) + uid + "#", p.channel(nsp)}
+	return []string{p.requestChannel(nsp), p.channel(nsp)},
+		[]string{p.responseChannel(nsp), p.responseChannel(nsp) + uid + "#"}
 }
 
 // currentTypes are the types of requests, and of the answers that have one.

@@ -3,6 +3,7 @@ package socketio
 import (
 	"fmt"
 	"strings"
+	"unicode/utf16"
 )
 
 // Legacy is socket.io-redis 5 of Socket.IO 2 and, with V3, socket.io-redis 6.0
@@ -20,13 +21,13 @@ type Legacy struct {
 
 func (l Legacy) check() error  { return nil }
 func (l Legacy) sharded() bool { return false }
-func (l Legacy) roomChannel(nsp, room string, _ bool) string {
+func (l Legacy) roomChannel(nsp, room string) string {
 	return pubsub{l.Prefix}.roomChannel(nsp, room)
 }
 
-func (l Legacy) channels(nsp, _ string) []string {
+func (l Legacy) channels(nsp, _ string) (all, answers []string) {
 	p := pubsub{l.Prefix}
-	return []string{p.requestChannel(nsp), p.responseChannel(nsp), p.channel(nsp)}
+	return []string{p.requestChannel(nsp), p.channel(nsp)}, []string{p.responseChannel(nsp)}
 }
 
 // legacyNames are how the two versions call what they have in common.
@@ -207,4 +208,5 @@ func areSocketIDs(nsp string, names []string) bool {
 	return true
 }
 
-func looksLikeSocketID(room string) bool { return len(room) == 20 }
+// looksLikeSocketID counts as JavaScript does.
+func looksLikeSocketID(room string) bool { return len(utf16.Encode([]rune(room))) == 20 }

@@ -33,12 +33,14 @@ func (s Sharded) sharded() bool { return true }
 
 func (s Sharded) channel(nsp string) string { return prefixed(s.Prefix) + "#" + nsp + "#" }
 
-func (s Sharded) channels(nsp, uid string) []string {
-	return []string{s.channel(nsp), s.channel(nsp) + uid + "#"}
+func (s Sharded) channels(nsp, uid string) (all, answers []string) {
+	return []string{s.channel(nsp)}, []string{s.channel(nsp) + uid + "#"}
 }
 
-func (s Sharded) roomChannel(nsp, room string, private bool) string {
-	if s.Mode == DynamicPrivate || s.Mode == Dynamic && !private {
+// roomChannel goes by the name of the room, as the sender does, who doesn't know
+// whether it is that of a single socket.
+func (s Sharded) roomChannel(nsp, room string) string {
+	if s.Mode == DynamicPrivate || s.Mode == Dynamic && !looksLikeSocketID(room) {
 		return s.channel(nsp) + room + "#"
 	}
 	return ""
@@ -66,8 +68,7 @@ func (s Sharded) channelFor(m *message) string {
 	case m.kind.answers():
 		return channel + m.asker + "#"
 	case m.kind == broadcast && m.id == "" && len(m.to) == 1:
-		// The sender doesn't know whether a room is private and goes by its name.
-		if room := s.roomChannel(m.nsp, m.to[0], looksLikeSocketID(m.to[0])); room != "" {
+		if room := s.roomChannel(m.nsp, m.to[0]); room != "" {
 			return room
 		}
 	}

@@ -38,12 +38,12 @@ func (s Streams) check() error {
 	return nil
 }
 
-func (s Streams) sharded() bool                          { return s.Sharded }
-func (s Streams) roomChannel(_, _ string, _ bool) string { return "" }
-func (s Streams) channel(nsp string) string              { return prefixed(s.Prefix) + "#" + nsp + "#" }
+func (s Streams) sharded() bool                  { return s.Sharded }
+func (s Streams) roomChannel(_, _ string) string { return "" }
+func (s Streams) channel(nsp string) string      { return prefixed(s.Prefix) + "#" + nsp + "#" }
 
-func (s Streams) channels(nsp, uid string) []string {
-	return []string{s.channel(nsp), s.channel(nsp) + uid + "#"}
+func (s Streams) channels(nsp, uid string) (all, answers []string) {
+	return []string{s.channel(nsp)}, []string{s.channel(nsp) + uid + "#"}
 }
 
 // streams returns the keys of all streams. A node reads all of them.
