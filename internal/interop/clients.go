@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"fmt"
 	"os/exec"
 	"testing"
 
@@ -73,6 +74,13 @@ func (c *Clients) Transports(t testing.TB, names []string) map[string]any {
 	return c.do(t, map[string]any{"command": "transports", "clients": names})
 }
 
+// Hear has the named clients tell of each event of these kinds: see got in
+// [Event].
+func (c *Clients) Hear(t testing.TB, names []string, kinds ...string) {
+	t.Helper()
+	c.do(t, map[string]any{"command": "hear", "clients": names, "kinds": kinds})
+}
+
 // Events returns the events of a kind so far, in their order.
 func (c *Clients) Events(kind string) []Event {
 	var found []Event
@@ -90,17 +98,23 @@ func (c *Clients) Await(t testing.TB, what string, done func([]Event) bool) {
 	process.Await(t, c.Process, what, done)
 }
 
-func (c *Clients) do(t testing.TB, command map[string]any) map[string]any {
+func (c *Clients) do(t testing.TB, args map[string]any) map[string]any {
 	t.Helper()
-	c.commands++
-	id := c.commands
-	command["id"] = id
-	c.Write(t, command)
-	got := awaitOne(t, c.Process, "an answer to "+command["command"].(string), func(e Event) bool {
+	return command(t, c.Process, &c.commands, args).Answers
+}
+
+// command sends the next command to a process and waits until it is done.
+func command(t testing.TB, p *process.Process, commands *int, args map[string]any) Event {
+	t.Helper()
+	*commands++
+	id := *commands
+	args["id"] = id
+	p.Write(t, args)
+	got := awaitOne(t, p, fmt.Sprintf("an answer to %v", args), func(e Event) bool {
 		return e.Event == "done" && e.ID == id
 	})
 	if got.Error != "" {
-		t.Fatalf("%s: %s", command["command"], got.Error)
+		t.Fatalf("%v: %s", args, got.Error)
 	}
-	return got.Answers
+	return got
 }

@@ -31,7 +31,7 @@ const (
 // Event is what a node or a client driver printed. Which fields are set depends
 // on its name.
 type Event struct {
-	Event  string // of a node: listening, connect, disconnect; of a driver: connect, disconnect, message, refused, done
+	Event  string // of a node: listening, connect, disconnect, hello; of a driver: connect, disconnect, message, got, refused, done
 	Port   int    // listening
 	Client string // connect, disconnect, message and refused: the client's name
 	Node   string // connect of a driver: the node's name
@@ -39,15 +39,17 @@ type Event struct {
 	Reason string // disconnect
 	Code   int    // disconnect of a driver: the code of the close frame, where the client tells it
 	At     int64  // connect and disconnect of a driver: milliseconds since 1970
-	Kind   string // message: message (to a room), privateMessage or broadcast
+	Kind   string // message: message (to a room), privateMessage or broadcast; got: the event's name
 	Text   string // message
+	NSP    string // hello: the namespace
+	Args   []any  // got and hello: the event's arguments, with binary data as {"$binary": base64}
 
 	// refused: an answer that was neither 200 nor 101
 	Status int
 	Method string
 	URL    string
 
-	// done: the end of a command
+	// done: the end of a command of a driver, a node or an emitter
 	ID      int
 	Error   string
 	Answers map[string]any
@@ -59,9 +61,9 @@ type Node struct {
 	Name string
 	Port int
 
-	t         testing.TB // of the cluster
-	version   Version
-	redisPort string
+	t        testing.TB // of the cluster
+	args     []string   // of node.js, with any port
+	commands int
 }
 
 // URL is where the node serves.
@@ -71,22 +73,37 @@ func (n *Node) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", n.Port) 
 type Cluster struct {
 	Version Version
 	Nodes   []*Node
+	Redis   *redistest.Server
 }
 
 // Start starts a Redis and as many nodes, named node1 and so on. They end with
-// the test.
+// the test. They are joined by their version's default adapter.
 func Start(t testing.TB, v Version, nodes int) *Cluster {
 	t.Helper()
+	return StartAdapter(t, v, nodes, "")
+}
+
+// StartAdapter starts nodes with another adapter: one that node.js knows.
+func StartAdapter(t testing.TB, v Version, nodes int, adapter string) *Cluster {
+	t.Helper()
 	need.Modules(t, testdata(string(v)))
-	_, redisPort, _ := net.SplitHostPort(redistest.Start(t).Addr)
-	c := &Cluster{Version: v}
+	c := &Cluster{Version: v, Redis: redistest.Start(t)}
 	for i := range nodes {
-		c.Nodes = append(c.Nodes, startNode(t, v, fmt.Sprintf("node%d", i+1), 0, redisPort))
+		args := []string{string(v), fmt.Sprintf("node%d", i+1), "0", c.redisPort()}
+		if adapter != "" {
+			args = append(args, adapter)
+		}
+		c.Nodes = append(c.Nodes, startNode(t, args))
 	}
 	for _, n := range c.Nodes {
 		n.listening(t)
 	}
 	return c
+}
+
+func (c *Cluster) redisPort() string {
+	_, port, _ := net.SplitHostPort(c.Redis.Addr)
+	return port
 }
 
 // Node returns the node of this name.
@@ -99,10 +116,10 @@ func (c *Cluster) Node(name string) *Node {
 	return nil
 }
 
-func startNode(t testing.TB, v Version, name string, port int, redisPort string) *Node {
+func startNode(t testing.TB, args []string) *Node {
 	t.Helper()
-	cmd := exec.Command(need.Node(t), testdata("node.js"), string(v), name, strconv.Itoa(port), redisPort)
-	return &Node{Process: process.Start(t, cmd), Name: name, Port: port, t: t, version: v, redisPort: redisPort}
+	cmd := exec.Command(need.Node(t), append([]string{testdata("node.js")}, args...)...)
+	return &Node{Process: process.Start(t, cmd), Name: args[1], t: t, args: args}
 }
 
 // listening waits until the node listens and has subscribed.
@@ -115,7 +132,9 @@ func (n *Node) listening(t testing.TB) {
 // that started the cluster, too.
 func (n *Node) Restart(t testing.TB) {
 	t.Helper()
-	*n = *startNode(n.t, n.version, n.Name, n.Port, n.redisPort)
+	args := slices.Clone(n.args)
+	args[2] = strconv.Itoa(n.Port)
+	*n = *startNode(n.t, args)
 	n.listening(t)
 }
 

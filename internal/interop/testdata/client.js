@@ -5,7 +5,7 @@
 //
 // It takes commands on standard input, one JSON object a line, and ends with it.
 // What happens is printed as JSON lines: {"event":"done","id":…} for a command,
-// and connect, disconnect, message and refused for the clients.
+// and connect, disconnect, message, got and refused for the clients.
 'use strict';
 
 const crypto = require('crypto');
@@ -13,6 +13,7 @@ const path = require('path');
 const readline = require('readline');
 const { createRequire } = require('module');
 const ClientAgent = require('./agent');
+const { tag } = require('./command');
 
 const [folder] = process.argv.slice(2);
 const io = createRequire(path.resolve(__dirname, folder, 'package.json'))('socket.io-client');
@@ -75,6 +76,19 @@ const commands = {
       }),
     );
     return { answers };
+  },
+
+  // From now on the clients tell of each event of these names: {"event":"got"}.
+  hear({ clients, kinds }) {
+    for (const name of clients) {
+      for (const kind of kinds) {
+        sockets.get(name).on(kind, (...args) => {
+          // An acknowledgement that is wanted is the client's name.
+          if (typeof args[args.length - 1] === 'function') args.pop()(name);
+          say('got', { client: name, kind, args: tag(args) });
+        });
+      }
+    }
   },
 
   tell({ clients, kind, args }) {

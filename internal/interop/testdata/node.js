@@ -1,21 +1,25 @@
 // A Socket.IO node of the version in the given folder, for tests.
 //
-//   node node.js FOLDER NAME PORT REDIS_PORT
+//   node node.js FOLDER NAME PORT REDIS_PORT [ADAPTER]
 //
 // It prints one JSON line per event on standard output, the first one being
 // {"event":"listening","port":N}, and ends when its standard input does, so
-// that nothing is left behind by a test that was killed.
+// that nothing is left behind by a test that was killed. There it takes
+// commands, one JSON object a line, as command.js says, for the namespace as
+// the node has it.
+//
+// The adapter is the default one of the version or, of Socket.IO 4, one of
+// sharded-static, sharded-dynamic, sharded-dynamic-private and streams.
 'use strict';
 
 const http = require('http');
 const path = require('path');
 const { createRequire } = require('module');
+const { listen, tag } = require('./command');
 
-const [folder, name, port, redisPort] = process.argv.slice(2);
+const [folder, name, port, redisPort, adapter] = process.argv.slice(2);
 const load = createRequire(path.resolve(__dirname, folder, 'package.json'));
 const say = (event, fields) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n');
-
-process.stdin.resume().on('end', () => process.exit());
 
 // SIGUSR2 breaks the health page and mends it again: a node that wants to be
 // left alone, but still serves those whom it has.
@@ -41,42 +45,79 @@ const io = load('socket.io')(server, {
   maxHttpBufferSize: 1e8,
 });
 
+// joinRedis returns a function that resolves when Redis has heard all that this
+// node had to say to it.
 async function joinRedis() {
-  if (folder === 'v4') {
-    const pub = load('redis').createClient({ socket: { host: '127.0.0.1', port: +redisPort } });
-    const sub = pub.duplicate();
-    await Promise.all([pub.connect(), sub.connect()]);
-    io.adapter(load('@socket.io/redis-adapter').createAdapter(pub, sub));
-    // Redis answers in order: once this is confirmed, the adapter's own
-    // subscriptions are.
-    await sub.subscribe('ready', () => {});
-    return;
-  }
+  if (folder === 'v4') return join4();
   const redis = load('redis');
   const pubClient = redis.createClient(+redisPort, '127.0.0.1');
   const subClient = redis.createClient(+redisPort, '127.0.0.1');
   io.adapter(load('socket.io-redis')({ pubClient, subClient }));
-  await new Promise((done) => subClient.subscribe('ready', done));
+  return () => new Promise((done) => subClient.subscribe('ready', done));
 }
 
-io.on('connection', (socket) => {
+async function join4() {
+  const pub = load('redis').createClient({ name, socket: { host: '127.0.0.1', port: +redisPort } });
+  const sub = pub.duplicate();
+  await Promise.all([pub.connect(), sub.connect()]);
+  const { createAdapter, createShardedAdapter } = load('@socket.io/redis-adapter');
+  let topics = 0; // Redis answers in order
+  switch (adapter) {
+    case undefined:
+      io.adapter(createAdapter(pub, sub));
+      return () => sub.subscribe(`ready${topics++}`, () => {});
+    case 'streams':
+      io.adapter(load('@socket.io/redis-streams-adapter').createAdapter(pub));
+      return () => readsStream(pub);
+    default:
+      io.adapter(createShardedAdapter(pub, sub, { subscriptionMode: adapter.slice('sharded-'.length) }));
+      return () => sub.sSubscribe(`ready${topics++}`, () => {});
+  }
+}
+
+// readsStream resolves when this node waits for the stream, and is subscribed to
+// the two channels of each of its namespaces.
+async function readsStream(redis) {
+  for (;;) {
+    const mine = (await redis.sendCommand(['CLIENT', 'LIST'])).split('\n').filter((line) => line.includes(` name=${name} `));
+    if (mine.some((line) => line.includes(' cmd=xread ')) && mine.some((line) => line.includes(' sub=4 '))) return;
+    await new Promise(setImmediate);
+  }
+}
+
+async function main() {
+  const chat = io.of('/chat');
+  const told = await joinRedis();
+  for (const nsp of [io.of('/'), chat]) {
+    nsp.on('connection', (socket) => serve(nsp, socket, told));
+    nsp.on('hello', (...args) => {
+      const answer = typeof args[args.length - 1] === 'function' ? args.pop() : () => {};
+      say('hello', { nsp: nsp.name, args: tag(args) });
+      answer(name);
+    });
+  }
+  await told();
+  listen(say, (nsp) => io.of(nsp), () => process.exit());
+  server.listen(+port, '127.0.0.1', () => say('listening', { port: server.address().port }));
+}
+
+function serve(nsp, socket, told) {
   const client = socket.handshake.query.client;
   say('connect', { client, socket: socket.id });
   socket.on('disconnect', (reason) => say('disconnect', { client, socket: socket.id, reason }));
 
   socket.on('who', (answer) => answer(name));
   socket.on('echo', (data, answer) => answer(data));
-  socket.on('join', (room, answer) => {
+  socket.on('join', async (room, answer) => {
     socket.join(room);
+    await told();
     answer();
   });
   // Each comes back as an event of its own name, from whatever node the
   // receiver is on.
-  socket.on('message', (room, text) => io.to(room).emit('message', text));
-  socket.on('privateMessage', (id, text) => io.to(id).emit('privateMessage', text));
-  socket.on('broadcast', (text) => io.emit('broadcast', text));
-});
+  socket.on('message', (room, text) => nsp.to(room).emit('message', text));
+  socket.on('privateMessage', (id, text) => nsp.to(id).emit('privateMessage', text));
+  socket.on('broadcast', (text) => nsp.emit('broadcast', text));
+}
 
-joinRedis().then(() => {
-  server.listen(+port, '127.0.0.1', () => say('listening', { port: server.address().port }));
-});
+main();
