@@ -33,12 +33,6 @@ import (
 
 func main() {
 	mode := flag.String("mode", "insert", "insert or prefix")
-	var backends []*balancer.Backend
-	flag.Func("backend", "a backend as `ID=URL`, repeatable", func(spec string) error {
-		b, err := balancer.ParseBackend(spec)
-		backends = append(backends, b)
-		return err
-	})
 	flag.Parse()
 	opts, err := options(*mode)
 	if err != nil {
@@ -50,7 +44,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, ln, opts, backends...); err != nil {
+	if err := serve(ctx, ln, opts, "a=http://127.0.0.1:3001", "b=http://127.0.0.1:3002"); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -76,7 +70,15 @@ func options(mode string) (*limpet.Options, error) {
 }
 
 // serve runs the gateway until ctx ends, and then for as long as its clients need to leave, 5 s at most.
-func serve(ctx context.Context, ln net.Listener, opts *limpet.Options, backends ...*balancer.Backend) error {
+func serve(ctx context.Context, ln net.Listener, opts *limpet.Options, specs ...string) error {
+	var backends []*balancer.Backend
+	for _, spec := range specs {
+		b, err := balancer.ParseBackend(spec)
+		if err != nil {
+			return err
+		}
+		backends = append(backends, b)
+	}
 	pool, err := balancer.NewPool(&balancer.Options{Check: &balancer.Check{
 		Path: "/health", Expect: []int{http.StatusOK}, Interval: time.Second, Rise: 2, Fall: 3,
 	}}, backends...)

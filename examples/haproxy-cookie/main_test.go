@@ -10,7 +10,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
 	"github.com/limpet-go/limpet/internal/interop"
 )
@@ -18,13 +17,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // gateway starts the example in a mode.
-func gateway(t *testing.T, mode string, backends ...*balancer.Backend) *exampletest.Gateway {
+func gateway(t *testing.T, mode string, specs ...string) *exampletest.Gateway {
 	t.Helper()
 	opts, err := options(mode)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exampletest.Serve(t, func(ctx context.Context, ln net.Listener) error { return serve(ctx, ln, opts, backends...) })
+	return exampletest.Serve(t, func(ctx context.Context, ln net.Listener) error { return serve(ctx, ln, opts, specs...) })
 }
 
 func TestInsert(t *testing.T) {
@@ -41,7 +40,7 @@ func TestInsert(t *testing.T) {
 		"a": exampletest.StartBackend(t, "a", handle),
 		"b": exampletest.StartBackend(t, "b", handle),
 	}
-	g := gateway(t, "insert", backends["a"].Parse(t), backends["b"].Parse(t))
+	g := gateway(t, "insert", backends["a"].Spec(), backends["b"].Spec())
 	if method := <-checks; method != http.MethodHead {
 		t.Errorf("the health check is a %s", method)
 	}
@@ -75,7 +74,7 @@ func TestPrefix(t *testing.T) {
 		}
 		exampletest.Echo(w, r)
 	}
-	g := gateway(t, "prefix", exampletest.StartBackend(t, "a", handle).Parse(t), exampletest.StartBackend(t, "b", handle).Parse(t))
+	g := gateway(t, "prefix", exampletest.StartBackend(t, "a", handle).Spec(), exampletest.StartBackend(t, "b", handle).Spec())
 	for range 2 {
 		c := exampletest.NewClient(t, g)
 		first := c.Get(t, "/")
@@ -98,15 +97,11 @@ func TestPrefix(t *testing.T) {
 func TestSocketIO(t *testing.T) {
 	t.Parallel()
 	cluster := interop.Start(t, interop.V2, 2)
-	var backends []*balancer.Backend
+	var specs []string
 	for _, n := range cluster.Nodes {
-		b, err := balancer.ParseBackend(n.Name + "=" + n.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		backends = append(backends, b)
+		specs = append(specs, n.Name+"="+n.URL())
 	}
-	g := gateway(t, "prefix", backends...)
+	g := gateway(t, "prefix", specs...)
 	clients := interop.StartClients(t, cluster.Version)
 	names := []string{"ann", "bob", "cid", "dan"}
 	for i, name := range names {

@@ -31,22 +31,24 @@ import (
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
-// modes are the three ways.
-var modes = map[string]affinity.Affinity{
-	"cookie": &affinity.Cookie{ // several replicas, and one that restarts, need Keys
-		Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600},
-	},
-	"route": &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid"}, // Backends, if the routes aren't their IDs
-	"learn": &affinity.AppCookie{
-		Name:  "examplecookie",
-		Store: &affinity.LRU{Size: 4000, Idle: 10 * time.Minute}, // what 1m and the default timeout are; affinity.Redis for replicas
-	},
+// way returns one of the three ways, nil if mode is none of them.
+func way(mode string) affinity.Affinity {
+	switch mode {
+	case "cookie": // several replicas, and one that restarts, need Keys
+		return &affinity.Cookie{Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600}}
+	case "route": // with Backends, if the routes aren't their IDs
+		return &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid"}
+	case "learn": // 1m is 4,000 sessions, and 10 minutes are the default; replicas share an affinity.Redis
+		return &affinity.AppCookie{Name: "examplecookie", Store: &affinity.LRU{Size: 4000, Idle: 10 * time.Minute}}
+	}
+	return nil
 }
 
 func main() {
 	mode := flag.String("mode", "cookie", "cookie, route or learn")
 	flag.Parse()
-	if modes[*mode] == nil {
+	sticky := way(*mode)
+	if sticky == nil {
 		log.Fatal("-mode is cookie, route or learn")
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:8080")
@@ -55,7 +57,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := serve(ctx, ln, modes[*mode], balancer.Static("a=http://127.0.0.1:3001", "b=http://127.0.0.1:3002")); err != nil {
+	if err := serve(ctx, ln, sticky, balancer.Static("a=http://127.0.0.1:3001", "b=http://127.0.0.1:3002")); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -24,7 +24,7 @@ func start(t *testing.T, mode string, handle func(id string) http.HandlerFunc) *
 		specs = append(specs, exampletest.StartBackend(t, id, handle(id)).Spec())
 	}
 	return exampletest.Serve(t, func(ctx context.Context, ln net.Listener) error {
-		return serve(ctx, ln, modes[mode], balancer.Static(specs...))
+		return serve(ctx, ln, way(mode), balancer.Static(specs...))
 	})
 }
 

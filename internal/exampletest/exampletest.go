@@ -13,7 +13,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -58,16 +57,6 @@ func tell(w http.ResponseWriter, r *http.Request, id string) {
 
 // Spec is the backend as balancer.ParseBackend takes it.
 func (b *Backend) Spec() string { return b.ID + "=" + b.URL }
-
-// Parse is the backend for a pool.
-func (b *Backend) Parse(t testing.TB) *balancer.Backend {
-	t.Helper()
-	parsed, err := balancer.ParseBackend(b.Spec())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
 
 // Kill ends the backend at once. Its WebSockets stay.
 func (b *Backend) Kill() {
