@@ -79,10 +79,13 @@ func TestSendIntoFirehose(t *testing.T) {
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		wg.Go(func() { // messages of three fragments with a ping among them, until the tunnel closes
+			var held []byte // so that no packet ends where a message does
 			for i := 0; ; i++ {
 				part := strings.Repeat("y", i*7919%20_000)
 				msg := append(frame(0x01, part, false), frame(0x00, part, false)...)
 				msg = append(append(msg, frame(0x89, "ping", false)...), frame(0x80, part, false)...)
+				msg = append(held, msg...)
+				msg, held = msg[:len(msg)-1], msg[len(msg)-1:]
 				if _, err := backend.Write(msg); err != nil {
 					return
 				}
