@@ -28,7 +28,8 @@ type Bus interface {
 	// the message may then have been sent or not. data isn't kept.
 	Publish(ctx context.Context, topic string, data []byte) error
 	// Subscribe returns when messages published on topics from now on will
-	// arrive. Topics may be none, to be added later.
+	// arrive; one that was just published may arrive, too. Topics may be none,
+	// to be added later.
 	Subscribe(ctx context.Context, topics ...string) (Subscription, error)
 }
 

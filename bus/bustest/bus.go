@@ -1,0 +1,402 @@
+// Package bustest checks that a [bus.Bus] keeps its promises, for those of
+// Limpet and for your own.
+package bustest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// patience bounds the wait for what must happen; nothing is measured by it.
+const patience = 30 * time.Second
+
+// Options says what the bus under test can do.
+type Options struct {
+	// Queue is the number of messages that fit into a subscription's queue, 256
+	// or more. One more must not close the subscription.
+	Queue int
+	// History: each message has an ID, greater than that of the message before
+	// it, and a subscription that is too slow loses nothing.
+	History bool
+}
+
+// TestBus runs the conformance tests, as subtests of t. newProcess returns the
+// bus as each of several processes has it; without it, for a bus that stays in
+// one process, it may return one and the same.
+func TestBus(t *testing.T, newProcess func() bus.Bus, opts Options) {
+	t.Helper()
+	s := &suite{Options: opts, newProcess: newProcess, run: rand.Uint64()}
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"everybody gets each message once", s.everybody},
+		{"messages are not changed", s.unchanged},
+		{"names of topics", s.names},
+		{"order", s.order},
+		{"add and remove", s.addRemove},
+		{"shared topics", s.shared},
+		{"churn", s.churn},
+		{"slow subscriber", s.slow},
+		{"contexts", s.contexts},
+		{"close", s.close},
+	} {
+		t.Run(tt.name, tt.test)
+	}
+}
+
+type suite struct {
+	Options
+	newProcess func() bus.Bus
+	run        uint64 // what another run has left must not disturb this one
+}
+
+// topic returns a name that only this test uses.
+func (s *suite) topic(t *testing.T, name string) string {
+	return fmt.Sprintf("%x %s %s", s.run, t.Name(), name)
+}
+
+func (s *suite) everybody(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	topic, other := s.topic(t, "topic"), s.topic(t, "other")
+	subs := []*subscription{
+		subscribe(t, a, topic), subscribe(t, a, topic, other), subscribe(t, b, other, topic, topic), subscribe(t, b),
+	}
+	add(t, subs[3], topic)
+	publish(t, a, topic, "from a")
+	publish(t, b, topic, "from b")
+	publish(t, a, s.topic(t, "of nobody"), "for nobody")
+	publish(t, b, topic, "end")
+	for _, sub := range subs {
+		sub.want(topic, "from a", "from b", "end")
+	}
+	publish(t, a, other, "other")
+	subs[1].want(other, "other")
+	subs[2].want(other, "other")
+}
+
+func (s *suite) unchanged(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	topic := s.topic(t, "")
+	sub := subscribe(t, b, topic)
+	large := make([]byte, 1<<20)
+	for i := range large {
+		large[i] = byte(i * 7 / 3)
+	}
+	for _, data := range []string{"", "\x00", "\r\n", "\xff\xfe", "héllo", string(large)} {
+		sent := []byte(data)
+		if err := a.Publish(t.Context(), topic, sent); err != nil {
+			t.Fatal(err)
+		}
+		clear(sent) // Publish doesn't keep it
+		sub.want(topic, data)
+	}
+}
+
+func (s *suite) names(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	var topics []string
+	for _, name := range []string{"", "*", "[ab]?", "{tag}", "{", "}{}", "a b", "\r\n", "\x00\xff", "ü", strings.Repeat("x", 4096)} {
+		topics = append(topics, s.topic(t, name))
+	}
+	sub := subscribe(t, b, topics...)
+	for _, topic := range topics {
+		publish(t, a, topic, "to "+topic)
+		sub.want(topic, "to "+topic)
+	}
+}
+
+// order has several goroutines of two processes publish on several topics.
+func (s *suite) order(t *testing.T) {
+	const publishers, topics, each = 4, 3, 20
+	buses := []bus.Bus{s.newProcess(), s.newProcess()}
+	var names []string
+	for i := range topics {
+		names = append(names, s.topic(t, fmt.Sprint(i)))
+	}
+	subs := []*subscription{subscribe(t, buses[0], names...), subscribe(t, buses[0], names...), subscribe(t, buses[1], names...)}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range each {
+				for _, name := range names {
+					publish(t, buses[p%2], name, fmt.Sprintf("%d %d", p, i))
+				}
+			}
+		})
+	}
+	for _, sub := range subs {
+		next := map[string]int{}
+		ids := map[string]string{}
+		for range publishers * topics * each {
+			m := sub.next()
+			var p, i int
+			fmt.Sscan(string(m.Data), &p, &i)
+			from := fmt.Sprintf("%d on %q", p, m.Topic)
+			if i != next[from] {
+				t.Fatalf("message %d of publisher %s, want %d", i, from, next[from])
+			}
+			next[from]++
+			if s.History && (m.ID == "" || m.ID == ids[m.Topic]) {
+				t.Fatalf("ID %q behind %q", m.ID, ids[m.Topic])
+			}
+			ids[m.Topic] = m.ID
+		}
+	}
+}
+
+func (s *suite) addRemove(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	first, second := s.topic(t, "first"), s.topic(t, "second")
+	sub := subscribe(t, b, first)
+	publish(t, a, second, "too early")
+	add(t, sub, second, second, first)
+	publish(t, a, second, "2")
+	publish(t, a, first, "1")
+	got := map[string]string{}
+	for range 2 {
+		m := sub.next()
+		got[m.Topic] = string(m.Data)
+	}
+	if got[first] != "1" || got[second] != "2" {
+		t.Fatalf("got %q", got)
+	}
+	remove(t, sub, second, s.topic(t, "never added"))
+	publish(t, a, second, "too late")
+	publish(t, a, first, "3")
+	sub.want(first, "3")
+	for i := range 20 {
+		add(t, sub, second)
+		publish(t, a, second, fmt.Sprint(i))
+		sub.wantAfter("between", second, fmt.Sprint(i))
+		remove(t, sub, second)
+		publish(t, a, second, "between")
+	}
+}
+
+// shared has one of two subscriptions to a topic end.
+func (s *suite) shared(t *testing.T) {
+	a := s.newProcess()
+	topic := s.topic(t, "")
+	stays, removes, closes := subscribe(t, a, topic), subscribe(t, a, topic), subscribe(t, a, topic)
+	remove(t, removes, topic)
+	closes.Close()
+	publish(t, a, topic, "1")
+	stays.want(topic, "1")
+	add(t, removes, topic)
+	publish(t, a, topic, "2")
+	stays.want(topic, "2")
+	removes.want(topic, "2")
+}
+
+// churn has topics come and go while a subscription must not miss a message.
+func (s *suite) churn(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	topic := s.topic(t, "stays")
+	sub := subscribe(t, b, topic)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 10 {
+				mine := s.topic(t, fmt.Sprint(g%2, i%3)) // two goroutines share it
+				other := subscribe(t, b, mine, topic)
+				add(t, other, s.topic(t, fmt.Sprint("own", g)))
+				remove(t, other, mine)
+				other.Close()
+			}
+		})
+	}
+	for i := range 100 {
+		publish(t, a, topic, fmt.Sprint(i))
+		sub.want(topic, fmt.Sprint(i))
+	}
+}
+
+// slow has a subscription read nothing until its queue has overflowed.
+func (s *suite) slow(t *testing.T) {
+	a, b := s.newProcess(), s.newProcess()
+	topic := s.topic(t, "")
+	slow, quick := subscribe(t, b, topic), subscribe(t, b, topic)
+	n := 3*s.Queue + 1
+	for i := range n {
+		publish(t, a, topic, fmt.Sprint(i))
+		quick.want(topic, fmt.Sprint(i))
+	}
+	var lost int64
+	for i := 0; i < n; i++ {
+		m, err := slow.Next(deadline(t))
+		var gap *bus.Gap
+		if errors.As(err, &gap) && gap.Lost > 0 && gap.Err == nil {
+			lost += gap.Lost
+			i += int(gap.Lost) - 1
+			continue
+		}
+		if err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+		if want := fmt.Sprint(i); string(m.Data) != want {
+			t.Fatalf("got message %s, want %s, with %d lost", m.Data, want, lost)
+		}
+	}
+	if want := int64(n - s.Queue); !s.History && lost != want {
+		t.Errorf("%d messages lost, want %d", lost, want)
+	} else if s.History && lost != 0 {
+		t.Errorf("%d messages lost", lost)
+	}
+	publish(t, a, topic, "end")
+	slow.want(topic, "end")
+}
+
+func (s *suite) contexts(t *testing.T) {
+	a := s.newProcess()
+	topic := s.topic(t, "")
+	sub := subscribe(t, a, topic)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Publish(over, topic, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish with a canceled context: %v", err)
+	}
+	if _, err := a.Subscribe(over, topic); !errors.Is(err, context.Canceled) {
+		t.Errorf("Subscribe with a canceled context: %v", err)
+	}
+	if _, err := sub.Next(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("Next with a canceled context: %v", err)
+	}
+	publish(t, a, topic, "1")
+	sub.want(topic, "1")
+
+	waiting, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := sub.Next(waiting)
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Next: %v", err)
+	}
+	publish(t, a, topic, "2")
+	sub.want(topic, "2")
+}
+
+func (s *suite) close(t *testing.T) {
+	a := s.newProcess()
+	topic := s.topic(t, "")
+	stays, sub := subscribe(t, a, topic), subscribe(t, a, topic)
+	done := make(chan error)
+	go func() {
+		_, err := sub.Next(t.Context())
+		done <- err
+	}()
+	for range 2 {
+		if err := sub.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if err := <-done; !errors.Is(err, bus.ErrClosed) {
+		t.Errorf("Next: %v", err)
+	}
+	if _, err := sub.Next(t.Context()); !errors.Is(err, bus.ErrClosed) {
+		t.Errorf("Next after Close: %v", err)
+	}
+	if err := sub.Add(t.Context(), topic); !errors.Is(err, bus.ErrClosed) {
+		t.Errorf("Add after Close: %v", err)
+	}
+	remove(t, sub, topic)
+	publish(t, a, topic, "1")
+	stays.want(topic, "1")
+	stays.Close()
+	publish(t, a, topic, "to nobody")
+	again := subscribe(t, a, topic)
+	publish(t, a, topic, "2")
+	again.wantAfter("to nobody", topic, "2")
+}
+
+// A subscription fails its test when it doesn't get what it should.
+type subscription struct {
+	bus.Subscription
+	t *testing.T
+}
+
+// subscribe returns a subscription that is closed with the test.
+func subscribe(t *testing.T, b bus.Bus, topics ...string) *subscription {
+	t.Helper()
+	sub, err := b.Subscribe(deadline(t), topics...)
+	if err != nil {
+		t.Errorf("Subscribe: %v", err) // maybe not the test's goroutine
+		panic(err)
+	}
+	t.Cleanup(func() { sub.Close() })
+	return &subscription{sub, t}
+}
+
+func add(t *testing.T, sub *subscription, topics ...string) {
+	t.Helper()
+	if err := sub.Add(deadline(t), topics...); err != nil {
+		t.Errorf("Add: %v", err)
+	}
+}
+
+func remove(t *testing.T, sub *subscription, topics ...string) {
+	t.Helper()
+	if err := sub.Remove(deadline(t), topics...); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+}
+
+func publish(t *testing.T, b bus.Bus, topic, data string) {
+	t.Helper()
+	if err := b.Publish(deadline(t), topic, []byte(data)); err != nil {
+		t.Errorf("Publish: %v", err)
+	}
+}
+
+func (s *subscription) next() bus.Message {
+	s.t.Helper()
+	m, err := s.Next(deadline(s.t))
+	if err != nil {
+		s.t.Fatalf("Next: %v", err)
+	}
+	return m
+}
+
+// want takes the next messages, which must be these.
+func (s *subscription) want(topic string, data ...string) {
+	s.t.Helper()
+	for _, want := range data {
+		if m := s.next(); m.Topic != topic || !slices.Equal(m.Data, []byte(want)) {
+			s.t.Fatalf("got %.100q on %.100q, want %.100q on %.100q", m.Data, m.Topic, want, topic)
+		}
+	}
+}
+
+// wantAfter takes the next message, but for one that was published just before
+// the subscription and may have come or not.
+func (s *subscription) wantAfter(before, topic, want string) {
+	s.t.Helper()
+	m := s.next()
+	if string(m.Data) == before {
+		m = s.next()
+	}
+	if m.Topic != topic || string(m.Data) != want {
+		s.t.Fatalf("got %q on %q, want %q on %q", m.Data, m.Topic, want, topic)
+	}
+}
+
+// deadline returns a context that ends in patience.
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}

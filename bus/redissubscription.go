@@ -1,0 +1,133 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+)
+
+// A redisSubscription is one subscriber of a [Redis].
+type redisSubscription struct {
+	queue
+	bus    *Redis
+	feed   *feed
+	topics map[string]*redisTopic // by channel, under feed.mu; nil once it is closed
+}
+
+// join starts the feed for the first subscription.
+func (r *Redis) join() *redisSubscription {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.feed == nil {
+		r.feed = newFeed(r)
+	}
+	s := &redisSubscription{bus: r, feed: r.feed, topics: map[string]*redisTopic{}}
+	s.limit, s.overflow = r.Queue, r.Overflow
+	r.feed.users++
+	return s
+}
+
+// leave ends the feed with the last subscription.
+func (r *Redis) leave(f *feed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.users--; f.users == 0 {
+		f.stop()
+		r.feed = nil
+	}
+}
+
+// Add implements [Subscription].
+func (s *redisSubscription) Add(ctx context.Context, topics ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
+	defer cancel()
+	for _, t := range s.add(topics) {
+		if err := s.await(ctx, t); err != nil {
+			return fmt.Errorf("bus: Redis: subscribe to %q: %w", t.name, err)
+		}
+	}
+	return s.open()
+}
+
+// open returns an error if it is closed.
+func (s *redisSubscription) open() error {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	if s.topics == nil {
+		return ErrClosed
+	}
+	return nil
+}
+
+// add returns the topics to wait for.
+func (s *redisSubscription) add(topics []string) (wait []*redisTopic) {
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.topics == nil {
+		return nil
+	}
+	for _, topic := range topics {
+		t := f.want(topic, s)
+		s.topics[t.channel] = t
+		wait = append(wait, t)
+	}
+	return wait
+}
+
+// await waits until t is live. After an error a Gap will tell when it is.
+func (s *redisSubscription) await(ctx context.Context, t *redisTopic) error {
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for !t.live && s.topics[t.channel] == t {
+		changed := t.changed
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+		if err := ctx.Err(); err != nil && !t.live && s.topics[t.channel] == t {
+			t.subs[s] = true
+			if t.err != nil {
+				err = fmt.Errorf("%w: %w", err, t.err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove implements [Subscription]. It returns no error.
+func (s *redisSubscription) Remove(_ context.Context, topics ...string) error {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	for _, topic := range topics {
+		if t := s.topics[s.bus.Prefix+topic]; t != nil {
+			delete(s.topics, t.channel)
+			s.feed.drop(t, s)
+		}
+	}
+	return nil
+}
+
+// Close implements [Subscription].
+func (s *redisSubscription) Close() error {
+	s.end()
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	s.detach()
+	return nil
+}
+
+// detach takes it off its topics and leaves, once. feed.mu is held.
+func (s *redisSubscription) detach() {
+	if s.topics == nil {
+		return
+	}
+	for _, t := range s.topics {
+		s.feed.drop(t, s)
+	}
+	s.topics = nil
+	s.bus.leave(s.feed)
+}
