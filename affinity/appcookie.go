@@ -16,8 +16,8 @@ import (
 // create=$upstream_cookie_NAME and lookup=$cookie_NAME. A value that the store
 // doesn't know, as after a restart, is learnt from the request once a backend
 // has answered it without setting another: so the sessions of yesterday stay
-// where they are put first. A deleted cookie is forgotten. Lifetimes are the
-// store's.
+// where they are put first, and whoever makes up values fills the store, as with
+// a [Table]. A deleted cookie is forgotten. Lifetimes are the store's.
 //
 // Or, with Prefix, the backend's name and a '~' go before the value on its way
 // to the client, and are taken off before a backend sees it: nothing is stored,

@@ -378,6 +378,7 @@ func TestAppCookieAndItsStore(t *testing.T) {
 	setCookies(t, c, r, hit, "b1")
 	setCookies(t, c, r, hit, "b1", "io=secret; Max-Age=60", "a=1")
 	setCookies(t, c, get("/"), affinity.Pin{}, "b1", "a=1")
+	setCookies(t, c, r, affinity.Pin{Key: found.Key, Status: affinity.Unknown}, "b1", "io=; Max-Age=0")
 	if len(store.keys) > 0 {
 		t.Errorf("the store was asked for %q", store.keys)
 	}

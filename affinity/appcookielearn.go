@@ -75,6 +75,9 @@ func (c *AppCookie) claim(ctx context.Context, key, home string) error {
 // forget drops the pin of a cookie that is deleted. If the client has several
 // of the name, of different paths perhaps, nobody knows which one.
 func (c *AppCookie) forget(r *http.Request, found Pin) error {
+	if found.Backend == "" {
+		return nil
+	}
 	values := 0
 	for range cookieValues(r.Header["Cookie"], c.Name) {
 		values++

@@ -15,6 +15,10 @@ import (
 // backend comes or goes, and moves only when its own is gone.
 //
 // When the store fails, the client is known by its key alone, as with a Hash.
+//
+// A client that chooses its key, as one in a header or a cookie, can make up any
+// number of them, and each takes room: an LRU forgets others for it, and a Redis
+// needs a limit to its memory.
 type Table struct {
 	// Key tells clients apart. Nil means &ClientAddr{}.
 	Key Key
