@@ -16,6 +16,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -71,6 +72,16 @@ type Options struct {
 	// new. "": no such field.
 	PinHeader string
 
+	// Bus joins the gateways in front of the same backends, its replicas: they
+	// share the operator's decisions and CloseSession, as [Gateway.Run] says, and
+	// nothing else. Who can publish on it can turn backends off. nil: this
+	// gateway is alone.
+	Bus bus.Bus
+
+	// BusTopic is where the replicas meet. Gateways of other backends on the same
+	// bus need another one. Default: "limpet:gateway".
+	BusTopic string
+
 	Trace *Trace
 
 	// Logger hears of requests that failed, once a second at most. Default:
@@ -93,10 +104,12 @@ type Gateway struct {
 	modify      func(*http.Response) error
 	fail        func(http.ResponseWriter, *http.Request, error)
 	unwatch     func()
+	replicas    *replicas // nil without a Bus
 }
 
 // NewGateway returns a gateway in front of pool. It starts nothing: the caller
-// runs the pool's health checks with `go pool.Run(ctx)`. It fails when pool is
+// runs the pool's health checks with `go pool.Run(ctx)`, and with a Bus
+// `go gateway.Run(ctx)`; Serve does both. It fails when pool is
 // nil, when a setting of Options or of the affinity is wrong, and when
 // Options.Upgrade is another gateway's.
 func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
@@ -127,6 +140,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if g.fail == nil {
 		g.fail = writeError
 	}
+	if o.Bus != nil {
+		g.replicas = newReplicas(o, pool, g.closeSession, router.log)
+	}
 	g.unwatch = pool.OnChange(g.watch)
 	for b := range pool.All() {
 		g.drain(b)
@@ -149,6 +165,54 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 			}
 			next.ServeHTTP(w, r)
 		})
+	}
+}
+
+// Run takes part in Options.Bus until ctx ends, and then returns nil. Without a
+// Bus it returns at once.
+//
+// The operator's decisions, which are those made with Drain, Off and Undrain of
+// any replica's pool, hold on all of them: the last one about a backend counts, as
+// the replicas' clocks have it. A drain has the same turns and the same end
+// everywhere. Health is never shared: each replica judges for itself.
+//
+// A replica that was away, or starts, is told what the others know; what was
+// decided on both sides of a broken network is settled in the same way, within
+// seconds. Decisions about a backend that isn't in the pool are remembered (the
+// latest 256) until it is added, but one that is removed and added again serves
+// afresh, on all replicas. When the last replica ends, they are forgotten.
+func (g *Gateway) Run(ctx context.Context) error {
+	if g.replicas == nil {
+		return nil
+	}
+	return g.replicas.run(ctx)
+}
+
+// CloseSession closes the tunnels of one client, on this replica and on all that
+// the Bus reaches, as [upgrade.Tunnel.Close] does. The key is that of its pin,
+// which [Trace].Found and [upgrade.Tunnel.Key] tell; with an affinity that hashes
+// an address these may be many people's. The client may come back at once: who
+// is to stay away has to be refused where he signs in.
+//
+// An error says that the other replicas may not have been told. One that is cut
+// off from the bus isn't told later.
+func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason string) error {
+	if key == "" {
+		return errors.New("limpet: close session: no key")
+	}
+	n := sessionNote{Session: sessionHash(key), Code: code, Reason: reason}
+	g.closeSession(n)
+	if g.replicas == nil {
+		return nil
+	}
+	return g.replicas.publish(ctx, note{From: g.replicas.id, Close: &n})
+}
+
+func (g *Gateway) closeSession(n sessionNote) {
+	for t := range g.upgrade.Tunnels() {
+		if key := t.Key(); key != "" && sessionHash(key) == n.Session {
+			t.Close(n.Code, n.Reason)
+		}
 	}
 }
 

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // Serve is the life of a service with a gateway in it: it runs the pool's health
-// checks and serves l with server, whose Handler is the gateway or leads to it,
+// checks and, with a Bus, the gateway's part in it (see Run), and serves l with server, whose Handler is the gateway or leads to it,
 // until ctx ends. Then it drains, for drain at most (one second at least, or close
 // frames would not arrive): no new connections and tunnels, tunnels closed as
 // [Gateway.Shutdown] does it, requests answered to their end, health checked all
@@ -18,15 +19,13 @@ import (
 // With a TLSConfig server serves TLS. Serve returns nil after a drain, or why
 // server could not serve.
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
-	checking, stopChecks := context.WithCancel(context.WithoutCancel(ctx))
-	checked := make(chan struct{})
-	go func() {
-		defer close(checked)
-		_ = g.router.pool.Run(checking) // an error means that it runs already
-	}()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var beside sync.WaitGroup // an error of these means that it runs already
+	beside.Go(func() { _ = g.router.pool.Run(running) })
+	beside.Go(func() { _ = g.Run(running) })
 	defer func() {
-		stopChecks()
-		<-checked
+		stop()
+		beside.Wait()
 	}()
 
 	failed := make(chan error, 1)

@@ -151,8 +151,12 @@ func turn(key string) float64 {
 }
 
 // watch follows the pool: tunnels of a lost backend are closed at once, those of
-// a draining one each at its client's moment.
+// a draining one each at its client's moment. Replicas hear of the operator's
+// decisions.
 func (g *Gateway) watch(c balancer.Change) {
+	if g.replicas != nil {
+		g.replicas.change()
+	}
 	if c.Lost {
 		g.upgrade.CloseGroup(c.Backend.ID(), closeRestart, "backend lost", 0)
 		return

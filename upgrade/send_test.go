@@ -276,6 +276,24 @@ func TestSendToSlowClient(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
+	bubble(t, "client gone", func(t *testing.T, s setup) {
+		p := &upgrade.Proxy{}
+		s.use(p)
+		var tunnel *upgrade.Tunnel
+		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client.Conn.(duplex).Conn.Close() // it still holds its other half
+		began := time.Now()
+		if err := tunnel.Send(t.Context(), upgrade.TextFrame("hello")); err == nil {
+			t.Error("sent")
+		}
+		if err := tunnel.Send(t.Context(), upgrade.TextFrame("hello")); !errors.Is(err, upgrade.ErrClosed) {
+			t.Error(err)
+		}
+		backend.expectEOF()
+		if s := <-closed; s.By != upgrade.Client || s.Err == nil || time.Since(began) > time.Second {
+			t.Errorf("%+v after %v", s, time.Since(began))
+		}
+	})
 	bubble(t, "backend gone", func(t *testing.T, s setup) {
 		p := &upgrade.Proxy{}
 		s.use(p)

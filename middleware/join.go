@@ -1,0 +1,41 @@
+package middleware
+
+import (
+	"context"
+
+	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+// Join makes a WebSocket's tunnel a member of a hub until it ends: messages to
+// the member go to the client, between those of its backend, which knows nothing
+// of it. What the client says goes to the backend only. Call it from
+// [Trace].Opened, with the request's context; it waits and fails as
+// [bus.Hub.Connect] does.
+//
+// The client must be able to tell the hub's messages from those of its backend:
+// Socket.IO clients would take them for packets of the backend's.
+func Join(ctx context.Context, hub *bus.Hub, t *upgrade.Tunnel, opts bus.MemberOptions) (*bus.Member, error) {
+	m, err := hub.Connect(ctx, member{t}, opts)
+	if err != nil {
+		return nil, err
+	}
+	t.OnClosed(func() { m.Close(closeRestart, "") })
+	return m, nil
+}
+
+// member is a tunnel as the hub sees it.
+type member struct{ tunnel *upgrade.Tunnel }
+
+func (m member) Send(ctx context.Context, messages []*bus.Frame) error {
+	frames := make([][]byte, len(messages))
+	for i, f := range messages {
+		frames[i] = f.Bytes()
+	}
+	return m.tunnel.Send(ctx, frames...)
+}
+
+func (m member) Close(_ context.Context, code int, reason string) error {
+	m.tunnel.Close(code, reason)
+	return nil
+}

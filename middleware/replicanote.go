@@ -1,0 +1,143 @@
+package middleware
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+// note is what replicas send each other, as JSON: either all decisions that the
+// sender knows, which may be none, or a session to close.
+//
+//	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
+//	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "at":1767366245123456, "by":"ID"}]}
+//	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
+//
+// Fields may be added. What an older replica would misunderstand gets another
+// version, which it ignores.
+type note struct {
+	Version   int          `json:"v"`
+	From      string       `json:"from"`
+	Decisions []decision   `json:"decisions,omitempty"`
+	Close     *sessionNote `json:"close,omitempty"`
+}
+
+// decision is what an operator decided about a backend.
+type decision struct {
+	Backend string        `json:"backend"`
+	Wish    string        `json:"wish"`            // serve, drain or off
+	Since   time.Time     `json:"since,omitzero"`  // of a drain
+	Within  time.Duration `json:"within,omitzero"` // of a drain, in nanoseconds; 0: no deadline
+
+	// At is when that was, in microseconds of Unix time, but later than whatever
+	// the replica had heard of before: a hybrid logical clock. By is the replica
+	// that was told, and decides between two of the same time.
+	At int64  `json:"at"`
+	By string `json:"by"`
+}
+
+// sessionNote says which tunnels to close. The key is hashed: it may be what a
+// client signs in with.
+type sessionNote struct {
+	Session string `json:"session"`
+	Code    int    `json:"code"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+const (
+	noteVersion = 1
+	maxNote     = 1 << 20
+	maxName     = 64 // of a backend or a replica, in bytes
+)
+
+func (n note) encode() []byte {
+	n.Version = noteVersion
+	b, _ := json.Marshal(n) // of nothing that could fail: see decide
+	return b
+}
+
+// parseNote reads a note. A decision that makes no sense is left out: the others
+// may count.
+func parseNote(data []byte) (note, error) {
+	var n note
+	if len(data) > maxNote {
+		return n, fmt.Errorf("%d bytes", len(data))
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return n, err
+	}
+	if n.Version != noteVersion {
+		return n, fmt.Errorf("version %d", n.Version)
+	}
+	if !isName(n.From) || n.Close != nil && n.Close.Session == "" {
+		return n, errors.New("fields are missing")
+	}
+	sound := n.Decisions[:0]
+	for _, d := range n.Decisions {
+		if d.sound() {
+			sound = append(sound, d)
+		}
+	}
+	n.Decisions = sound
+	return n, nil
+}
+
+func isName(s string) bool { return s != "" && len(s) <= maxName }
+
+// sound reports whether d can be carried out, remembered and passed on.
+func (d decision) sound() bool {
+	switch d.Wish {
+	case "serve", "off":
+		if d.Within != 0 || !d.Since.IsZero() {
+			return false
+		}
+	case "drain":
+		if d.Within < 0 || d.Since.IsZero() {
+			return false
+		}
+	default:
+		return false
+	}
+	const end = 1 << 60 // room for what comes later
+	return isName(d.Backend) && isName(d.By) && 0 < d.At && d.At < end
+}
+
+// decide returns the decision that wish is.
+func decide(backend string, wish balancer.Wish, at int64, by string) decision {
+	d := decision{Backend: backend, Wish: "serve", At: at, By: by}
+	switch wish.State {
+	case balancer.Draining:
+		d.Wish, d.Since, d.Within = "drain", wish.Since.UTC().Round(0), wish.Within
+	case balancer.Down:
+		d.Wish = "off"
+	}
+	return d
+}
+
+// wish returns what d asks of the backend.
+func (d decision) wish() balancer.Wish {
+	switch d.Wish {
+	case "drain":
+		return balancer.Wish{State: balancer.Draining, Since: d.Since, Within: d.Within}
+	case "off":
+		return balancer.Wish{State: balancer.Down}
+	}
+	return balancer.Wish{}
+}
+
+// after reports whether d is the later one. No two replicas see it differently.
+func (d decision) after(other decision) bool {
+	return cmp.Or(cmp.Compare(d.At, other.At), cmp.Compare(d.By, other.By)) > 0
+}
+
+// sessionHash is what a note says in place of a pin's key.
+func sessionHash(key string) string {
+	sum := sha256.Sum256([]byte("limpet session " + key))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,288 @@
+package middleware
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mrand "math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
+)
+
+// replicas is a gateway's part in what the gateways of a bus tell each other: the
+// operator's decisions about backends, the last of which counts for each.
+//
+// A message always holds all decisions that its sender knows, so it doesn't
+// matter which ones were lost. Who hears that another lacks something, or has
+// something older, tells what it knows; so does everybody who is told nothing for
+// a while. A new replica only has to say that it knows nothing.
+type replicas struct {
+	bus     bus.Bus
+	topic   string
+	id      string // of this replica
+	pool    *balancer.Pool
+	close   func(sessionNote) // closes the tunnels of a session here
+	log     *slog.Logger
+	changed chan struct{} // something about the pool has
+	ran     atomic.Bool
+
+	// Of the goroutine in run:
+	known   map[string]*known // by backend
+	clock   int64             // the latest stamp given or heard
+	timer   *time.Timer       // for tell
+	due     time.Time         // when it fires
+	asking  bool              // to be told with nothing to tell, so that others answer
+	failing bool              // the last attempt to tell has failed
+}
+
+// known is the last decision about a backend.
+type known struct {
+	decision
+	seen bool // the backend is in the pool here, or was
+}
+
+const (
+	// tellEvery is how often the decisions are told, by one of the replicas.
+	tellEvery = 10 * time.Second
+	// answerWithin spreads the answers of replicas: most of them find that
+	// another one was first.
+	answerWithin = 100 * time.Millisecond
+	// foreignMax is how many decisions about backends are kept that aren't in the
+	// pool. The latest stay.
+	foreignMax = 256
+)
+
+func newReplicas(o Options, pool *balancer.Pool, closeSession func(sessionNote), log *slog.Logger) *replicas {
+	r := &replicas{
+		bus: o.Bus, topic: o.BusTopic, id: rand.Text(), pool: pool, close: closeSession, log: log,
+		changed: make(chan struct{}, 1), known: make(map[string]*known),
+	}
+	if r.topic == "" {
+		r.topic = "limpet:gateway"
+	}
+	return r
+}
+
+// change has the pool looked through.
+func (r *replicas) change() {
+	select {
+	case r.changed <- struct{}{}:
+	default: // it will be already
+	}
+}
+
+// run takes part until ctx ends.
+func (r *replicas) run(ctx context.Context) error {
+	if r.ran.Swap(true) {
+		return errors.New("limpet: Gateway.Run was called before")
+	}
+	r.timer = time.NewTimer(tellEvery)
+	defer r.timer.Stop()
+	for ctx.Err() == nil {
+		if err := r.join(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("replicas are not heard", "err", err)
+			sleep(ctx, time.Second)
+		}
+	}
+	return nil
+}
+
+// join takes part with one subscription.
+func (r *replicas) join(ctx context.Context) error {
+	sub, err := r.bus.Subscribe(ctx)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if err := sub.Add(ctx, r.topic); err != nil && ctx.Err() == nil {
+		r.log.Warn("replicas are not heard until the bus is back", "err", err)
+	}
+
+	type arrival struct {
+		bus.Message
+		error
+	}
+	arrivals := make(chan arrival)
+	receiving, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		for receiving.Err() == nil {
+			m, err := sub.Next(receiving)
+			select {
+			case arrivals <- arrival{m, err}:
+			case <-receiving.Done():
+			}
+		}
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
+
+	r.ask()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.changed:
+			r.look()
+		case <-r.timer.C:
+			r.tell(ctx)
+		case a := <-arrivals:
+			var gap *bus.Gap
+			switch {
+			case errors.As(a.error, &gap):
+				r.ask()
+			case a.error != nil:
+				return a.error
+			default:
+				r.hear(a.Data)
+			}
+		}
+	}
+}
+
+// soon has all told within d.
+func (r *replicas) soon(d time.Duration) {
+	if due := time.Now().Add(d); due.Before(r.due) || r.due.IsZero() {
+		r.due = due
+		r.timer.Reset(d)
+	}
+}
+
+// later has all told in some time.
+func (r *replicas) later() {
+	r.due = time.Time{}
+	r.soon(tellEvery + mrand.N(tellEvery/2))
+}
+
+// ask has all told, so that who knows more says so.
+func (r *replicas) ask() {
+	r.asking = true
+	r.soon(0)
+}
+
+// look compares the pool with what is known: what differs was decided here.
+func (r *replicas) look() {
+	for b := range r.pool.All() {
+		id := b.ID()
+		wish, k := r.pool.Wish(id), r.known[id]
+		switch {
+		case k == nil && wish.Equal(balancer.Wish{}), k != nil && k.seen && k.wish().Equal(wish):
+		case k != nil && !k.seen: // it was decided elsewhere before this pool had the backend
+			k.seen = true
+			r.apply(k.decision)
+		default:
+			r.clock = max(r.clock+1, time.Now().UnixMicro())
+			r.known[id] = &known{decide(id, wish, r.clock, r.id), true}
+			r.soon(0)
+		}
+	}
+}
+
+// apply does here what was decided elsewhere.
+func (r *replicas) apply(d decision) {
+	if r.pool.SetWish(d.Backend, d.wish()) == nil { // else it was removed meanwhile
+		r.log.Info("another replica's decision", "backend", d.Backend, "wish", d.Wish, "by", d.By)
+	}
+}
+
+// hear takes a message of another replica.
+func (r *replicas) hear(data []byte) {
+	n, err := parseNote(data)
+	switch {
+	case err != nil:
+		r.log.Debug("a message on the replicas' topic is none of theirs", "err", err)
+		return
+	case n.From == r.id:
+		return
+	case n.Close != nil:
+		r.close(*n.Close)
+		return
+	}
+	r.look() // what was decided here is older than what comes now
+	heard := make(map[string]decision, len(n.Decisions))
+	for _, d := range n.Decisions {
+		heard[d.Backend] = d
+		r.clock = max(r.clock, d.At)
+		k := r.known[d.Backend]
+		if k != nil && !d.after(k.decision) {
+			continue
+		}
+		mine := r.pool.Get(d.Backend) != nil
+		r.known[d.Backend] = &known{d, mine || k != nil && k.seen}
+		if mine {
+			r.apply(d)
+		}
+	}
+	r.forget()
+	covered := true
+	for id, k := range r.known {
+		if d, ok := heard[id]; !ok || k.after(d) {
+			covered = false
+			if ok || r.pool.Get(id) != nil { // two that keep other foreign ones would never end
+				r.soon(mrand.N(answerWithin))
+			}
+		}
+	}
+	if covered && !r.asking {
+		r.later()
+	}
+}
+
+// forget keeps what is known within its bound.
+func (r *replicas) forget() {
+	var foreign []*known
+	for id, k := range r.known {
+		if r.pool.Get(id) == nil {
+			foreign = append(foreign, k)
+		}
+	}
+	if len(foreign) <= foreignMax {
+		return
+	}
+	slices.SortFunc(foreign, func(a, b *known) int {
+		if a.after(b.decision) {
+			return -1
+		}
+		return 1
+	})
+	for _, k := range foreign[foreignMax:] {
+		delete(r.known, k.Backend)
+	}
+}
+
+// tell tells all that is known.
+func (r *replicas) tell(ctx context.Context) {
+	r.look()
+	r.later()
+	if len(r.known) == 0 && !r.asking {
+		return
+	}
+	n := note{From: r.id}
+	for _, k := range r.known {
+		n.Decisions = append(n.Decisions, k.decision)
+	}
+	err := r.publish(ctx, n)
+	if err != nil {
+		if !r.failing && ctx.Err() == nil {
+			r.log.Warn("replicas can't be told of decisions until the bus is back", "err", err)
+		}
+		r.soon(time.Second)
+	}
+	r.asking, r.failing = r.asking && err != nil, err != nil
+}
+
+func (r *replicas) publish(ctx context.Context, n note) error {
+	if err := r.bus.Publish(ctx, r.topic, n.encode()); err != nil {
+		return fmt.Errorf("limpet: publish on %s: %w", r.topic, err)
+	}
+	return nil
+}
