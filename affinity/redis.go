@@ -40,9 +40,9 @@ import (
 // flushed: to forget a pin, delete it by Swap. That leaves a mark for the time
 // of Idle (a day if that is never), as other replicas may still know the pin.
 //
-// A write that a primary has acknowledged is lost with it if its replicas don't
-// have it yet. A Cluster has one circuit: while one of its primaries is gone,
-// calls for its keys may wait for Timeout each.
+// All this is true for each primary of a Cluster by itself: while one is gone,
+// the pins of the others are in Redis as ever. A write that a primary has
+// acknowledged is lost with it if its replicas don't have it yet.
 //
 // It starts no goroutine. Fields must not be changed once it is used, and a
 // Redis must not be copied.
@@ -93,7 +93,8 @@ type Redis struct {
 	invalid error
 	conf    redisConf
 	memory  redisMemory
-	circuit circuit
+	node    redisNode // the only one, or what is known of a Cluster
+	nodes   sync.Map  // of a Cluster: *redisNode by address
 }
 
 // redisConf is what the fields mean, with their defaults.
@@ -116,15 +117,20 @@ func (r *Redis) Load(ctx context.Context, key string) (string, error) {
 	if known && now.Sub(pin.asked) < r.conf.fresh {
 		return pin.backend, nil
 	}
+	var heard redisPin
 	var err error
-	if known && pin.unsaid {
-		pin, err = r.swap(ctx, key, pin.base, pin.base, true, pin)
+	unsaid := len(pin.replaces) > 0
+	if unsaid {
+		heard, err = r.swap(ctx, key, pin.replaces, true, pin)
 	} else {
-		pin, err = r.load(ctx, key, pin)
+		heard, err = r.load(ctx, key, pin)
 	}
 	if err == nil {
-		r.memory.learn(key, pin)
-		return pin.backend, nil
+		r.memory.learn(key, heard)
+		return heard.backend, nil
+	}
+	if unsaid && !errors.Is(err, errCircuitOpen) {
+		r.memory.unanswered(key, pin.backend)
 	}
 	// A parallel call may have moved it.
 	if pin, known = r.memory.get(key, time.Now()); known {
@@ -139,18 +145,21 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 	if err := r.ready(ctx); err != nil {
 		return "", fmt.Errorf("affinity: Redis: swap: %w", err)
 	}
-	base := old
+	replaces := []string{old}
 	pin, known := r.memory.get(key, time.Now())
-	known = known && pin.backend == old
-	if known && pin.unsaid {
-		base = pin.base // old was put there while Redis was away
+	if known = known && pin.backend == old; known {
+		replaces = append(replaces, pin.replaces...)
 	}
-	now, err := r.swap(ctx, key, old, base, known, redisPin{backend: new})
+	heard, err := r.swap(ctx, key, replaces, known, redisPin{backend: new})
 	if err != nil {
-		return r.memory.swap(key, old, new), fmt.Errorf("affinity: Redis: swap: %w", err)
+		now := r.memory.swap(key, old, new)
+		if !errors.Is(err, errCircuitOpen) {
+			r.memory.unanswered(key, new)
+		}
+		return now, fmt.Errorf("affinity: Redis: swap: %w", err)
 	}
-	r.memory.learn(key, now)
-	return now.backend, nil
+	r.memory.learn(key, heard)
+	return heard.backend, nil
 }
 
 // Validate refuses a missing Client, one without ContextTimeoutEnabled, and a
@@ -212,7 +221,7 @@ func (r *Redis) init() {
 		c.log = slog.Default()
 	}
 	r.conf = c
-	r.circuit.since = time.Now()
+	r.node.since = time.Now()
 	r.memory = redisMemory{idle: c.idle, age: c.age}
 	if r.Size >= 0 {
 		r.memory.pins = newShards[*redisPin](r.Size)

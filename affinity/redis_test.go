@@ -22,9 +22,9 @@ const patience = 30 * time.Second
 
 func TestRedisConformance(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	client := server.Client(t)
+	client := redistest.Start(t).Client(t)
 	shared := &affinity.Redis{Timeout: patience, Client: client}
+	cluster, sentinel := redistest.StartCluster(t).Client(t), redistest.StartSentinel(t).Client(t)
 	for _, tt := range []struct {
 		name     string
 		newStore func() affinity.Store
@@ -36,27 +36,11 @@ func TestRedisConformance(t *testing.T) {
 		}},
 		{"no lifetime", func() affinity.Store { return &affinity.Redis{Timeout: patience, Client: client, Fresh: -1, Idle: -1} }},
 		{"one replica that remembers", func() affinity.Store { return shared }},
-		{"Cluster", clusterStores(t)},
+		{"Cluster", func() affinity.Store { return &affinity.Redis{Timeout: patience, Client: cluster, Fresh: -1} }},
+		{"Sentinel", func() affinity.Store { return &affinity.Redis{Timeout: patience, Client: sentinel, Fresh: -1} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) { affinitytest.TestStore(t, tt.newStore) })
 	}
-}
-
-// clusterStores starts a cluster of one node, for what a client of a cluster
-// does differently.
-func clusterStores(t *testing.T) func() affinity.Store {
-	server := redistest.Start(t, "--cluster-enabled", "yes")
-	single := server.Client(t)
-	if err := single.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the cluster", func() bool {
-		info, err := single.ClusterInfo(t.Context()).Result()
-		return err == nil && strings.Contains(info, "cluster_state:ok")
-	})
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr}, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
-	return func() affinity.Store { return &affinity.Redis{Timeout: patience, Client: client, Fresh: -1} }
 }
 
 // await asks until ok is true.

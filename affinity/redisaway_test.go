@@ -217,3 +217,62 @@ func TestRedisReplicasMeetAgain(t *testing.T) {
 		})
 	}
 }
+
+// What Redis was told and didn't answer has happened there or not. Neither
+// moves a client back.
+func TestRedisTellsNoAnswer(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	const lost, unanswered = 1, 2
+	var state atomic.Int32
+	client := server.Client(t)
+	client.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		is := state.Load()
+		if is != lost {
+			if err := next(ctx, cmd); err != nil || is == 0 {
+				return err
+			}
+		}
+		cmd.SetErr(errStore)
+		return errStore
+	}))
+	b := &affinity.Redis{Client: server.Client(t), Timeout: patience, Fresh: -1}
+	type step struct {
+		state int32
+		to    string // "" is a Load
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"swap", []step{{unanswered, "b2"}}},
+		{"swap, then another", []step{{unanswered, "b2"}, {lost, "b3"}}},
+		{"swap, then another once it is back", []step{{unanswered, "b2"}, {lost, "b3"}, {0, "b4"}}},
+		{"two swaps", []step{{unanswered, "b2"}, {unanswered, "b3"}, {lost, "b4"}}},
+		{"load", []step{{lost, "b2"}, {unanswered, ""}, {lost, "b3"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &affinity.Redis{Client: client, Timeout: patience, Fresh: -1, Logger: slog.New(slog.DiscardHandler)}
+			home := "b1"
+			swap(t, a, tt.name, "", home, home)
+			for _, s := range tt.steps {
+				state.Store(s.state)
+				if s.to == "" {
+					_, _ = a.Load(t.Context(), tt.name)
+				} else if now, err := a.Swap(t.Context(), tt.name, home, s.to); now != s.to || (err == nil) != (s.state == 0) {
+					t.Errorf("Swap(%q, %q) = %q, %v", home, s.to, now, err)
+				} else {
+					home = s.to
+				}
+			}
+			state.Store(0)
+			await(t, "Redis to know", func() bool {
+				if got, err := a.Load(t.Context(), tt.name); got != home || err != nil {
+					t.Fatalf("Load = %q, %v, want %q", got, err, home)
+				}
+				got, _ := b.Load(t.Context(), tt.name)
+				return got == home
+			})
+		})
+	}
+}

@@ -1,6 +1,9 @@
 package affinity
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // redisMemory is what one replica knows of the pins in Redis. It is safe for
 // concurrent use.
@@ -10,7 +13,7 @@ type redisMemory struct {
 }
 
 // A redisPin is a pin as this replica knows it. In the memory, an entry is
-// replaced and never changed but for its times, under the lock of its shard.
+// changed under the lock of its shard.
 type redisPin struct {
 	backend string
 	born    time.Time // when the client was bound to backend
@@ -18,10 +21,10 @@ type redisPin struct {
 	asked   time.Time // when Redis was asked that told so; zero: ask again
 	told    time.Time // when this replica got to know it
 
-	// A pin that is unsaid was made while Redis was away: there it is still
-	// base, and Redis is to be told.
-	unsaid bool
-	base   string
+	// A pin that was made while Redis was away is to be told there. It replaces
+	// any of these: what was there before, and what Redis was told meanwhile
+	// without an answer, and may have done all the same. Empty: Redis knows it.
+	replaces []string
 }
 
 // get returns the living pin of key and marks it used.
@@ -70,17 +73,30 @@ func (m *redisMemory) swap(key, old, new string) (now string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := time.Now()
-	moved := &redisPin{backend: new, born: t, used: t, told: t, unsaid: true, base: old}
+	moved := &redisPin{backend: new, born: t, used: t, told: t, replaces: []string{old}}
 	if p := m.living(s, key, t); p != nil {
 		if p.backend != old {
 			return p.backend
 		}
-		if p.unsaid {
-			moved.base = p.base
+		if len(p.replaces) > 0 {
+			moved.replaces = p.replaces
 		}
 	}
 	s.pins.Add(key, moved)
 	return new
+}
+
+// unanswered notes that Redis was told of a backend for key, and failed.
+func (m *redisMemory) unanswered(key, backend string) {
+	if m.pins == nil {
+		return
+	}
+	s := m.pins.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p, ok := s.pins.Get(key); ok && len(p.replaces) > 0 && !slices.Contains(p.replaces, backend) {
+		p.replaces = append(slices.Clip(p.replaces), backend) // others may hold the old ones
+	}
 }
 
 // living returns the pin of key unless it has expired. The shard is locked.

@@ -2,7 +2,6 @@ package affinity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,8 +15,8 @@ import (
 //
 //	idle, age   the lifetimes in milliseconds, 0 for none
 //	new, since  put this backend there, for so many milliseconds already,
-//	old, base   if one of these is there,
-//	lost        or if this is "lost" and nothing is there at all
+//	lost        if this is "lost" and nothing is there at all,
+//	old...      or if one of these is there
 //
 // and for a load, which slides the lifetime, only the first four: new is what
 // the caller takes the backend to be, which is put there if nothing is.
@@ -52,7 +51,8 @@ local write
 if load then
 	write = not backend and new ~= ''
 else
-	write = there == ARGV[5] or there == ARGV[6] or not backend and ARGV[7] == 'lost'
+	write = not backend and ARGV[5] == 'lost'
+	for i = 6, #ARGV do write = write or there == ARGV[i] end
 end
 if new ~= '' and age > 0 and since >= age then write = false end
 
@@ -78,18 +78,22 @@ var redisScript = redis.NewScript(redisScriptSource)
 // this replica takes it to be.
 func (r *Redis) load(ctx context.Context, key string, known redisPin) (redisPin, error) {
 	cmd := r.command(ctx, key, known.backend, known.age())
-	return r.ask(ctx, cmd, cmd)
+	return r.ask(ctx, key, cmd, cmd)
 }
 
-// swap has Redis replace old or base, or nothing if it is known to have lost
-// the pin, by new.
-func (r *Redis) swap(ctx context.Context, key, old, base string, known bool, new redisPin) (redisPin, error) {
+// swap has Redis replace one of old, or nothing if it is known to have lost the
+// pin, by new.
+func (r *Redis) swap(ctx context.Context, key string, old []string, known bool, new redisPin) (redisPin, error) {
 	lost := ""
 	if known {
 		lost = "lost"
 	}
-	cmd := r.command(ctx, key, new.backend, new.age(), old, base, lost)
-	return r.ask(ctx, cmd, once{cmd})
+	args := []any{new.backend, new.age(), lost}
+	for _, backend := range old {
+		args = append(args, backend)
+	}
+	cmd := r.command(ctx, key, args...)
+	return r.ask(ctx, key, cmd, once{cmd})
 }
 
 // once is a command that go-redis doesn't send again when it has lost the
@@ -105,37 +109,20 @@ func (r *Redis) command(ctx context.Context, key string, args ...any) *redis.Cmd
 	return cmd
 }
 
-var errCircuitOpen = errors.New("it has failed and is left alone for a moment")
-
-// ask sends cmd, wrapped as sent, within the time limit, if the circuit lets it.
-func (r *Redis) ask(ctx context.Context, cmd *redis.Cmd, sent redis.Cmder) (redisPin, error) {
-	if !r.circuit.enter(r.conf.timeout) {
-		return redisPin{}, errCircuitOpen
-	}
-	asked := time.Now()
-	limited, cancel := context.WithTimeout(ctx, r.conf.timeout)
-	defer cancel()
-	err := r.conf.client.Process(limited, sent)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") { // this Redis doesn't know it yet
-		cmd.Args()[0], cmd.Args()[1] = "eval", redisScriptSource
-		err = r.conf.client.Process(limited, sent)
-	}
-	var pin redisPin
-	if err == nil {
-		pin, err = parseRedisPin(cmd, asked)
-	}
-	switch {
-	case err == nil:
-		if r.circuit.succeed() {
-			r.conf.log.Info("affinity: Redis answers again")
+// ask sends cmd, wrapped as sent, if the circuit lets it.
+func (r *Redis) ask(ctx context.Context, key string, cmd *redis.Cmd, sent redis.Cmder) (pin redisPin, err error) {
+	err = r.guarded(ctx, r.conf.prefix+key, func(ctx context.Context) error {
+		asked := time.Now()
+		err := r.conf.client.Process(ctx, sent)
+		if redis.HasErrorPrefix(err, "NOSCRIPT") { // this Redis doesn't know it yet
+			cmd.Args()[0], cmd.Args()[1] = "eval", redisScriptSource
+			err = r.conf.client.Process(ctx, sent)
 		}
-	case ctx.Err() != nil:
-		r.circuit.abandon()
-	default:
-		if r.circuit.fail() {
-			r.conf.log.Warn("affinity: Redis fails, pins are kept in memory until it is back", "err", err)
+		if err == nil {
+			pin, err = parseRedisPin(cmd, asked)
 		}
-	}
+		return err
+	})
 	return pin, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -140,7 +141,7 @@ func (s *Server) finds(t testing.TB, other *Server) bool {
 }
 
 // Move moves the slot that a key, or a channel of sharded pub/sub, is in to
-// another primary, with all keys in it.
+// another primary, with all keys in it, and waits until all nodes know.
 func (c *Cluster) Move(t testing.TB, key string, to *Server) {
 	t.Helper()
 	from := c.Primary(t, key)
@@ -173,6 +174,34 @@ func (c *Cluster) Move(t testing.TB, key string, to *Server) {
 	for _, n := range append([]*Server{to, from}, others...) {
 		n.do(t, "cluster", "setslot", slot, "node", to.id(t))
 	}
+	// Until all have heard that the new owner's word is the latest, another
+	// move could make two nodes point at each other.
+	await(t, "all nodes to agree on who has what", func() bool {
+		var views []string
+		for _, n := range c.Nodes {
+			if n.running() {
+				views = append(views, n.epochs(t))
+			}
+		}
+		return len(slices.Compact(views)) == 1
+	})
+}
+
+// epochs returns the nodes' IDs, epochs and slots as the node knows them.
+func (s *Server) epochs(t testing.TB) string {
+	t.Helper()
+	text, err := s.do(t, "cluster", "nodes").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var nodes []string
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) >= 8 {
+			nodes = append(nodes, fmt.Sprint(f[0], f[6], f[8:]))
+		}
+	}
+	slices.Sort(nodes)
+	return strings.Join(nodes, "\n")
 }
 
 // id returns the ID of a node in its cluster.
