@@ -39,6 +39,8 @@ func (e *Emitter) send(ctx context.Context, m *message) error {
 	return sendAll(ctx, e.client, e.adapter, m)
 }
 
+func (e *Emitter) redis() (Adapter, link) { return e.adapter, redisLink{e.client} }
+
 // sendAll encodes a message and sends what it becomes.
 func sendAll(ctx context.Context, client redis.UniversalClient, adapter Adapter, m *message) error {
 	frames, err := adapter.encode(m)

@@ -28,6 +28,8 @@ type Target struct {
 type sender interface {
 	// send fills in what the message lacks of its sender and sends it.
 	send(ctx context.Context, m *message) error
+	// redis returns what both need to ask the nodes something.
+	redis() (Adapter, link)
 }
 
 // ErrReserved is in the error for an event that has a name by which Socket.IO

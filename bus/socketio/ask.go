@@ -1,0 +1,190 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Incomplete is the error beside the answers that did come when others didn't
+// within the time limit.
+type Incomplete struct {
+	// Nodes have answered, of Expected ones.
+	Nodes, Expected int
+	// Clients have acknowledged an event, of Reached ones, as far as the Nodes
+	// have told how many they reached.
+	Clients, Reached int
+	// Err is why waiting ended.
+	Err error
+}
+
+// Error says how many have answered.
+func (e *Incomplete) Error() string {
+	s := fmt.Sprintf("socketio: %d of %d other nodes answered", e.Nodes, e.Expected)
+	if e.Reached > 0 {
+		s += fmt.Sprintf(", %d of %d clients", e.Clients, e.Reached)
+	}
+	return fmt.Sprintf("%s: %v", s, e.Err)
+}
+
+// Unwrap returns why waiting ended.
+func (e *Incomplete) Unwrap() error { return e.Err }
+
+// Timeout bounds what waits for answers, such as FetchSockets and EmitWithAck:
+// 5 s if nothing is said, less if ctx ends before.
+//
+// Answers that are missing then are told by an *[Incomplete], beside those that
+// came. The methods that ask may be used with a [Cluster] in its own namespace;
+// an [Emitter], and a Cluster elsewhere, connects to Redis anew for each call,
+// not as a member: nobody waits for its answers.
+func (t Target) Timeout(limit time.Duration) Target {
+	t.timeout = float64(limit.Milliseconds())
+	return t
+}
+
+// EmitWithAck emits an event and returns what all clients that got it, on all
+// nodes, acknowledge it with. Socket.IO 2 and 3 can't do that.
+func (t Target) EmitWithAck(ctx context.Context, event string, args ...any) (answers []any, err error) {
+	m := t.message(broadcast)
+	if m.event, err = eventOf(event, args, reservedEvents); err != nil {
+		return nil, err
+	}
+	return values(t.ask(ctx, m))
+}
+
+// ServerSideEmitWithAck sends an event to all other servers in the namespace and
+// returns what they acknowledge it with. Socket.IO 2 and 3 can't do that.
+func (t Target) ServerSideEmitWithAck(ctx context.Context, event string, args ...any) (answers []any, err error) {
+	m := t.message(serverSideEmit)
+	if m.event, err = eventOf(event, args, reservedOfNodes); err != nil {
+		return nil, err
+	}
+	return values(t.askNodes(ctx, m))
+}
+
+// FetchSockets describes the sockets of all nodes. With [Legacy] only IDs are
+// known, and sockets can't be excepted.
+func (t Target) FetchSockets(ctx context.Context) ([]Socket, error) {
+	m := t.message(fetchSockets)
+	if adapter, _ := t.via.redis(); isLegacy(adapter) {
+		if len(t.except) > 0 {
+			return nil, fmt.Errorf("socketio: fetch sockets, except some, from nodes before Socket.IO 4: %w", errors.ErrUnsupported)
+		}
+		m.kind = socketIDs
+	}
+	answers, err := t.ask(ctx, m)
+	var sockets []Socket
+	for _, a := range answers {
+		sockets = append(sockets, a.sockets...)
+	}
+	return sockets, err
+}
+
+// AllRooms returns the names of all rooms of all nodes, in no order. With
+// [Sharded] and [Streams] that takes fetching all sockets.
+func (t Target) AllRooms(ctx context.Context) ([]string, error) {
+	adapter, _ := t.via.redis()
+	switch adapter.(type) {
+	case Sharded, Streams:
+		if err := t.isEverybody(); err != nil {
+			return nil, err
+		}
+		sockets, err := t.FetchSockets(ctx)
+		return roomsIn(sockets), err
+	}
+	answers, err := t.askNodes(ctx, t.message(allRooms))
+	all := make([]Socket, len(answers))
+	for i, a := range answers {
+		all[i].Rooms = a.rooms
+	}
+	return roomsIn(all), err
+}
+
+// SocketRooms returns the rooms of a socket. They are empty if no node has it; of
+// [Legacy], a node that hasn't got it doesn't say so, and the error is an
+// *Incomplete. Socket.IO 3 can't do that.
+func (t Target) SocketRooms(ctx context.Context, socketID string) ([]string, error) {
+	if adapter, _ := t.via.redis(); isLegacy(adapter) {
+		m := t.message(roomsOf)
+		m.socketID = socketID
+		answers, err := t.askNodes(ctx, m)
+		if len(answers) == 0 {
+			return nil, err
+		}
+		return answers[0].rooms, err
+	}
+	t.to, t.except = []string{socketID}, nil
+	sockets, err := t.FetchSockets(ctx)
+	return roomsIn(sockets), err
+}
+
+// CustomRequest sends data to all other nodes of Socket.IO 2 and returns what
+// their customHooks answer. Later ones have [Target.ServerSideEmitWithAck].
+func (t Target) CustomRequest(ctx context.Context, data any) (answers []any, err error) {
+	m := t.message(customRequest)
+	m.value = data
+	return values(t.askNodes(ctx, m))
+}
+
+// ServerCount returns the number of members that the namespace has.
+func (t Target) ServerCount(ctx context.Context) (int, error) {
+	ctx, cancel := t.limited(ctx)
+	defer cancel()
+	adapter, link := t.via.redis()
+	all, _ := adapter.channels(t.nsp, "")
+	return link.subscribers(ctx, all[0], adapter.sharded())
+}
+
+func (t Target) isEverybody() error {
+	if len(t.to) > 0 || len(t.except) > 0 {
+		return errors.New("socketio: a request to nodes has no rooms")
+	}
+	return nil
+}
+
+func (t Target) askNodes(ctx context.Context, m *message) ([]*message, error) {
+	if err := t.isEverybody(); err != nil {
+		return nil, err
+	}
+	return t.ask(ctx, m)
+}
+
+func (t Target) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := defaultTimeout
+	if t.timeout > 0 {
+		limit = time.Duration(t.timeout * float64(time.Millisecond))
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+func (t Target) ask(ctx context.Context, m *message) ([]*message, error) {
+	ctx, cancel := t.limited(ctx)
+	defer cancel()
+	if c, ok := t.via.(*Cluster); ok && c.nsp == t.nsp {
+		return c.ask(ctx, m)
+	}
+	adapter, link := t.via.redis()
+	c, err := newCluster(link, adapter, &ClusterOptions{Namespace: t.nsp})
+	if err != nil {
+		return nil, err
+	}
+	c.guest = true
+	running, stop := context.WithCancel(ctx)
+	var run sync.WaitGroup
+	run.Go(func() { c.Run(running) }) // what it can't do ends in no answers
+	defer run.Wait()
+	defer stop()
+	return c.ask(ctx, m)
+}
+
+func isLegacy(a Adapter) bool { _, is := a.(Legacy); return is }
+
+func values(answers []*message, err error) ([]any, error) {
+	var all []any
+	for _, a := range answers {
+		all = append(all, a.value)
+	}
+	return all, err
+}

@@ -1,0 +1,327 @@
+package socketio
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// ClusterOptions are a Cluster's. The zero value of each field is a good default.
+type ClusterOptions struct {
+	// Namespace is the one that the Cluster is a member of, / by default. A
+	// process has a Cluster for each.
+	Namespace string
+	// Sockets are the clients that it has itself. nil means none.
+	Sockets Sockets
+
+	// ServerSideEmit gets what other servers emit to servers. Where they wait for
+	// the answers of all servers, Event.Ack is set and must be called once: a
+	// Cluster without this function leaves them waiting, as a node does that has
+	// no listener.
+	ServerSideEmit func(Event)
+	// CustomRequest answers the customRequest of Socket.IO 2, like customHook. An
+	// answer is nil without it.
+	CustomRequest func(data any) (answer any)
+
+	// Gap is called when messages of other members are missing, or may be. It must
+	// return soon. Without it gaps are logged.
+	Gap func(*bus.Gap)
+	// Log is slog.Default() if nil.
+	Log *slog.Logger
+}
+
+// A Cluster is a member of a cluster of Socket.IO nodes, as a node with one of
+// the Redis adapters is. It is its own [Target] for everybody in its namespace;
+// what it sends reaches its own sockets as well, other than ServerSideEmit.
+//
+// While [Cluster.Run] runs, it gets what others send to its sockets and answers
+// what they ask, in the order in which it comes: a function of the options or
+// of [Sockets] that takes long lets the others wait. They may ask the cluster
+// something themselves.
+//
+// At most once is what pub/sub promises: what is sent while Redis can't be
+// reached is lost, and so is what it had no time to deliver when it died. The
+// Cluster connects again by itself and tells its Gap. With [Streams], what is
+// sent to clients is read from the stream where the connection broke off.
+//
+// All methods may be called concurrently.
+type Cluster struct {
+	Target
+	link    link
+	adapter Adapter
+	opts    ClusterOptions
+	uid     string
+	guest   bool // asks, but isn't a member
+
+	ran     atomic.Bool
+	missing atomic.Int32  // what isn't subscribed to or read yet
+	ready   chan struct{} // closed when nothing is missing
+	ended   chan struct{} // closed when Run returns
+	end     error         // why, once ended is closed
+	foreign sync.Once     // the warning of messages that make no sense
+
+	mu    sync.Mutex
+	rooms map[string]struct{} // that have local sockets
+	sub   bus.Subscription
+	asked map[string]*request // by ID
+}
+
+// NewCluster returns a Cluster whose caller runs [Cluster.Run]. A nil adapter
+// means Current{}, nil options are defaults. The client needs
+// ContextTimeoutEnabled, or go-redis ignores time limits once a command is sent;
+// it is the caller's to close, after Run has returned.
+func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
+	if client == nil {
+		return nil, errors.New("socketio: a Cluster needs a Redis client")
+	}
+	return newCluster(redisLink{client}, adapter, opts)
+}
+
+func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
+	if adapter == nil {
+		adapter = Current{}
+	}
+	if err := adapter.check(); err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		link: link, adapter: adapter, uid: rand.Text(),
+		ready: make(chan struct{}), ended: make(chan struct{}),
+		rooms: make(map[string]struct{}), asked: make(map[string]*request),
+	}
+	if opts != nil {
+		c.opts = *opts
+	}
+	if c.opts.Log == nil {
+		c.opts.Log = slog.Default()
+	}
+	if c.opts.Sockets == nil {
+		c.opts.Sockets = noSockets{}
+	}
+	c.Target = Target{via: c}.Of(c.opts.Namespace)
+	return c, nil
+}
+
+type noSockets struct{}
+
+func (noSockets) Find(Selection) []Socket  { return nil }
+func (noSockets) Do(Selection, Action) int { return 0 }
+
+// Run takes part in the cluster until ctx ends, and then returns nil: its caller
+// starts it, once. What the others see of the end is that there is one
+// subscriber less. When Redis can't be reached Run waits for it.
+//
+// It returns an error when the subscription can't go on.
+func (c *Cluster) Run(ctx context.Context) (err error) {
+	if c.ran.Swap(true) {
+		return errors.New("socketio: the Cluster has run before")
+	}
+	defer func() {
+		if c.end = err; err == nil {
+			c.end = errors.New("Run has ended")
+		}
+		close(c.ended)
+	}()
+	sub, err := c.link.subscribe(ctx, c.adapter.sharded())
+	if err != nil {
+		return fmt.Errorf("socketio: subscribe: %w", err)
+	}
+	defer sub.Close()
+
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	inbox := make(chan *message, 256)
+	running.Go(func() { c.work(ctx, inbox) })
+
+	c.missing.Store(1)
+	if s, ok := c.adapter.(Streams); ok && !c.guest {
+		keys := s.streams()
+		c.missing.Add(int32(len(keys)))
+		for _, key := range keys {
+			running.Go(func() { c.follow(ctx, s, key, inbox) })
+		}
+	}
+	return c.receive(ctx, sub, inbox)
+}
+
+// receive subscribes and takes messages until ctx ends.
+func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
+	subscribed := sync.OnceFunc(c.found)
+	if err := sub.Add(ctx, c.begin(sub)...); err == nil {
+		subscribed()
+	} else if ctx.Err() == nil {
+		c.opts.Log.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
+	}
+	for {
+		msg, err := sub.Next(ctx)
+		var gap *bus.Gap
+		switch {
+		case errors.As(err, &gap):
+			subscribed()
+			c.gap(gap)
+		case err != nil && ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("socketio: %w", err)
+		default:
+			m, err := c.adapter.decode(c.nsp, msg.Topic, msg.Data)
+			c.deliver(ctx, m, err, inbox)
+		}
+	}
+}
+
+// begin makes sub the subscription that Watch changes and returns what it has to
+// begin with.
+func (c *Cluster) begin(sub bus.Subscription) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all, answers := c.adapter.channels(c.nsp, c.uid)
+	if c.guest {
+		return answers
+	}
+	c.sub = sub
+	channels := append(answers, all...)
+	for room := range c.rooms {
+		channels = append(channels, c.channelsOf(room)...)
+	}
+	return channels
+}
+
+// found counts down what is missing before members can count on this one.
+func (c *Cluster) found() {
+	if c.missing.Add(-1) == 0 {
+		close(c.ready)
+	}
+}
+
+// Watch says that rooms have their first local sockets: with most adapters, what
+// is sent to one room is received only by those who watch it. It returns when it
+// will be; an error says that this isn't sure yet, because Redis can't be reached
+// at the moment. Each socket has a room of its own, called by its ID. A [Bridge]
+// does this by itself.
+func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
+	return c.watch(rooms, func(room string) { c.rooms[room] = struct{}{} }, func(sub bus.Subscription, channels []string) error {
+		return sub.Add(ctx, channels...)
+	})
+}
+
+// Unwatch says that rooms have no local sockets any more.
+func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
+	return c.watch(rooms, func(room string) { delete(c.rooms, room) }, func(sub bus.Subscription, channels []string) error {
+		return sub.Remove(ctx, channels...)
+	})
+}
+
+func (c *Cluster) watch(rooms []string, note func(string), change func(bus.Subscription, []string) error) error {
+	var channels []string
+	c.mu.Lock()
+	for _, room := range rooms {
+		note(room)
+		channels = append(channels, c.channelsOf(room)...)
+	}
+	sub := c.sub
+	c.mu.Unlock()
+	if sub == nil || len(channels) == 0 {
+		return nil // Run begins with them
+	}
+	if err := change(sub, channels); err != nil {
+		return fmt.Errorf("socketio: rooms %q: %w", rooms, err)
+	}
+	return nil
+}
+
+func (c *Cluster) channelsOf(room string) []string {
+	if channel := c.adapter.roomChannel(c.nsp, room); channel != "" {
+		return []string{channel}
+	}
+	return nil
+}
+
+func (c *Cluster) gap(gap *bus.Gap) {
+	if c.opts.Gap != nil {
+		c.opts.Gap(gap)
+		return
+	}
+	c.opts.Log.Warn("messages of the Socket.IO cluster may be missing", "nsp", c.nsp, "lost", gap.Lost, "err", gap.Err)
+}
+
+// defaultTimeout is how long npm's adapters wait for answers.
+const defaultTimeout = 5 * time.Second
+
+// send implements sender. The Cluster's own sockets get it whether Redis can be reached or not.
+func (c *Cluster) send(ctx context.Context, m *message) error {
+	m.uid = c.uid
+	if m.nsp != c.nsp {
+		return c.publish(ctx, m)
+	}
+	if _, legacy := c.adapter.(Legacy); legacy && (m.kind == join || m.kind == leave || m.kind == disconnect) {
+		return c.sendEach(ctx, m)
+	}
+	frames, err := c.encode(m)
+	if err != nil {
+		return err
+	}
+	if err := c.actLocally(m, nil); err != nil {
+		return err
+	}
+	return c.sendFrames(ctx, m, frames)
+}
+
+// sendEach sends what is about single sockets to those that aren't here, as
+// socket.io-redis does: the request carries no uid, so this member would take
+// its own for that of another one.
+func (c *Cluster) sendEach(ctx context.Context, m *message) error {
+	if _, err := c.encode(m); err != nil {
+		return err
+	}
+	var elsewhere []string
+	for _, id := range m.to {
+		one := *m
+		if one.to = []string{id}; c.act(&one) == 0 {
+			elsewhere = append(elsewhere, id)
+		}
+	}
+	if len(elsewhere) == 0 {
+		return nil
+	}
+	m.to = elsewhere
+	return c.publish(ctx, m)
+}
+
+func (c *Cluster) redis() (Adapter, link) { return c.adapter, c.link }
+
+func (c *Cluster) encode(m *message) ([]frame, error) {
+	frames, err := c.adapter.encode(m)
+	if err != nil {
+		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
+	}
+	return frames, nil
+}
+
+func (c *Cluster) publish(ctx context.Context, m *message) error {
+	frames, err := c.encode(m)
+	if err != nil {
+		return err
+	}
+	return c.sendFrames(ctx, m, frames)
+}
+
+func (c *Cluster) sendFrames(ctx context.Context, m *message, frames []frame) error {
+	for i := range frames {
+		if err := c.link.send(ctx, &frames[i]); err != nil {
+			return fmt.Errorf("socketio: %s: %w", m.kind, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package socketio
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// deliver sorts out what came: answers go to who asked, all else to work. err is
+// why a message can't be read.
+func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan<- *message) {
+	switch {
+	case err != nil:
+		c.foreign.Do(func() {
+			c.opts.Log.Warn("a message of the Socket.IO cluster makes no sense; further ones aren't logged",
+				"nsp", c.nsp, "err", err)
+		})
+	case m.nsp != c.nsp || m.uid == c.uid:
+	case m.kind.answers():
+		if r := c.request(m.id); r != nil {
+			r.add(m, false)
+		}
+	case m.uid == "" && c.request(m.id) != nil: // its own request, of Legacy
+	default:
+		select {
+		case inbox <- m:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// work does what others want until ctx ends, one thing after the other.
+func (c *Cluster) work(ctx context.Context, inbox <-chan *message) {
+	for {
+		select {
+		case m := <-inbox:
+			c.do(m)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Cluster) do(m *message) {
+	reply := func(a *message) { c.reply(m, a) }
+	switch m.kind {
+	case broadcast:
+		c.emit(m, reply)
+	case serverSideEmit:
+		e, ok := m.toEvent()
+		if !ok || c.opts.ServerSideEmit == nil {
+			return
+		}
+		if m.id != "" {
+			var once sync.Once
+			e.Ack = func(answer any) { once.Do(func() { reply(&message{kind: serverSideAnswer, value: answer}) }) }
+		}
+		c.opts.ServerSideEmit(e)
+	case join, leave, disconnect:
+		// Only a request for a single socket, of Legacy, is answered, and only by
+		// who has it.
+		if n := c.act(m); n > 0 && m.id != "" {
+			reply(&message{kind: done})
+		}
+	default:
+		if a := c.answer(m); a != nil {
+			reply(a)
+		}
+	}
+}
+
+// reply sends an answer to a message.
+func (c *Cluster) reply(to, answer *message) {
+	answer.nsp, answer.uid, answer.asker, answer.id = c.nsp, c.uid, to.uid, to.id
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	if err := c.publish(ctx, answer); err != nil {
+		c.opts.Log.Warn("an answer to another member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
+	}
+}
+
+// answer returns this member's own answer to a question, nil if it has none.
+func (c *Cluster) answer(m *message) *message {
+	switch m.kind {
+	case fetchSockets:
+		return &message{kind: socketList, sockets: c.find(m.target)}
+	case socketIDs:
+		return &message{kind: socketIDList, sockets: c.find(m.target)}
+	case allRooms:
+		return &message{kind: roomList, rooms: roomsIn(c.find(target{}))}
+	case roomsOf:
+		if sockets := c.find(target{to: []string{m.socketID}}); len(sockets) > 0 {
+			return &message{kind: roomList, rooms: roomsIn(sockets)}
+		}
+	case customRequest:
+		a := &message{kind: customAnswer}
+		if c.opts.CustomRequest != nil {
+			a.value = c.opts.CustomRequest(m.value)
+		}
+		return a
+	}
+	return nil
+}
+
+// find describes own sockets. A socket is in the room of its ID, whatever Find
+// says.
+func (c *Cluster) find(t target) []Socket {
+	sockets := slices.Clone(c.opts.Sockets.Find(t.selection()))
+	for i := range sockets {
+		sockets[i].Rooms = union([]string{sockets[i].ID}, sockets[i].Rooms)
+	}
+	return sockets
+}
+
+func roomsIn(sockets []Socket) []string {
+	seen := make(map[string]bool)
+	var rooms []string
+	for _, s := range sockets {
+		for _, room := range s.Rooms {
+			if !seen[room] {
+				seen[room] = true
+				rooms = append(rooms, room)
+			}
+		}
+	}
+	return rooms
+}
+
+// act makes own sockets join, leave or go, and returns their number.
+func (c *Cluster) act(m *message) int {
+	var a Action
+	switch m.kind {
+	case join:
+		a = Join{m.rooms}
+	case leave:
+		a = Leave{m.rooms}
+	case disconnect:
+		a = Disconnect{m.close}
+	}
+	return c.opts.Sockets.Do(m.selection(), a)
+}
+
+// emit gives a broadcast to own sockets. reply gets their number and their
+// acknowledgements, if those are wanted.
+func (c *Cluster) emit(m *message, reply func(*message)) {
+	e, ok := m.toEvent()
+	if !ok {
+		return
+	}
+	if m.id == "" {
+		c.opts.Sockets.Do(m.selection(), e)
+		return
+	}
+	e.Ack = func(answer any) { reply(&message{kind: ack, value: answer}) }
+	reply(&message{kind: clientCount, count: c.opts.Sockets.Do(m.selection(), e)})
+}
+
+// actLocally does to own sockets what is sent to all, if it is for sockets: they
+// get its arguments as they would from another member.
+func (c *Cluster) actLocally(m *message, reply func(*message)) error {
+	switch m.kind {
+	case join, leave, disconnect:
+		c.act(m)
+	case broadcast:
+		event, err := normalize(m.event)
+		if err != nil {
+			return err
+		}
+		read, err := parseMsgpack(timestamps.append(nil, event))
+		if err != nil {
+			return err
+		}
+		own := *m
+		own.event, _ = read.([]any)
+		c.emit(&own, reply)
+	}
+	return nil
+}
+
+func (m *message) toEvent() (Event, bool) {
+	if len(m.event) == 0 {
+		return Event{}, false
+	}
+	name, ok := name(m.event[0])
+	return Event{Name: name, Args: m.event[1:], Volatile: m.volatile}, ok
+}
+
+func (t *target) selection() Selection { return Selection{Rooms: t.to, Except: t.except} }

@@ -1,0 +1,104 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// link is what a Cluster needs of Redis.
+type link interface {
+	send(ctx context.Context, f *frame) error
+	subscribe(ctx context.Context, sharded bool) (bus.Subscription, error)
+	// subscribers counts those of a channel, in the whole of a Redis Cluster.
+	subscribers(ctx context.Context, channel string, sharded bool) (int, error)
+
+	// newest returns the ID of the newest entry of a stream.
+	newest(ctx context.Context, stream string) (id string, err error)
+	// read waits a moment for entries behind one. None is no error.
+	read(ctx context.Context, stream, after string) ([]redis.XMessage, error)
+	// keeps tells whether a stream still has an entry.
+	keeps(ctx context.Context, stream, id string) (bool, error)
+}
+
+type redisLink struct{ client redis.UniversalClient }
+
+func (l redisLink) send(ctx context.Context, f *frame) error { return f.send(ctx, l.client) }
+
+func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {
+	return (&bus.Redis{Client: l.client, Sharded: sharded}).Subscribe(ctx)
+}
+
+func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool) (int, error) {
+	var sum atomic.Int64
+	count := func(ctx context.Context, client *redis.Client) error {
+		ask := client.PubSubNumSub
+		if sharded {
+			ask = client.PubSubShardNumSub
+		}
+		n, err := ask(ctx, channel).Result()
+		sum.Add(n[channel])
+		return err
+	}
+	var err error
+	switch client := l.client.(type) {
+	case *redis.Client:
+		err = count(ctx, client)
+	case interface {
+		ForEachShard(context.Context, func(context.Context, *redis.Client) error) error
+	}: // a Cluster; a subscriber may be at any node, also at a replica
+		err = client.ForEachShard(ctx, count)
+	default:
+		err = fmt.Errorf("with a %T: %w", client, errors.ErrUnsupported)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("socketio: count the subscribers of %q: %w", channel, err)
+	}
+	return int(sum.Load()), nil
+}
+
+const (
+	// readCount is how many entries are read at once, as the package does.
+	readCount = 100
+	// readBlock is how long Redis waits for an entry: go-redis doesn't return
+	// before, so it is also how long the end of Run may take.
+	readBlock = 500 * time.Millisecond
+)
+
+func (l redisLink) newest(ctx context.Context, stream string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	entries, err := l.client.XRevRangeN(ctx, stream, "+", "-", 1).Result()
+	if err != nil || len(entries) == 0 {
+		return "0-0", err
+	}
+	return entries[0].ID, nil
+}
+
+func (l redisLink) read(ctx context.Context, stream, after string) ([]redis.XMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, readBlock+time.Second)
+	defer cancel()
+	streams, err := l.client.XRead(ctx, &redis.XReadArgs{
+		Streams: []string{stream, after}, Count: readCount, Block: readBlock,
+	}).Result()
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil || len(streams) == 0 {
+		return nil, err
+	}
+	return streams[0].Messages, nil
+}
+
+func (l redisLink) keeps(ctx context.Context, stream, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	entries, err := l.client.XRangeN(ctx, stream, id, id, 1).Result()
+	return len(entries) > 0, err
+}

@@ -1,0 +1,144 @@
+package socketio
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// request is a question to the other members, and what has been answered.
+type request struct {
+	kind     kind
+	expected int           // nodes that are to answer
+	come     chan struct{} // something has come
+
+	mu      sync.Mutex
+	answers []*message // each with a part of the result
+	nodes   int        // that have answered
+	reached int        // clients of a broadcast
+}
+
+// answered are the kinds of answers to each question. A customRequest is
+// answered by undefined too.
+var answered = map[kind][]kind{
+	broadcast: {clientCount, ack}, serverSideEmit: {serverSideAnswer}, customRequest: {customAnswer, done},
+	fetchSockets: {socketList}, socketIDs: {socketIDList}, allRooms: {roomList}, roomsOf: {roomList},
+}
+
+// add takes an answer. Only those of other nodes are expected.
+func (r *request) add(m *message, own bool) {
+	if !slices.Contains(answered[r.kind], m.kind) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.kind == clientCount {
+		r.reached += m.count
+	} else {
+		r.answers = append(r.answers, m)
+	}
+	if m.kind != ack && !own {
+		r.nodes++
+	}
+	select {
+	case r.come <- struct{}{}:
+	default:
+	}
+}
+
+// complete tells whether nothing is missing.
+func (r *request) complete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch r.kind {
+	case roomsOf: // only who has the socket answers
+		return len(r.answers) > 0 || r.expected == 0
+	case broadcast:
+		return r.nodes >= r.expected && len(r.answers) >= r.reached
+	}
+	return r.nodes >= r.expected
+}
+
+// wait returns what has come when nothing is missing or waiting has to end.
+func (r *request) wait(ctx context.Context, c *Cluster) ([]*message, error) {
+	var err error
+	for err == nil && !r.complete() {
+		select {
+		case <-r.come:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-c.ended:
+			err = c.end
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		err = &Incomplete{Nodes: r.nodes, Expected: r.expected, Reached: r.reached, Err: err}
+		if r.kind == broadcast {
+			err.(*Incomplete).Clients = len(r.answers)
+		}
+	}
+	return slices.Clone(r.answers), err
+}
+
+// ask sends a question and returns the answers, this member's own included.
+func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
+	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
+		m.timeout = float64(time.Until(deadline).Milliseconds())
+	}
+	m.uid, m.id = c.uid, rand.Text()
+	frames, err := c.encode(m)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.ready:
+	case <-c.ended:
+		return nil, fmt.Errorf("socketio: %s: %w", m.kind, c.end)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("socketio: %s: not connected to Redis: %w", m.kind, ctx.Err())
+	}
+	all, _ := c.adapter.channels(c.nsp, c.uid)
+	others, err := c.link.subscribers(ctx, all[0], c.adapter.sharded())
+	if err != nil {
+		return nil, err
+	}
+	if !c.guest {
+		others = max(others-1, 0)
+	}
+
+	r := &request{kind: m.kind, expected: others, come: make(chan struct{}, 1)}
+	c.mu.Lock()
+	c.asked[m.id] = r
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.asked, m.id)
+		c.mu.Unlock()
+	}()
+	own := func(a *message) { r.add(a, true) }
+	if err := c.actLocally(m, own); err != nil {
+		return nil, err
+	}
+	if m.kind != customRequest {
+		if a := c.answer(m); a != nil {
+			own(a)
+		}
+	}
+	if !r.complete() && others > 0 {
+		if err := c.sendFrames(ctx, m, frames); err != nil {
+			return nil, err
+		}
+	}
+	return r.wait(ctx, c)
+}
+
+func (c *Cluster) request(id string) *request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[id]
+}
