@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -81,7 +82,9 @@ func (c *Cluster) Await(t testing.TB) {
 	for _, n := range c.Nodes {
 		await(t, "the cluster to be in order at "+n.Addr, func() bool {
 			return slices.Contains(down, n) || n.says(t, "cluster info", "cluster_state:ok", "cluster_slots_ok:16384", known) &&
-				!slices.ContainsFunc(down, func(d *Server) bool { return n.finds(t, d) })
+				!slices.ContainsFunc(n.view(t), func(m member) bool {
+					return m.slots != "" && slices.ContainsFunc(down, func(d *Server) bool { return d.Addr == m.addr })
+				})
 		})
 	}
 }
@@ -113,31 +116,52 @@ func (c *Cluster) Primary(t testing.TB, key string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range c.Nodes[i].view(t) {
-		if r.Start <= slot && slot <= r.End {
-			return c.Nodes[slices.IndexFunc(c.Nodes, func(n *Server) bool { return n.Addr == r.Nodes[0].Addr })]
+	for _, m := range c.Nodes[i].view(t) {
+		if m.has(slot) {
+			return c.Nodes[slices.IndexFunc(c.Nodes, func(n *Server) bool { return n.Addr == m.addr })]
 		}
 	}
 	t.Fatalf("no node has slot %d of %q", slot, key)
 	return nil
 }
 
-// view returns who serves which slots as the node sees it.
-func (s *Server) view(t testing.TB) []redis.ClusterSlot {
-	t.Helper()
-	c := s.admin()
-	defer c.Close()
-	ranges, err := c.ClusterSlots(t.Context()).Result()
-	if err != nil {
-		t.Fatalf("cluster slots of %s: %v", s.Addr, err)
-	}
-	return ranges
+// A member is a node as another one sees it.
+type member struct {
+	id, addr, epoch string
+	slots           string // as "0-99 200"
 }
 
-// finds tells whether the node takes another one for a primary with slots.
-func (s *Server) finds(t testing.TB, other *Server) bool {
+// has tells whether the node has a slot.
+func (m member) has(slot int) bool {
+	for r := range strings.FieldsSeq(m.slots) {
+		first, last, ok := strings.Cut(r, "-")
+		if !ok {
+			last = first
+		}
+		low, err := strconv.Atoi(first)
+		high, err2 := strconv.Atoi(last)
+		if err == nil && err2 == nil && low <= slot && slot <= high {
+			return true
+		}
+	}
+	return false
+}
+
+// view returns all nodes as this one sees them, by their IDs.
+func (s *Server) view(t testing.TB) (all []member) {
 	t.Helper()
-	return slices.ContainsFunc(s.view(t), func(r redis.ClusterSlot) bool { return r.Nodes[0].Addr == other.Addr })
+	text, err := s.do(t, "cluster", "nodes").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text) {
+		// ID, address@bus port, flags, primary, ping, pong, epoch, link, slots
+		f := strings.Fields(line)
+		addr, _, _ := strings.Cut(f[1], "@")
+		all = append(all, member{f[0], addr, f[6], strings.Join(f[8:], " ")})
+	}
+	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.id, b.id) })
+	return all
 }
 
 // Move moves the slot that a key, or a channel of sharded pub/sub, is in to
@@ -177,31 +201,9 @@ func (c *Cluster) Move(t testing.TB, key string, to *Server) {
 	// Until all have heard that the new owner's word is the latest, another
 	// move could make two nodes point at each other.
 	await(t, "all nodes to agree on who has what", func() bool {
-		var views []string
-		for _, n := range c.Nodes {
-			if n.running() {
-				views = append(views, n.epochs(t))
-			}
-		}
-		return len(slices.Compact(views)) == 1
+		view := to.view(t)
+		return !slices.ContainsFunc(c.Nodes, func(n *Server) bool { return n.running() && !slices.Equal(n.view(t), view) })
 	})
-}
-
-// epochs returns the nodes' IDs, epochs and slots as the node knows them.
-func (s *Server) epochs(t testing.TB) string {
-	t.Helper()
-	text, err := s.do(t, "cluster", "nodes").Text()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var nodes []string
-	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) >= 8 {
-			nodes = append(nodes, fmt.Sprint(f[0], f[6], f[8:]))
-		}
-	}
-	slices.Sort(nodes)
-	return strings.Join(nodes, "\n")
 }
 
 // id returns the ID of a node in its cluster.
