@@ -58,7 +58,7 @@ const (
 
 func (n note) encode() []byte {
 	n.Version = noteVersion
-	b, _ := json.Marshal(n) // of nothing that could fail: see decide
+	b, _ := json.Marshal(n) // can't fail: times are in UTC or came as JSON
 	return b
 }
 

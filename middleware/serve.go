@@ -10,11 +10,12 @@ import (
 )
 
 // Serve is the life of a service with a gateway in it: it runs the pool's health
-// checks and, with a Bus, the gateway's part in it (see Run), and serves l with server, whose Handler is the gateway or leads to it,
-// until ctx ends. Then it drains, for drain at most (one second at least, or close
-// frames would not arrive): no new connections and tunnels, tunnels closed as
-// [Gateway.Shutdown] does it, requests answered to their end, health checked all
-// the while. What is left then is cut, which is no error.
+// checks and the gateway itself (see Run), and serves l with server, whose Handler
+// is the gateway or leads to it, until ctx ends. Then it drains, for drain at most
+// (one second at least, or close frames would not arrive): no new connections and
+// tunnels, tunnels closed as [Gateway.Shutdown] does it, requests answered to
+// their end, health checked all the while. What is left then is cut, which is no
+// error.
 //
 // With a TLSConfig server serves TLS. Serve returns nil after a drain, or why
 // server could not serve.

@@ -1,0 +1,38 @@
+package middleware
+
+import (
+	"reflect"
+	"testing"
+)
+
+// Whatever comes, what is taken makes sense and is passed on as it is.
+func FuzzParseNote(f *testing.F) {
+	for _, s := range []string{
+		`{"v":1,"from":"x"}`, `{"v":2,"from":"x"}`, `{"v":1,"from":"x","close":{"session":"00","code":1008,"reason":"r"}}`,
+		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"off","at":9,"by":"y"},{"backend":"b","wish":"serve","at":10,"by":"x"}]}`,
+		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"2026-01-02T15:04:05.123456789+07:00","within":30000000000,"at":9,"by":"y"}]}`,
+		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"9999-12-31T23:59:59-23:59","within":-1,"at":-9,"by":""}, 7, null]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := parseNote(data)
+		if err != nil {
+			return
+		}
+		for _, d := range n.Decisions {
+			if !d.sound() || d.after(d) || !decide(d.Backend, d.wish(), d.At, d.By).wish().Equal(d.wish()) {
+				t.Errorf("taken: %+v", d)
+			}
+		}
+		again, err := parseNote(n.encode())
+		if err != nil || again.From != n.From || !reflect.DeepEqual(again.Close, n.Close) || len(again.Decisions) != len(n.Decisions) {
+			t.Fatalf("%+v became %+v, %v", n, again, err)
+		}
+		for i, d := range n.Decisions {
+			if a := again.Decisions[i]; !a.wish().Equal(d.wish()) || a.after(d) || d.after(a) || a.Backend != d.Backend {
+				t.Errorf("%+v became %+v", d, a)
+			}
+		}
+	})
+}
