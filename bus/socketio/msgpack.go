@@ -145,7 +145,8 @@ func readValue(b []byte, depth int) (v any, rest []byte, err error) {
 		s, rest, err := msgp.ReadStringZC(b)
 		return valid(string(s)), rest, err
 	case msgp.BinType:
-		return boxed(msgp.ReadBytesBytes(b, nil))
+		data, rest, err := msgp.ReadBytesZC(b)
+		return append([]byte{}, data...), rest, err // never nil
 	case msgp.ArrayType:
 		return readArray(b, depth)
 	case msgp.MapType:
@@ -169,11 +170,13 @@ func readArray(b []byte, depth int) (any, []byte, error) {
 	if int(n) > len(b) { // each element takes a byte at least
 		return nil, nil, msgp.ErrShortBytes
 	}
-	list := make([]any, n)
-	for i := range list {
-		if list[i], b, err = readValue(b, depth+1); err != nil {
+	list := make([]any, 0, min(n, 1024)) // lists within lists may all announce as many
+	for range n {
+		var v any
+		if v, b, err = readValue(b, depth+1); err != nil {
 			return nil, nil, err
 		}
+		list = append(list, v)
 	}
 	return list, b, nil
 }

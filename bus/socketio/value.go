@@ -62,12 +62,13 @@ var (
 )
 
 func (n *normalizer) reflect(v reflect.Value) (any, error) {
-	if n.depth++; n.depth > maxDepth {
-		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
-	}
-	defer func() { n.depth-- }()
-
 	t := v.Type()
+	if t.Kind() != reflect.Interface { // which is no level of its own
+		if n.depth++; n.depth > maxDepth {
+			return nil, fmt.Errorf("nested deeper than %d", maxDepth)
+		}
+		defer func() { n.depth-- }()
+	}
 	nilable := t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface
 	switch {
 	case nilable && v.IsNil():

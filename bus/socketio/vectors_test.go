@@ -52,14 +52,13 @@ type valueVector struct {
 	Want        any
 }
 
-func readVectors(t *testing.T) vectors {
+func readVectors(t testing.TB) (v vectors) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/vectors.json")
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = json.Unmarshal(data, &v)
 	}
-	var v vectors
-	if err := json.Unmarshal(data, &v); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	return v
