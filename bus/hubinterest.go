@@ -2,8 +2,6 @@ package bus
 
 import (
 	"context"
-	"maps"
-	"strings"
 	"sync"
 	"time"
 )
@@ -19,7 +17,7 @@ type interest struct {
 
 	tending sync.Mutex // held during a round; guards what follows
 	have    map[string]struct{}
-	hooks   map[*func(opened, closed []string)]struct{}
+	hooks   map[*func(opened, closed Who)]struct{}
 }
 
 // round is one change of the subscription.
@@ -98,27 +96,24 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 	n.mu.Unlock()
 
 	var add, remove []string
-	var opened, closed []string
+	var opened, closed Who
 	for key := range r.keys {
 		if key == everybody {
 			continue // as long as Run runs
 		}
 		_, have := n.have[key]
-		room, named := strings.CutPrefix(key, roomKey)
 		switch want := h.rooms.has(key); {
 		case want && !have:
 			if n.have == nil {
 				n.have = make(map[string]struct{})
 			}
 			n.have[key] = struct{}{}
-			if add = append(add, h.topic(key)); named {
-				opened = append(opened, room)
-			}
+			add = append(add, h.topic(key))
+			opened.name(key)
 		case !want && have:
 			delete(n.have, key)
-			if remove = append(remove, h.topic(key)); named {
-				closed = append(closed, room)
-			}
+			remove = append(remove, h.topic(key))
+			closed.name(key)
 		}
 	}
 	var err error
@@ -130,7 +125,7 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 			h.opts.Log.Debug("topics without members are still subscribed to", "topics", len(remove), "err", err)
 		}
 	}
-	if len(opened)+len(closed) > 0 {
+	if len(add)+len(remove) > 0 {
 		for f := range n.hooks {
 			(*f)(opened, closed)
 		}
@@ -138,26 +133,24 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 	r.end(err)
 }
 
-// OnRooms has f called with the rooms that have got their first member on this
-// node, and those that have lost their last; first with all that there are. One
-// call comes after the other, and [Member.Join] waits for it: f may subscribe
+// OnRooms has f called with the Rooms and IDs that have got their first member on
+// this node, and those that have lost their last; first with all that there are.
+// One call comes after the other, and [Member.Join] waits for it: f may subscribe
 // elsewhere, but must return soon. stop ends it.
-func (h *Hub) OnRooms(f func(opened, closed []string)) (stop func()) {
+func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	n := &h.interest
 	n.tending.Lock()
 	defer n.tending.Unlock()
 	if n.hooks == nil {
-		n.hooks = make(map[*func(opened, closed []string)]struct{})
+		n.hooks = make(map[*func(opened, closed Who)]struct{})
 	}
 	n.hooks[&f] = struct{}{}
-	var opened []string
-	for key := range maps.Keys(n.have) {
-		if room, named := strings.CutPrefix(key, roomKey); named {
-			opened = append(opened, room)
-		}
+	var opened Who
+	for key := range n.have {
+		opened.name(key)
 	}
-	if len(opened) > 0 {
-		f(opened, nil)
+	if len(n.have) > 0 {
+		f(opened, Who{})
 	}
 	return func() {
 		n.tending.Lock()

@@ -1,6 +1,9 @@
 package bus
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Who selects members on all nodes: those that All, Rooms or IDs name, each of
 // them once, without those that an Except names. The zero value selects nobody.
@@ -31,6 +34,15 @@ func (who *Who) to() []string {
 		return []string{everybody}
 	}
 	return keys(who.Rooms, who.IDs)
+}
+
+// name adds whom the key of a room or an ID names.
+func (who *Who) name(key string) {
+	if room, ok := strings.CutPrefix(key, roomKey); ok {
+		who.Rooms = append(who.Rooms, room)
+	} else if id, ok := strings.CutPrefix(key, memberKey); ok {
+		who.IDs = append(who.IDs, id)
+	}
 }
 
 func (who *Who) except() []string { return keys(who.ExceptRooms, who.ExceptIDs) }
