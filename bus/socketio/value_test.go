@@ -180,8 +180,7 @@ func TestNoValues(t *testing.T) {
 
 // Lists that announce more than there is take no memory for it, nested ones
 // neither, and so does everything that is too deep or too long.
-func TestHostileSizes(t *testing.T) {
-	t.Parallel()
+func TestHostileSizes(t *testing.T) { // not parallel: it measures
 	rest := strings.Repeat("\xc0", 1<<20)
 	for name, data := range map[string]string{
 		"lists in lists": strings.Repeat("\xdd\x00\x10\x00\x00", maxDepth) + rest,
@@ -198,7 +197,7 @@ func TestHostileSizes(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(len(data))+100<<20 {
+		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(len(data))+200<<20 {
 			t.Errorf("%s: reading %d bytes took %d", name, len(data), took)
 		}
 	}
