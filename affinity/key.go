@@ -3,6 +3,7 @@ package affinity
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -23,11 +24,25 @@ type KeyFunc func(*http.Request) string
 func (f KeyFunc) Key(r *http.Request) string { return f(r) }
 
 // Header is a [Key]: the value of the request header of this name, its first
-// line if there are several. The client chooses it.
+// line if there are several. The client chooses it. Host is one like the others.
 type Header string
 
 // Key returns the header's value.
-func (h Header) Key(r *http.Request) string { return r.Header.Get(string(h)) }
+func (h Header) Key(r *http.Request) string {
+	if strings.EqualFold(string(h), "Host") {
+		return r.Host // net/http takes it out of r.Header
+	}
+	return r.Header.Get(string(h))
+}
+
+// Validate refuses a name that no header can have.
+func (h Header) Validate() error {
+	name := http.Cookie{Name: string(h)} // a token too, RFC 9110 section 5.6.2
+	if name.Valid() != nil {
+		return fmt.Errorf("affinity: no header can have the name %q", string(h))
+	}
+	return nil
+}
 
 // Query is a [Key]: the value of the query parameter of this name, the first
 // that isn't empty. The client chooses it.

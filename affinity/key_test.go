@@ -58,6 +58,15 @@ func TestHeaderAndKeyFunc(t *testing.T) {
 	t.Parallel()
 	r := get("/")
 	r.Header["X-User"] = []string{"ann", "bob"}
+	r.Host = "www.example.com"
+	if got := affinity.Header("host").Key(r); got != r.Host {
+		t.Errorf("Header(host): key = %q", got)
+	}
+	for name, good := range map[affinity.Header]bool{"X-User": true, "": false, "X User": false, "X-User:": false} {
+		if err := (&affinity.Hash{Key: name}).Validate(); (err == nil) != good {
+			t.Errorf("Header(%q): Validate = %v", name, err)
+		}
+	}
 	if got := affinity.Header("x-user").Key(r); got != "ann" {
 		t.Errorf("key = %q", got)
 	}
