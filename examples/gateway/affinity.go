@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,16 +22,34 @@ func openRedis(url string) (*redis.Client, error) {
 	if err != nil {
 		return nil, errors.New("-redis: want a URL as redis://host:6379/0") // it may hold a password
 	}
+	redis.SetLogger(quiet{})
 	opts.ContextTimeoutEnabled = true
 	opts.DialerRetries = 1
 	opts.DialTimeout = time.Second
 	return redis.NewClient(opts), nil
 }
 
+// quiet keeps go-redis from printing each of its failed dials: the store logs
+// when Redis goes and when it is back.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []*balancer.Backend) (affinity.Chain, error) {
+	ids := make(map[string]string)
+	for _, b := range backends {
+		ids[b.ID()] = b.ID()
+	}
 	var chain affinity.Chain
+	seen := make(map[string]bool)
+	learns := false
 	for item := range strings.SplitSeq(list, ",") {
-		kind, name, _ := strings.Cut(strings.TrimSpace(item), ":")
+		item = strings.TrimSpace(item)
+		if seen[item] {
+			return nil, fmt.Errorf("-affinity: %s is there twice", item) // two of them would take each other's marks for forged
+		}
+		seen[item] = true
+		kind, name, _ := strings.Cut(item, ":")
 		var a affinity.Affinity
 		switch kind {
 		case "cookie":
@@ -42,12 +61,12 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 		case "prefix":
 			a = &affinity.AppCookie{Name: name, Prefix: true, Keys: keys}
 		case "route":
-			a = &affinity.Route{Cookie: name, Param: strings.ToLower(name)}
-		case "cookiemap":
-			ids := make(map[string]string)
-			for _, b := range backends {
-				ids[b.ID()] = b.ID()
+			cookie, param, two := strings.Cut(name, "|")
+			if !two {
+				param = cookie
 			}
+			a = &affinity.Route{Cookie: cookie, Param: param, Backends: ids}
+		case "cookiemap":
 			a = &affinity.CookieMap{Name: name, Backends: ids}
 		case "ip":
 			a = &affinity.Hash{Key: &affinity.ClientAddr{}}
@@ -58,9 +77,13 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 		}
 		needsName := kind != "cookie" && kind != "ip" && kind != "engineio"
 		if a == nil || needsName != (name != "") {
-			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME, engineio, appcookie:NAME, prefix:NAME or route:NAME", item)
+			return nil, fmt.Errorf("-affinity %q: want cookie, cookiemap:NAME, ip, header:NAME, query:NAME, engineio, appcookie:NAME, prefix:NAME, route:NAME or route:COOKIE|PARAMETER", item)
 		}
 		chain = append(chain, a)
+		learns = learns || kind == "engineio" || kind == "appcookie"
+	}
+	if store != nil && !learns {
+		return nil, fmt.Errorf("-redis: -affinity %s learns nothing to be kept there, as engineio and appcookie:NAME do", list)
 	}
 	return chain, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -45,7 +46,8 @@ func parse(args []string) (*config, error) {
 	var (
 		backends []*balancer.Backend
 		names    string
-		keyFile  string
+		keyFiles []string
+		redisURL *string // nil: not given; an empty one is a mistake
 	)
 	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	fs.SetOutput(discard{})
@@ -55,8 +57,11 @@ func parse(args []string) (*config, error) {
 		backends = append(backends, b)
 		return err
 	})
-	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys), route:NAME (cookie or path parameter, behind a dot)")
-	redisURL := fs.String("redis", "", "keep what is learnt in this Redis, for all replicas: `URL` as redis://host:6379/0")
+	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
+	fs.Func("redis", "keep what engineio and appcookie learn in this Redis, for all replicas: `URL` as redis://host:6379/0", func(s string) error {
+		redisURL = &s // opened below: package flag would repeat a password in its error
+		return nil
+	})
 	fs.BoolVar(&cfg.pinHeader, "pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
@@ -73,6 +78,12 @@ func parse(args []string) (*config, error) {
 			if err != nil {
 				return err
 			}
+			// Nobody would miss one that isn't: its turns go to the others.
+			l, err := net.ListenPacket("udp", netip.AddrPortFrom(addr, 0).String())
+			if err != nil {
+				return fmt.Errorf("%s is no address of this machine: %w", addr, err)
+			}
+			l.Close()
 			cfg.dialer.LocalAddrs = append(cfg.dialer.LocalAddrs, addr)
 		}
 		return nil
@@ -82,7 +93,10 @@ func parse(args []string) (*config, error) {
 		hexKeys = append(hexKeys, s)
 		return nil
 	})
-	fs.StringVar(&keyFile, "key-file", "", "`file` with a key in each line; the variable LIMPET_KEYS holds them separated by commas")
+	fs.Func("key-file", "`file` with a key in each line; the variable LIMPET_KEYS holds them separated by commas", func(s string) error {
+		keyFiles = append(keyFiles, s)
+		return nil
+	})
 	tlsCert := fs.String("tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
 	tlsKey := fs.String("tls-key", "", "private key `file`")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT: close the tunnels spread over this time, then end")
@@ -120,12 +134,12 @@ func parse(args []string) (*config, error) {
 	if cfg.trusted, err = parsePrefixes(*trusted); err != nil {
 		return nil, err
 	}
-	keys, err := readKeys(hexKeys, keyFile, os.Getenv("LIMPET_KEYS"))
+	keys, err := readKeys(hexKeys, keyFiles, os.Getenv("LIMPET_KEYS"))
 	if err != nil {
 		return nil, err
 	}
 	var store affinity.Store // nil: each affinity has an LRU of its own
-	if *redisURL != "" {
+	if redisURL != nil {
 		if cfg.redis, err = openRedis(*redisURL); err != nil {
 			return nil, err
 		}
@@ -176,37 +190,47 @@ func parsePrefixes(list string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// readKeys reads the keys from the flags, from the file and from the
-// environment, in this order. Its errors never repeat a key.
-func readKeys(flags []string, file, env string) ([][]byte, error) {
+// readKeys reads the keys from the flags, from the files and from the
+// environment, in this order. A flag or a file without a key is an error, as a
+// gateway with a random one wouldn't be what was asked for. The errors never
+// repeat a key.
+func readKeys(flags, files []string, env string) ([][]byte, error) {
 	var keys [][]byte
-	add := func(source string, list []string) error {
-		for _, s := range list {
-			if s = strings.TrimSpace(s); s == "" {
-				continue
-			}
-			key, err := hex.DecodeString(s)
-			if err != nil || len(key) < 32 {
-				return fmt.Errorf("%s: a key must be at least 32 bytes in hex, 64 digits", source)
-			}
-			keys = append(keys, key)
+	add := func(source, s string) error {
+		key, err := hex.DecodeString(strings.TrimSpace(s))
+		if err != nil || len(key) < 32 {
+			return fmt.Errorf("%s: a key must be at least 32 bytes in hex, 64 digits", source)
 		}
+		keys = append(keys, key)
 		return nil
 	}
-	var lines []string
-	if file != "" {
+	for _, s := range flags {
+		if err := add("-key", s); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("-key-file: %w", err)
 		}
-		lines = strings.Split(string(text), "\n")
+		lines := strings.Fields(string(text))
+		if len(lines) == 0 {
+			return nil, fmt.Errorf("-key-file: no key in %s", file)
+		}
+		for _, s := range lines {
+			if err := add("-key-file", s); err != nil {
+				return nil, err
+			}
+		}
 	}
-	err := add("-key", flags)
-	if err == nil {
-		err = add("-key-file", lines)
+	for s := range strings.SplitSeq(env, ",") {
+		if strings.TrimSpace(s) == "" {
+			continue
+		}
+		if err := add("LIMPET_KEYS", s); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = add("LIMPET_KEYS", strings.Split(env, ","))
-	}
-	return keys, err
+	return keys, nil
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -62,14 +63,22 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity ip:x", "-affinity", ""},
 		{"-backend " + a + " -affinity engineio:x", "-affinity", ""},
 		{"-backend " + a + " -affinity route", "-affinity", ""},
+		{"-backend " + a + " -affinity route:a;b", "a;b", ""},
+		{"-backend " + a + " -affinity header:X-User:", "X-User:", ""},
+		{"-backend " + a + " -affinity cookie,ip,cookie", "twice", ""},
 		{"-backend " + a + " -redis secret@nowhere", "-redis", ""},
+		{"-backend " + a + " -affinity appcookie:sid -redis=", "-redis", ""},
+		{"-backend " + a + " -redis redis://:secret@localhost", "-redis", ""}, // with a cookie, which learns nothing
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
 		{"-backend " + a + " -proxy-protocol 10.0.0.0/33", "-proxy-protocol", ""},
 		{"-backend " + a + " -local-addr localhost", "-local-addr", ""},
+		{"-backend " + a + " -local-addr 192.0.2.1", "no address of this machine", ""},
 		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
+		{"-backend " + a + " -key=", "at least 32 bytes", ""},
 		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=secret-and-short"},
 		{"-backend " + a + " -key-file /does/not/exist", "-key-file", ""},
+		{"-backend " + a + " -key-file " + os.DevNull, "no key", ""},
 		{"-backend " + a + " -tls-cert x", "-tls-key", ""},
 		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
 		{"-backend " + a + " -health nowhere", "nowhere", ""},
@@ -79,7 +88,9 @@ func TestBadFlags(t *testing.T) {
 		t.Run(tt.args+tt.env, func(t *testing.T) {
 			t.Parallel()
 			exe, _ := os.Executable()
-			cmd := exec.Command(exe, strings.Fields(tt.args)...)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it would serve if nothing is wrong
+			defer cancel()
+			cmd := exec.CommandContext(ctx, exe, strings.Fields(tt.args)...)
 			cmd.Env = append(os.Environ(), "LIMPET_TEST_GATEWAY=1", tt.env)
 			out, _ := cmd.CombinedOutput()
 			line := string(out)
@@ -138,7 +149,8 @@ func TestAffinities(t *testing.T) {
 		{"application's cookie", []string{"-affinity", "appcookie:sid"}, nil, "", ""},
 		{"prefix", []string{"-affinity", "prefix:sid", "-pin-header"}, nil, "", ""},
 		{"sealed prefix", []string{"-affinity", "prefix:sid", "-key", key}, nil, "", ""},
-		{"route", []string{"-affinity", "route:SESSION"}, nil, ";session=x.b", ""},
+		{"route", []string{"-affinity", "route:SESSION"}, nil, ";SESSION=x.b", ""},
+		{"route by two names", []string{"-affinity", "route:SESSION|session"}, nil, ";session=x.b", ""},
 		{"chain", []string{"-affinity", "cookie,ip", "-picker", "leastconn"}, nil, "", ""},
 		{"session ID, then cookie", []string{"-affinity", "engineio,cookie"}, nil, "?EIO=4&transport=polling", ""},
 	} {
