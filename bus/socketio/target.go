@@ -16,8 +16,10 @@ import (
 // nodes act on it a moment later, or not at all when they aren't there: only
 // [Streams] keeps it for them, and only while they run.
 //
-// ctx ends the wait for Redis, if the client heeds the deadlines of contexts;
-// go-redis does with ContextTimeoutEnabled only. It has limits of its own beside.
+// ctx ends the wait for Redis, if the client heeds the deadlines of contexts:
+// go-redis does with ContextTimeoutEnabled only, and has limits of its own
+// beside. It also sends a command again when it lost the connection before the
+// answer; where an event must not come twice, MaxRetries has to be -1.
 type Target struct {
 	via sender
 	nsp string

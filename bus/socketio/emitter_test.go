@@ -1,0 +1,201 @@
+package socketio_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus/socketio"
+	"github.com/limpet-go/limpet/internal/redistest"
+)
+
+// A recorder is a hook that keeps commands instead of sending them.
+type recorder struct {
+	mu       sync.Mutex
+	commands []string
+}
+
+func record(t testing.TB) (*redis.Client, *recorder) {
+	client, r := redis.NewClient(&redis.Options{Addr: "unused:1"}), &recorder{}
+	client.AddHook(r)
+	t.Cleanup(func() { client.Close() })
+	return client, r
+}
+
+func (r *recorder) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r *recorder) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(_ context.Context, cmd redis.Cmder) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var words []string
+		for _, arg := range cmd.Args() {
+			if b, ok := arg.([]byte); ok {
+				arg = string(b)
+			}
+			words = append(words, fmt.Sprint(arg))
+		}
+		r.commands = append(r.commands, strings.Join(words, " "))
+		return nil
+	}
+}
+
+func (r *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func TestEmitterSends(t *testing.T) {
+	t.Parallel()
+	const id, id2 = "aaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbb"
+	emit := func(t socketio.Target) error { return t.Emit(context.Background(), "ev", 1) }
+	join := func(t socketio.Target) error { return t.SocketsJoin(context.Background(), "r8", "r9") }
+	serverSide := func(t socketio.Target) error { return t.ServerSideEmit(context.Background(), "ev", 1) }
+	for _, tt := range []struct {
+		name    string
+		adapter socketio.Adapter
+		do      func(socketio.Target) error
+		to      []string
+		want    []string // the beginnings of the commands
+	}{
+		{"default", nil, emit, nil, []string{"publish socket.io#/chat# \x93\xa7emitter\x83"}},
+		{"a room", socketio.Current{Prefix: "p"}, emit, []string{"r1"}, []string{"publish p#/chat#r1# \x93"}},
+		{"rooms", socketio.Current{}, emit, []string{"r1", "r2", "r1"}, []string{"publish socket.io#/chat# \x93"}},
+		{"current, join", socketio.Current{Prefix: "p"}, join, []string{"r1"}, []string{
+			`publish p-request#/chat# {"uid":"emitter","type":2,"opts":{"rooms":["r1"],"except":[]},"rooms":["r8","r9"]}`,
+		}},
+		{"legacy, join", socketio.Legacy{Prefix: "p"}, join, []string{"/chat#" + id, id2}, []string{
+			`publish p-request#/chat# {"requestid":"","type":3,"sid":"/chat#` + id + `","room":"r8"}`,
+			`publish p-request#/chat# {"requestid":"","type":3,"sid":"/chat#` + id + `","room":"r9"}`,
+			`publish p-request#/chat# {"requestid":"","type":3,"sid":"` + id2 + `","room":"r8"}`,
+			`publish p-request#/chat# {"requestid":"","type":3,"sid":"` + id2 + `","room":"r9"}`,
+		}},
+		{"legacy of Socket.IO 3, join", socketio.Legacy{V3: true}, join, []string{id}, []string{
+			`publish socket.io-request#/chat# {"requestId":"","type":2,"sid":"` + id + `","room":"r8"}`,
+			`publish socket.io-request#/chat# {"requestId":"","type":2,"sid":"` + id + `","room":"r9"}`,
+		}},
+		{"sharded", socketio.Sharded{}, emit, []string{"r1"}, []string{
+			`spublish socket.io#/chat#r1# {"type":3,"data":{"packet":{"type":2,"data":["ev",1]},"opts":{"rooms":["r1"],"except":[],"flags":{}}},"uid":"emitter","nsp":"/chat"}`,
+		}},
+		{"sharded, a socket", socketio.Sharded{}, emit, []string{id}, []string{"spublish socket.io#/chat# {"}},
+		{"sharded, static", socketio.Sharded{Mode: socketio.Static}, emit, []string{"r1"}, []string{"spublish socket.io#/chat# {"}},
+		{"sharded, private", socketio.Sharded{Mode: socketio.DynamicPrivate}, emit, []string{id}, []string{"spublish socket.io#/chat#" + id + "# {"}},
+		{"sharded, servers", socketio.Sharded{Prefix: "p"}, serverSide, nil, []string{
+			`spublish p#/chat# {"type":9,"data":{"packet":["ev",1]},"uid":"emitter","nsp":"/chat"}`,
+		}},
+		{"streams", socketio.Streams{}, emit, nil, []string{
+			`xadd socket.io maxlen ~ 10000 * uid emitter nsp /chat type 3 data {"packet":{"type":2,"data":["ev",1]},"opts":{"rooms":[],"except":[],"flags":{}}}`,
+		}},
+		{"several streams", socketio.Streams{Stream: "s", Count: 3, MaxLen: 5}, emit, nil, []string{"xadd s-1 maxlen ~ 5 * uid"}},
+		{"streams, servers", socketio.Streams{Prefix: "p", Sharded: true}, serverSide, nil, []string{"spublish p#/chat# \x84\xa4type\x09"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			client, r := record(t)
+			e, err := socketio.NewEmitter(client, tt.adapter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.do(e.Of("chat").To(tt.to...)); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.EqualFunc(r.commands, tt.want, strings.HasPrefix) {
+				t.Errorf("sent\n%q, want\n%q", r.commands, tt.want)
+			}
+		})
+	}
+}
+
+func TestEmitterRefuses(t *testing.T) {
+	t.Parallel()
+	client, r := record(t)
+	e, err := socketio.NewEmitter(client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
+		if err := e.Emit(t.Context(), event); !errors.Is(err, socketio.ErrReserved) {
+			t.Errorf("Emit %s: %v", event, err)
+		}
+	}
+	for _, event := range []string{"connect", "connection", "new_namespace"} {
+		if err := e.ServerSideEmit(t.Context(), event); !errors.Is(err, socketio.ErrReserved) {
+			t.Errorf("ServerSideEmit %s: %v", event, err)
+		}
+	}
+	if err := e.To("room").ServerSideEmit(t.Context(), "ev"); err == nil {
+		t.Error("ServerSideEmit to a room: no error")
+	}
+	if err := e.Emit(t.Context(), "ev", func() {}); err == nil {
+		t.Error("a func as an argument: no error")
+	}
+	if len(r.commands) > 0 {
+		t.Errorf("sent %q", r.commands)
+	}
+	if _, err := socketio.NewEmitter(nil, nil); err == nil {
+		t.Error("no client: no error")
+	}
+	if _, err := socketio.NewEmitter(client, socketio.Sharded{Mode: 3}); err == nil {
+		t.Error("no such mode: no error")
+	}
+	if _, err := socketio.NewEmitter(client, socketio.Streams{Count: -1}); err == nil {
+		t.Error("streams: no error")
+	}
+}
+
+// A Target may be the start of others, by several goroutines at once.
+func TestTargetStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	client, r := record(t)
+	e, err := socketio.NewEmitter(client, socketio.Sharded{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := e.To("r1", "r2").Except("r3")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			more := fmt.Sprint("more", i)
+			if err := base.To(more).Except(more).Volatile().Compress(false).Emit(t.Context(), "ev"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	r.commands = nil
+	if err := base.Compress(true).Emit(t.Context(), "ev"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.commands[0], `"opts":{"rooms":["r1","r2"],"except":["r3"],"flags":{}}`; !strings.Contains(got, want) {
+		t.Errorf("sent %s, want %s in it", got, want)
+	}
+}
+
+func TestEmitterWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	e, err := socketio.NewEmitter(client, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Emit(t.Context(), "ev"); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := e.Emit(ended, "ev"); !errors.Is(err, context.Canceled) {
+		t.Errorf("after ctx has ended: %v", err)
+	}
+	server.Kill()
+	err = e.To("room").Emit(t.Context(), "ev")
+	var refused *net.OpError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), `"socket.io#/#room#"`) {
+		t.Errorf("without Redis: %v", err)
+	}
+}

@@ -1,0 +1,57 @@
+package socketio_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus/socketio"
+)
+
+// A service without Socket.IO tells the clients of a cluster what has happened.
+func ExampleEmitter() {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
+	defer client.Close()
+	emitter, err := socketio.NewEmitter(client, nil) // for nodes with @socket.io/redis-adapter
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+
+	type order struct {
+		ID      int       `json:"id"`
+		Paid    time.Time `json:"paid"` // a Date
+		Invoice []byte    `json:"invoice"`
+	}
+	room := emitter.Of("/shop").To("user:7")
+	if err := room.Emit(ctx, "paid", order{ID: 1, Paid: time.Now(), Invoice: []byte("%PDF")}); err != nil {
+		fmt.Println(err)
+	}
+	if err := room.Except("admins").DisconnectSockets(ctx, false); err != nil {
+		fmt.Println(err)
+	}
+}
+
+// Names of Socket.IO's own events are refused, and so is what a generation of
+// nodes can't do, before anything is sent.
+func ExampleTarget_Emit() {
+	client := redis.NewClient(&redis.Options{})
+	defer client.Close()
+	emitter, err := socketio.NewEmitter(client, socketio.Legacy{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	err = emitter.Emit(context.Background(), "disconnect")
+	fmt.Println(err, errors.Is(err, socketio.ErrReserved))
+	err = emitter.Except("admins").Emit(context.Background(), "news")
+	fmt.Println(err, errors.Is(err, errors.ErrUnsupported))
+	// Output:
+	// socketio: "disconnect": reserved event name true
+	// socketio: broadcast: Socket.IO 2 can't except rooms, only sockets by their IDs: unsupported operation true
+}
