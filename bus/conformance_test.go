@@ -41,6 +41,7 @@ func TestOverRedis(t *testing.T) {
 				{"Redis sharded", false, func() bus.Bus {
 					return &bus.Redis{Client: where.client, Queue: 256, Timeout: patience, Sharded: true, Prefix: "p:"}
 				}},
+				{"Streams", true, func() bus.Bus { return &bus.Streams{Client: where.client, Queue: 256, Timeout: patience} }},
 			} {
 				t.Run(what.name, func(t *testing.T) {
 					bustest.TestBus(t, what.process, bustest.Options{Queue: 256, History: what.history})

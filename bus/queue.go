@@ -51,10 +51,7 @@ func (q *queue) push(it item) bool {
 	if q.closed != nil {
 		return false
 	}
-	if q.limit <= 0 {
-		q.limit = defaultQueue
-	}
-	if q.n == q.limit {
+	if q.n == q.size() {
 		if q.overflow == CloseSubscriber {
 			q.close(fmt.Errorf("%w: the subscriber was too slow, %d messages are waiting", ErrClosed, q.n))
 			return false
@@ -68,6 +65,20 @@ func (q *queue) push(it item) bool {
 	q.n++
 	q.awake()
 	return true
+}
+
+// full tells whether one more is too many.
+func (q *queue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n == q.size()
+}
+
+func (q *queue) size() int {
+	if q.limit <= 0 {
+		return defaultQueue
+	}
+	return q.limit
 }
 
 // drop drops the head, and keeps account of it.
@@ -93,7 +104,7 @@ func (g *Gap) and(next *Gap) *Gap {
 
 // grow doubles the ring up to the limit.
 func (q *queue) grow() {
-	ring := make([]item, min(max(2*len(q.ring), 8), q.limit))
+	ring := make([]item, min(max(2*len(q.ring), 8), q.size()))
 	n := copy(ring, q.ring[q.head:])
 	copy(ring[n:], q.ring[:q.head])
 	q.ring, q.head = ring, 0

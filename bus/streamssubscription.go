@@ -1,0 +1,268 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A streamsSubscription is one subscriber of a [Streams].
+type streamsSubscription struct {
+	queue
+	bus    *Streams
+	reader *reader
+	places map[string]*place // by key, under reader.mu; nil once it is closed
+}
+
+// A place is a subscription's place in a stream. It is under reader.mu.
+type place struct {
+	topic, key string
+	known      bool // at is
+	late       bool // Add has returned an error: a Gap is due once at is known
+	at         position
+	seen       tracker
+	behind     bool // it isn't where the reader is: Next reads on by itself
+}
+
+// Add implements [Subscription].
+func (s *streamsSubscription) Add(ctx context.Context, topics ...string) error {
+	after := make(map[string]*streamID, len(topics))
+	for _, topic := range topics {
+		after[topic] = nil
+	}
+	return s.add(ctx, after)
+}
+
+// add adds topics behind their newest messages, or behind given ones.
+func (s *streamsSubscription) add(ctx context.Context, after map[string]*streamID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
+	defer cancel()
+	streams, err := s.enter(after)
+	if err != nil {
+		return err
+	}
+	var keys []string
+	for _, st := range streams {
+		keys = append(keys, st.key)
+	}
+	err = s.reader.bell.Add(ctx, keys...)
+	if err == nil {
+		err = s.recall(ctx, after)
+	}
+	if err == nil {
+		err = s.reader.settle(ctx, streams)
+	}
+	s.entered(streams)
+	return err
+}
+
+// enter puts it on the topics.
+func (s *streamsSubscription) enter(after map[string]*streamID) (streams []*stream, err error) {
+	r := s.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.places == nil {
+		return nil, ErrClosed
+	}
+	for topic, id := range after {
+		key := s.bus.key(topic)
+		st := r.streams[key]
+		if st == nil {
+			st = &stream{topic: topic, key: key, subs: map[*streamsSubscription]*place{}}
+			r.streams[key] = st
+		}
+		if st.subs[s] == nil {
+			pl := &place{topic: topic, key: key}
+			if id != nil {
+				pl.known = true
+				pl.at = position{id: *id, entry: true, added: -1}
+				if *id == (streamID{}) {
+					pl.at = position{}
+				}
+			}
+			st.subs[s], s.places[key] = pl, pl
+		}
+		streams = append(streams, st)
+	}
+	return streams, nil
+}
+
+// entered takes care of what didn't go well, or was removed in between.
+func (s *streamsSubscription) entered(streams []*stream) {
+	r := s.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, st := range streams {
+		if r.streams[st.key] == nil {
+			r.bell.Remove(r.ctx, st.key)
+		} else if pl := st.subs[s]; pl != nil && !pl.known {
+			pl.late = true
+			r.want(st)
+		}
+	}
+	r.start()
+}
+
+// recalled is the number of messages that are looked at before the one that a
+// subscription begins behind, for copies of them that come later.
+const recalled = 128
+
+// recall reads what was before the given messages.
+func (s *streamsSubscription) recall(ctx context.Context, after map[string]*streamID) error {
+	for topic, id := range after {
+		if id == nil {
+			continue
+		}
+		key := s.bus.key(topic)
+		raw, err := s.bus.Client.Do(ctx, "xrevrange", key, id.String(), "-", "count", recalled).Slice()
+		if err != nil {
+			return fmt.Errorf("bus: Streams: read back from %v of %q: %w", id, topic, err)
+		}
+		s.reader.mu.Lock()
+		pl := s.places[key]
+		for i := len(raw) - 1; i >= 0 && pl != nil; i-- {
+			if e, err := parseEntry(raw[i]); err == nil && e.mark != nil {
+				pl.seen.first(*e.mark, e.id.ms)
+			}
+		}
+		s.reader.mu.Unlock()
+	}
+	return nil
+}
+
+// Remove implements [Subscription]. It returns no error.
+func (s *streamsSubscription) Remove(_ context.Context, topics ...string) error {
+	s.reader.mu.Lock()
+	defer s.reader.mu.Unlock()
+	for _, topic := range topics {
+		s.remove(s.bus.key(topic))
+	}
+	return nil
+}
+
+// remove takes it off a stream. reader.mu is held.
+func (s *streamsSubscription) remove(key string) {
+	if s.places[key] == nil {
+		return
+	}
+	r := s.reader
+	st := r.streams[key]
+	delete(s.places, key)
+	delete(st.subs, s)
+	if len(st.subs) == 0 {
+		delete(r.streams, key)
+		r.bell.Remove(r.ctx, key)
+	}
+}
+
+// Close implements [Subscription].
+func (s *streamsSubscription) Close() error {
+	s.end()
+	s.reader.mu.Lock()
+	defer s.reader.mu.Unlock()
+	if s.places == nil {
+		return nil
+	}
+	for key := range s.places {
+		s.remove(key)
+	}
+	s.places = nil
+	s.bus.leave(s.reader)
+	return nil
+}
+
+// offer puts what of a page is behind its place into the queue, as much as fits.
+// reader.mu is held.
+func (s *streamsSubscription) offer(pl *place, p page) {
+	if p.gap != nil {
+		if s.full() {
+			s.fallBehind(pl)
+			return
+		}
+		gap := *p.gap
+		gap.Topics = []string{pl.topic}
+		s.push(item{gap: &gap})
+		pl.at = p.at
+	}
+	for _, e := range p.entries {
+		if e.id.compare(pl.at.id) <= 0 {
+			continue
+		}
+		if s.full() {
+			s.fallBehind(pl)
+			return
+		}
+		pl.at = pl.at.next(e)
+		if e.data == nil || e.mark != nil && !pl.seen.first(*e.mark, e.id.ms) {
+			continue
+		}
+		s.push(item{Message: Message{Topic: pl.topic, ID: e.text, Data: e.data}})
+	}
+}
+
+// fallBehind has Next read on from pl's place. reader.mu is held.
+func (s *streamsSubscription) fallBehind(pl *place) {
+	pl.behind = true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awake()
+}
+
+// Next implements [Subscription].
+func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
+	for count := pageSize; ; {
+		m, wait, err := s.next()
+		if wait == nil {
+			return m, err
+		}
+		var pause <-chan time.Time
+		if pl, req := s.straggler(); pl != nil {
+			if s.catchUp(ctx, pl, req, count) == nil {
+				continue
+			}
+			count = max(1, count/2) // it may be too much for the time that there is
+			pause = time.After(retry)
+		}
+		select {
+		case <-wait:
+		case <-pause:
+		case <-ctx.Done():
+			return Message{}, ctx.Err()
+		}
+	}
+}
+
+// straggler returns a place that is behind, if there is one.
+func (s *streamsSubscription) straggler() (*place, request) {
+	s.reader.mu.Lock()
+	defer s.reader.mu.Unlock()
+	for _, pl := range s.places {
+		if pl.behind {
+			return pl, request{pl.key, pl.at}
+		}
+	}
+	return nil, request{}
+}
+
+// catchUp reads a page behind a place.
+func (s *streamsSubscription) catchUp(ctx context.Context, pl *place, req request, count int) error {
+	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
+	defer cancel()
+	p := read(ctx, s.bus.Client, []request{req}, count)[0]
+	if p.err != nil {
+		return p.err
+	}
+	r := s.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.streams[pl.key]
+	if st == nil || st.subs[s] != pl {
+		return nil
+	}
+	pl.behind = false
+	s.offer(pl, p)
+	if !pl.behind && st.placed && pl.at.id.compare(st.at.id) < 0 {
+		pl.behind = true
+	}
+	return nil
+}
