@@ -188,8 +188,11 @@ func (e *EngineIO) Bind(res *http.Response, found Pin, home string) (key string,
 	switch {
 	case note.opens && res.StatusCode == http.StatusOK && home != "":
 		return e.bindSession(res, note.mode, home)
-	case note.sid != "" && res.StatusCode == http.StatusBadRequest && e.Unknown != nil && saysUnknown(res):
-		e.Unknown(res.Request, found, home)
+	case note.sid != "" && res.StatusCode == http.StatusBadRequest && saysUnknown(res):
+		tellUnknown(res.Request.Context(), found)
+		if e.Unknown != nil {
+			e.Unknown(res.Request, found, home)
+		}
 	}
 	return found.Key, nil
 }

@@ -237,6 +237,10 @@ func (s *router) bind(t *trip, res *http.Response) {
 	if home != t.backend.ID() {
 		res.Request = t.in.WithContext(affinity.WithStandIn(t.in.Context(), t.backend.ID()))
 	}
+	if res.StatusCode == http.StatusBadRequest {
+		ctx := affinity.WithUnknown(res.Request.Context(), func(pin affinity.Pin) { s.unknownSession(t, pin) })
+		res.Request = t.in.WithContext(ctx)
+	}
 	key, err := s.affinity.Bind(res, t.pin, home)
 	if err != nil {
 		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
@@ -246,6 +250,15 @@ func (s *router) bind(t *trip, res *http.Response) {
 	}
 	t.pin.Key = key
 	res.Request = out
+}
+
+// unknownSession notes that t.backend doesn't know the session of the request.
+func (s *router) unknownSession(t *trip, pin affinity.Pin) {
+	s.trace.UnknownSession(t.in, pin, t.backend)
+	if pin.Status != affinity.Hit { // else it has ended where it was
+		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same keys or a common store",
+			"backend", t.backend.ID(), "pin", pin.Status.String())
+	}
 }
 
 // outcome says in one word what became of a pin that is now bound to home.

@@ -24,6 +24,13 @@ type Trace struct {
 	// home until now, "" for a client that had none. To an affinity without a
 	// memory, a Hash, each request's client is one that had none.
 	Bound func(r *http.Request, from, to string)
+	// UnknownSession is called when a backend answered that it doesn't know the
+	// request's session, as affinity.EngineIO notices; pin is what that had
+	// found. A Hit means that the session has ended there, as some do. Count
+	// the others, of which a warning tells too: those requests didn't get to the
+	// backend that has their session. Many are the sign of replicas with
+	// different keys or without a common store.
+	UnknownSession func(r *http.Request, pin affinity.Pin, b *balancer.Backend)
 	// Opened is called when a tunnel is about to be handed to its engine.
 	Opened func(r *http.Request, b *balancer.Backend, t *upgrade.Tunnel)
 	// Closed is called once for each Opened, when both ends of the tunnel are
@@ -48,6 +55,9 @@ func (t *Trace) filled() Trace {
 	}
 	if f.Bound == nil {
 		f.Bound = func(*http.Request, string, string) {}
+	}
+	if f.UnknownSession == nil {
+		f.UnknownSession = func(*http.Request, affinity.Pin, *balancer.Backend) {}
 	}
 	if f.Opened == nil {
 		f.Opened = func(*http.Request, *balancer.Backend, *upgrade.Tunnel) {}

@@ -1,0 +1,103 @@
+package middleware_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// Sessions that reach a node which doesn't know them are traced, counted and
+// warned of, by the gateway that sent them there.
+func TestUnknownSessions(t *testing.T) {
+	t.Parallel()
+	cookie := &affinity.Cookie{Keys: [][]byte{make([]byte, 32)}}
+	for _, tt := range []struct {
+		name string
+		in   func(*affinity.EngineIO) affinity.Affinity
+	}{
+		{"alone", func(e *affinity.EngineIO) affinity.Affinity { return e }},
+		{"in a chain", func(e *affinity.EngineIO) affinity.Affinity { return affinity.Chain{e, cookie} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			nodes, engines := engines(t, 2)
+			var hook atomic.Int64 // the user's own
+			engineio := engineIO()
+			engineio.Unknown = func(*http.Request, affinity.Pin, string) { hook.Add(1) }
+			other := &affinity.EngineIO{Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, Unknown: engineio.Unknown}
+
+			type replica struct {
+				srv     *httptest.Server
+				log     bytes.Buffer
+				strayed atomic.Int64
+				ended   atomic.Int64
+			}
+			replicas := make([]replica, 3)
+			for i, e := range []*affinity.EngineIO{engineio, engineio, other} {
+				rep := &replicas[i]
+				srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{
+					Affinity: tt.in(e),
+					Logger:   slog.New(slog.NewTextHandler(&rep.log, nil)),
+					Trace: &limpet.Trace{UnknownSession: func(r *http.Request, pin affinity.Pin, b *balancer.Backend) {
+						if r.URL.Query().Get("sid") == "" || nodes[b.ID()] == nil {
+							t.Errorf("%v at %v", r.URL, b)
+						}
+						if pin.Status == affinity.Hit {
+							rep.ended.Add(1)
+						} else {
+							rep.strayed.Add(1)
+						}
+					}},
+				})
+				rep.srv = srv
+			}
+			c := newClient(t)
+			sid, home := open(t, c, replicas[0].srv.URL)
+			start := time.Now()
+			const polls = 20
+			for range polls {
+				if res, _ := poll(t, c, replicas[2].srv.URL, sid); res.StatusCode != 400 {
+					t.Errorf("status %d", res.StatusCode)
+				}
+			}
+			_, r := raw(t, replicas[2].srv, "GET /?EIO=4&transport=websocket&sid="+sid+` HTTP/1.1
+Host: h
+Connection: Upgrade
+Upgrade: websocket
+Sec-WebSocket-Version: 13
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
+
+`)
+			if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 400 {
+				t.Error(res, err)
+			}
+			engines[home].mu.Lock()
+			engines[home].sessions = nil
+			engines[home].mu.Unlock()
+			poll(t, c, replicas[1].srv.URL, sid)
+
+			for i, want := range []struct{ strayed, ended int64 }{{0, 0}, {0, 1}, {polls + 1, 0}} {
+				rep := &replicas[i]
+				if strayed, ended := rep.strayed.Load(), rep.ended.Load(); strayed != want.strayed || ended != want.ended {
+					t.Errorf("replica %d traced %d strayed and %d ended sessions, want %+v", i, strayed, ended, want)
+				}
+				lines := strings.Count(rep.log.String(), "stickiness is misconfigured")
+				if (lines > 0) != (want.strayed > 0) || lines > 2+int(time.Since(start).Seconds()) {
+					t.Errorf("replica %d logged:\n%s", i, rep.log.String())
+				}
+			}
+			if n := hook.Load(); n != polls+2 {
+				t.Errorf("the user's hook was called %d times, want %d", n, polls+2)
+			}
+		})
+	}
+}
