@@ -19,6 +19,9 @@ import (
 //
 // Clients choose their backend here, whatever was assigned: anybody can send any
 // of the values. Where that matters use affinity.Cookie.
+//
+// To the gateway a client that was just given its cookie has come with it: its
+// PinHeader and Trace call it a hit.
 type AssignCookie struct {
 	// Cookie has the name, which is needed, and the attributes. Path is / by
 	// default, SameSite Lax. Leave HttpOnly off where Script is used.

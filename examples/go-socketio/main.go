@@ -32,6 +32,9 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:8080", "`address` of the gateway")
 	n := flag.Int("nodes", 3, "`number` of nodes")
 	flag.Parse()
+	if *n < 1 {
+		log.Fatal("-nodes must be at least 1")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *listen, *n); err != nil {

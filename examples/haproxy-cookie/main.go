@@ -9,9 +9,10 @@
 //	    server a 127.0.0.1:3001 check inter 1s rise 2 fall 3 cookie a
 //	    server b 127.0.0.1:3002 check inter 1s rise 2 fall 3 cookie b
 //
-// with two differences: the SERVERID can't be read or made up by a client, and a
+// with three differences: the SERVERID can't be read or made up by a client, a
 // server that answers the check with another status takes no new clients but
-// keeps those it has. Over TLS, the SERVERID is called __Host-SERVERID.
+// keeps those it has, and nocache leaves alone an answer with a Cache-Control of
+// its own. Over TLS, the SERVERID is called __Host-SERVERID.
 package main
 
 import (

@@ -35,7 +35,10 @@ import (
 func way(mode string) affinity.Affinity {
 	switch mode {
 	case "cookie": // several replicas, and one that restarts, need Keys
-		return &affinity.Cookie{Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600}}
+		return &affinity.Cookie{
+			Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600},
+			Idle:   time.Hour, // nginx sends the cookie with each answer: the hour counts from the last one
+		}
 	case "route": // with Backends, if the routes aren't their IDs
 		return &affinity.Route{Cookie: "JSESSIONID", Param: "jsessionid"}
 	case "learn": // 1m is 4,000 sessions, and 10 minutes are the default; replicas share an affinity.Redis

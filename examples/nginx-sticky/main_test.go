@@ -4,11 +4,14 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
 )
@@ -44,6 +47,39 @@ func TestCookie(t *testing.T) {
 		c.Stays(t, first.Backend, "/socket.io/")
 	}
 	g.Drain(t)
+}
+
+// The hour is one without requests: a client that keeps coming stays at home.
+func TestCookieExpires(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sticky := way("cookie")
+		r := httptest.NewRequest("GET", "/", nil)
+		for range 3 {
+			found, err := sticky.Find(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res := &http.Response{Header: http.Header{}, Request: r}
+			if _, err := sticky.Bind(res, found, "a"); err != nil {
+				t.Fatal(err)
+			}
+			set := res.Cookies()
+			if len(set) != 1 || set[0].MaxAge != 3600 {
+				t.Fatalf("found %+v, and the cookies are %v; want one for another hour", found, set)
+			}
+			r = httptest.NewRequest("GET", "/", nil)
+			r.AddCookie(set[0])
+			time.Sleep(50 * time.Minute)
+		}
+		if found, err := sticky.Find(r); found.Backend != "a" || err != nil {
+			t.Errorf("after 150 minutes: %+v, %v", found, err)
+		}
+		time.Sleep(time.Hour)
+		if found, err := sticky.Find(r); found.Status != affinity.Expired || err != nil {
+			t.Errorf("after an hour without requests: %+v, %v", found, err)
+		}
+	})
 }
 
 func TestRoute(t *testing.T) {

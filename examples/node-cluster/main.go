@@ -33,6 +33,9 @@ func main() {
 	script := flag.String("script", "examples/node-cluster/server.js", "the workers' `program`")
 	n := flag.Int("workers", runtime.NumCPU(), "their `number`")
 	flag.Parse()
+	if *n < 1 {
+		log.Fatal("-workers must be at least 1")
+	}
 	ln, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)

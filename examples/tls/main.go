@@ -72,6 +72,9 @@ func newPool(ca string, specs []string) (*balancer.Pool, error) {
 			return nil, errors.New(ca + ": no certificate in it")
 		}
 	}
+	if len(specs) == 0 {
+		return nil, errors.New("no backend: give at least one ID=URL")
+	}
 	var backends []*balancer.Backend
 	for _, spec := range specs {
 		b, err := balancer.ParseBackend(spec)

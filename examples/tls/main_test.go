@@ -86,6 +86,9 @@ func node(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestTLS(t *testing.T) {
+	if _, err := newPool("", nil); err == nil {
+		t.Error("a pool without backends")
+	}
 	cert, key := certificate(t, "www.example.com")
 	nodeCert, nodeKey := certificate(t, "localhost")
 	plain := httptest.NewServer(http.HandlerFunc(node))
