@@ -172,7 +172,7 @@ func (s *suite) addRemove(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 	remove(t, sub, second, s.topic(t, "never added"))
-	publish(t, a, second, "too late")
+	publish(t, a, second, "between")
 	publish(t, a, first, "3")
 	sub.want(first, "3")
 	for i := range 20 {
