@@ -42,21 +42,36 @@ type frame struct {
 	maxLen int64
 }
 
+// send sends the frame once: whether Redis has it isn't known after an error.
 func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
-	var err error
+	var args []any
 	switch {
 	case f.entry != nil:
-		err = client.XAdd(ctx, &redis.XAddArgs{Stream: f.channel, MaxLen: f.maxLen, Approx: true, Values: f.entry}).Err()
+		args = []any{"xadd", f.channel, "maxlen", "~", f.maxLen, "*"}
+		for _, s := range f.entry {
+			args = append(args, s)
+		}
 	case f.sharded:
-		err = client.SPublish(ctx, f.channel, f.data).Err()
+		args = []any{"spublish", f.channel, f.data}
 	default:
-		err = client.Publish(ctx, f.channel, f.data).Err()
+		args = []any{"publish", f.channel, f.data}
 	}
-	if err != nil {
+	cmd := once{redis.NewCmd(ctx, args...)}
+	// In a Cluster PUBLISH has no node of its own. It gets one, or the messages of
+	// a channel would arrive in another order.
+	cmd.SetFirstKeyPos(1)
+	if err := client.Process(ctx, cmd); err != nil {
 		return fmt.Errorf("send to %q: %w", f.channel, err)
 	}
 	return nil
 }
+
+// once is a command that go-redis doesn't send again: clients would get an event
+// twice.
+type once struct{ *redis.Cmd }
+
+// NoRetry tells go-redis so.
+func (once) NoRetry() bool { return true }
 
 // prefixed returns a configured prefix, or the one that all packages have by
 // default.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -282,20 +283,16 @@ func (c *Cluster) send(ctx context.Context, m *message) error {
 // socket.io-redis does: the request carries no uid, so this member would take
 // its own for that of another one.
 func (c *Cluster) sendEach(ctx context.Context, m *message) error {
-	if _, err := c.encode(m); err != nil {
-		return err
-	}
-	var elsewhere []string
-	for _, id := range m.to {
-		one := *m
-		if one.to = []string{id}; c.act(&one) == 0 {
-			elsewhere = append(elsewhere, id)
+	if len(m.to) > 0 && len(m.except) == 0 {
+		m.to = slices.DeleteFunc(slices.Clone(m.to), func(id string) bool {
+			one := *m
+			one.to = []string{id}
+			return c.act(&one) > 0
+		})
+		if len(m.to) == 0 {
+			return nil
 		}
 	}
-	if len(elsewhere) == 0 {
-		return nil
-	}
-	m.to = elsewhere
 	return c.publish(ctx, m)
 }
 

@@ -53,6 +53,7 @@ type Event struct {
 	ID      int
 	Error   string
 	Answers map[string]any
+	Result  any
 }
 
 // Node is one Socket.IO server.

@@ -15,16 +15,20 @@ type Emission struct {
 	Except   []string `json:"except,omitempty"`
 	Volatile bool     `json:"volatile,omitempty"`
 	Compress *bool    `json:"compress,omitempty"`
-	Call     string   `json:"call"` // emit, socketsJoin, serverSideEmit and so on
+	Timeout  int      `json:"timeout,omitempty"`  // milliseconds
+	Adapter  bool     `json:"adapter,omitempty"`  // Call is of the namespace's adapter
+	Call     string   `json:"call"`               // emit, socketsJoin, serverSideEmit and so on
+	Callback bool     `json:"callback,omitempty"` // Call takes a function (err, result) at last
 	// Args are the arguments of the call. Those that JSON doesn't have are
-	// {"$binary": base64}, {"$date": milliseconds} and {"$undefined": true}.
+	// {"$binary": base64}, {"$date": milliseconds}, {"$undefined": true} and
+	// {"$set": list}.
 	Args []any `json:"args"`
 }
 
-// Emit has the node do something as the namespace's own.
-func (n *Node) Emit(t testing.TB, e Emission) {
+// Emit has the node do something as the namespace's own, and returns the result.
+func (n *Node) Emit(t testing.TB, e Emission) (result any) {
 	t.Helper()
-	command(t, n.Process, &n.commands, map[string]any{"emission": e})
+	return command(t, n.Process, &n.commands, map[string]any{"emission": e}).Result
 }
 
 // Emitter is the emitter from npm of a cluster's version.

@@ -95,6 +95,7 @@ async function main() {
       say('hello', { nsp: nsp.name, args: tag(args) });
       answer(name);
     });
+    nsp.adapter.customHook = (data, answer) => answer({ name, data }); // of Socket.IO 2
   }
   await told();
   listen(say, (nsp) => io.of(nsp), () => process.exit());
