@@ -1,0 +1,146 @@
+// The emit example sends an event to the clients of a Socket.IO cluster, from the
+// command line and without being a node:
+//
+//	emit -redis redis://127.0.0.1:6379 -to room news '{"text":"hello"}' 42
+//
+// The arguments of the event are JSON: a string has quotation marks. Instead of
+// sending an event it makes the sockets that -to and -except name join rooms,
+// leave them or disconnect:
+//
+//	emit -to user:7 -join vip
+//	emit -to user:7 -disconnect
+//
+// -adapter says what the nodes speak: current is @socket.io/redis-adapter,
+// sharded the same package with createShardedAdapter, streams is
+// @socket.io/redis-streams-adapter, legacy is socket.io-redis 5 of Socket.IO 2
+// and legacy3 is socket.io-redis 6.0 of Socket.IO 3.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus/socketio"
+)
+
+func main() {
+	log.SetFlags(0)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); errors.Is(err, flag.ErrHelp) {
+		os.Exit(2)
+	} else if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run does what the arguments say.
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("emit", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: emit [flags] EVENT [JSON…]\n       emit [flags] -join ROOM | -leave ROOM | -disconnect")
+		flags.PrintDefaults()
+	}
+	url := flags.String("redis", "redis://127.0.0.1:6379", "the Redis that the nodes share, as a `URL`")
+	adapter := flags.String("adapter", "current", "what the nodes speak: legacy, legacy3, current, sharded or streams")
+	mode := flags.String("mode", "dynamic", "the nodes' subscriptionMode, if sharded: static, dynamic or dynamic-private")
+	prefix := flags.String("prefix", "socket.io", "the nodes' key, or channelPrefix and streamName")
+	nsp := flags.String("nsp", "/", "the `namespace`")
+	timeout := flags.Duration("timeout", 5*time.Second, "how long Redis may take")
+	var to, except, join, leave []string
+	list := func(names *[]string, name, usage string) {
+		flags.Func(name, usage+", repeatable", func(s string) error { *names = append(*names, s); return nil })
+	}
+	list(&to, "to", "only sockets in this `room`, or of this ID")
+	list(&except, "except", "no sockets in this `room`")
+	list(&join, "join", "make the sockets join this `room`")
+	list(&leave, "leave", "make the sockets leave this `room`")
+	disconnect := flags.Bool("disconnect", false, "disconnect the sockets from the namespace")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+
+	opts, err := redis.ParseURL(*url)
+	if err != nil {
+		return fmt.Errorf("-redis: %w", err)
+	}
+	opts.ContextTimeoutEnabled = true
+	opts.MaxRetries = -1 // rather an error than an event that comes twice
+	speaks, err := adapterOf(*adapter, *mode, *prefix)
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(opts)
+	defer client.Close()
+	emitter, err := socketio.NewEmitter(client, speaks)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+
+	target := emitter.Of(*nsp).To(to...).Except(except...)
+	if len(join) > 0 {
+		err = target.SocketsJoin(ctx, join...)
+	}
+	if len(leave) > 0 {
+		err = errors.Join(err, target.SocketsLeave(ctx, leave...))
+	}
+	switch event := flags.Args(); {
+	case len(event) > 0:
+		err = errors.Join(err, emit(ctx, target, event[0], event[1:]))
+	case len(join)+len(leave) == 0 && !*disconnect:
+		flags.Usage()
+		return errors.New("there is nothing to do")
+	}
+	if *disconnect {
+		err = errors.Join(err, target.DisconnectSockets(ctx, false))
+	}
+	return err
+}
+
+// adapterOf returns what the flags -adapter, -mode and -prefix say.
+func adapterOf(name, mode, prefix string) (socketio.Adapter, error) {
+	switch name {
+	case "legacy":
+		return socketio.Legacy{Prefix: prefix}, nil
+	case "legacy3":
+		return socketio.Legacy{Prefix: prefix, V3: true}, nil
+	case "current":
+		return socketio.Current{Prefix: prefix}, nil
+	case "streams":
+		return socketio.Streams{Prefix: prefix, Stream: prefix}, nil
+	case "sharded":
+		switch mode {
+		case "dynamic":
+			return socketio.Sharded{Prefix: prefix}, nil
+		case "static":
+			return socketio.Sharded{Prefix: prefix, Mode: socketio.Static}, nil
+		case "dynamic-private":
+			return socketio.Sharded{Prefix: prefix, Mode: socketio.DynamicPrivate}, nil
+		}
+		return nil, fmt.Errorf("-mode %s: there is no such mode", mode)
+	}
+	return nil, fmt.Errorf("-adapter %s: there is no such adapter", name)
+}
+
+// emit sends an event with arguments in JSON.
+func emit(ctx context.Context, target socketio.Target, event string, args []string) error {
+	values := make([]any, len(args))
+	for i, arg := range args {
+		if !json.Valid([]byte(arg)) {
+			return fmt.Errorf("argument %d isn't JSON: %s", i+1, arg)
+		}
+		values[i] = json.RawMessage(arg)
+	}
+	return target.Emit(ctx, event, values...)
+}
