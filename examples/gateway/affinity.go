@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -55,7 +52,7 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 		case "cookie":
 			a = &affinity.Cookie{Keys: keys}
 		case "engineio":
-			a = &affinity.EngineIO{Keys: keys, Store: store, Unknown: warnUnknown()}
+			a = &affinity.EngineIO{Keys: keys, Store: store}
 		case "appcookie":
 			a = &affinity.AppCookie{Name: name, Store: store}
 		case "prefix":
@@ -86,17 +83,4 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 		return nil, fmt.Errorf("-redis: -affinity %s learns nothing to be kept there, as engineio and appcookie:NAME do", list)
 	}
 	return chain, nil
-}
-
-// warnUnknown returns a function that logs, once a second at most, that a backend
-// doesn't know the session of a request. A few such follow a restart of a node;
-// many, with a status other than "hit", are the sign of a wrong configuration.
-func warnUnknown() func(*http.Request, affinity.Pin, string) {
-	var count, last atomic.Int64
-	return func(_ *http.Request, found affinity.Pin, backend string) {
-		n, now := count.Add(1), time.Now().Unix()
-		if old := last.Load(); old != now && last.CompareAndSwap(old, now) {
-			slog.Warn("session unknown to its backend", "backend", backend, "found", found.Status.String(), "so_far", n)
-		}
-	}
 }
