@@ -102,7 +102,7 @@ func TestMistakes(t *testing.T) {
 		"there is nothing to do":      nil,
 		"-redis":                      {"-redis", "http://example.com", "ev"},
 		"-adapter other":              {"-adapter", "other", "ev"},
-		"-mode other":                 {"-mode", "other", "ev"},
+		"-mode other":                 {"-adapter", "sharded", "-mode", "other", "ev"},
 		"argument 2 isn't JSON: text": {"ev", "1", "text"},
 		`"connect": reserved`:         {"connect"},
 		"Socket.IO 2 can't":           {"-adapter", "legacy", "-to", "room", "-leave", "other"},
