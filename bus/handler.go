@@ -2,6 +2,8 @@ package bus
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net/http"
 	"time"
 
@@ -92,8 +94,12 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &socket{ws: ws, wire: take.wire}
 	m, err := s.hub.Connect(r.Context(), c, who)
 	if err != nil {
-		s.hub.opts.Log.Warn("a client can't become a member", "client", r.RemoteAddr, "err", err)
-		ws.Close(websocket.StatusTryAgainLater, "")
+		if errors.Is(err, ErrClosed) {
+			ws.Close(closeRestart, "service restart") // as a moment later
+			return
+		}
+		s.hub.opts.Log.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
+		ws.Close(closeBroken, "")
 		return
 	}
 	context.AfterFunc(m.ctx, c.cut)
@@ -104,7 +110,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 	defer m.Close(closeBroken, "") // counts when a callback panics
 	var pings *time.Timer
-	pings = time.AfterFunc(s.opts.Ping, func() {
+	pings = time.AfterFunc(math.MaxInt64, func() { // not before it is assigned
 		if c.wire.heard.Swap(false) {
 			m.ping()
 			pings.Reset(s.opts.Ping)
@@ -112,6 +118,7 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 			c.cut()
 		}
 	})
+	pings.Reset(s.opts.Ping)
 	defer pings.Stop()
 	if s.opts.Opened != nil {
 		s.opts.Opened(m.ctx, m, r)

@@ -149,6 +149,12 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	defer h.shut()
 	sub, err := h.bus.Subscribe(ctx)
+	if ctx.Err() != nil {
+		if err == nil {
+			sub.Close()
+		}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("bus: hub: subscribe: %w", err)
 	}

@@ -44,6 +44,9 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 		q.waiting[id] = 0
 	}
 	h.nodes.mu.Unlock()
+	if len(q.waiting) == 0 {
+		close(q.done)
+	}
 	number := h.asked.begin(q)
 	defer h.asked.end(number)
 	e.payload = marshal(answer{Question: number})
@@ -53,7 +56,7 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	err := h.bus.Publish(ctx, h.topic(everybody), e.append(nil))
 	if err != nil {
 		err = fmt.Errorf("bus: hub: other nodes were not asked: %w", err)
-	} else if len(q.waiting) > 0 {
+	} else {
 		select {
 		case <-q.done:
 		case <-ctx.Done():

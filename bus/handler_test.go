@@ -1,0 +1,289 @@
+package bus_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// serveHub serves a hub's handler on loopback.
+func serveHub(t testing.TB, h *bus.Hub, opts *bus.HandlerOptions) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h.Handler(opts))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// dial opens a WebSocket for the time of the test.
+func dial(t testing.TB, s *httptest.Server, path string, header http.Header) *websocket.Conn {
+	t.Helper()
+	c, _, err := websocket.Dial(patient(t), s.URL+path, &websocket.DialOptions{HTTPHeader: header, Subprotocols: []string{"b", "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadLimit(-1)
+	t.Cleanup(func() { c.CloseNow() })
+	return c
+}
+
+// patient bounds what must not take forever.
+func patient(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func read(t testing.TB, c *websocket.Conn) string {
+	t.Helper()
+	kind, data, err := c.Read(patient(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(kind.String(), "Message") + " " + string(data)
+}
+
+// ends reads on to the close and returns its code and reason.
+func ends(t testing.TB, c *websocket.Conn) (websocket.StatusCode, string) {
+	t.Helper()
+	for {
+		if _, _, err := c.Read(patient(t)); err != nil {
+			var closed websocket.CloseError
+			errors.As(err, &closed)
+			return closed.Code, closed.Reason
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, &bus.HubOptions{QueueMessages: 1000, QueueBytes: 10 << 20, Log: slog.New(slog.DiscardHandler)})
+	ended := make(chan string, 10)
+	s := serveHub(t, h, &bus.HandlerOptions{
+		Member: func(r *http.Request) (bus.MemberOptions, error) {
+			id := r.URL.Query().Get("id")
+			if id == "" {
+				return bus.MemberOptions{}, errors.New("nobody")
+			}
+			return bus.MemberOptions{ID: id, Rooms: []string{"room"}}, nil
+		},
+		Opened: func(_ context.Context, m *bus.Member, r *http.Request) {
+			m.Send(bus.Text([]byte("hello " + m.ID() + " of " + r.URL.Path)))
+		},
+		Message: func(ctx context.Context, _ *bus.Member, f *bus.Frame) {
+			if string(f.Payload()) == "panic" {
+				panic("as it was told")
+			}
+			if err := h.Send(ctx, inRooms("room"), f); err != nil {
+				t.Error(err)
+			}
+		},
+		Closed:       func(m *bus.Member) { ended <- m.ID() },
+		Origins:      []string{"*.friends.example"},
+		Subprotocols: []string{"a", "b"},
+		ReadLimit:    1000,
+	})
+
+	for _, tt := range []struct {
+		name, origin, path string
+		status             int
+	}{
+		{"no member", "", "/", http.StatusForbidden},
+		{"foreign origin", "https://foes.example", "/?id=x", http.StatusForbidden},
+		{"friend", "https://my.friends.example", "/?id=x", http.StatusSwitchingProtocols},
+		{"same site", s.URL, "/?id=x", http.StatusSwitchingProtocols},
+	} {
+		c, res, err := websocket.Dial(patient(t), s.URL+tt.path, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {tt.origin}}})
+		if res == nil || res.StatusCode != tt.status {
+			t.Errorf("%s: %v, %v", tt.name, res, err)
+		}
+		if err == nil {
+			c.CloseNow()
+			<-ended
+		}
+	}
+
+	ann, bob := dial(t, s, "/chat?id=ann", nil), dial(t, s, "/chat?id=bob", nil)
+	if ann.Subprotocol() != "a" {
+		t.Errorf("subprotocol %q", ann.Subprotocol())
+	}
+	for id, c := range map[string]*websocket.Conn{"ann": ann, "bob": bob} {
+		if got, want := read(t, c), "Text hello "+id+" of /chat"; got != want {
+			t.Errorf("%s is greeted with %q, want %q", id, got, want)
+		}
+	}
+	if err := ann.Write(patient(t), websocket.MessageBinary, []byte{0, 255}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*websocket.Conn{ann, bob} {
+		if got := read(t, c); got != "Binary \x00\xff" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	for range 200 { // more than is written at once, small ones and large ones, in order
+		send(t, h, inRooms("room"), strings.Repeat("x", 500))
+		send(t, h, inRooms("room"), strings.Repeat("y", 5000))
+	}
+	for _, c := range []*websocket.Conn{ann, bob} {
+		for range 200 {
+			if x, y := read(t, c), read(t, c); x != "Text "+strings.Repeat("x", 500) || y != "Text "+strings.Repeat("y", 5000) {
+				t.Fatalf("got %.20q and %.20q", x, y)
+			}
+		}
+	}
+
+	if err := h.Disconnect(t.Context(), bus.Who{IDs: []string{"ann"}}, 4001, "enough"); err != nil {
+		t.Error(err)
+	}
+	if code, reason := ends(t, ann); code != 4001 || reason != "enough" {
+		t.Errorf("closed with %d, %q", code, reason)
+	}
+	if id := <-ended; id != "ann" {
+		t.Errorf("Closed of %s", id)
+	}
+	if err := bob.Write(patient(t), websocket.MessageText, bytes.Repeat([]byte("x"), 1001)); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := ends(t, bob); code != websocket.StatusMessageTooBig {
+		t.Errorf("a message that is too big: %d", code)
+	}
+	<-ended
+
+	cid := dial(t, s, "/?id=cid", nil)
+	if err := cid.Write(patient(t), websocket.MessageText, []byte("panic")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := ends(t, cid); code != websocket.StatusInternalError {
+		t.Errorf("a panic: %d", code)
+	}
+	dora := dial(t, s, "/?id=dora", nil)
+	read(t, dora)
+	if err := dora.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Errorf("the close isn't answered: %v", err)
+	}
+	if <-ended; h.Stats().Members != 0 {
+		t.Errorf("%+v", h.Stats())
+	}
+}
+
+// A client that is silent is pinged, and stays as long as it answers.
+func TestHandlerPing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, nil, nil)
+		l := make(pipes)
+		server := &http.Server{Handler: h.Handler(nil)}
+		go server.Serve(l)
+		defer server.Close()
+		dial := func(answer bool) *websocket.Conn {
+			transport := &http.Transport{DialContext: l.dial}
+			c, _, err := websocket.Dial(t.Context(), "http://hub", &websocket.DialOptions{
+				HTTPClient:     &http.Client{Transport: transport},
+				OnPingReceived: func(context.Context, []byte) bool { return answer },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		start := time.Now()
+		alive, dead := dial(true), dial(false)
+		alive.CloseRead(t.Context())
+		if code, _ := ends(t, dead); code != 0 || time.Since(start) != 50*time.Second {
+			t.Errorf("the dead one: close code %d after %v, want none after 50s", code, time.Since(start))
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := h.Stats().Members; n != 1 {
+			t.Errorf("%d members, want the living one", n)
+		}
+		alive.CloseNow()
+		synctest.Wait()
+	})
+}
+
+// pipes is a network without time.
+type pipes chan net.Conn
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	p <- server
+	return client, nil
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+// A client that doesn't read is closed with 1013 as soon as it does, if that is
+// within WriteTimeout, and delays nobody.
+func TestHandlerSlowClient(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, &bus.HubOptions{QueueBytes: 1 << 20, WriteTimeout: time.Minute})
+	s := serveHub(t, h, nil)
+	slow, quick := dial(t, s, "/", nil), dial(t, s, "/", nil)
+	big := strings.Repeat("x", 500_000)
+	for h.Stats().Slow == 0 {
+		send(t, h, bus.Who{All: true}, big)
+		if got := read(t, quick); got != "Text "+big {
+			t.Fatalf("the quick one got %.20q", got)
+		}
+	}
+	if code, reason := ends(t, slow); code != websocket.StatusTryAgainLater || reason != "too slow" {
+		t.Errorf("closed with %d, %q", code, reason)
+	}
+}
+
+// When the hub has ended, clients are told so before and after the upgrade.
+func TestHandlerHubEnds(t *testing.T) {
+	t.Parallel()
+	h := bus.NewHub(nil, nil)
+	stop := runHub(t, h)
+	s := serveHub(t, h, nil)
+	c := dial(t, s, "/", nil)
+	closed := make(chan websocket.StatusCode)
+	go func() {
+		code, _ := ends(t, c)
+		closed <- code
+	}()
+	stop()
+	if code := <-closed; code != websocket.StatusServiceRestart {
+		t.Errorf("closed with %d", code)
+	}
+	if _, res, _ := websocket.Dial(patient(t), s.URL, nil); res == nil || res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("then: %v", res)
+	}
+}
+
+// A ResponseWriter that can't be taken over, HTTP/2's for example, gets an
+// answer.
+func TestHandlerNoHijacker(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, nil)
+	r := httptest.NewRequest("GET", "/", nil)
+	w := httptest.NewRecorder()
+	if h.Handler(nil).ServeHTTP(w, r); w.Code != http.StatusNotImplemented {
+		t.Errorf("%d", w.Code)
+	}
+}

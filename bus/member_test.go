@@ -1,0 +1,226 @@
+package bus_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// A member that doesn't take its messages is closed with 1013, or loses the
+// oldest of them; the others get theirs at once in any case.
+func TestMemberSlow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		opts    bus.HubOptions
+		size    int // of messages
+		code    int // that the slow one is closed with
+		dropped int
+	}{
+		{"messages", bus.HubOptions{QueueMessages: 10}, 1, 1013, 0},
+		{"bytes", bus.HubOptions{QueueBytes: 1000}, 100, 1013, 0},
+		{"drop by messages", bus.HubOptions{QueueMessages: 10, DropOldest: true}, 1, 0, 89},
+		{"drop by bytes", bus.HubOptions{QueueBytes: 1000, DropOldest: true}, 100, 0, 89},
+		{"fits", bus.HubOptions{}, 100, 0, 0},
+		{"each is too big", bus.HubOptions{QueueBytes: 10, DropOldest: true}, 100, 0, 98},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tt.opts.WriteTimeout = time.Hour
+				h := startHub(t, nil, &tt.opts)
+				slow := &conn{stuck: make(chan struct{})}
+				connectConn(t, h, slow, "slow", "room")
+				_, quick := connect(t, h, "quick", "room")
+				text := func(i int) string { return fmt.Sprintf("%0*d", max(2, tt.size), i) }
+				for i := range 100 {
+					send(t, h, inRooms("room"), text(i))
+					synctest.Wait() // the first message is being written, the others wait
+					if got := quick.take(); !slices.Equal(got, []string{text(i)}) {
+						t.Fatalf("message %d: the quick one got %q", i, got)
+					}
+				}
+				close(slow.stuck)
+				synctest.Wait()
+				code, _ := slow.closed()
+				s := h.Stats()
+				if code != tt.code || s.Dropped != int64(tt.dropped) || (s.Slow == 1) != (code == 1013) || s.Members != 2-int(s.Slow) {
+					t.Errorf("closed with %d, %+v; want %d and %d dropped", code, s, tt.code, tt.dropped)
+				}
+				want := []string{text(0)}
+				for i := 1 + tt.dropped; i < 100 && code == 0; i++ {
+					want = append(want, text(i))
+				}
+				if got := slow.take(); !slices.Equal(got, want) || slow.after {
+					t.Errorf("the slow one got %d messages, want %d: the first and the newest", len(got), len(want))
+				}
+			})
+		})
+	}
+}
+
+// A connection that hangs is given up, and that it fails ends the member.
+func TestMemberConnFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, nil, nil)
+		stuck := &conn{stuck: make(chan struct{})}
+		m := connectConn(t, h, stuck, "", "room")
+		start := time.Now()
+		for range 200 { // more than is written at once: the rest is not tried
+			m.Send(bus.Text([]byte("hello")))
+		}
+		time.Sleep(5*time.Second - 1)
+		if code, _ := stuck.closed(); code != 0 {
+			t.Errorf("closed after %v", time.Since(start))
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if code, _ := stuck.closed(); code != 1011 || h.Stats().Members != 0 || stuck.after {
+			t.Errorf("closed with %d, %d members", code, h.Stats().Members)
+		}
+	})
+}
+
+// What is in the queue arrives before the close, and nothing behind it; only the
+// first Close counts.
+func TestMemberClose(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		code, want  int
+		reason, cut string
+	}{
+		{1000, 1000, "bye", "bye"},
+		{4999, 4999, strings.Repeat("ö", 62), strings.Repeat("ö", 61)},
+		{3000, 3000, strings.Repeat("o", 124), strings.Repeat("o", 123)},
+		{999, 1005, "bye", ""}, {1004, 1005, "bye", ""}, {1005, 1005, "bye", ""}, {1006, 1005, "bye", ""},
+		{1015, 1005, "bye", ""}, {2999, 1005, "bye", ""}, {5000, 1005, "bye", ""}, {-1, 1005, "bye", ""},
+	} {
+		t.Run(fmt.Sprint(tt.code), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := startHub(t, nil, nil)
+				c := &conn{stuck: make(chan struct{})}
+				m := connectConn(t, h, c, "", "room")
+				for range 100 {
+					m.Send(bus.Text(nil))
+				}
+				m.Close(tt.code, tt.reason)
+				m.Close(1000, "later")
+				m.Send(bus.Text(nil))
+				send(t, h, inRooms("room"), "")
+				close(c.stuck)
+				synctest.Wait()
+				code, reason := c.closed()
+				if code != tt.want || reason != tt.cut || len(c.take()) != 100 || c.after {
+					t.Errorf("closed with %d, %q", code, reason)
+				}
+			})
+		})
+	}
+}
+
+// The hooks tell what happens to a member in its order, and may use the hub.
+func TestMemberHooks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h *bus.Hub
+		var told []string
+		tell := func(what string) func(*bus.Member, string) {
+			return func(m *bus.Member, room string) {
+				told = append(told, what+m.ID()+room)
+				send(t, h, bus.Who{Rooms: []string{room}, ExceptIDs: []string{m.ID()}}, what+room)
+			}
+		}
+		h = startHub(t, nil, &bus.HubOptions{Joined: tell("+"), Left: tell("-")})
+		_, c := connect(t, h, "b")
+		if err := h.Join(t.Context(), bus.Who{All: true}, "one"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		m, _ := connect(t, h, "a", "one", "two")
+		synctest.Wait()
+		m.Leave("two", "three")
+		m.Leave("two")
+		m.Close(1000, "")
+		synctest.Wait()
+		if want := []string{"+bone", "+aone", "+atwo", "-atwo", "-aone"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+		if got, want := c.take(), []string{"+one", "-one"}; !slices.Equal(got, want) {
+			t.Errorf("the other got %q, want %q", got, want)
+		}
+	})
+}
+
+// Data that is no JSON is an error of Connect.
+func TestMemberData(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, nil)
+	if _, err := h.Connect(t.Context(), &conn{}, bus.MemberOptions{Data: make(chan int)}); err == nil || errors.Is(err, bus.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// All at once, for the race detector: senders, members that come, move and go,
+// and the hub's end in the middle of it.
+func TestHubConcurrently(t *testing.T) {
+	t.Parallel()
+	memory := &bus.Memory{}
+	var all sync.WaitGroup
+	var conns []*conn
+	var stops []func()
+	for node := range 2 {
+		h := bus.NewHub(memory, &bus.HubOptions{QueueMessages: 4, DropOldest: node == 0, Joined: func(*bus.Member, string) {}})
+		stops = append(stops, runHub(t, h))
+		for range 4 {
+			all.Go(func() {
+				for range 200 {
+					send(t, h, inRooms("a", "b"), "x")
+					send(t, h, bus.Who{All: true, ExceptRooms: []string{"b"}}, "x")
+				}
+			})
+			c := &conn{}
+			conns = append(conns, c)
+			all.Go(func() {
+				for i := range 200 {
+					m, err := h.Connect(t.Context(), c, bus.MemberOptions{ID: "id", Rooms: []string{"a"}})
+					if err != nil {
+						return // Run has ended
+					}
+					_ = m.Join(t.Context(), "b", fmt.Sprint(i))
+					m.Send(bus.Text(nil))
+					m.Leave("a")
+					if i%2 == 0 {
+						m.Close(1000, "")
+					} else {
+						_ = h.Disconnect(t.Context(), bus.Who{IDs: []string{"id"}}, 1000, "")
+					}
+					c = &conn{}
+				}
+			})
+		}
+		all.Go(func() {
+			for range 20 {
+				if _, err := h.Members(t.Context(), bus.Who{All: true}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	stops[0]()
+	all.Wait()
+	stops[1]()
+	for _, c := range conns {
+		if code, _ := c.closed(); c.after || code == 0 && len(c.take()) > 0 {
+			t.Error("a member wasn't closed once")
+		}
+	}
+}
