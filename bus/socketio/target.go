@@ -16,10 +16,9 @@ import (
 // nodes act on it a moment later, or not at all when they aren't there: only
 // [Streams] keeps it for them, and only while they run.
 //
-// ctx ends the wait for Redis, if the client heeds the deadlines of contexts:
-// go-redis does with ContextTimeoutEnabled only, and has limits of its own
-// beside. It also sends a command again when it lost the connection before the
-// answer; where an event must not come twice, MaxRetries has to be -1.
+// Nothing is sent twice: after an error nobody knows whether Redis has it. ctx
+// ends the wait for Redis, if the client heeds the deadlines of contexts:
+// go-redis does with ContextTimeoutEnabled only, and has limits of its own beside.
 type Target struct {
 	via sender
 	nsp string
@@ -115,8 +114,8 @@ func (t Target) DisconnectSockets(ctx context.Context, close bool) error {
 // [Current] passes arguments on as JSON, where a []byte is {"type":"Buffer"};
 // [Legacy] has nothing like it, and the error wraps errors.ErrUnsupported.
 func (t Target) ServerSideEmit(ctx context.Context, event string, args ...any) error {
-	if len(t.to) > 0 || len(t.except) > 0 {
-		return errors.New("socketio: serverSideEmit goes to nodes, not to rooms")
+	if err := t.isEverybody(); err != nil {
+		return err
 	}
 	m := t.message(serverSideEmit)
 	var err error

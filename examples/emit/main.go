@@ -10,6 +10,10 @@
 //	emit -to user:7 -join vip
 //	emit -to user:7 -disconnect
 //
+// and it tells who they are, one JSON object a line:
+//
+//	emit -to user:7 -fetch
+//
 // -adapter says what the nodes speak: current is @socket.io/redis-adapter,
 // sharded the same package with createShardedAdapter, streams is
 // @socket.io/redis-streams-adapter, legacy is socket.io-redis 5 of Socket.IO 2
@@ -22,6 +26,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -36,7 +41,7 @@ func main() {
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); errors.Is(err, flag.ErrHelp) {
+	if err := run(ctx, os.Stdout, os.Args[1:]); errors.Is(err, flag.ErrHelp) {
 		os.Exit(2)
 	} else if err != nil {
 		log.Fatal(err)
@@ -44,10 +49,10 @@ func main() {
 }
 
 // run does what the arguments say.
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, out io.Writer, args []string) error {
 	flags := flag.NewFlagSet("emit", flag.ContinueOnError)
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: emit [flags] EVENT [JSON…]\n       emit [flags] -join ROOM | -leave ROOM | -disconnect")
+		fmt.Fprintln(flags.Output(), "usage: emit [flags] EVENT [JSON…]\n       emit [flags] -join ROOM | -leave ROOM | -disconnect | -fetch")
 		flags.PrintDefaults()
 	}
 	url := flags.String("redis", "redis://127.0.0.1:6379", "the Redis that the nodes share, as a `URL`")
@@ -55,16 +60,17 @@ func run(ctx context.Context, args []string) error {
 	mode := flags.String("mode", "dynamic", "the nodes' subscriptionMode, if sharded: static, dynamic or dynamic-private")
 	prefix := flags.String("prefix", "socket.io", "the nodes' key, or channelPrefix and streamName")
 	nsp := flags.String("nsp", "/", "the `namespace`")
-	timeout := flags.Duration("timeout", 5*time.Second, "how long Redis may take")
+	timeout := flags.Duration("timeout", 5*time.Second, "how long Redis and the nodes may take")
 	var to, except, join, leave []string
-	list := func(names *[]string, name, usage string) {
+	rooms := func(names *[]string, name, usage string) {
 		flags.Func(name, usage+", repeatable", func(s string) error { *names = append(*names, s); return nil })
 	}
-	list(&to, "to", "only sockets in this `room`, or of this ID")
-	list(&except, "except", "no sockets in this `room`")
-	list(&join, "join", "make the sockets join this `room`")
-	list(&leave, "leave", "make the sockets leave this `room`")
+	rooms(&to, "to", "only sockets in this `room`, or of this ID")
+	rooms(&except, "except", "no sockets in this `room`")
+	rooms(&join, "join", "make the sockets join this `room`")
+	rooms(&leave, "leave", "make the sockets leave this `room`")
 	disconnect := flags.Bool("disconnect", false, "disconnect the sockets from the namespace")
+	fetch := flags.Bool("fetch", false, "list the sockets")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -74,7 +80,6 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("-redis: %w", err)
 	}
 	opts.ContextTimeoutEnabled = true
-	opts.MaxRetries = -1 // rather an error than an event that comes twice
 	speaks, err := adapterOf(*adapter, *mode, *prefix)
 	if err != nil {
 		return err
@@ -89,18 +94,22 @@ func run(ctx context.Context, args []string) error {
 	defer cancel()
 
 	target := emitter.Of(*nsp).To(to...).Except(except...)
+	event := flags.Args()
+	if len(event) == 0 && len(join)+len(leave) == 0 && !*disconnect && !*fetch {
+		flags.Usage()
+		return errors.New("there is nothing to do")
+	}
 	if len(join) > 0 {
 		err = target.SocketsJoin(ctx, join...)
 	}
 	if len(leave) > 0 {
 		err = errors.Join(err, target.SocketsLeave(ctx, leave...))
 	}
-	switch event := flags.Args(); {
-	case len(event) > 0:
+	if len(event) > 0 {
 		err = errors.Join(err, emit(ctx, target, event[0], event[1:]))
-	case len(join)+len(leave) == 0 && !*disconnect:
-		flags.Usage()
-		return errors.New("there is nothing to do")
+	}
+	if *fetch {
+		err = errors.Join(err, list(ctx, target.Timeout(*timeout), out))
 	}
 	if *disconnect {
 		err = errors.Join(err, target.DisconnectSockets(ctx, false))
@@ -143,4 +152,16 @@ func emit(ctx context.Context, target socketio.Target, event string, args []stri
 		values[i] = json.RawMessage(arg)
 	}
 	return target.Emit(ctx, event, values...)
+}
+
+// list writes what is known of each socket, also when not all nodes answered.
+func list(ctx context.Context, target socketio.Target, out io.Writer) error {
+	sockets, err := target.FetchSockets(ctx)
+	lines := json.NewEncoder(out)
+	for _, s := range sockets {
+		err = errors.Join(err, lines.Encode(map[string]any{
+			"id": s.ID, "rooms": s.Rooms, "data": s.Data, "handshake": s.Handshake,
+		}))
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -45,11 +46,13 @@ func TestEmit(t *testing.T) {
 				}})
 			}
 			clients.Hear(t, names, "news")
-			emit := func(args ...string) {
+			emit := func(args ...string) (out string) {
 				t.Helper()
-				if err := run(t.Context(), slices.Concat([]string{"-redis", "redis://" + cluster.Redis.Addr, "-nsp", "chat"}, tt.flags, args)); err != nil {
+				var b strings.Builder
+				if err := run(t.Context(), &b, slices.Concat([]string{"-redis", "redis://" + cluster.Redis.Addr, "-nsp", "chat"}, tt.flags, args)); err != nil {
 					t.Fatal(err)
 				}
+				return b.String()
 			}
 			// got waits for an event of a client with this first argument.
 			got := func(client string, first any) (args []any) {
@@ -85,6 +88,12 @@ func TestEmit(t *testing.T) {
 					t.Fatal("ann isn't in the room")
 				}
 			}
+			if all := emit("-fetch"); strings.Count(all, "\n") != 2 || !strings.Contains(all, ids["ann"]) || !strings.Contains(all, ids["bob"]) {
+				t.Errorf("all sockets are %s", all)
+			}
+			if vips := emit("-to", "vip", "-fetch"); !strings.Contains(vips, `"id":"`+ids["ann"]+`"`) || strings.Contains(vips, ids["bob"]) {
+				t.Errorf("the room's sockets are %s", vips)
+			}
 			emit("-to", ids["ann"], "-leave", "vip")
 			emit("-to", ids["bob"], "-disconnect")
 			clients.Await(t, "bob's end", func(events []interop.Event) bool {
@@ -107,11 +116,11 @@ func TestMistakes(t *testing.T) {
 		`"connect": reserved`:         {"connect"},
 		"Socket.IO 2 can't":           {"-adapter", "legacy", "-to", "room", "-leave", "other"},
 	} {
-		if err := run(t.Context(), args); err == nil || !strings.Contains(err.Error(), name) {
+		if err := run(t.Context(), io.Discard, args); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%q: %v, want %s", args, err, name)
 		}
 	}
-	if err := run(t.Context(), []string{"-h"}); !errors.Is(err, flag.ErrHelp) {
+	if err := run(t.Context(), io.Discard, []string{"-h"}); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v", err)
 	}
 }
