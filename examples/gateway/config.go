@@ -57,7 +57,7 @@ func parse(args []string) (*config, error) {
 		backends = append(backends, b)
 		return err
 	})
-	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID), ip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
+	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
 	fs.Func("redis", "keep what engineio and appcookie learn in this Redis, for all replicas: `URL` as redis://host:6379/0", func(s string) error {
 		redisURL = &s // opened below: package flag would repeat a password in its error
 		return nil

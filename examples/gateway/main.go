@@ -105,13 +105,12 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		return err
 	}
 	cfg.handler = cfg.gateway
-	for _, a := range chain {
-		// A client that came without the cookie is given one, or its next
-		// request would be picked for anew.
-		if m, ok := a.(*affinity.CookieMap); ok {
-			assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: m.Name}, Backends: m.Backends, Pool: pool}
-			cfg.handler = assign.Handler(cfg.handler)
-		}
+	// A client that came without the cookie is given one, or its next request
+	// would be picked for anew. But if the list goes on, the others tell where
+	// it belongs, also when it keeps no cookies.
+	if m, ok := chain[len(chain)-1].(*affinity.CookieMap); ok {
+		assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: m.Name}, Backends: m.Backends, Pool: pool}
+		cfg.handler = assign.Handler(cfg.handler)
 	}
 	return nil
 }

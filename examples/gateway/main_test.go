@@ -212,3 +212,37 @@ func TestDrain(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// A client that keeps no cookies stays where the rest of the list has it.
+func TestCookieMapFirst(t *testing.T) {
+	t.Parallel()
+	flags := []string{"-listen", "127.0.0.1:0", "-affinity", "cookiemap:server,ip"}
+	for _, id := range []string{"a", "b", "c"} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, id) }))
+		t.Cleanup(s.Close)
+		flags = append(flags, "-backend", id+"="+s.URL)
+	}
+	url := "http://" + address(t, gateway(t, nil, flags...))
+	ask := func(cookie string) string {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		req.Header.Set("Cookie", cookie)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return string(body)
+	}
+	home := ask("")
+	for range 5 {
+		if got := ask(""); got != home {
+			t.Errorf("answered by %s, home is %s", got, home)
+		}
+	}
+	for _, id := range []string{"a", "b", "c"} {
+		if got := ask("server=" + id); got != id {
+			t.Errorf("with server=%s answered by %s", id, got)
+		}
+	}
+}
