@@ -36,7 +36,7 @@ type order struct {
 const (
 	// probe is the time without a word from Redis after which it is asked for
 	// one, and is two times that at most.
-	probe = 250 * time.Millisecond
+	probe = 150 * time.Millisecond
 	// pauses between two attempts to connect
 	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond
 )

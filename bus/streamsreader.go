@@ -144,12 +144,14 @@ func (r *reader) start() {
 // read reads what is new in some streams, again until that works. Another node's
 // trouble doesn't hold up the others: they are read apart from then on.
 func (r *reader) read(batch []*stream) {
-	count := pageSize
+	// A connection that is dead without a word must not take long, nor a page
+	// be too much for the time that there is.
+	count, limit := pageSize, r.bus.timeout()/4
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		if batch = r.readOnce(batch, count); len(batch) == 0 {
+		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
-		count = max(1, count/2) // it may be too much for the time that there is
+		count, limit = max(1, count/2), min(2*limit, r.bus.timeout())
 		select {
 		case <-time.After(pause):
 		case <-r.ctx.Done():
@@ -159,8 +161,8 @@ func (r *reader) read(batch []*stream) {
 }
 
 // readOnce returns the streams that it couldn't read.
-func (r *reader) readOnce(batch []*stream, count int) (failed []*stream) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.bus.timeout())
+func (r *reader) readOnce(batch []*stream, count int, limit time.Duration) (failed []*stream) {
+	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
 	r.settle(ctx, batch)
 	var reqs []request
