@@ -179,8 +179,9 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 // A replica that was away, or starts, is told what the others know; what was
 // decided on both sides of a broken network is settled in the same way, within
 // seconds. Decisions about a backend that isn't in the pool are remembered (the
-// latest 256) until it is added, but one that is removed and added again serves
-// afresh, on all replicas. When the last replica ends, they are forgotten.
+// latest 256) until it is added. One that was in the pool, is removed and added
+// again serves afresh, on all replicas. When the last replica ends, all decisions
+// are forgotten.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.replicas == nil {
 		return nil

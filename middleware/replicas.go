@@ -37,6 +37,7 @@ type replicas struct {
 	clock   int64             // the latest stamp given or heard
 	timer   *time.Timer       // for tell
 	due     time.Time         // when it fires
+	told    time.Time         // when all was told
 	asking  bool              // to be told with nothing to tell, so that others answer
 	failing bool              // the last attempt to tell has failed
 }
@@ -44,7 +45,7 @@ type replicas struct {
 // known is the last decision about a backend.
 type known struct {
 	decision
-	seen bool // the backend is in the pool here, or was
+	seen bool // since then the backend was in the pool
 }
 
 const (
@@ -174,9 +175,10 @@ func (r *replicas) look() {
 	for b := range r.pool.All() {
 		id := b.ID()
 		wish, k := r.pool.Wish(id), r.known[id]
+		fresh := wish.Equal(balancer.Wish{})
 		switch {
-		case k == nil && wish.Equal(balancer.Wish{}), k != nil && k.seen && k.wish().Equal(wish):
-		case k != nil && !k.seen: // it was decided elsewhere before this pool had the backend
+		case k == nil && fresh, k != nil && k.seen && k.wish().Equal(wish):
+		case k != nil && !k.seen && fresh: // it was decided elsewhere before this pool had the backend
 			k.seen = true
 			r.apply(k.decision)
 		default:
@@ -217,7 +219,7 @@ func (r *replicas) hear(data []byte) {
 			continue
 		}
 		mine := r.pool.Get(d.Backend) != nil
-		r.known[d.Backend] = &known{d, mine || k != nil && k.seen}
+		r.known[d.Backend] = &known{d, mine}
 		if mine {
 			r.apply(d)
 		}
@@ -227,12 +229,14 @@ func (r *replicas) hear(data []byte) {
 	for id, k := range r.known {
 		if d, ok := heard[id]; !ok || k.after(d) {
 			covered = false
-			if ok || r.pool.Get(id) != nil { // two that keep other foreign ones would never end
-				r.soon(mrand.N(answerWithin))
-			}
 		}
 	}
-	if covered && !r.asking {
+	switch {
+	case !covered:
+		// Two whose pools are too different to be content with each other would
+		// never end: they have a pause at least.
+		r.soon(max(mrand.N(answerWithin), time.Until(r.told.Add(time.Second))))
+	case !r.asking:
 		r.later()
 	}
 }
@@ -277,6 +281,7 @@ func (r *replicas) tell(ctx context.Context) {
 		}
 		r.soon(time.Second)
 	}
+	r.told = time.Now()
 	r.asking, r.failing = r.asking && err != nil, err != nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,8 @@ import (
 type link struct {
 	bus.Bus
 	cut  atomic.Bool
-	mute bool // a cut is not told
+	deaf atomic.Bool // cut in one direction
+	mute bool        // a cut is not told
 }
 
 func (l *link) Publish(ctx context.Context, topic string, data []byte) error {
@@ -47,7 +49,7 @@ func (s *linked) Next(ctx context.Context) (bus.Message, error) {
 		switch {
 		case err != nil:
 			return m, err
-		case s.link.cut.Load():
+		case s.link.cut.Load() || s.link.deaf.Load():
 			s.lost = true
 		case s.lost && !s.link.mute:
 			s.lost = false
@@ -97,6 +99,10 @@ func newFleet(t *testing.T, n int) *fleet {
 // start starts a replica.
 func (f *fleet) start(opts *balancer.Options, backends ...string) *balancer.Pool {
 	f.t.Helper()
+	if opts == nil {
+		opts = &balancer.Options{}
+	}
+	opts.Logger = slog.New(slog.DiscardHandler)
 	pool, err := balancer.NewPool(opts)
 	if err != nil {
 		f.t.Fatal(err)
@@ -133,7 +139,7 @@ func add(t *testing.T, pool *balancer.Pool, id string) {
 // settle gives the replicas the time to tell what they have to tell.
 func (f *fleet) settle() {
 	synctest.Wait()
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(1200 * time.Millisecond)
 	synctest.Wait()
 }
 
@@ -248,6 +254,43 @@ func TestReplicas(t *testing.T) {
 			f.want(down, up, down, down)
 			add(t, f.pools[1], "c")
 			f.want(down, up, up, down)
+			ok(t, f.pools[1].Remove("c"))
+			ok(t, f.pools[0].Off("c")) // and what it isn't there for holds when it comes
+			f.settle()
+			add(t, f.pools[1], "c")
+			f.want(down, up, down, down)
+			ok(t, other.Undrain("d"))
+			f.settle()
+			add(t, f.pools[0], "d")
+			ok(t, f.pools[0].Off("d"))
+			f.want(down, up, down, down)
+		}},
+		{"what was just decided is later", func(t *testing.T, f *fleet) {
+			for _, id := range []string{"a", "b", "c"} {
+				ok(t, f.pools[0].Off(id))
+				f.say("x", fmt.Sprintf(`{"backend":%q,"wish":"serve","at":1,"by":"x"}`, id))
+				f.settle()
+			}
+			f.want(down, down, down)
+		}},
+		{"pools without anything in common", func(t *testing.T, f *fleet) {
+			one, other := f.start(nil), f.start(nil)
+			for i := range 300 {
+				for _, p := range []struct {
+					*balancer.Pool
+					id string
+				}{{one, fmt.Sprint("one-", i)}, {other, fmt.Sprint("other-", i)}} {
+					add(t, p.Pool, p.id)
+					ok(t, p.Off(p.id))
+				}
+			}
+			before := f.told.Load()
+			time.Sleep(time.Minute)
+			if n := f.told.Load() - before; n > 6*60 {
+				t.Errorf("%d messages in a minute", n)
+			}
+			ok(t, other.Off("other-0"))
+			f.want(up, up, up)
 		}},
 		{"too many other backends", func(t *testing.T, f *fleet) {
 			ok(t, f.pools[0].Off("a"))
@@ -297,6 +340,14 @@ func TestReplicas(t *testing.T) {
 			f.say("x", `{"backend":"c","wish":"explode","at":9,"by":"x"},{"backend":"b","wish":"off","at":9,"by":"x"}`)
 			f.want(up, down, up) // one that makes sense counts all the same
 		}},
+		{"a gap", func(t *testing.T, f *fleet) {
+			f.links[0].deaf.Store(true)
+			ok(t, f.pools[1].Off("a"))
+			f.settle()
+			f.links[0].deaf.Store(false)
+			ok(t, f.bus.Publish(t.Context(), "limpet:gateway", nil)) // the Gap comes before it
+			f.want(down, up, up)
+		}},
 		{"the bus is away", func(t *testing.T, f *fleet) {
 			f.links[0].cut.Store(true)
 			ok(t, f.pools[0].Off("a"))
@@ -336,7 +387,11 @@ func TestReplicasAfterPartition(t *testing.T) {
 					t.Error("what was decided beyond the cut is known here")
 				}
 				f.links[3].cut.Store(false)
-				time.Sleep(16 * time.Second)
+				if mute {
+					time.Sleep(16 * time.Second)
+				} else {
+					ok(t, f.bus.Publish(t.Context(), "limpet:gateway", nil)) // for the Gap
+				}
 				f.pools = append(f.pools, far)
 				f.want(up, down, down)
 				time.Sleep(10 * time.Minute)
