@@ -1,0 +1,85 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// A whole chat server: clients say in the URL who they are, and what they write
+// reaches everybody in the lobby, on all nodes. With [bus.Redis] in the place of
+// [bus.Memory] the nodes are on machines of their own.
+func ExampleHub_Handler() {
+	hub := bus.NewHub(&bus.Memory{}, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- hub.Run(ctx) }()
+
+	http.Handle("/chat", hub.Handler(&bus.HandlerOptions{
+		Member: func(r *http.Request) (bus.MemberOptions, error) {
+			return bus.MemberOptions{Data: r.URL.Query().Get("name"), Rooms: []string{"lobby"}}, nil
+		},
+		Message: func(ctx context.Context, m *bus.Member, f *bus.Frame) {
+			line, _ := json.Marshal(map[string]string{"from": m.ID(), "text": string(f.Payload())})
+			if err := hub.Send(ctx, bus.Who{Rooms: []string{"lobby"}}, bus.Text(line)); err != nil {
+				fmt.Println(err) // the clients of this node have it
+			}
+		},
+	}))
+	// http.ListenAndServe(":8080", nil)
+
+	stop()
+	fmt.Println(<-ended)
+	// Output: <nil>
+}
+
+// printer is a connection of a kind of its own.
+type printer struct{ closed chan struct{} }
+
+func (p printer) Send(_ context.Context, messages []*bus.Frame) error {
+	for _, f := range messages {
+		fmt.Printf("Ann gets %s\n", f.Payload())
+	}
+	return nil
+}
+
+func (p printer) Close(_ context.Context, code int, reason string) error {
+	fmt.Printf("Ann is closed: %d %s\n", code, reason)
+	close(p.closed)
+	return nil
+}
+
+// Two nodes: what one of them sends reaches the members of both.
+func ExampleHub() {
+	memory := &bus.Memory{}
+	here, there := bus.NewHub(memory, nil), bus.NewHub(memory, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go here.Run(ctx)
+	go there.Run(ctx)
+
+	conn := printer{make(chan struct{})}
+	ann, err := there.Connect(ctx, conn, bus.MemberOptions{ID: "ann", Data: map[string]string{"name": "Ann"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := ann.Join(ctx, "lobby"); err != nil {
+		fmt.Println(err) // messages of other nodes may be missed at first
+	}
+
+	lobby := bus.Who{Rooms: []string{"lobby"}}
+	if err := here.Send(ctx, lobby, bus.Text([]byte("hello"))); err != nil {
+		fmt.Println(err) // other nodes weren't reached
+	}
+	if err := here.Disconnect(ctx, lobby, 4000, "enough"); err != nil {
+		fmt.Println(err)
+	}
+	<-conn.closed
+	// Output:
+	// Ann gets hello
+	// Ann is closed: 4000 enough
+}
