@@ -67,7 +67,7 @@ func parse(args []string) (*config, error) {
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
-	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
+	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(who of them doesn't is cut off, and a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
 		ranges := strings.Split(strings.ReplaceAll(s, " ", ""), ",")
 		cfg.proxied, err = proxyproto.PolicyFromRanges(ranges, proxyproto.REQUIRE, proxyproto.SKIP)
 		return err
