@@ -51,6 +51,9 @@ type known struct {
 const (
 	// tellEvery is how often the decisions are told, by one of the replicas.
 	tellEvery = 10 * time.Second
+	// gather is how long further decisions are waited for: who drains a whole pool
+	// makes many.
+	gather = 10 * time.Millisecond
 	// answerWithin spreads the answers of replicas: most of them find that
 	// another one was first.
 	answerWithin = 100 * time.Millisecond
@@ -184,7 +187,7 @@ func (r *replicas) look() {
 		default:
 			r.clock = max(r.clock+1, time.Now().UnixMicro())
 			r.known[id] = &known{decide(id, wish, r.clock, r.id), true}
-			r.soon(0)
+			r.soon(gather)
 		}
 	}
 }
