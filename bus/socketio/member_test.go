@@ -1,0 +1,387 @@
+package socketio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// fakeSockets are the sockets of a member in a test.
+type fakeSockets struct {
+	sockets []Socket
+	find    func() // before each Find
+	do      func(Action)
+}
+
+func (f *fakeSockets) Find(s Selection) (found []Socket) {
+	if f.find != nil {
+		f.find()
+	}
+	for _, socket := range f.sockets {
+		if s.Has(socket) {
+			found = append(found, socket)
+		}
+	}
+	return found
+}
+
+func (f *fakeSockets) Do(s Selection, a Action) int {
+	n := 0
+	for _, socket := range f.sockets {
+		if s.Has(socket) {
+			if f.do != nil {
+				f.do(a)
+			}
+			n++
+		}
+	}
+	return n
+}
+
+var memberAdapters = map[string]Adapter{
+	"legacy": Legacy{}, "current": Current{}, "specific": Current{SpecificResponses: true}, "sharded": Sharded{}, "streams": Streams{},
+}
+
+// later lets a second pass, and all that is to happen.
+func later() {
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
+// A request waits as long as it may, and what has come by then isn't thrown away.
+func TestRequestLimit(t *testing.T) {
+	t.Parallel()
+	for name, adapter := range memberAdapters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &double{}
+				hung := make(chan struct{})
+				asks := start(t, d, adapter, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{{ID: "own"}}}})
+				start(t, d, adapter, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{{ID: "other"}}}})
+				start(t, d, adapter, ClusterOptions{Sockets: &fakeSockets{find: func() { <-hung }}})
+				start(t, d, adapter, ClusterOptions{Namespace: "chat"}) // which isn't asked
+				synctest.Wait()
+				defer close(hung)
+
+				begin := time.Now()
+				sockets, err := asks.Timeout(3 * time.Second).FetchSockets(t.Context())
+				var missing *Incomplete
+				if !errors.As(err, &missing) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("error is %v", err)
+				}
+				if missing.Nodes != 1 || missing.Expected != 2 || time.Since(begin) != 3*time.Second {
+					t.Errorf("%v after %v", err, time.Since(begin))
+				}
+				if len(sockets) != 2 || sockets[0].ID != "own" || sockets[1].ID != "other" {
+					t.Errorf("sockets are %v", sockets)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := asks.FetchSockets(ctx); !errors.As(err, &missing) || time.Since(begin) != 4*time.Second {
+					t.Errorf("%v after %v", err, time.Since(begin))
+				}
+			})
+		})
+	}
+}
+
+// Clients that don't acknowledge an event are told beside the answers of those
+// that do.
+func TestMissingAcknowledgements(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		asks := start(t, d, nil, ClusterOptions{})
+		var late func(any)
+		n := 0
+		start(t, d, nil, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}, {ID: "b"}}, do: func(a Action) {
+			if late = a.(Event).Ack; n == 0 {
+				late("yes")
+			}
+			n++
+		}}})
+		synctest.Wait()
+		answers, err := asks.EmitWithAck(t.Context(), "event")
+		want := &Incomplete{Nodes: 1, Expected: 1, Clients: 1, Reached: 2, Err: context.DeadlineExceeded}
+		if !reflect.DeepEqual(err, want) || !reflect.DeepEqual(answers, []any{"yes"}) {
+			t.Errorf("%v, %v", answers, err)
+		}
+		late("too late") // harms nobody
+	})
+}
+
+// While Redis is away requests fail within their limit; then all goes on.
+func TestRedisAway(t *testing.T) {
+	t.Parallel()
+	for name, adapter := range memberAdapters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &double{away: true}
+				var gaps sync.Map
+				opts := ClusterOptions{
+					Log: slog.New(slog.DiscardHandler), Gap: func(g *bus.Gap) { gaps.Store(g, true) },
+					Sockets: &fakeSockets{sockets: []Socket{{ID: "one"}}},
+				}
+				a := start(t, d, adapter, opts)
+				start(t, d, adapter, opts)
+				begin := time.Now()
+				if _, err := a.FetchSockets(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != defaultTimeout {
+					t.Errorf("%v after %v", err, time.Since(begin))
+				}
+				fetch := func() {
+					t.Helper()
+					if sockets, err := a.FetchSockets(t.Context()); err != nil || len(sockets) != 2 {
+						t.Errorf("sockets are %v, %v", sockets, err)
+					}
+				}
+				d.set(false)
+				fetch()
+				d.set(true)
+				if _, err := a.FetchSockets(t.Context()); !errors.Is(err, errAway) {
+					t.Errorf("error is %v", err)
+				}
+				if err := a.Emit(t.Context(), "event"); !errors.Is(err, errAway) {
+					t.Errorf("error is %v", err)
+				}
+				later()
+				d.set(false)
+				fetch()
+				n := 0
+				gaps.Range(func(g, _ any) bool { n++; return errors.Is(g.(*bus.Gap), errAway) })
+				if n < 4 { // two members, two absences
+					t.Errorf("%d gaps were told", n)
+				}
+			})
+		})
+	}
+}
+
+// A member is subscribed to what it needs, to a room only while somebody is
+// there, and who only asks is no member.
+func TestSubscriptions(t *testing.T) {
+	t.Parallel()
+	const public20 = "a room of 20 letters"
+	for _, tt := range []struct {
+		name                string
+		adapter             Adapter
+		member, more, guest string
+	}{
+		{"legacy", Legacy{}, "socket.io#/# socket.io-request#/# socket.io-response#/#",
+			"socket.io#/#" + public20 + "# socket.io#/#blue#", "socket.io-response#/#"},
+		{"current", Current{Prefix: "x"}, "x#/# x-request#/# x-response#/# x-response#/#UID#",
+			"x#/#" + public20 + "# x#/#blue#", "x-response#/# x-response#/#UID#"},
+		{"static", Sharded{Mode: Static}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
+		{"dynamic", Sharded{}, "socket.io#/# socket.io#/#UID#", "socket.io#/#blue#", "socket.io#/#UID#"},
+		{"dynamic-private", Sharded{Mode: DynamicPrivate}, "socket.io#/# socket.io#/#UID#",
+			"socket.io#/#" + public20 + "# socket.io#/#blue#", "socket.io#/#UID#"},
+		{"streams", Streams{}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &double{}
+				c, err := newCluster(d, tt.adapter, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				check := func(what string, c *Cluster, want string) {
+					t.Helper()
+					synctest.Wait()
+					if got := strings.ReplaceAll(d.open(), c.uid, "UID"); got != strings.TrimSpace(want) {
+						t.Errorf("%s: subscribed to %q, want %q", what, got, want)
+					}
+				}
+				if err := c.Watch(t.Context(), "early"); err != nil {
+					t.Error(err)
+				}
+				if err := c.Unwatch(t.Context(), "early"); err != nil {
+					t.Error(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { _ = c.Run(ctx) })
+				check("at first", c, tt.member)
+				if err := c.Watch(t.Context(), "blue", public20); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+				got := strings.ReplaceAll(d.open(), c.uid, "UID")
+				for _, channel := range strings.SplitAfter(tt.more, "# ") {
+					if !strings.Contains(got, strings.TrimSpace(channel)) {
+						t.Errorf("subscribed to %q, without %q", got, channel)
+					}
+				}
+				if want := len(tt.member) + len(tt.more); len(got) != want && len(got) != want+1 {
+					t.Errorf("subscribed to %q, want %q and %q", got, tt.member, tt.more)
+				}
+				if err := c.Unwatch(t.Context(), "blue", public20); err != nil {
+					t.Error(err)
+				}
+				check("at last", c, tt.member)
+				stop()
+				running.Wait()
+				check("at the end", c, "")
+
+				guest, err := newCluster(d, tt.adapter, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				guest.guest = true
+				ctx, stop = context.WithCancel(t.Context())
+				running.Go(func() { _ = guest.Run(ctx) })
+				check("a guest", guest, tt.guest)
+				stop()
+				running.Wait()
+			})
+		})
+	}
+}
+
+// A stream is read from where it broke off, and what was trimmed meanwhile is
+// told.
+func TestStreamGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		var got []string
+		var gaps []*bus.Gap
+		sends := start(t, d, Streams{}, ClusterOptions{})
+		start(t, d, Streams{}, ClusterOptions{
+			Gap:     func(g *bus.Gap) { gaps = append(gaps, g) },
+			Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}, do: func(a Action) { got = append(got, a.(Event).Name) }},
+		})
+		synctest.Wait()
+		emit := func(names ...string) {
+			for _, name := range names {
+				if err := sends.Emit(t.Context(), name); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		emit("1", "2")
+		later()
+		d.mu.Lock()
+		d.away = true // to readers of the stream
+		d.mu.Unlock()
+		later()
+		d.mu.Lock()
+		d.away = false
+		d.mu.Unlock()
+		emit("3", "4")
+		later()
+		if want := "1 2 3 4"; strings.Join(got, " ") != want || len(gaps) != 0 {
+			t.Errorf("got %q and the gaps %v, want %q", got, gaps, want)
+		}
+
+		d.mu.Lock()
+		d.away = true
+		d.mu.Unlock()
+		later()
+		d.mu.Lock()
+		d.away = false
+		d.mu.Unlock()
+		emit("5", "6")
+		d.mu.Lock()
+		d.trimmed = 5
+		d.mu.Unlock()
+		later()
+		if want := "1 2 3 4 6"; strings.Join(got, " ") != want || len(gaps) != 1 || gaps[0].Lost != -1 {
+			t.Errorf("got %q and the gaps %v, want %q", got, gaps, want)
+		}
+	})
+}
+
+// A server acknowledges once, whatever its function does, and one without a
+// function keeps the others waiting as a node without a listener does.
+func TestServerSideAck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		asks := start(t, d, nil, ClusterOptions{ServerSideEmit: func(Event) { t.Error("it gets its own") }})
+		start(t, d, nil, ClusterOptions{ServerSideEmit: func(e Event) { e.Ack(e.Args[0]); e.Ack("again") }})
+		synctest.Wait()
+		answers, err := asks.ServerSideEmitWithAck(t.Context(), "add", 1)
+		if err != nil || !reflect.DeepEqual(answers, []any{1.0}) {
+			t.Errorf("%v, %v", answers, err)
+		}
+		start(t, d, nil, ClusterOptions{})
+		synctest.Wait()
+		answers, err = asks.ServerSideEmitWithAck(t.Context(), "add", 2)
+		if want := (&Incomplete{Nodes: 1, Expected: 2, Err: context.DeadlineExceeded}); !reflect.DeepEqual(err, want) || len(answers) != 1 {
+			t.Errorf("%v, %v", answers, err)
+		}
+	})
+}
+
+// A function of a server may ask the cluster something.
+func TestAskWithinAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		var inner *Cluster
+		opts := ClusterOptions{ServerSideEmit: func(e Event) {
+			sockets, err := inner.FetchSockets(t.Context())
+			e.Ack(fmt.Sprint(len(sockets), err))
+		}}
+		asks := start(t, d, nil, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}}})
+		inner = start(t, d, nil, opts)
+		synctest.Wait()
+		answers, err := asks.ServerSideEmitWithAck(t.Context(), "count")
+		if err != nil || !reflect.DeepEqual(answers, []any{"1 <nil>"}) {
+			t.Errorf("%v, %v", answers, err)
+		}
+	})
+}
+
+// Whatever comes on a channel, a member bears it.
+func FuzzMember(f *testing.F) {
+	for _, seed := range []string{
+		`{"uid":"x","requestId":"1","type":5,"opts":{"rooms":["a"],"except":[]}}`,
+		`{"requestid":"1","type":1,"sid":"a"}`, `{"requestid":"1","type":5}`,
+		`{"uid":"x","nsp":"/","type":3,"data":{"requestId":"1","packet":{"type":2,"data":["e",1]},"opts":{"rooms":[]}}}`,
+		`{"uid":"x","nsp":"/","type":9,"data":{"requestId":"1","packet":["e"]}}`,
+		`{"requestId":"mine","sockets":[1,{"id":2}]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, adapter := range memberAdapters {
+			sockets := &fakeSockets{sockets: []Socket{{ID: "a"}}, do: func(a Action) {
+				if e, ok := a.(Event); ok && e.Ack != nil {
+					e.Ack(e.Args)
+				}
+			}}
+			c, err := newCluster(&double{}, adapter, &ClusterOptions{
+				Log: slog.New(slog.DiscardHandler), Sockets: sockets, ServerSideEmit: func(e Event) {
+					if e.Ack != nil {
+						e.Ack(e.Args)
+					}
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.asked["mine"] = &request{kind: fetchSockets, expected: 1, come: make(chan struct{}, 1)}
+			all, answers := adapter.channels("/", c.uid)
+			inbox := make(chan *message, 10)
+			for _, channel := range append(all, answers...) {
+				m, err := adapter.decode("/", channel, data)
+				c.deliver(t.Context(), m, err, inbox)
+			}
+			for len(inbox) > 0 {
+				c.do(<-inbox)
+			}
+		}
+	})
+}
