@@ -156,7 +156,7 @@ func TestTargetStaysAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := e.To("r1", "r2").Except("r3")
+	base := e.To("r1", "r2", "r3").Except("r4") // a list with room for a fourth
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
@@ -167,11 +167,17 @@ func TestTargetStaysAsItIs(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for i := range 20 {
+		want := fmt.Sprintf(`"opts":{"rooms":["r1","r2","r3","more%d"],"except":["r4","more%[1]d"],"flags":{"compress":false,"volatile":true}}`, i)
+		if !slices.ContainsFunc(r.commands, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("sent %q, want %s in one", r.commands, want)
+		}
+	}
 	r.commands = nil
 	if err := base.Compress(true).Emit(t.Context(), "ev"); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := r.commands[0], `"opts":{"rooms":["r1","r2"],"except":["r3"],"flags":{}}`; !strings.Contains(got, want) {
+	if got, want := r.commands[0], `"opts":{"rooms":["r1","r2","r3"],"except":["r4"],"flags":{}}`; !strings.Contains(got, want) {
 		t.Errorf("sent %s, want %s in it", got, want)
 	}
 }

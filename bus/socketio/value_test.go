@@ -37,6 +37,17 @@ type (
 		Name string `json:"name,omitempty"`
 		*Tree
 	}
+	Renamed struct {
+		Else string `json:"Shared"`
+	}
+	both struct {
+		Base
+		Renamed
+	}
+	neither struct {
+		Base
+		Other
+	}
 	lower  struct{ Promoted string }
 	record struct {
 		Base
@@ -91,6 +102,7 @@ func TestValuesAreJSON(t *testing.T) {
 		onValue{1}, &onValue{2}, (*onValue)(nil), onTarget{3}, &onTarget{4}, []onTarget{{5}}, map[string]onTarget{"a": {6}}, &struct{ V onTarget }{onTarget{7}},
 		huge, big.NewFloat(1.5), time.Second, netip.MustParseAddr("::1"),
 		Tree{"a", &Tree{"b", nil}},
+		both{Base{Shared: "hidden"}, Renamed{"tagged"}}, neither{Base{Shared: "one"}, Other{Shared: "other"}},
 		record{}, &record{
 			Base: Base{ID: 1, Shared: "base", Hidden: "x"}, Other: &Other{"other", "other's"}, lower: lower{"p"},
 			Named: Base{ID: 2}, Tagged: "own", Empty: "e", None: []int{1}, Map: map[string]int{"a": 1}, Zero: point{1, 0},
