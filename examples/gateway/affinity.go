@@ -13,11 +13,12 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// openRedis connects on first use. The options are those that affinity.Redis asks for.
-func openRedis(url string) (*redis.Client, error) {
+// openRedis connects on first use. The options are those that affinity.Redis and
+// bus.Redis ask for.
+func openRedis(flag, url string) (*redis.Client, error) {
 	opts, err := redis.ParseURL(url)
 	if err != nil {
-		return nil, errors.New("-redis: want a URL as redis://host:6379/0") // it may hold a password
+		return nil, errors.New(flag + ": want a URL as redis://host:6379/0") // it may hold a password
 	}
 	redis.SetLogger(quiet{})
 	opts.ContextTimeoutEnabled = true

@@ -38,6 +38,7 @@ type config struct {
 	gateway *limpet.Gateway
 	handler http.Handler
 	redis   *redis.Client // nil without -redis
+	bus     *redis.Client // nil without -bus
 }
 
 // parse reads the flags and builds the gateway. Its errors are one line each.
@@ -48,6 +49,7 @@ func parse(args []string) (*config, error) {
 		names    string
 		keyFiles []string
 		redisURL *string // nil: not given; an empty one is a mistake
+		busURL   *string
 	)
 	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	fs.SetOutput(discard{})
@@ -60,6 +62,10 @@ func parse(args []string) (*config, error) {
 	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
 	fs.Func("redis", "keep what engineio and appcookie learn in this Redis, for all replicas: `URL` as redis://host:6379/0", func(s string) error {
 		redisURL = &s // opened below: package flag would repeat a password in its error
+		return nil
+	})
+	fs.Func("bus", "share the operator's decisions and the end of sessions with the other replicas over this Redis:\n`URL` as redis://host:6379; whoever can publish there can turn backends off", func(s string) error {
+		busURL = &s
 		return nil
 	})
 	fs.BoolVar(&cfg.pinHeader, "pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
@@ -140,10 +146,15 @@ func parse(args []string) (*config, error) {
 	}
 	var store affinity.Store // nil: each affinity has an LRU of its own
 	if redisURL != nil {
-		if cfg.redis, err = openRedis(*redisURL); err != nil {
+		if cfg.redis, err = openRedis("-redis", *redisURL); err != nil {
 			return nil, err
 		}
 		store = &affinity.Redis{Client: cfg.redis}
+	}
+	if busURL != nil {
+		if cfg.bus, err = openRedis("-bus", *busURL); err != nil {
+			return nil, err
+		}
 	}
 	chain, err := parseAffinity(names, keys, store, backends)
 	if err != nil {

@@ -24,9 +24,11 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -66,8 +68,10 @@ func serve(cfg *config) error {
 		// event streams and slow uploads.
 		TLSConfig: cfg.tls,
 	}
-	if cfg.redis != nil {
-		defer cfg.redis.Close()
+	for _, client := range []*redis.Client{cfg.redis, cfg.bus} {
+		if client != nil {
+			defer client.Close()
+		}
 	}
 	slog.Info("listening", "addr", listener.Addr().String())
 	defer context.AfterFunc(ctx, func() {
@@ -96,11 +100,15 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 	if cfg.pinHeader {
 		pinHeader = "Limpet-Pin"
 	}
-	cfg.gateway, err = limpet.NewGateway(pool, &limpet.Options{
+	opts := &limpet.Options{
 		Affinity:  aff,
 		ClientIP:  limpet.ClientIP{Trusted: cfg.trusted},
 		PinHeader: pinHeader,
-	})
+	}
+	if cfg.bus != nil {
+		opts.Bus = &bus.Redis{Client: cfg.bus}
+	}
+	cfg.gateway, err = limpet.NewGateway(pool, opts)
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity header:X-User:", "X-User:", ""},
 		{"-backend " + a + " -affinity cookie,ip,cookie", "twice", ""},
 		{"-backend " + a + " -redis secret@nowhere", "-redis", ""},
+		{"-backend " + a + " -bus secret@nowhere", "-bus", ""},
 		{"-backend " + a + " -affinity appcookie:sid -redis=", "-redis", ""},
 		{"-backend " + a + " -redis redis://:secret@localhost", "-redis", ""}, // with a cookie, which learns nothing
 		{"-backend " + a + " -picker best", "-picker", ""},
