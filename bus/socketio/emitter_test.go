@@ -157,11 +157,15 @@ func TestTargetStaysAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := e.To("r1", "r2", "r3").Except("r4") // a list with room for a fourth
-	var wg sync.WaitGroup
+	var derived, wg sync.WaitGroup
+	derived.Add(20)
 	for i := range 20 {
 		wg.Go(func() {
 			more := fmt.Sprint("more", i)
-			if err := base.To(more).Except(more).Volatile().Compress(false).Emit(t.Context(), "ev"); err != nil {
+			target := base.To(more).Except(more).Volatile().Compress(false)
+			derived.Done()
+			derived.Wait()
+			if err := target.Emit(t.Context(), "ev"); err != nil {
 				t.Error(err)
 			}
 		})
