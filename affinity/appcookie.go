@@ -65,7 +65,8 @@ type AppCookie struct {
 
 // Find looks up the cookie, the first whose home is found if there are several.
 // Status is None without one, or if it has no prefix yet; Unknown if it is not
-// in the store or its prefix not in Backends; Forged if no key opens the prefix.
+// in the store, or the store fails, or its prefix is not in Backends; Forged if
+// no key opens the prefix.
 func (c *AppCookie) Find(r *http.Request) (Pin, error) {
 	if err := c.Validate(); err != nil {
 		return Pin{}, err

@@ -14,12 +14,11 @@ func (c *AppCookie) load(ctx context.Context, key string) (Pin, error) {
 		return pin, nil
 	}
 	home, err := c.store().Load(ctx, c.storeKey(key))
+	pin.Status = Unknown
 	switch {
 	case err != nil:
 		return pin, fmt.Errorf("affinity: cookie %q of the application: load a pin: %w", c.Name, err)
-	case home == "":
-		pin.Status = Unknown
-	default:
+	case home != "":
 		pin.Backend, pin.Status = home, Hit
 	}
 	return pin, nil
