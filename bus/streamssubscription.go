@@ -74,7 +74,7 @@ func (s *streamsSubscription) enter(after map[string]*streamID) (streams []*stre
 		if st.subs[s] == nil {
 			pl := &place{topic: topic, key: key}
 			if id != nil {
-				pl.known = true
+				pl.known, pl.behind = true, true
 				pl.at = position{id: *id, entry: true, added: -1}
 				if *id == (streamID{}) {
 					pl.at = position{}
