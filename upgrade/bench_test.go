@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/upgrade"
 )
@@ -33,9 +35,30 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
+// BenchmarkSend is one message of the gateway's to one client, which drops it.
+func BenchmarkSend(b *testing.B) {
+	addr, proxy := benchGateway(b)
+	conn := benchDial(b, addr)
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	defer conn.Close()
+	draining.Go(func() { io.Copy(io.Discard, conn) })
+	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+	defer cancel()
+	frame := [][]byte{upgrade.TextFrame(strings.Repeat("x", 64))}
+	for tunnel := range proxy.Tunnels() {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := tunnel.Send(ctx, frame...); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkOpen is a tunnel opened, and closed by its client.
 func BenchmarkOpen(b *testing.B) {
-	addr := benchGateway(b)
+	addr, _ := benchGateway(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		benchDial(b, addr).Close()
@@ -43,7 +66,8 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func benchTunnel(b *testing.B) net.Conn {
-	conn := benchDial(b, benchGateway(b))
+	addr, _ := benchGateway(b)
+	conn := benchDial(b, addr)
 	b.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -64,7 +88,7 @@ func benchDial(b *testing.B, addr string) net.Conn {
 
 // benchGateway starts a gateway before a backend that takes the mask off each
 // frame's header and sends the rest back.
-func benchGateway(b *testing.B) (addr string) {
+func benchGateway(b *testing.B) (addr string, p *upgrade.Proxy) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -101,7 +125,7 @@ func benchGateway(b *testing.B) (addr string) {
 			}()
 		}
 	}()
-	p := &upgrade.Proxy{Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
+	p = &upgrade.Proxy{Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
 	}}
 	front, err := net.Listen("tcp", "127.0.0.1:0")
@@ -124,5 +148,5 @@ func benchGateway(b *testing.B) (addr string) {
 		l.Close()
 		p.Shutdown(context.Background())
 	})
-	return front.Addr().String()
+	return front.Addr().String(), p
 }
