@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -113,6 +114,8 @@ func (c *call) failed(err error) *Error {
 		err = *broken
 	case c.client.Err() != nil:
 		err = c.client.Err()
+	case !sent && c.conn != nil && c.conn.ended.Load() && !isDial(err):
+		err = io.EOF // net/http has an error of its own for it, as for a request that can't be sent
 	}
 	stale := kept && !sent && !c.lost() && !isDial(err)
 	c.release()

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"sync/atomic"
@@ -90,6 +91,7 @@ type conn struct {
 	net.Conn
 	writes atomic.Int64         // that began and didn't fail whole; sealed: none may begin
 	call   atomic.Pointer[call] // to be told when reading fails, or nil
+	ended  atomic.Bool          // the backend has closed it
 }
 
 const sealed = -1
@@ -98,6 +100,9 @@ const sealed = -1
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
+		if err == io.EOF {
+			c.ended.Store(true)
+		}
 		if call := c.call.Load(); call != nil {
 			call.broke(err)
 		}

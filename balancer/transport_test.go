@@ -416,6 +416,34 @@ func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
 	}
 }
 
+// A hungUp is a connection that its server closes before there is a request.
+type hungUp struct {
+	net.Conn
+	closed chan struct{} // by net/http, which has read its end
+	once   sync.Once
+}
+
+func (h *hungUp) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (h *hungUp) Write([]byte) (int, error) { return 0, net.ErrClosed }
+
+func (h *hungUp) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+// A backend that accepts and hangs up, as one does that is just being killed, is
+// to blame for what can't be sent to it.
+func TestFreshConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	s := reach(t, "http://127.0.0.1:1")
+	conn := &hungUp{closed: make(chan struct{})}
+	s.Dial = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { <-conn.closed }})
+	_, err := s.send(ctx, "GET", "")
+	fails(t, err, false, io.EOF)
+}
+
 func TestIdleConnectionsEndWithTheBackend(t *testing.T) {
 	t.Parallel()
 	for name, down := range map[string]func(*site) error{
