@@ -148,11 +148,9 @@ func (c Current) decode(nsp, channel string, data []byte) (*message, error) {
 }
 
 func (c Current) readRequest(m *message, f fields) (err error) {
-	t := f.integer("type")
-	if _, given := f["type"].(float64); !given || t < 0 || t >= len(currentTypes) || currentTypes[t].answers() {
+	if m.kind = f.kind(currentTypes[:]); m.kind == 0 || m.kind.answers() {
 		return fmt.Errorf("a request of type %v", f["type"])
 	}
-	m.kind = currentTypes[t]
 	m.target = f.object("opts").target()
 	switch m.kind {
 	case socketIDs:

@@ -14,15 +14,21 @@ func get[T any](f fields, key string) T {
 	return v
 }
 
-func (f fields) text(key string) string    { s, _ := name(f[key]); return s }
-func (f fields) object(key string) fields  { return get[map[string]any](f, key) }
-func (f fields) integer(key string) int    { return int(get[float64](f, key)) }
-func (f fields) names(key string) []string { return namesIn(get[[]any](f, key)) }
+func (f fields) text(key string) string   { s, _ := name(f[key]); return s }
+func (f fields) object(key string) fields { return get[map[string]any](f, key) }
+func (f fields) integer(key string) int   { return int(get[float64](f, key)) }
 
-// namesIn returns the names of rooms, which may be numbers.
-func namesIn(list []any) []string {
-	var names []string
-	for _, v := range list {
+// kind returns the one that the type is the number of, 0 if there is none.
+func (f fields) kind(types []kind) kind {
+	if t, ok := f["type"].(float64); ok && t >= 0 && t < float64(len(types)) {
+		return types[int(t)]
+	}
+	return 0
+}
+
+// names returns the names of rooms, which may be numbers.
+func (f fields) names(key string) (names []string) {
+	for _, v := range get[[]any](f, key) {
 		if s, ok := name(v); ok {
 			names = append(names, s)
 		}

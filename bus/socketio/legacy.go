@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf16"
 )
@@ -30,20 +31,18 @@ func (l Legacy) channels(nsp, _ string) (all, answers []string) {
 	return []string{p.requestChannel(nsp), p.channel(nsp)}, []string{p.responseChannel(nsp)}
 }
 
-// legacyNames are how the two versions call what they have in common.
+// legacyNames are how a version calls things.
 type legacyNames struct {
-	id, sockets, version string
-	types                map[kind]int64
+	version, id, sockets string
+	types                []kind // of requests, in the order of their numbers
 }
 
-func (l Legacy) names() legacyNames {
+func (l Legacy) names() *legacyNames {
 	if l.V3 {
-		return legacyNames{"requestId", "sockets", "Socket.IO 3", map[kind]int64{
-			socketIDs: 0, allRooms: 1, join: 2, leave: 3, disconnect: 4,
-		}}
+		return &legacyNames{"Socket.IO 3", "requestId", "sockets", []kind{socketIDs, allRooms, join, leave, disconnect}}
 	}
-	return legacyNames{"requestid", "clients", "Socket.IO 2", map[kind]int64{
-		socketIDs: 0, roomsOf: 1, allRooms: 2, join: 3, leave: 4, customRequest: 5, disconnect: 6,
+	return &legacyNames{"Socket.IO 2", "requestid", "clients", []kind{
+		socketIDs, roomsOf, allRooms, join, leave, customRequest, disconnect,
 	}}
 }
 
@@ -115,11 +114,11 @@ func (l Legacy) perSocket(m *message) ([]frame, error) {
 
 func (l Legacy) request(m *message, more object) (frame, error) {
 	names := l.names()
-	t, ok := names.types[m.kind]
-	if !ok {
+	t := slices.Index(names.types, m.kind)
+	if t < 0 {
 		return frame{}, unsupported(names.version, m.kind.String())
 	}
-	request := append(object{{names.id, m.id}, {"type", t}}, more...)
+	request := append(object{{names.id, m.id}, {"type", int64(t)}}, more...)
 	return frame{channel: pubsub{l.Prefix}.requestChannel(m.nsp), data: appendJSON(nil, request)}, nil
 }
 
@@ -157,14 +156,10 @@ func (l Legacy) decode(nsp, channel string, data []byte) (*message, error) {
 		l.readAnswer(m, f)
 		return m, nil
 	}
-	for k, t := range names.types {
-		if f["type"] == float64(t) {
-			m.kind = k
-		}
+	if m.kind = f.kind(names.types); m.kind == 0 {
+		return nil, fmt.Errorf("a request of type %v", f["type"])
 	}
 	switch m.kind {
-	case 0:
-		return nil, fmt.Errorf("a request of type %v", f["type"])
 	case socketIDs:
 		m.to = f.names("rooms")
 	case roomsOf:
