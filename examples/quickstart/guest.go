@@ -63,6 +63,6 @@ func visit(ctx context.Context, c *websocket.Conn, name, home string, seen int64
 		if wsjson.Read(ctx, c, &l) != nil {
 			return h.Backend, seen
 		}
-		seen = l.Seq
+		seen = max(seen, l.Seq)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -65,12 +66,12 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	}
 	defer ln.Close()
 
-	// Three backends that share a chat room.
-	room := newRoom()
+	// Three backends that share a chat room over a bus. Backends on machines of their own would use bus.Redis.
+	memory, history := &bus.Memory{}, &history{}
 	backends := []*backend{
-		{id: "coral", hue: 25, room: room},
-		{id: "ocean", hue: 250, room: room},
-		{id: "moss", hue: 145, room: room},
+		{id: "coral", hue: 25, bus: memory, history: history},
+		{id: "ocean", hue: 250, bus: memory, history: history},
+		{id: "moss", hue: 145, bus: memory, history: history},
 	}
 	var members []*balancer.Backend
 	for _, b := range backends {

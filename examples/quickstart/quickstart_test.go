@@ -382,21 +382,21 @@ func TestAddressTaken(t *testing.T) {
 	}
 }
 
-func TestRoomDropsWhoDoesNotListen(t *testing.T) {
+func TestHistory(t *testing.T) {
 	t.Parallel()
-	r := newRoom()
-	_, lines, leave := r.join(0)
-	defer leave()
-	for range behind + 1 {
-		r.say(line{Text: "x"})
+	var h history
+	for range backlog + 3 {
+		h.add(line{Text: "x"})
 	}
-	got := 0
-	for range lines { // ends, because the room has closed it
-		got++
-	}
-	missed, _, leave := r.join(int64(got))
-	defer leave()
-	if got != behind || len(missed) != 1 || missed[0].Seq != behind+1 {
-		t.Errorf("%d lines, then %+v; want %d and the one that did not fit", got, missed, behind)
+	for _, tt := range []struct{ after, first, n int64 }{
+		{0, 4, backlog},
+		{backlog, backlog + 1, 3},
+		{backlog + 3, 0, 0},
+		{1000, 4, backlog}, // of another run
+	} {
+		got := h.after(tt.after)
+		if int64(len(got)) != tt.n || tt.n > 0 && got[0].Seq != tt.first {
+			t.Errorf("after %d: %d lines, %+v; want %d from %d on", tt.after, len(got), got, tt.n, tt.first)
+		}
 	}
 }

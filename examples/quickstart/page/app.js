@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 let socket; // the present WebSocket
 let home; // the backend that we are or were on: {backend, hue}
 let seen = 0; // the last chat line that we have
+const had = new Set(); // all that this socket has brought: a line that it opens with may come twice
 let unsent = []; // what was written while no socket was open
 let tries = 0; // failed attempts since the last success
 let timer; // runs until the next attempt
@@ -48,6 +49,8 @@ function arrived(now) {
   const before = home;
   home = now;
   tries = 0;
+  had.clear();
+  seen = Math.min(seen, now.seq); // the demo may have been restarted under us
   headline('You are on', now, false);
   wire('open', 'Connected');
   if (!before) {
@@ -93,7 +96,9 @@ $('say').onsubmit = (event) => {
 };
 
 function heard({ seq, from, backend, hue, text }) {
-  seen = seq;
+  if (had.has(seq)) return;
+  had.add(seq);
+  seen = Math.max(seen, seq); // two lines of different backends may come in either order
   const li = document.createElement('li');
   paint(li, hue);
   li.append(make('b', from), make('span', backend, 'at'), make('p', text));
