@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,17 +18,15 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// Many clients each send many requests at once, through any of three replicas,
-// while the home of some is killed: each client ends on one backend. Replicas
-// that see the same backends send the client nowhere else meanwhile; those that
-// don't need a common store.
+// Users each send many requests at once, through any of three replicas, while
+// the home of some is killed: each user ends on one backend. Replicas that see
+// the same backends send nobody anywhere else meanwhile; those that don't need a
+// common store.
 func TestAgreement(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name        string
-		affinity    string
-		redis       bool
-		viewsDiffer bool
+		name, affinity string
+		redis, differ  bool // there is a store; the replicas' views of the backends differ
 	}{
 		{"cookie", "cookie", false, false},
 		{"hash", "header:User", false, false},
@@ -37,73 +36,67 @@ func TestAgreement(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			backends := make(map[string]*exampletest.Backend)
-			// Seldom enough that a check which a busy machine was slow to answer
-			// makes no view differ.
-			args := []string{"-listen", "127.0.0.1:0", "-health-interval", "4s", "-affinity", tt.affinity}
+			// Seldom enough that no view differs since a busy machine was slow
+			// to answer a check.
+			flags := []string{"-listen", "127.0.0.1:0", "-health-interval", "4s", "-affinity", tt.affinity}
 			for _, id := range []string{"a", "b", "c", "d", "e"} {
 				backends[id] = exampletest.StartBackend(t, id, func(w http.ResponseWriter, r *http.Request) {
-					switch _, err := r.Cookie("sid"); {
-					case r.URL.Path == "/health" && tt.viewsDiffer:
-						differ(w, id, r.URL.Query().Get("replica"))
-					case r.URL.Path == "/" && err != nil:
+					if r.URL.Path == "/health" {
+						if tt.differ {
+							differ(w, id, r.URL.Query().Get("replica"))
+						}
+					} else if _, err := r.Cookie("sid"); err != nil {
 						http.SetCookie(w, &http.Cookie{Name: "sid", Value: fmt.Sprint(rand.Uint64())})
 					}
 				})
-				args = append(args, "-backend", backends[id].Spec())
+				flags = append(flags, "-backend", backends[id].Spec())
 			}
 			hold := time.Duration(0)
 			if tt.redis {
-				args = append(args, "-redis", "redis://"+redistest.Start(t).Addr)
+				flags = append(flags, "-redis", "redis://"+redistest.Start(t).Addr)
 				hold = 1500 * time.Millisecond // a pin in memory may be a second old
 			}
 			c := &crowd{}
-			var gateways []*process.Process
-			for i := range 3 {
-				health := fmt.Sprint("/health?replica=", i)
-				gateways = append(gateways, gateway(t, []string{"LIMPET_KEYS=" + fmt.Sprintf("%064d", 5)}, append(args, "-health", health)...))
-			}
-			for i, g := range gateways {
+			for i, unlike := range []string{"backend=b .*to=draining", "backend=c .*to=draining", "backend=d .*to=down"} {
+				g := gateway(t, []string{"LIMPET_KEYS=" + strings.Repeat("5e", 32)},
+					append(slices.Clone(flags), "-health", fmt.Sprint("/health?replica=", i))...)
 				c.replicas = append(c.replicas, "http://"+address(t, g))
-				if tt.viewsDiffer {
-					g.AwaitLine(t, []string{"backend=b .*to=draining", "backend=c .*to=draining", "backend=d .*to=down"}[i])
+				if tt.differ {
+					g.AwaitLine(t, unlike)
 				}
 			}
-
-			transport := &http.Transport{MaxIdleConnsPerHost: 100}
-			t.Cleanup(transport.CloseIdleConnections)
-			population := make(map[string]int)
-			for i := range 24 {
-				jar, _ := cookiejar.New(nil)
-				u := &user{name: fmt.Sprint("user-", i), Client: &http.Client{Jar: jar, Transport: transport}}
-				c.ask(t, u) // the first one alone, or the client is several
-				c.users = append(c.users, u)
-			}
+			c.join(t, 24)
 			c.settle(t, hold)
+			population := make(map[string]int)
 			for _, u := range c.users {
 				population[u.home]++
 			}
 			victim := slices.MaxFunc(slices.Collect(maps.Keys(population)), func(x, y string) int { return population[x] - population[y] })
 
-			seen := c.rush(t, backends[victim].Kill)
+			c.rush(t, backends[victim].Kill)
 			before := make(map[*user]string)
 			for _, u := range c.users {
 				before[u] = u.home
 			}
 			c.settle(t, hold)
-			strayed := 0
+			strays := 0
 			for _, u := range c.users {
-				others := maps.Clone(seen[u])
-				delete(others, victim)
-				delete(others, u.home)
-				switch {
-				case before[u] != victim && (u.home != before[u] || len(seen[u]) > 1):
-					t.Errorf("%s was at %s all the time, is at %s now and was seen at %v", u.name, before[u], u.home, seen[u])
-				case before[u] == victim && len(others) > 0 && !tt.viewsDiffer:
-					t.Errorf("%s moved from %s to %s, but was seen at %v", u.name, victim, u.home, seen[u])
+				if before[u] != victim {
+					if u.home != before[u] || len(u.seen) > 1 {
+						t.Errorf("%s was at %s, which lives, was answered by %v and is at %s", u.name, before[u], u.seen, u.home)
+					}
+					continue
 				}
-				strayed += len(others)
+				delete(u.seen, victim)
+				delete(u.seen, u.home)
+				if len(u.seen) > 0 {
+					strays++
+					if !tt.differ {
+						t.Errorf("%s moved from %s to %s, and was answered by %v too", u.name, victim, u.home, u.seen)
+					}
+				}
 			}
-			t.Logf("%d of %d users moved from %s, %d were at a third backend meanwhile", population[victim], len(c.users), victim, strayed)
+			t.Logf("%d of %d users moved from %s, %d of them over a third backend", population[victim], len(c.users), victim, strays)
 		})
 	}
 }
@@ -112,13 +105,13 @@ func TestAgreement(t *testing.T) {
 func differ(w http.ResponseWriter, backend, replica string) {
 	switch backend + replica {
 	case "b0", "c1":
-		w.WriteHeader(http.StatusServiceUnavailable) // sick: it keeps its clients there
+		w.WriteHeader(http.StatusServiceUnavailable) // takes no new clients there
 	case "d2":
-		panic(http.ErrAbortHandler) // Down
+		panic(http.ErrAbortHandler) // is Down
 	}
 }
 
-// A crowd is users of several replicas. Each of their requests goes to any.
+// A crowd is users of several replicas, to any of which they send each request.
 type crowd struct {
 	replicas []string // URLs
 	users    []*user
@@ -127,7 +120,22 @@ type crowd struct {
 type user struct {
 	*http.Client
 	name string
-	home string // as settle has found
+	home string         // as settle has found
+	seen map[string]int // who answered in the rush, and how often
+}
+
+// join makes new users, with a first request each: until it is answered, a user
+// could be several.
+func (c *crowd) join(t *testing.T, n int) {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	t.Cleanup(transport.CloseIdleConnections)
+	for i := range n {
+		jar, _ := cookiejar.New(nil)
+		u := &user{Client: &http.Client{Jar: jar, Transport: transport}, name: fmt.Sprint("user-", i), seen: make(map[string]int)}
+		c.ask(t, u)
+		c.users = append(c.users, u)
+	}
 }
 
 // ask sends one request and returns the backend that answered.
@@ -158,8 +166,8 @@ func (c *crowd) settle(t *testing.T, hold time.Duration) {
 	var wg sync.WaitGroup
 	for _, u := range c.users {
 		wg.Go(func() {
-			since := time.Now()
-			for start := since; ; {
+			start := time.Now()
+			for since := start; ; {
 				var answers [8]string
 				var round sync.WaitGroup
 				for i := range answers {
@@ -186,16 +194,13 @@ func (c *crowd) settle(t *testing.T, hold time.Duration) {
 }
 
 // rush has all users send many requests at once and calls kill in their midst.
-// It returns how often each user was answered by whom.
-func (c *crowd) rush(t *testing.T, kill func()) map[*user]map[string]int {
+func (c *crowd) rush(t *testing.T, kill func()) {
 	t.Helper()
 	const workers, requests = 4, 50
-	seen := make(map[*user]map[string]int)
-	var mu sync.Mutex
+	var mu sync.Mutex // of what users have seen
 	var sent atomic.Int32
 	var wg sync.WaitGroup
 	for _, u := range c.users {
-		seen[u] = make(map[string]int)
 		for range workers {
 			wg.Go(func() {
 				for range requests {
@@ -204,12 +209,11 @@ func (c *crowd) rush(t *testing.T, kill func()) map[*user]map[string]int {
 					}
 					backend := c.ask(t, u)
 					mu.Lock()
-					seen[u][backend]++
+					u.seen[backend]++
 					mu.Unlock()
 				}
 			})
 		}
 	}
 	wg.Wait()
-	return seen
 }
