@@ -12,6 +12,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -31,7 +32,9 @@ func TestServe(t *testing.T) {
 		}
 	}))
 	pool := poolOf(t, &balancer.Options{StartDown: true, Check: &balancer.Check{Path: "/", Interval: 20 * time.Millisecond}}, map[string]*node{"a": n})
-	gw := newGateway(t, pool, nil)
+	mem := &bus.Memory{}
+	heard := heard(t, mem)
+	gw := newGateway(t, pool, &limpet.Options{Bus: mem})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +44,7 @@ func TestServe(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- gw.Serve(ctx, &http.Server{Handler: gw}, l, 2*time.Second) }()
 	await(t, pool, "a", balancer.Up) // it is checked
+	heard(1)                         // and speaks to replicas
 
 	url := "http://" + l.Addr().String()
 	conn, _, err := websocket.Dial(t.Context(), url, nil)

@@ -45,7 +45,8 @@ func isMessage(frame []byte) bool {
 // Send writes messages of the gateway's own to the client, between two messages
 // of the backend. Each is a whole message in one unmasked frame, as [TextFrame]
 // builds it; it isn't changed and may be sent to any number of tunnels at once.
-// Messages that one goroutine sends arrive in its order.
+// Messages that one goroutine sends arrive in its order. [Proxy].IdleTimeout
+// doesn't look at them, since they are no sign of life of either end.
 //
 // Send returns when all is written. Until ctx ends it waits for Serve, for the
 // end of a message that is passing, and for a client that is slow to read. If ctx

@@ -73,7 +73,7 @@ func TestSend(t *testing.T) {
 // the frames of one, and each in its own order.
 func TestSendIntoFirehose(t *testing.T) {
 	each(t, func(t *testing.T, s setup) {
-		const senders, messages = 4, 50
+		const senders, messages = 4, 25
 		r, client, backend := pair(t, s, &upgrade.Proxy{})
 		tunnel := wait(t, r.tunnels)
 		var wg sync.WaitGroup
@@ -347,7 +347,10 @@ func TestSendToSlowClient(t *testing.T) {
 				t.Errorf("%d frames arrived, %d were sent", whole, sent)
 			}
 			client.Close()
-			r.wantSummary(upgrade.Gateway, 0)
+			// Only where the socket had no room for a single byte the stream was whole.
+			if sum := wait(t, r.closed); sum.By != upgrade.Gateway || sum.Code == 0 && sum.Err == nil {
+				t.Errorf("%+v", sum)
+			}
 		})
 	})
 }

@@ -42,7 +42,7 @@ func (s *turns) release() {
 // seal gives the flow the turn for good. A sender who is writing to a client that
 // doesn't read has a moment to end.
 func (f *flow) seal() {
-	if f.turn == nil || f.mine && f.sealed.Swap(true) {
+	if f.turn == nil {
 		return
 	}
 	f.sealed.Store(true)
