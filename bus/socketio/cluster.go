@@ -34,7 +34,8 @@ type ClusterOptions struct {
 	CustomRequest func(data any) (answer any)
 
 	// Gap is called when messages of other members are missing, or may be. It must
-	// return soon. Without it gaps are logged.
+	// return soon. Without it gaps are logged. With [Streams], only one whose
+	// Topics are the stream is about what was sent to sockets.
 	Gap func(*bus.Gap)
 	// Log is slog.Default() if nil.
 	Log *slog.Logger
@@ -147,11 +148,8 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 
 	c.missing.Store(1)
 	if s, ok := c.adapter.(Streams); ok && !c.guest {
-		keys := s.streams()
-		c.missing.Add(int32(len(keys)))
-		for _, key := range keys {
-			running.Go(func() { c.follow(ctx, s, key, inbox) })
-		}
+		c.missing.Add(1)
+		running.Go(func() { c.follow(ctx, s, inbox) })
 	}
 	return c.receive(ctx, sub, inbox)
 }

@@ -8,28 +8,28 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// follow reads a stream from its end on until ctx ends.
-func (c *Cluster) follow(ctx context.Context, s Streams, stream string, inbox chan<- *message) {
-	var last string
-	var broken error
-	for ctx.Err() == nil {
-		var err error
-		if last == "" {
-			if last, err = c.link.newest(ctx, stream); err == nil {
-				c.found()
-			} else {
-				last = ""
-			}
-		} else {
-			last, err = c.next(ctx, s, stream, last, broken, inbox)
-		}
-		if broken = err; err != nil {
-			select { // Redis is away
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
-			}
+// follow reads the namespace's stream from its end on until ctx ends.
+func (c *Cluster) follow(ctx context.Context, s Streams, inbox chan<- *message) {
+	stream := s.stream(c.nsp)
+	last, err := c.link.newest(ctx, stream)
+	for pause(ctx, err) && err != nil {
+		last, err = c.link.newest(ctx, stream)
+	}
+	c.found()
+	for pause(ctx, err) {
+		last, err = c.next(ctx, s, stream, last, err, inbox)
+	}
+}
+
+// pause waits a moment after an error, and tells whether to go on.
+func pause(ctx context.Context, err error) bool {
+	if err != nil {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
 		}
 	}
+	return ctx.Err() == nil
 }
 
 // next delivers the entries behind the last one and returns the last of them.
@@ -50,7 +50,7 @@ func (c *Cluster) next(ctx context.Context, s Streams, stream, last string, brok
 			if broken == nil {
 				broken = fmt.Errorf("the stream %q was trimmed", stream)
 			}
-			c.gap(&bus.Gap{Lost: -1, Err: broken})
+			c.gap(&bus.Gap{Lost: -1, Topics: []string{stream}, Err: broken})
 		}
 	}
 	for _, e := range entries {

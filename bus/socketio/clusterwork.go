@@ -107,7 +107,9 @@ func (c *Cluster) answer(m *message) *message {
 func (c *Cluster) find(t target) []Socket {
 	sockets := slices.Clone(c.opts.Sockets.Find(t.selection()))
 	for i := range sockets {
-		sockets[i].Rooms = union([]string{sockets[i].ID}, sockets[i].Rooms)
+		if s := &sockets[i]; !slices.Contains(s.Rooms, s.ID) {
+			s.Rooms = append([]string{s.ID}, s.Rooms...)
+		}
 	}
 	return sockets
 }
@@ -158,6 +160,9 @@ func (c *Cluster) emit(m *message, reply func(*message)) {
 // actLocally does to own sockets what is sent to all, if it is for sockets: they
 // get its arguments as they would from another member.
 func (c *Cluster) actLocally(m *message, reply func(*message)) error {
+	if _, none := c.opts.Sockets.(noSockets); none {
+		return nil
+	}
 	switch m.kind {
 	case join, leave, disconnect:
 		c.act(m)

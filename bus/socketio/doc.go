@@ -5,6 +5,10 @@
 // them: what @socket.io/redis-emitter does. The [Adapter] says which generation
 // of the protocol the nodes speak: [Legacy], [Current], [Sharded] or [Streams].
 //
+// A [Cluster] is a node among them: it has [Sockets] of its own, and servers and
+// clients of both kinds reach each other. A [Bridge] is one whose sockets are the
+// WebSocket clients in a bus.Hub.
+//
 // # Arguments
 //
 // The arguments of an event are what encoding/json takes, with the same rules

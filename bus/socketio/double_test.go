@@ -28,7 +28,7 @@ type double struct {
 	trimmed  int // entries that are gone
 }
 
-var errAway = errors.New("Redis is away")
+var errAway = errors.New("away")
 
 func (d *double) set(away bool) {
 	d.mu.Lock()

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/socketio"
 )
 
@@ -35,6 +37,32 @@ func ExampleEmitter() {
 	if err := room.Except("admins").DisconnectSockets(ctx, false); err != nil {
 		fmt.Println(err)
 	}
+}
+
+// Clients with a plain WebSocket are in rooms together with Socket.IO clients.
+func ExampleBridge() {
+	ctx := context.Background() // until the service ends
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
+	defer client.Close()
+	hub := bus.NewHub(nil, nil)
+	bridge, err := socketio.NewBridge(hub, client, socketio.Current{}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go hub.Run(ctx)
+	go bridge.Run(ctx)
+
+	http.Handle("/ws", hub.Handler(&bus.HandlerOptions{
+		Member: func(r *http.Request) (bus.MemberOptions, error) {
+			return bus.MemberOptions{Rooms: []string{"lobby"}}, nil
+		},
+		Message: func(ctx context.Context, m *bus.Member, f *bus.Frame) {
+			if err := bridge.To("lobby").Emit(ctx, "said", m.ID(), string(f.Payload())); err != nil {
+				fmt.Println(err)
+			}
+		},
+	}))
 }
 
 // Names of Socket.IO's own events are refused, and so is what a generation of
