@@ -13,7 +13,7 @@ type Current struct {
 	Prefix string
 	// SpecificResponses is what the nodes have as the option
 	// publishOnSpecificResponseChannel: an answer goes to the node that asked
-	// and to no other. It matters to a Cluster only.
+	// and to no other. It matters to a [Cluster] only.
 	SpecificResponses bool
 }
 

@@ -13,7 +13,8 @@ type Sharded struct {
 }
 
 // Mode says which rooms have a channel of their own, so that a message to one of
-// them reaches only the nodes that have sockets there.
+// them reaches only the nodes that have sockets there. A room whose name has 20
+// characters counts as that of a single socket.
 type Mode int
 
 const (

@@ -8,7 +8,7 @@ import (
 )
 
 // A Target says which clients of a namespace are meant, and does something to
-// them by way of the [Emitter] or the Cluster that it is from. It is never
+// them by way of the [Emitter] or the [Cluster] that it is from. It is never
 // changed: each method that narrows it down returns another one. So it may be
 // kept and used by several goroutines.
 //
