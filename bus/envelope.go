@@ -17,8 +17,7 @@ import (
 //
 // A string is its length and its bytes, a list its length and its strings;
 // lengths are unsigned varints (encoding/binary). What is to several keys is
-// published on each of their topics, and a node finds in to which of them it has
-// at hand. Who it is to is so told by the topic alone where to is empty.
+// published on each of their topics, as the same bytes.
 type envelope struct {
 	kind    byte
 	node    string

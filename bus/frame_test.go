@@ -32,7 +32,7 @@ func TestFrameBytes(t *testing.T) {
 			if got := binary.Bytes(); !bytes.Equal(got, want) || !binary.IsBinary() || text.IsBinary() {
 				t.Errorf("binary: %q…", got[:min(len(got), 12)])
 			}
-			if &text.Bytes()[0] != &text.Bytes()[0] {
+			if again := text.Bytes(); &again[0] != &text.Bytes()[0] {
 				t.Error("built twice")
 			}
 		})

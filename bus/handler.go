@@ -13,14 +13,16 @@ import (
 // HandlerOptions are a handler's. The zero value of each field is a good default.
 type HandlerOptions struct {
 	// Member says who a client is, and thereby whether it may come: an error is
-	// answered with 403 Forbidden and logged. Who needs another answer puts a
-	// middleware before the handler. By default everybody gets a random ID.
+	// answered with 403 Forbidden. Who needs another answer puts a middleware
+	// before the handler. By default everybody gets a random ID.
 	Member func(r *http.Request) (MemberOptions, error)
 
 	// Opened is called when the client has become a member, Message with each
 	// message that it sends then, and Closed when no more will come. They are
 	// called by one goroutine in this order, so a client whose messages take long
-	// waits for itself only. ctx ends with the connection.
+	// waits for itself only. ctx ends with the connection. What Opened sends is
+	// behind what others have sent to the member by then: for a greeting that
+	// comes first, let it join its rooms there.
 	Opened  func(ctx context.Context, m *Member, r *http.Request)
 	Message func(ctx context.Context, m *Member, f *Frame)
 	Closed  func(m *Member)
@@ -74,7 +76,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Member != nil {
 		var err error
 		if who, err = s.opts.Member(r); err != nil {
-			s.hub.opts.Log.Info("a client may not become a member", "client", r.RemoteAddr, "err", err)
+			s.hub.opts.Log.Debug("a client may not become a member", "client", r.RemoteAddr, "err", err)
 			http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 			return
 		}

@@ -48,12 +48,13 @@ type HubOptions struct {
 	Joined, Left func(m *Member, room string)
 
 	// Node is called when another node is heard for the first time, and when it
-	// has left or is forgotten. It must return soon.
+	// has left or is forgotten. It must return soon, and not wait for a Join.
 	Node func(id string, alive bool)
 
-	// Gap is called when messages of other nodes are missing, or may be. It must
-	// return soon. Without it gaps are logged.
-	Gap func(*Gap)
+	// Gap is called when messages of other nodes are missing, or may be, to the
+	// members of this node that who selects. It must return soon. Without it gaps
+	// are logged.
+	Gap func(who Who, gap *Gap)
 
 	// Log is slog.Default() if nil.
 	Log *slog.Logger
@@ -64,9 +65,14 @@ type HubOptions struct {
 // those are its nodes.
 //
 // Messages that one goroutine sends to one room, each after the last call has
-// returned, reach each member of the room in that order. Messages to several
-// rooms, to all and to IDs each have an order of their own. How sure it is that a
+// returned, reach each member of the room in that order. What is sent to all has
+// an order of its own, and so has what is sent to an ID. How sure it is that a
 // message reaches the other nodes is what the bus promises.
+//
+// A hub subscribes to a topic of its own, one for all nodes, and one for each
+// room and each ID that has members here. On [Streams] each of them that was ever
+// published on keeps its stream: with many IDs or rooms that come and go, [Redis]
+// is the better bus.
 //
 // A slow member delays nobody: each has a queue of its own. Members have no
 // goroutine while there is nothing to write.
@@ -111,27 +117,24 @@ func NewHub(bus Bus, opts *HubOptions) *Hub {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	for _, n := range []struct {
-		value     *int
-		otherwise int
-	}{{&o.QueueMessages, 256}, {&o.QueueBytes, 1 << 20}} {
-		if *n.value <= 0 {
-			*n.value = n.otherwise
-		}
-	}
-	for _, d := range []struct {
-		value     *time.Duration
-		otherwise time.Duration
-	}{{&o.WriteTimeout, 5 * time.Second}, {&o.Heartbeat, 5 * time.Second}, {&o.Timeout, 2 * time.Second}} {
-		if *d.value <= 0 {
-			*d.value = d.otherwise
-		}
-	}
+	o.QueueMessages = positive(o.QueueMessages, 256)
+	o.QueueBytes = positive(o.QueueBytes, 1<<20)
+	o.WriteTimeout = positive(o.WriteTimeout, 5*time.Second)
+	o.Heartbeat = positive(o.Heartbeat, 5*time.Second)
+	o.Timeout = positive(o.Timeout, 2*time.Second)
 	h.rooms.interest, h.rooms.seed = &h.interest, maphash.MakeSeed()
 	h.interest.wake = make(chan struct{}, 1)
 	h.rooms.lists.New = func() any { return new([]*Member) }
 	h.batches.New = func() any { return new([]*Frame) }
 	return h
+}
+
+// positive returns n, or otherwise if n isn't set.
+func positive[T int | time.Duration](n, otherwise T) T {
+	if n > 0 {
+		return n
+	}
+	return otherwise
 }
 
 // ID returns the random ID of this node.
@@ -225,18 +228,29 @@ func (h *Hub) receive(ctx context.Context, sub Subscription) error {
 		var gap *Gap
 		switch {
 		case errors.As(err, &gap):
-			if h.opts.Gap != nil {
-				h.opts.Gap(gap)
-			} else {
-				h.opts.Log.Warn("messages between nodes are missing", "lost", gap.Lost, "err", gap.Err)
-			}
-			h.greet() // heartbeats may be among them
+			h.gap(gap)
 		case err != nil:
 			return err
 		default:
 			h.handle(msg)
 		}
 	}
+}
+
+// gap tells who may have missed messages.
+func (h *Hub) gap(gap *Gap) {
+	h.greet() // heartbeats may be among them
+	if h.opts.Gap == nil {
+		h.opts.Log.Warn("messages between nodes are missing", "err", gap)
+		return
+	}
+	who := Who{Local: true, All: gap.Topics == nil}
+	for _, topic := range gap.Topics {
+		key, _ := strings.CutPrefix(topic, h.opts.Prefix)
+		who.All = who.All || key == everybody
+		who.name(key)
+	}
+	h.opts.Gap(who, gap)
 }
 
 // handle deals with a message of another node.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,6 +193,13 @@ func TestHubInterest(t *testing.T) {
 		if want := []string{"[room] [] []", "[] [room] [second]"}; !slices.Equal(changes, want) {
 			t.Errorf("OnRooms told %q, want %q", changes, want)
 		}
+		b.set(func() {
+			topics := slices.Sorted(maps.Keys(b.subs[1].topics))
+			want := []string{"hub", "hub:member:first", "hub:node:" + here.ID(), "hub:room:other"}
+			if !slices.Equal(topics, want) {
+				t.Errorf("subscribed to %q, want %q", topics, want)
+			}
+		})
 		var again bus.Who
 		here.OnRooms(func(opened, _ bus.Who) { again = opened })
 		if !slices.Equal(again.Rooms, []string{"other"}) || !slices.Equal(again.IDs, []string{"first"}) {
@@ -357,10 +365,10 @@ func TestHubBusAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &faulty{}
-		gaps := make(chan *bus.Gap, 10)
+		gaps := make(chan bus.Who, 10)
 		far := startHub(t, b, nil)
 		b.set(func() { b.away = true })
-		near := startHub(t, b, &bus.HubOptions{Gap: func(g *bus.Gap) { gaps <- g }})
+		near := startHub(t, b, &bus.HubOptions{Gap: func(who bus.Who, _ *bus.Gap) { gaps <- who }})
 		m, c := connect(t, near, "ann")
 		if err := m.Join(t.Context(), "room"); !errors.Is(err, errAway) {
 			t.Errorf("Join: %v", err)
@@ -374,8 +382,8 @@ func TestHubBusAway(t *testing.T) {
 		}
 		b.back()
 		synctest.Wait()
-		if gap := <-gaps; gap.Lost != -1 || len(gaps) != 0 {
-			t.Errorf("%+v and %d more gaps", gap, len(gaps))
+		if who := <-gaps; fmt.Sprint(who) != "{true [room] [ann] [] [] true}" || len(gaps) != 0 {
+			t.Errorf("a gap of %v and %d more", who, len(gaps))
 		}
 		send(t, far, inRooms("room"), "there")
 		send(t, far, bus.Who{IDs: []string{"ann"}}, "to you")

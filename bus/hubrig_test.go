@@ -178,7 +178,7 @@ func (f *faulty) Subscribe(ctx context.Context, topics ...string) (bus.Subscript
 	if err != nil {
 		return nil, err
 	}
-	s := &faultySub{Subscription: inner, bus: f, gaps: make(chan *bus.Gap, 1)}
+	s := &faultySub{Subscription: inner, bus: f, gaps: make(chan *bus.Gap, 1), topics: make(map[string]bool)}
 	f.set(func() { f.subs = append(f.subs, s) })
 	return s, nil
 }
@@ -191,8 +191,8 @@ func (f *faulty) back() {
 	f.away = false
 	for _, s := range f.subs {
 		_ = s.Subscription.Add(context.Background(), s.wanted...)
+		s.gaps <- &bus.Gap{Lost: -1, Topics: s.wanted, Err: errAway}
 		s.wanted = nil
-		s.gaps <- &bus.Gap{Lost: -1, Err: errAway}
 		_ = f.Memory.Publish(context.Background(), "wake", nil)
 	}
 }
@@ -201,6 +201,7 @@ type faultySub struct {
 	bus.Subscription
 	bus    *faulty
 	wanted []string
+	topics map[string]bool
 	gaps   chan *bus.Gap
 	woken  bool
 }
@@ -238,5 +239,19 @@ func (s *faultySub) Add(ctx context.Context, topics ...string) error {
 		return errAway
 	}
 	time.Sleep(slow)
+	s.bus.set(func() {
+		for _, topic := range topics {
+			s.topics[topic] = true
+		}
+	})
 	return s.Subscription.Add(ctx, topics...)
+}
+
+func (s *faultySub) Remove(ctx context.Context, topics ...string) error {
+	s.bus.set(func() {
+		for _, topic := range topics {
+			delete(s.topics, topic)
+		}
+	})
+	return s.Subscription.Remove(ctx, topics...)
 }

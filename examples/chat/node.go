@@ -49,17 +49,16 @@ func newNode(name string, b bus.Bus) *node {
 	changed := func(_ *bus.Member, room string) {
 		n.send(context.Background(), bus.Who{Rooms: []string{room}}, message{Type: "changed"})
 	}
-	here := bus.Who{All: true, Local: true}
 	n.hub = bus.NewHub(b, &bus.HubOptions{
 		Prefix: "chat",
 		Joined: changed,
 		Left:   changed,
 		Node: func(string, bool) {
-			n.send(context.Background(), here, message{Type: "changed"})
+			n.send(context.Background(), bus.Who{All: true, Local: true}, message{Type: "changed"})
 		},
-		Gap: func(gap *bus.Gap) {
+		Gap: func(who bus.Who, gap *bus.Gap) {
 			slog.Warn("messages of other nodes are missing", "node", name, "err", gap)
-			n.send(context.Background(), here, message{Type: "missed"})
+			n.send(context.Background(), who, message{Type: "missed"})
 		},
 	})
 	return n
