@@ -17,7 +17,9 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 // chatServer stands for a backend that runs elsewhere.
@@ -65,6 +67,27 @@ func ExampleGateway_Serve() {
 	if err := gateway.Serve(ctx, &http.Server{Handler: gateway}, l, 10*time.Second); err != nil {
 		panic(err)
 	}
+}
+
+// Every WebSocket client of the gateway is in a room of the hub, which can speak
+// to it whatever its backend does.
+func ExampleJoin() {
+	hub := bus.NewHub(&bus.Memory{}, nil) // go hub.Run(ctx)
+	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), &limpet.Options{Trace: &limpet.Trace{
+		Opened: func(r *http.Request, _ *balancer.Backend, t *upgrade.Tunnel) {
+			room := r.URL.Query().Get("room")
+			if _, err := limpet.Join(r.Context(), hub, t, bus.MemberOptions{Rooms: []string{room}}); err != nil {
+				t.Close(1011, "no room")
+			}
+		},
+	}})
+	if err != nil {
+		panic(err)
+	}
+	http.Handle("/chat", gateway)
+
+	maintenance := bus.Text([]byte("maintenance in five minutes"))
+	_ = hub.Send(context.Background(), bus.Who{Rooms: []string{"lobby"}}, maintenance)
 }
 
 // Stickiness for a proxy that is there already.
