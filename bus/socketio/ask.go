@@ -130,11 +130,16 @@ func (t Target) CustomRequest(ctx context.Context, data any) (answers []any, err
 
 // ServerCount returns the number of members that the namespace has.
 func (t Target) ServerCount(ctx context.Context) (int, error) {
-	ctx, cancel := t.limited(ctx)
-	defer cancel()
-	adapter, link := t.via.redis()
-	all, _ := adapter.channels(t.nsp, "")
-	return link.subscribers(ctx, all[0], adapter.sharded())
+	c, leave, ctx, err := t.join(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	n, _, err := c.others(ctx)
+	if !c.guest && err == nil {
+		n++
+	}
+	return n, err
 }
 
 func (t Target) isEverybody() error {
@@ -151,32 +156,34 @@ func (t Target) askNodes(ctx context.Context, m *message) ([]*message, error) {
 	return t.ask(ctx, m)
 }
 
-func (t Target) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+func (t Target) ask(ctx context.Context, m *message) ([]*message, error) {
+	c, leave, ctx, err := t.join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return c.ask(ctx, m)
+}
+
+// join returns who asks, until leave is called, with the time limit that it has.
+func (t Target) join(ctx context.Context) (c *Cluster, leave func(), limited context.Context, err error) {
 	limit := defaultTimeout
 	if t.timeout > 0 {
 		limit = time.Duration(t.timeout * float64(time.Millisecond))
 	}
-	return context.WithTimeout(ctx, limit)
-}
-
-func (t Target) ask(ctx context.Context, m *message) ([]*message, error) {
-	ctx, cancel := t.limited(ctx)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	if c, ok := t.via.(*Cluster); ok && c.nsp == t.nsp {
-		return c.ask(ctx, m)
+		return c, cancel, ctx, nil
 	}
 	adapter, link := t.via.redis()
-	c, err := newCluster(link, adapter, &ClusterOptions{Namespace: t.nsp})
-	if err != nil {
-		return nil, err
+	if c, err = newCluster(link, adapter, &ClusterOptions{Namespace: t.nsp}); err != nil {
+		cancel()
+		return nil, nil, nil, err
 	}
 	c.guest = true
-	running, stop := context.WithCancel(ctx)
 	var run sync.WaitGroup
-	run.Go(func() { c.Run(running) }) // what it can't do ends in no answers
-	defer run.Wait()
-	defer stop()
-	return c.ask(ctx, m)
+	run.Go(func() { _ = c.Run(ctx) }) // others tells the error
+	return c, func() { cancel(); run.Wait() }, ctx, nil
 }
 
 func isLegacy(a Adapter) bool { _, is := a.(Legacy); return is }

@@ -71,6 +71,8 @@ type Cluster struct {
 	end     error         // why, once ended is closed
 	foreign sync.Once     // the warning of messages that make no sense
 
+	nodes nodes // the other members, of Streams with Heartbeats
+
 	mu    sync.Mutex
 	rooms map[string]struct{} // that have local sockets
 	sub   bus.Subscription
@@ -147,9 +149,13 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 	running.Go(func() { c.work(ctx, inbox) })
 
 	c.missing.Store(1)
-	if s, ok := c.adapter.(Streams); ok && !c.guest {
+	if s, ok := c.adapter.(Streams); ok && (s.Heartbeats || !c.guest) {
 		c.missing.Add(1)
-		running.Go(func() { c.follow(ctx, s, inbox) })
+		started := c.found
+		if s.Heartbeats {
+			started = func() { running.Go(func() { c.beat(ctx) }) }
+		}
+		running.Go(func() { c.follow(ctx, s, started, inbox) })
 	}
 	return c.receive(ctx, sub, inbox)
 }

@@ -8,14 +8,15 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// follow reads the namespace's stream from its end on until ctx ends.
-func (c *Cluster) follow(ctx context.Context, s Streams, inbox chan<- *message) {
+// follow reads the namespace's stream from its end on until ctx ends. started is
+// called when it knows the end.
+func (c *Cluster) follow(ctx context.Context, s Streams, started func(), inbox chan<- *message) {
 	stream := s.stream(c.nsp)
 	last, err := c.link.newest(ctx, stream)
 	for pause(ctx, err) && err != nil {
 		last, err = c.link.newest(ctx, stream)
 	}
-	c.found()
+	started()
 	for pause(ctx, err) {
 		last, err = c.next(ctx, s, stream, last, err, inbox)
 	}

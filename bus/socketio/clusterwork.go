@@ -16,12 +16,16 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 				"nsp", c.nsp, "err", err)
 		})
 	case m.nsp != c.nsp || m.uid == c.uid:
+	case m.kind == adapterClose:
+		c.gone(m.uid)
 	case m.kind.answers():
+		c.nodes.heard(m.uid)
 		if r := c.request(m.id); r != nil {
 			r.add(m, false)
 		}
 	case m.uid == "" && c.request(m.id) != nil: // its own request, of Legacy
 	default:
+		c.nodes.heard(m.uid)
 		select {
 		case inbox <- m:
 		case <-ctx.Done():
@@ -44,6 +48,8 @@ func (c *Cluster) work(ctx context.Context, inbox <-chan *message) {
 func (c *Cluster) do(m *message) {
 	reply := func(a *message) { c.reply(m, a) }
 	switch m.kind {
+	case initialHeartbeat:
+		c.tell(context.Background(), heartbeat)
 	case broadcast:
 		c.emit(m, reply)
 	case serverSideEmit:

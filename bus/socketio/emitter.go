@@ -34,8 +34,11 @@ func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error)
 	return e, nil
 }
 
+// emitterUID is the sender whom no node counts.
+const emitterUID = "emitter"
+
 func (e *Emitter) send(ctx context.Context, m *message) error {
-	m.uid = "emitter" // whom no node answers or counts
+	m.uid = emitterUID
 	return sendAll(ctx, e.client, e.adapter, m)
 }
 

@@ -38,6 +38,7 @@ var fleets = []struct {
 	{"sharded, dynamic", interop.V4, "sharded-dynamic", socketio.Sharded{}},
 	{"sharded, dynamic-private", interop.V4, "sharded-dynamic-private", socketio.Sharded{Mode: socketio.DynamicPrivate}},
 	{"streams", interop.V4, "streams", socketio.Streams{}},
+	{"streams 0.2", interop.V4, "streams-0.2", socketio.Streams{Heartbeats: true}},
 }
 
 func newFleet(t *testing.T, v interop.Version, adapter string) *fleet {

@@ -51,6 +51,7 @@ func (f *fakeSockets) Do(s Selection, a Action) int {
 
 var memberAdapters = map[string]Adapter{
 	"legacy": Legacy{}, "current": Current{}, "specific": Current{SpecificResponses: true}, "sharded": Sharded{}, "streams": Streams{},
+	"heartbeats": Streams{Heartbeats: true},
 }
 
 // later lets a second pass, and all that is to happen.
@@ -188,6 +189,7 @@ func TestSubscriptions(t *testing.T) {
 		{"dynamic-private", Sharded{Mode: DynamicPrivate}, "socket.io#/# socket.io#/#UID#",
 			"socket.io#/#" + public20 + "# socket.io#/#blue#", "socket.io#/#UID#"},
 		{"streams", Streams{}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
+		{"heartbeats", Streams{Heartbeats: true}, "", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -301,6 +303,56 @@ func TestStreamGap(t *testing.T) {
 		if want := "1 2 3 4 6"; strings.Join(got, " ") != want || len(gaps) != 1 || gaps[0].Lost != -1 {
 			t.Errorf("got %q and the gaps %v, want %q", got, gaps, want)
 		}
+	})
+}
+
+// A member that isn't heard is forgotten, and nobody waits for it any more; one
+// that leaves is at once.
+func TestHeartbeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		adapter := Streams{Heartbeats: true}
+		asks := start(t, d, adapter, ClusterOptions{})
+		start(t, d, adapter, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}}})
+		leaves, err := newCluster(d, adapter, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = leaves.Run(ctx) })
+		count := func(want int) {
+			t.Helper()
+			if n, err := asks.ServerCount(t.Context()); n != want || err != nil {
+				t.Errorf("%d members, %v, want %d", n, err, want)
+			}
+		}
+		count(3)
+		for range 60 {
+			later()
+		}
+		count(3)
+		leave()
+		running.Wait()
+		later()
+		count(2)
+
+		frames, err := adapter.encode(&message{kind: heartbeat, nsp: "/", uid: "killed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.send(t.Context(), &frames[0]); err != nil {
+			t.Fatal(err)
+		}
+		later()
+		count(3)
+		begin := time.Now()
+		sockets, err := asks.Timeout(time.Minute).FetchSockets(t.Context())
+		if err != nil || len(sockets) != 1 || time.Since(begin) > heartbeatTimeout+time.Second {
+			t.Errorf("%v, %v after %v", sockets, err, time.Since(begin))
+		}
+		count(2)
 	})
 }
 

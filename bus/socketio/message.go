@@ -34,9 +34,9 @@ type target struct {
 type kind int
 
 const (
-	initialHeartbeat kind = 1 + iota // of Streams before 0.3
-	heartbeat                        // of Streams before 0.3
-	broadcast                        // with an ID: clients acknowledge it
+	initialHeartbeat kind = 1 + iota // answered by heartbeats
+	heartbeat
+	broadcast // with an ID: clients acknowledge it
 	join
 	leave
 	disconnect
@@ -46,7 +46,7 @@ const (
 	serverSideAnswer
 	clientCount  // answers a broadcast with an ID: so many clients got it
 	ack          // answers a broadcast with an ID, once for each client
-	adapterClose // of Streams before 0.3
+	adapterClose // no more heartbeats will come
 
 	// Legacy and Current only
 	socketIDs

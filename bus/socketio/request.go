@@ -11,14 +11,15 @@ import (
 
 // request is a question to the other members, and what has been answered.
 type request struct {
-	kind     kind
-	expected int           // nodes that are to answer
-	come     chan struct{} // something has come
+	kind kind
+	come chan struct{} // something has come
 
-	mu      sync.Mutex
-	answers []*message // each with a part of the result
-	nodes   int        // that have answered
-	reached int        // clients of a broadcast
+	mu       sync.Mutex
+	expected int             // nodes that are to answer
+	members  map[string]bool // who they are and haven't yet; nil where nobody knows
+	answers  []*message      // each with a part of the result
+	nodes    int             // that have answered
+	reached  int             // clients of a broadcast
 }
 
 // answered are the kinds of answers to each question. A customRequest is
@@ -40,9 +41,25 @@ func (r *request) add(m *message, own bool) {
 	} else {
 		r.answers = append(r.answers, m)
 	}
-	if m.kind != ack && !own {
+	if m.kind != ack && !own && (r.members == nil || r.members[m.uid]) {
+		delete(r.members, m.uid)
 		r.nodes++
 	}
+	r.poke()
+}
+
+// gone has nobody wait for a member any more.
+func (r *request) gone(uid string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.members[uid] {
+		delete(r.members, uid)
+		r.expected--
+		r.poke()
+	}
+}
+
+func (r *request) poke() {
 	select {
 	case r.come <- struct{}{}:
 	default:
@@ -71,7 +88,7 @@ func (r *request) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-c.ended:
-			err = c.end
+			err = c.over(ctx)
 		}
 	}
 	r.mu.Lock()
@@ -95,23 +112,10 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-c.ready:
-	case <-c.ended:
-		return nil, fmt.Errorf("socketio: %s: %w", m.kind, c.end)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("socketio: %s: not connected to Redis: %w", m.kind, ctx.Err())
-	}
-	all, _ := c.adapter.channels(c.nsp, c.uid)
-	others, err := c.link.subscribers(ctx, all[0], c.adapter.sharded())
-	if err != nil {
+	r := &request{kind: m.kind, come: make(chan struct{}, 1)}
+	if r.expected, r.members, err = c.others(ctx); err != nil {
 		return nil, err
 	}
-	if !c.guest {
-		others = max(others-1, 0)
-	}
-
-	r := &request{kind: m.kind, expected: others, come: make(chan struct{}, 1)}
 	c.mu.Lock()
 	c.asked[m.id] = r
 	c.mu.Unlock()
@@ -129,12 +133,42 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 			own(a)
 		}
 	}
-	if !r.complete() && others > 0 {
+	if !r.complete() {
 		if err := c.sendFrames(ctx, m, frames); err != nil {
 			return nil, err
 		}
 	}
 	return r.wait(ctx, c)
+}
+
+// others returns the number of other members, once this one can hear them. Where
+// they have heartbeats it also says who they are.
+func (c *Cluster) others(ctx context.Context) (n int, members map[string]bool, err error) {
+	select {
+	case <-c.ready:
+	case <-c.ended:
+		return 0, nil, fmt.Errorf("socketio: %w", c.over(ctx))
+	case <-ctx.Done():
+		return 0, nil, fmt.Errorf("socketio: not connected to Redis: %w", ctx.Err())
+	}
+	all, _ := c.adapter.channels(c.nsp, c.uid)
+	if len(all) == 0 {
+		members = c.nodes.all()
+		return len(members), members, nil
+	}
+	n, err = c.link.subscribers(ctx, all[0], c.adapter.sharded())
+	if !c.guest {
+		n = max(n-1, 0)
+	}
+	return n, nil, err
+}
+
+// over is why Run has returned: a guest's has the request's own limit.
+func (c *Cluster) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.end
 }
 
 func (c *Cluster) request(id string) *request {

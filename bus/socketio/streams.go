@@ -10,7 +10,8 @@ import (
 )
 
 // Streams is @socket.io/redis-streams-adapter 0.3. What is sent to clients is
-// an entry of a Redis stream, what nodes ask each other goes by pub/sub.
+// an entry of a Redis stream, what nodes ask each other goes by pub/sub; in 0.2
+// that is in the stream too.
 type Streams struct {
 	// Stream is what the nodes have as the option streamName. "" means
 	// "socket.io".
@@ -29,11 +30,18 @@ type Streams struct {
 	// OnlyPlaintext is what the nodes have as the option onlyPlaintext: a
 	// stream isn't searched for binary data, which arrives as {"type":"Buffer"}.
 	OnlyPlaintext bool
+	// Heartbeats is set for nodes with 0.2, which has no pub/sub: they know of each
+	// other by heartbeats. A Cluster takes a second to learn of them, and each
+	// request of an Emitter does.
+	Heartbeats bool
 }
 
 func (s Streams) check() error {
 	if s.Count < 0 || s.MaxLen < 0 {
 		return errors.New("socketio: Streams has a negative Count or MaxLen")
+	}
+	if s.Heartbeats && (s.Count > 1 || s.Sharded) {
+		return errors.New("socketio: Streams with Heartbeats has one stream and no pub/sub")
 	}
 	return nil
 }
@@ -43,6 +51,9 @@ func (s Streams) roomChannel(_, _ string) string { return "" }
 func (s Streams) channel(nsp string) string      { return prefixed(s.Prefix) + "#" + nsp + "#" }
 
 func (s Streams) channels(nsp, uid string) (all, answers []string) {
+	if s.Heartbeats {
+		return nil, nil
+	}
 	return []string{s.channel(nsp)}, []string{s.channel(nsp) + uid + "#"}
 }
 
@@ -76,15 +87,15 @@ func (s Streams) encode(m *message) ([]frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := frame{channel: s.channel(m.nsp), sharded: s.Sharded}
-	if m.kind.answers() {
-		f.channel += m.asker + "#"
-	}
-	if m.kind.answers() || m.kind == serverSideEmit || m.kind == fetchSockets || m.kind == broadcast && m.id != "" {
+	if !s.Heartbeats && m.isEphemeral() {
+		f := frame{channel: s.channel(m.nsp), sharded: s.Sharded}
+		if m.kind.answers() {
+			f.channel += m.asker + "#"
+		}
 		f.data = timestamps.append(nil, clusterMessage(m, data))
 		return []frame{f}, nil
 	}
-	f = frame{channel: s.stream(m.nsp), maxLen: s.MaxLen, entry: []string{
+	f := frame{channel: s.stream(m.nsp), maxLen: s.MaxLen, entry: []string{
 		"uid", m.uid, "nsp", m.nsp, "type", strconv.Itoa(int(m.kind)),
 	}}
 	if f.maxLen == 0 {
@@ -98,6 +109,11 @@ func (s Streams) encode(m *message) ([]frame, error) {
 		f.entry = append(f.entry, "data", string(appendJSON(nil, data)))
 	}
 	return []frame{f}, nil
+}
+
+// isEphemeral tells whether a message isn't kept, as the package says it.
+func (m *message) isEphemeral() bool {
+	return m.kind.answers() || m.kind == serverSideEmit || m.kind == fetchSockets || m.kind == broadcast && m.id != ""
 }
 
 func (s Streams) decode(nsp, _ string, data []byte) (*message, error) {

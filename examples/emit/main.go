@@ -16,7 +16,7 @@
 //
 // -adapter says what the nodes speak: current is @socket.io/redis-adapter,
 // sharded the same package with createShardedAdapter, streams is
-// @socket.io/redis-streams-adapter, legacy is socket.io-redis 5 of Socket.IO 2
+// @socket.io/redis-streams-adapter and streams-0.2 its version 0.2, legacy is socket.io-redis 5 of Socket.IO 2
 // and legacy3 is socket.io-redis 6.0 of Socket.IO 3.
 package main
 
@@ -56,7 +56,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		flags.PrintDefaults()
 	}
 	url := flags.String("redis", "redis://127.0.0.1:6379", "the Redis that the nodes share, as a `URL`")
-	adapter := flags.String("adapter", "current", "what the nodes speak: legacy, legacy3, current, sharded or streams")
+	adapter := flags.String("adapter", "current", "what the nodes speak: legacy, legacy3, current, sharded, streams or streams-0.2")
 	mode := flags.String("mode", "dynamic", "the nodes' subscriptionMode, if sharded: static, dynamic or dynamic-private")
 	prefix := flags.String("prefix", "socket.io", "the nodes' key, or channelPrefix and streamName")
 	nsp := flags.String("nsp", "/", "the `namespace`")
@@ -128,6 +128,8 @@ func adapterOf(name, mode, prefix string) (socketio.Adapter, error) {
 		return socketio.Current{Prefix: prefix}, nil
 	case "streams":
 		return socketio.Streams{Prefix: prefix, Stream: prefix}, nil
+	case "streams-0.2":
+		return socketio.Streams{Stream: prefix, Heartbeats: true}, nil
 	case "sharded":
 		switch mode {
 		case "dynamic":

@@ -9,7 +9,7 @@
 // the node has it.
 //
 // The adapter is the default one of the version or, of Socket.IO 4, one of
-// sharded-static, sharded-dynamic, sharded-dynamic-private and streams.
+// sharded-static, sharded-dynamic, sharded-dynamic-private, streams and streams-0.2.
 'use strict';
 
 const http = require('http');
@@ -68,7 +68,10 @@ async function join4() {
       return () => sub.subscribe(`ready${topics++}`, () => {});
     case 'streams':
       io.adapter(load('@socket.io/redis-streams-adapter').createAdapter(pub));
-      return () => readsStream(pub);
+      return () => readsStream(pub, ' sub=4 ');
+    case 'streams-0.2':
+      io.adapter(load('redis-streams-adapter-0.2').createAdapter(pub));
+      return () => readsStream(pub, '');
     default:
       io.adapter(createShardedAdapter(pub, sub, { subscriptionMode: adapter.slice('sharded-'.length) }));
       return () => sub.sSubscribe(`ready${topics++}`, () => {});
@@ -76,11 +79,11 @@ async function join4() {
 }
 
 // readsStream resolves when this node waits for the stream, and is subscribed to
-// the two channels of each of its namespaces.
-async function readsStream(redis) {
+// what it has to be: the two channels of each of its namespaces.
+async function readsStream(redis, subscribed) {
   for (;;) {
     const mine = (await redis.sendCommand(['CLIENT', 'LIST'])).split('\n').filter((line) => line.includes(` name=${name} `));
-    if (mine.some((line) => line.includes(' cmd=xread ')) && mine.some((line) => line.includes(' sub=4 '))) return;
+    if (mine.some((line) => line.includes(' cmd=xread ')) && mine.some((line) => line.includes(subscribed))) return;
     await new Promise(setImmediate);
   }
 }
