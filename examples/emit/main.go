@@ -16,8 +16,9 @@
 //
 // -adapter says what the nodes speak: current is @socket.io/redis-adapter,
 // sharded the same package with createShardedAdapter, streams is
-// @socket.io/redis-streams-adapter and streams-0.2 its version 0.2, legacy is socket.io-redis 5 of Socket.IO 2
-// and legacy3 is socket.io-redis 6.0 of Socket.IO 3.
+// @socket.io/redis-streams-adapter and streams-0.2 its version 0.2, legacy is
+// socket.io-redis 5 of Socket.IO 2 and legacy3 is socket.io-redis 6.0 of
+// Socket.IO 3.
 package main
 
 import (
