@@ -45,6 +45,7 @@ type router struct {
 	log      *slog.Logger
 	header   string // for what became of the pin, "" for none
 
+	strayed  atomic.Int64 // requests at backends that didn't know their session
 	warned   atomic.Int64 // the Unix time of the last warning
 	unwarned atomic.Int64 // warnings not written since then
 }
@@ -257,7 +258,7 @@ func (s *router) unknownSession(t *trip, pin affinity.Pin) {
 	s.trace.UnknownSession(t.in, pin, t.backend)
 	if pin.Status != affinity.Hit { // else it has ended where it was
 		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same keys or a common store",
-			"backend", t.backend.ID(), "pin", pin.Status.String())
+			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", s.strayed.Add(1))
 	}
 }
 

@@ -91,6 +91,9 @@ Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
 					t.Errorf("replica %d traced %d strayed and %d ended sessions, want %+v", i, strayed, ended, want)
 				}
 				lines := strings.Count(rep.log.String(), "stickiness is misconfigured")
+				if want.strayed > 0 && !strings.Contains(rep.log.String(), "count=1") {
+					t.Errorf("replica %d doesn't count:\n%s", i, rep.log.String())
+				}
 				if (lines > 0) != (want.strayed > 0) || lines > 2+int(time.Since(start).Seconds()) {
 					t.Errorf("replica %d logged:\n%s", i, rep.log.String())
 				}
