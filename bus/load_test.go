@@ -147,12 +147,15 @@ type listener struct {
 	changed chan struct{}
 }
 
+// listen subscribes, which may take longer here than the bus waits.
 func listen(t *testing.T, b bus.Bus, topics ...string) *listener {
 	t.Helper()
-	sub, err := b.Subscribe(t.Context(), topics...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var sub bus.Subscription
+	await(t, "the subscription", func() (ok bool) {
+		var err error
+		sub, err = b.Subscribe(t.Context(), topics...)
+		return err == nil
+	})
 	return listenTo(t, sub)
 }
 

@@ -25,7 +25,7 @@ func TestRedisIsPlainPubSub(t *testing.T) {
 	if _, err := raw.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b := &bus.Redis{Client: client}
+	b := &bus.Redis{Client: client, Timeout: patience}
 	sub := listen(t, b, channel)
 	if err := b.Publish(t.Context(), channel, []byte("1\x00\xff")); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestRedisIsPlainPubSub(t *testing.T) {
 func TestRedisSharesOneConnection(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	b := &bus.Redis{Client: client}
+	b := &bus.Redis{Client: client, Timeout: patience}
 	subs := []*listener{listen(t, b, "a", "b"), listen(t, b, "a"), listen(t, b, "c", "a")}
 	numsub := func() string {
 		n := client.PubSubNumSub(t.Context(), "a", "b", "c").Val()
@@ -165,7 +165,7 @@ func TestRedisRefusesATopic(t *testing.T) {
 func TestRedisClosesTheSlow(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	b := &bus.Redis{Client: client, Queue: 1, Overflow: bus.CloseSubscriber}
+	b := &bus.Redis{Client: client, Queue: 1, Overflow: bus.CloseSubscriber, Timeout: patience}
 	sub, err := b.Subscribe(t.Context(), "a", "b")
 	if err != nil {
 		t.Fatal(err)

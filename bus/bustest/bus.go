@@ -159,7 +159,6 @@ func (s *suite) addRemove(t *testing.T) {
 	a, b := s.newProcess(), s.newProcess()
 	first, second := s.topic(t, "first"), s.topic(t, "second")
 	sub := subscribe(t, b, first)
-	publish(t, a, second, "too early")
 	add(t, sub, second, second, first)
 	publish(t, a, second, "2")
 	publish(t, a, first, "1")
