@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -165,8 +166,8 @@ func (t Target) ask(ctx context.Context, m *message) ([]*message, error) {
 	return c.ask(ctx, m)
 }
 
-// join returns who asks, until leave is called, with the time limit that it has.
-func (t Target) join(ctx context.Context) (c *Cluster, leave func(), limited context.Context, err error) {
+// join returns who asks, until leave is called, with a ctx that has the limit.
+func (t Target) join(ctx context.Context) (c *Cluster, leave func(), _ context.Context, err error) {
 	limit := defaultTimeout
 	if t.timeout > 0 {
 		limit = time.Duration(t.timeout * float64(time.Millisecond))
@@ -176,7 +177,9 @@ func (t Target) join(ctx context.Context) (c *Cluster, leave func(), limited con
 		return c, cancel, ctx, nil
 	}
 	adapter, link := t.via.redis()
-	if c, err = newCluster(link, adapter, &ClusterOptions{Namespace: t.nsp}); err != nil {
+	// What goes wrong is in the answer, so nothing is logged.
+	opts := &ClusterOptions{Namespace: t.nsp, Log: slog.New(slog.DiscardHandler)}
+	if c, err = newCluster(link, adapter, opts); err != nil {
 		cancel()
 		return nil, nil, nil, err
 	}

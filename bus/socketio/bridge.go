@@ -44,6 +44,9 @@ type Bridge struct {
 // NewBridge returns a Bridge whose caller runs [Bridge.Run]; the other arguments
 // are those of [NewCluster].
 func NewBridge(hub *bus.Hub, client redis.UniversalClient, adapter Adapter, opts *BridgeOptions) (*Bridge, error) {
+	if hub == nil {
+		return nil, errors.New("socketio: a Bridge needs a Hub")
+	}
 	var o BridgeOptions
 	if opts != nil {
 		o = *opts
@@ -64,8 +67,8 @@ func NewBridge(hub *bus.Hub, client redis.UniversalClient, adapter Adapter, opts
 func (b *Bridge) Run(ctx context.Context) error {
 	stop := b.hub.OnRooms(func(opened, closed bus.Who) {
 		err := errors.Join(
-			b.Watch(ctx, append(opened.Rooms, opened.IDs...)...),
-			b.Unwatch(ctx, append(closed.Rooms, closed.IDs...)...),
+			b.Watch(ctx, slices.Concat(opened.Rooms, opened.IDs)...),
+			b.Unwatch(ctx, slices.Concat(closed.Rooms, closed.IDs)...),
 		)
 		if err != nil && ctx.Err() == nil {
 			b.opts.Log.Warn("members of rooms wait for Redis", "nsp", b.nsp, "err", err)
@@ -109,7 +112,7 @@ type hubSockets struct {
 // who selects members: a room of Socket.IO may be one of the Hub's or an ID.
 func (h hubSockets) who(s Selection) bus.Who {
 	return bus.Who{
-		All: len(s.Rooms) == 0, Rooms: s.Rooms, IDs: s.Rooms, ExceptRooms: s.Except, ExceptIDs: s.Except, Local: true,
+		All: len(s.Rooms) == 0, Rooms: s.Rooms, IDs: s.Rooms, ExceptRooms: s.Except, ExceptIDs: s.Except,
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -47,8 +45,8 @@ type ClusterOptions struct {
 //
 // While [Cluster.Run] runs, it gets what others send to its sockets and answers
 // what they ask, in the order in which it comes: a function of the options or
-// of [Sockets] that takes long lets the others wait. They may ask the cluster
-// something themselves.
+// of [Sockets] that takes long lets the others wait. It may ask the cluster
+// something itself, as long as not too much else comes meanwhile.
 //
 // At most once is what pub/sub promises: what is sent while Redis can't be
 // reached is lost, and so is what it had no time to deliver when it died. The
@@ -198,7 +196,9 @@ func (c *Cluster) begin(sub bus.Subscription) []string {
 	c.sub = sub
 	channels := append(answers, all...)
 	for room := range c.rooms {
-		channels = append(channels, c.channelsOf(room)...)
+		if channel := c.adapter.roomChannel(c.nsp, room); channel != "" {
+			channels = append(channels, channel)
+		}
 	}
 	return channels
 }
@@ -216,41 +216,44 @@ func (c *Cluster) found() {
 // at the moment. Each socket has a room of its own, called by its ID. A [Bridge]
 // does this by itself.
 func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
-	return c.watch(rooms, func(room string) { c.rooms[room] = struct{}{} }, func(sub bus.Subscription, channels []string) error {
-		return sub.Add(ctx, channels...)
-	})
+	sub, channels := c.note(rooms, true)
+	if len(channels) == 0 {
+		return nil
+	}
+	if err := sub.Add(ctx, channels...); err != nil {
+		return fmt.Errorf("socketio: watch rooms: %w", err)
+	}
+	return nil
 }
 
 // Unwatch says that rooms have no local sockets any more.
 func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
-	return c.watch(rooms, func(room string) { delete(c.rooms, room) }, func(sub bus.Subscription, channels []string) error {
-		return sub.Remove(ctx, channels...)
-	})
+	sub, channels := c.note(rooms, false)
+	if len(channels) == 0 {
+		return nil
+	}
+	if err := sub.Remove(ctx, channels...); err != nil {
+		return fmt.Errorf("socketio: unwatch rooms: %w", err)
+	}
+	return nil
 }
 
-func (c *Cluster) watch(rooms []string, note func(string), change func(bus.Subscription, []string) error) error {
-	var channels []string
+// note notes who is there for Run to begin with, and returns what is to be
+// changed if it has begun.
+func (c *Cluster) note(rooms []string, there bool) (sub bus.Subscription, channels []string) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, room := range rooms {
-		note(room)
-		channels = append(channels, c.channelsOf(room)...)
+		if there {
+			c.rooms[room] = struct{}{}
+		} else {
+			delete(c.rooms, room)
+		}
+		if channel := c.adapter.roomChannel(c.nsp, room); channel != "" && c.sub != nil {
+			channels = append(channels, channel)
+		}
 	}
-	sub := c.sub
-	c.mu.Unlock()
-	if sub == nil || len(channels) == 0 {
-		return nil // Run begins with them
-	}
-	if err := change(sub, channels); err != nil {
-		return fmt.Errorf("socketio: rooms %q: %w", rooms, err)
-	}
-	return nil
-}
-
-func (c *Cluster) channelsOf(room string) []string {
-	if channel := c.adapter.roomChannel(c.nsp, room); channel != "" {
-		return []string{channel}
-	}
-	return nil
+	return c.sub, channels
 }
 
 func (c *Cluster) gap(gap *bus.Gap) {
@@ -259,70 +262,4 @@ func (c *Cluster) gap(gap *bus.Gap) {
 		return
 	}
 	c.opts.Log.Warn("messages of the Socket.IO cluster may be missing", "nsp", c.nsp, "lost", gap.Lost, "err", gap.Err)
-}
-
-// defaultTimeout is how long npm's adapters wait for answers.
-const defaultTimeout = 5 * time.Second
-
-// send implements sender. The Cluster's own sockets get it whether Redis can be reached or not.
-func (c *Cluster) send(ctx context.Context, m *message) error {
-	m.uid = c.uid
-	if m.nsp != c.nsp {
-		return c.publish(ctx, m)
-	}
-	if _, legacy := c.adapter.(Legacy); legacy && (m.kind == join || m.kind == leave || m.kind == disconnect) {
-		return c.sendEach(ctx, m)
-	}
-	frames, err := c.encode(m)
-	if err != nil {
-		return err
-	}
-	if err := c.actLocally(m, nil); err != nil {
-		return err
-	}
-	return c.sendFrames(ctx, m, frames)
-}
-
-// sendEach sends what is about single sockets to those that aren't here, as
-// socket.io-redis does: the request carries no uid, so this member would take
-// its own for that of another one.
-func (c *Cluster) sendEach(ctx context.Context, m *message) error {
-	if len(m.to) > 0 && len(m.except) == 0 {
-		m.to = slices.DeleteFunc(slices.Clone(m.to), func(id string) bool {
-			one := *m
-			one.to = []string{id}
-			return c.act(&one) > 0
-		})
-		if len(m.to) == 0 {
-			return nil
-		}
-	}
-	return c.publish(ctx, m)
-}
-
-func (c *Cluster) redis() (Adapter, link) { return c.adapter, c.link }
-
-func (c *Cluster) encode(m *message) ([]frame, error) {
-	frames, err := c.adapter.encode(m)
-	if err != nil {
-		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
-	}
-	return frames, nil
-}
-
-func (c *Cluster) publish(ctx context.Context, m *message) error {
-	frames, err := c.encode(m)
-	if err != nil {
-		return err
-	}
-	return c.sendFrames(ctx, m, frames)
-}
-
-func (c *Cluster) sendFrames(ctx context.Context, m *message, frames []frame) error {
-	for i := range frames {
-		if err := c.link.send(ctx, &frames[i]); err != nil {
-			return fmt.Errorf("socketio: %s: %w", m.kind, err)
-		}
-	}
-	return nil
 }

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// defaultTimeout is how long npm's adapters wait for answers.
+const defaultTimeout = 5 * time.Second
+
 // request is a question to the other members, and what has been answered.
 type request struct {
 	kind kind

@@ -1,0 +1,71 @@
+package socketio
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// send implements sender. The Cluster's own sockets get it whether Redis can be
+// reached or not.
+func (c *Cluster) send(ctx context.Context, m *message) error {
+	m.uid = c.uid
+	if m.nsp != c.nsp {
+		return c.publish(ctx, m)
+	}
+	if _, legacy := c.adapter.(Legacy); legacy && (m.kind == join || m.kind == leave || m.kind == disconnect) {
+		return c.sendEach(ctx, m)
+	}
+	frames, err := c.encode(m)
+	if err != nil {
+		return err
+	}
+	if err := c.actLocally(m, nil); err != nil {
+		return err
+	}
+	return c.sendFrames(ctx, m, frames)
+}
+
+// sendEach sends what is about single sockets to those that aren't here, as
+// socket.io-redis does: the request carries no uid, so this member would take
+// its own for that of another one.
+func (c *Cluster) sendEach(ctx context.Context, m *message) error {
+	if len(m.to) > 0 && len(m.except) == 0 {
+		m.to = slices.DeleteFunc(slices.Clone(m.to), func(id string) bool {
+			one := *m
+			one.to = []string{id}
+			return c.act(&one) > 0
+		})
+		if len(m.to) == 0 {
+			return nil
+		}
+	}
+	return c.publish(ctx, m)
+}
+
+func (c *Cluster) redis() (Adapter, link) { return c.adapter, c.link }
+
+func (c *Cluster) encode(m *message) ([]frame, error) {
+	frames, err := c.adapter.encode(m)
+	if err != nil {
+		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
+	}
+	return frames, nil
+}
+
+func (c *Cluster) publish(ctx context.Context, m *message) error {
+	frames, err := c.encode(m)
+	if err != nil {
+		return err
+	}
+	return c.sendFrames(ctx, m, frames)
+}
+
+func (c *Cluster) sendFrames(ctx context.Context, m *message, frames []frame) error {
+	for i := range frames {
+		if err := c.link.send(ctx, &frames[i]); err != nil {
+			return fmt.Errorf("socketio: %s: %w", m.kind, err)
+		}
+	}
+	return nil
+}
