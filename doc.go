@@ -8,9 +8,11 @@
 //   - balancer knows who can serve: backends, pool, pickers, health, transport.
 //   - affinity knows whom a client belongs to: cookies, hashes, tables, stores.
 //   - upgrade takes WebSockets through: handshakes and tunnels.
+//   - bus carries messages between processes, joins rooms of sockets over several
+//     machines, and speaks with Socket.IO's own clusters (bus/socketio).
 //   - middleware puts them together: the Gateway, and parts that work alone.
 //
-// The first three import nothing of each other and can be used by themselves.
+// The others import nothing of each other and can be used by themselves.
 //
 // # Words
 //
@@ -19,7 +21,9 @@
 // backend; an affinity finds a request's pin and binds a new one onto the
 // answer; a store is a table of pins. A tunnel is an upgraded connection from
 // client to backend. The gateway puts it all together; several gateways side by
-// side are replicas.
+// side are replicas. A bus carries messages between processes, and a hub joins
+// rooms of local sockets over it. A node is a Socket.IO server process: a backend,
+// seen from Socket.IO.
 //
 // A backend is Up, Draining or Down. That follows from two independent facts:
 // what the operator wants (serve, drain, off), and what health says (well, sick,
@@ -68,6 +72,8 @@
 //	                                        the client opens a new session
 //	the store of pins is gone               nothing: pins go on from each replica's memory, others
 //	                                        go where their key hashes to
+//	replicas lose the bus                   nothing: each goes on with what it knows, and they
+//	                                        agree on the last decision when it is back
 //	a forged or foreign cookie              it is treated as no pin
 //
 // Each row has a test in middleware, most of them in failure_test.go.
