@@ -52,12 +52,14 @@ func TestBridge(t *testing.T) {
 			defer running.Wait()
 			defer stop()
 
+			sent := make(chan struct{}, 1)
 			server := httptest.NewServer(hub.Handler(&bus.HandlerOptions{
 				Member: func(r *http.Request) (bus.MemberOptions, error) {
 					return bus.MemberOptions{ID: "gus", Rooms: []string{"r1"}, Data: map[string]any{"name": "Gus"}}, nil
 				},
 				Message: func(ctx context.Context, _ *bus.Member, said *bus.Frame) {
 					report(b.To("r1").Emit(ctx, "ev", string(said.Payload())))
+					sent <- struct{}{}
 				},
 			}))
 			defer server.Close()
@@ -90,6 +92,7 @@ func TestBridge(t *testing.T) {
 				if emission.NSP == "/" {
 					ok(client.Write(patient(t), websocket.MessageText, []byte("hello")))
 					check("its own", read(), []any{"ev", "hello"})
+					<-sent // to the others too
 				}
 				ok(b.Of(emission.NSP).Emit(context.Background(), "end", emission.Args[1:]...))
 			})

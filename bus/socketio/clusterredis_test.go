@@ -3,6 +3,7 @@ package socketio_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -162,6 +163,49 @@ func TestConnectionsBreak(t *testing.T) {
 				t.Errorf("%d events are lost in silence", events-len(got))
 			}
 			t.Logf("%d of %d events arrived, %d gaps", len(got), events, gaps)
+		})
+	}
+}
+
+// Redis is killed and started again, with nothing in it: requests fail meanwhile,
+// and members find each other by themselves.
+func TestRedisRestarts(t *testing.T) {
+	t.Parallel()
+	for name, adapter := range map[string]socketio.Adapter{
+		"legacy": socketio.Legacy{}, "sharded": socketio.Sharded{}, "streams": socketio.Streams{},
+		"heartbeats": socketio.Streams{Heartbeats: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			opts := socketio.ClusterOptions{Log: slog.New(slog.DiscardHandler)}
+			a, _ := member(t, server.Client(t), adapter, opts)
+			b, _ := member(t, server.Client(t), adapter, opts)
+			server.Kill()
+			if _, err := a.cluster.Timeout(2 * time.Second).FetchSockets(patient(t)); err == nil {
+				t.Error("there is no error without Redis")
+			}
+			server.Restart(t)
+			for deadline := time.Now().Add(30 * time.Second); ; {
+				sockets, err := a.cluster.Timeout(time.Second).FetchSockets(patient(t))
+				if err == nil && len(sockets) == 4 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("sockets are %v, %v", sockets, err)
+				}
+			}
+			for deadline := time.Now().Add(30 * time.Second); ; { // the room's channel may come later
+				if err := a.cluster.To("r9").Emit(patient(t), "again"); err != nil {
+					t.Fatal(err)
+				}
+				if b.has("go2", isEvent("again")) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("no event arrives")
+				}
+			}
 		})
 	}
 }
