@@ -22,8 +22,9 @@ type load struct {
 
 // startLoad has the subscribers use a client of their own.
 func startLoad(t *testing.T, topic string, publish, subscribe redis.UniversalClient) *load {
+	_, sharded := publish.(*redis.ClusterClient)
 	b := func(c redis.UniversalClient) *bus.Redis {
-		return &bus.Redis{Client: c, Queue: 1 << 20, Prefix: "p:", Sharded: true}
+		return &bus.Redis{Client: c, Queue: 1 << 20, Prefix: "p:", Sharded: sharded}
 	}
 	s := func(c redis.UniversalClient) *bus.Streams { return &bus.Streams{Client: c, MaxLen: 1 << 20} }
 	slow := s(publish)

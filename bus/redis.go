@@ -23,7 +23,7 @@ import (
 // message, which has no history: who isn't subscribed doesn't get it.
 //
 // All subscriptions of a Redis value share one connection, and one SUBSCRIBE a
-// topic. When it breaks, or doesn't answer for Timeout, it is made anew with all
+// topic. When it breaks, or doesn't answer for a second, it is made anew with all
 // topics, and each subscription that was on one of them gets one [Gap] with those
 // topics, whose Lost is -1: what was published in between is lost, and how much
 // that is nobody knows. A connection on which nothing comes is asked for a word every 0.3 s
@@ -65,8 +65,7 @@ type Redis struct {
 	Queue int
 	// Overflow is what happens to a subscription when one more comes.
 	Overflow Overflow
-	// Timeout bounds each Publish, Subscribe and Add, and the time that Redis
-	// takes to answer. 0 means one second.
+	// Timeout bounds each Publish, Subscribe and Add. 0 means one second.
 	Timeout time.Duration
 
 	once    sync.Once

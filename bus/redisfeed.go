@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -179,7 +178,7 @@ func (f *feed) node(channel string) (*redis.Client, error) {
 	if !ok || !f.bus.Sharded {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, f.bus.timeout())
+	ctx, cancel := context.WithTimeout(f.ctx, answer)
 	defer cancel()
 	return c.MasterForKey(ctx, channel)
 }
@@ -236,8 +235,8 @@ func (f *feed) gaps(topics []*redisTopic) {
 			due[s].Topics = append(due[s].Topics, t.name)
 		}
 	}
-	for s := range maps.Keys(due) {
-		slices.Sort(due[s].Topics)
-		f.push(s, item{gap: due[s]})
+	for s, gap := range due {
+		slices.Sort(gap.Topics)
+		f.push(s, item{gap: gap})
 	}
 }

@@ -34,6 +34,8 @@ type order struct {
 }
 
 const (
+	// answer is how long Redis may take for one.
+	answer = time.Second
 	// probe is the time without a word from Redis after which it is asked for
 	// one, and is two times that at most.
 	probe = 150 * time.Millisecond
@@ -103,8 +105,7 @@ func (l *redisLink) serve() error {
 	defer context.AfterFunc(ctx, func() { pubsub.Close() })()
 	defer pubsub.Close()
 
-	limit := l.feed.bus.timeout()
-	connect, cancel := context.WithTimeout(ctx, limit)
+	connect, cancel := context.WithTimeout(ctx, answer)
 	err := pubsub.Ping(connect)
 	cancel()
 	if err != nil {
@@ -160,7 +161,6 @@ func (l *redisLink) read(ctx context.Context, pubsub *redis.PubSub, heard *atomi
 
 // write sends what there is to do, and probes the connection.
 func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atomic.Int64, fail context.CancelCauseFunc) error {
-	limit := l.feed.bus.timeout()
 	tick := time.NewTicker(probe)
 	defer tick.Stop()
 	var known int64
@@ -186,9 +186,9 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 					alarm = nil
 				}
 			} else if alarm == nil {
-				alarm = time.AfterFunc(limit, func() {
+				alarm = time.AfterFunc(answer, func() {
 					if heard.Load() == n {
-						fail(fmt.Errorf("Redis hasn't answered for %v", limit))
+						fail(fmt.Errorf("Redis hasn't answered for %v", answer))
 					}
 				})
 				if err := pubsub.Ping(ctx); err != nil {
@@ -236,7 +236,7 @@ func (l *redisLink) tidy(t *redisTopic) {
 }
 
 func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, o order) error {
-	ctx, cancel := context.WithTimeout(ctx, l.feed.bus.timeout())
+	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	switch sharded := l.feed.bus.Sharded; {
 	case o.subscribe && sharded:

@@ -66,9 +66,8 @@ type Streams struct {
 	// once there is room: it delays nobody, and loses only what is trimmed
 	// before it is read.
 	Queue int
-	// Timeout bounds each Publish, Subscribe and Add, and the time that Redis
-	// takes to answer. 0 means one second. With more than a restart of Redis
-	// takes, publishers don't notice one.
+	// Timeout bounds each Publish, Subscribe and Add. 0 means one second. With
+	// more than a restart of Redis takes, publishers don't notice one.
 	Timeout time.Duration
 
 	once    sync.Once

@@ -148,7 +148,7 @@ func TestStreamsCopies(t *testing.T) {
 
 	repeats := &bus.Streams{Client: network.client(t), Timeout: patience / 10}
 	numbers(t, repeats, "a", 1, 1)
-	network.orphan() // takes number 2, but keeps it
+	network.orphan()               // takes number 2, but keeps it
 	numbers(t, repeats, "a", 2, 3) // its copy comes behind number 3
 	network.hole(false)
 	await(t, "the copy", func() bool { return length() == 4 })

@@ -146,12 +146,12 @@ func (r *reader) start() {
 func (r *reader) read(batch []*stream) {
 	// A connection that is dead without a word must not take long, nor a page
 	// be too much for the time that there is.
-	count, limit := pageSize, r.bus.timeout()/4
+	count, limit := pageSize, answer/4
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
-		count, limit = max(1, count/2), min(2*limit, r.bus.timeout())
+		count, limit = max(1, count/2), min(2*limit, answer)
 		select {
 		case <-time.After(pause):
 		case <-r.ctx.Done():

@@ -246,7 +246,7 @@ func (s *streamsSubscription) straggler() (*place, request) {
 
 // catchUp reads a page behind a place.
 func (s *streamsSubscription) catchUp(ctx context.Context, pl *place, req request, count int) error {
-	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
+	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	p := read(ctx, s.bus.Client, []request{req}, count)[0]
 	if p.err != nil {
