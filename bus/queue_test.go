@@ -10,7 +10,9 @@ import (
 func TestQueueOverflow(t *testing.T) {
 	t.Parallel()
 	m := func(id string) item { return item{Message: Message{ID: id}} }
-	broken := func(lost int64) item { return item{gap: &Gap{Lost: lost, Topics: []string{"a"}, Err: errors.New("broken")}} }
+	broken := func(lost int64) item {
+		return item{gap: &Gap{Lost: lost, Topics: []string{"a"}, Err: errors.New("broken")}}
+	}
 	for _, tt := range []struct {
 		name  string
 		items []item
