@@ -178,7 +178,7 @@ func (f *feed) node(channel string) (*redis.Client, error) {
 	if !ok || !f.bus.Sharded {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, answer)
+	ctx, cancel := context.WithTimeout(f.ctx, deadAfter)
 	defer cancel()
 	return c.MasterForKey(ctx, channel)
 }

@@ -34,8 +34,8 @@ type order struct {
 }
 
 const (
-	// answer is how long Redis may take for one.
-	answer = time.Second
+	// deadAfter is how long Redis may take to answer.
+	deadAfter = time.Second
 	// probe is the time without a word from Redis after which it is asked for
 	// one, and is two times that at most.
 	probe = 150 * time.Millisecond
@@ -105,7 +105,7 @@ func (l *redisLink) serve() error {
 	defer context.AfterFunc(ctx, func() { pubsub.Close() })()
 	defer pubsub.Close()
 
-	connect, cancel := context.WithTimeout(ctx, answer)
+	connect, cancel := context.WithTimeout(ctx, deadAfter)
 	err := pubsub.Ping(connect)
 	cancel()
 	if err != nil {
@@ -186,9 +186,9 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 					alarm = nil
 				}
 			} else if alarm == nil {
-				alarm = time.AfterFunc(answer, func() {
+				alarm = time.AfterFunc(deadAfter, func() {
 					if heard.Load() == n {
-						fail(fmt.Errorf("Redis hasn't answered for %v", answer))
+						fail(fmt.Errorf("Redis hasn't answered for %v", deadAfter))
 					}
 				})
 				if err := pubsub.Ping(ctx); err != nil {
@@ -236,7 +236,7 @@ func (l *redisLink) tidy(t *redisTopic) {
 }
 
 func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, o order) error {
-	ctx, cancel := context.WithTimeout(ctx, answer)
+	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
 	switch sharded := l.feed.bus.Sharded; {
 	case o.subscribe && sharded:

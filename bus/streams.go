@@ -79,8 +79,8 @@ type Streams struct {
 	reader *reader // nil while there is no subscription
 }
 
-// add adds a message and rings.
-var add = redis.NewScript(`
+// addAndRing adds a message and rings.
+var addAndRing = redis.NewScript(`
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'm', ARGV[2], 'd', ARGV[3])
 redis.call('SPUBLISH', KEYS[1], id)
 return id`)
@@ -104,7 +104,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 	for {
 		// A connection that is dead without a word must not use up all the time.
 		attempt, cancel := context.WithTimeout(ctx, s.timeout()/3)
-		err := add.Run(attempt, s.Client, []string{s.key(topic)}, cmp.Or(s.MaxLen, 10_000), mark.String(), data).Err()
+		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)}, cmp.Or(s.MaxLen, 10_000), mark.String(), data).Err()
 		cancel()
 		if err == nil {
 			return nil

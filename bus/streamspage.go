@@ -82,8 +82,8 @@ var (
 	errLost    = errors.New("Redis has lost a part of the history")
 )
 
-// read reads a page for each request, by two round trips at most.
-func read(ctx context.Context, client redis.UniversalClient, reqs []request, count int) []page {
+// readPages reads a page for each request, by two round trips at most.
+func readPages(ctx context.Context, client redis.UniversalClient, reqs []request, count int) []page {
 	pages := make([]page, len(reqs))
 	var doubtful []int
 	ranges, infos := ask(ctx, client, reqs, count, func(p position) bool { return !p.entry })

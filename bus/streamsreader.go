@@ -146,12 +146,12 @@ func (r *reader) start() {
 func (r *reader) read(batch []*stream) {
 	// A connection that is dead without a word must not take long, nor a page
 	// be too much for the time that there is.
-	count, limit := pageSize, answer/4
+	count, limit := pageSize, deadAfter/4
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
-		count, limit = max(1, count/2), min(2*limit, answer)
+		count, limit = max(1, count/2), min(2*limit, deadAfter)
 		select {
 		case <-time.After(pause):
 		case <-r.ctx.Done():
@@ -176,7 +176,7 @@ func (r *reader) readOnce(batch []*stream, count int, limit time.Duration) (fail
 		return false
 	})
 	r.mu.Unlock()
-	pages := read(ctx, r.bus.Client, reqs, count)
+	pages := readPages(ctx, r.bus.Client, reqs, count)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -246,9 +246,9 @@ func (s *streamsSubscription) straggler() (*place, request) {
 
 // catchUp reads a page behind a place.
 func (s *streamsSubscription) catchUp(ctx context.Context, pl *place, req request, count int) error {
-	ctx, cancel := context.WithTimeout(ctx, answer)
+	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
-	p := read(ctx, s.bus.Client, []request{req}, count)[0]
+	p := readPages(ctx, s.bus.Client, []request{req}, count)[0]
 	if p.err != nil {
 		return p.err
 	}
