@@ -25,7 +25,7 @@ type turns struct {
 
 // take gives the flow the turn, if it needs one.
 func (s *turns) take() {
-	if s.turn != nil && !s.mine && !s.sealed.Load() {
+	if s.turn != nil && !s.mine {
 		s.turn <- struct{}{}
 		s.mine = true
 	}
@@ -39,8 +39,8 @@ func (s *turns) release() {
 	}
 }
 
-// seal gives the flow the turn for good. A sender who is writing to a client that
-// doesn't read has a moment to end.
+// seal gives the flow the turn and has senders refused from then on. One who is
+// writing to a client that doesn't read has a moment to end.
 func (f *flow) seal() {
 	if f.turn == nil {
 		return
@@ -68,9 +68,6 @@ func (p *pumped) send(ctx context.Context, frames [][]byte) error {
 	if f.refuses() {
 		return ErrClosed
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	select {
 	case f.turn <- struct{}{}:
 	default:
@@ -87,6 +84,9 @@ func (p *pumped) send(ctx context.Context, frames [][]byte) error {
 	if f.refuses() {
 		return ErrClosed
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return f.insert(ctx, frames)
 }
 
@@ -95,15 +95,19 @@ func (f *flow) refuses() bool {
 	return f.sealed.Load() || f.closing.Load() != nil || f.closeSeen.Load()
 }
 
-// insert writes frames in a sender's turn.
+// insert writes frames in a sender's turn, until ctx ends.
 func (f *flow) insert(ctx context.Context, frames [][]byte) error {
-	over := interrupt(ctx, f.dst)
-	unsent := net.Buffers(slices.Clone(frames)) // WriteTo takes out what it has written
-	n, err := unsent.WriteTo(f.dst)
-	ended := over()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		f.dst.SetWriteDeadline(past)
+		close(interrupted)
+	})
+	n, whole, err := writeFrames(f.dst, frames)
 	f.bytes += n
-	f.sent += int64(len(frames) - len(unsent))
+	f.sent += whole
+	ended := !stop()
 	if ended {
+		<-interrupted
 		f.dst.SetWriteDeadline(time.Time{})
 		if c := f.closing.Load(); c != nil {
 			f.dst.SetWriteDeadline(c.goneBy)
@@ -113,38 +117,32 @@ func (f *flow) insert(ctx context.Context, frames [][]byte) error {
 		return nil
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		f.sealed.Store(true)
 		f.lost(err)
-		return err
+		f.sealed.Store(true)
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	err = ErrClosed
 	if ended {
 		err = context.Cause(ctx)
 	}
 	if _, layered := f.dst.(interface{ NetConn() net.Conn }); n > 0 || layered { // see raw
-		f.sealed.Store(true)
 		f.note(Summary{By: Gateway, Err: fmt.Errorf("a message was cut short: %w", err)})
 		f.cut()
+		f.sealed.Store(true)
 	}
 	return err
 }
 
-// interrupt has writing to conn fail when ctx ends. That ends with the function
-// returned, which reports whether it has come to it.
-func interrupt(ctx context.Context, conn net.Conn) (over func() bool) {
-	if ctx.Done() == nil {
-		return func() bool { return false }
-	}
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		conn.SetWriteDeadline(past)
-		close(done)
-	})
-	return func() bool {
-		if stop() {
-			return false
+// writeFrames returns how many bytes and whole frames were written.
+func writeFrames(conn net.Conn, frames [][]byte) (n, whole int64, err error) {
+	if len(frames) == 1 { // as most often; what follows allocates
+		m, err := conn.Write(frames[0])
+		if err == nil {
+			whole = 1
 		}
-		<-done
-		return true
+		return int64(m), whole, err
 	}
+	unsent := net.Buffers(slices.Clone(frames)) // WriteTo takes out what it has written
+	n, err = unsent.WriteTo(conn)
+	return n, int64(len(frames) - len(unsent)), err
 }
