@@ -410,7 +410,7 @@ func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
 	read(t, res, err)
 	<-(<-conns).ended
 	_, err = s.send(t.Context(), "POST", "hello")
-	fails(t, err, false, net.ErrClosed)
+	fails(t, err, false, nil) // why, its reading says or its writing, whichever is first
 	if len(conns) > 0 {
 		t.Error("the request met another connection than the closed one")
 	}
