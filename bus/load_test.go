@@ -52,10 +52,13 @@ func (l *load) run(t *testing.T, fault func(), redisLoses bool) {
 		l.fromStreams.await(t, l.streams.begun()+100)
 	}
 	more()
-	fault()
-	back := time.Now()
+	began := time.Now()
 	more()
-	if took := time.Since(back); took > onItsOwn {
+	calm := time.Since(began) // what it takes a machine that is busy with other tests
+	fault()
+	began = time.Now()
+	more()
+	if took := time.Since(began) - calm; took > onItsOwn {
 		t.Errorf("the subscribers went on after %v", took)
 	} else {
 		t.Logf("the subscribers went on after %v", took)
