@@ -173,8 +173,10 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 //
 // The operator's decisions, which are those made with Drain, Off and Undrain of
 // any replica's pool, hold on all of them: the last one about a backend counts, as
-// the replicas' clocks have it. A drain has the same turns and the same end
-// everywhere. Health is never shared: each replica judges for itself.
+// the replicas' clocks have it; one that comes from more than a day ahead is
+// refused, with a warning. A drain has the same turns and the same end everywhere,
+// as far as the clocks agree. Health is never shared: each replica judges for
+// itself.
 //
 // A replica that was away, or starts, is told what the others know; what was
 // decided on both sides of a broken network is settled in the same way, within

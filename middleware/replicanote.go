@@ -104,8 +104,7 @@ func (d decision) sound() bool {
 	default:
 		return false
 	}
-	const end = 1 << 60 // room for what comes later
-	return isName(d.Backend) && isName(d.By) && 0 < d.At && d.At < end
+	return isName(d.Backend) && isName(d.By) && d.At > 0
 }
 
 // decide returns the decision that wish is.
@@ -131,9 +130,10 @@ func (d decision) wish() balancer.Wish {
 	return balancer.Wish{}
 }
 
-// after reports whether d is the later one. No two replicas see it differently.
+// after reports whether d is the later one, also of two about different backends.
+// No two replicas see it differently.
 func (d decision) after(other decision) bool {
-	return cmp.Or(cmp.Compare(d.At, other.At), cmp.Compare(d.By, other.By)) > 0
+	return cmp.Or(cmp.Compare(d.At, other.At), cmp.Compare(d.By, other.By), cmp.Compare(d.Backend, other.Backend)) > 0
 }
 
 // sessionHash is what a note says in place of a pin's key.

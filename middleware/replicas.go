@@ -57,6 +57,9 @@ const (
 	// answerWithin spreads the answers of replicas: most of them find that
 	// another one was first.
 	answerWithin = 100 * time.Millisecond
+	// apartMax is how far replicas' clocks may be apart. Without a bound a single
+	// message could be later than all that anybody decides from then on.
+	apartMax = 24 * time.Hour
 	// foreignMax is how many decisions about backends are kept that aren't in the
 	// pool. The latest stay.
 	foreignMax = 256
@@ -134,6 +137,11 @@ func (r *replicas) join(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			if r.look(); time.Until(r.due) <= gather { // nobody has heard of a decision
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+				r.tell(last)
+				cancel()
+			}
 			return nil
 		case <-r.changed:
 			r.look()
@@ -216,6 +224,10 @@ func (r *replicas) hear(data []byte) {
 	heard := make(map[string]decision, len(n.Decisions))
 	for _, d := range n.Decisions {
 		heard[d.Backend] = d
+		if ahead := time.Until(time.UnixMicro(d.At)); ahead > apartMax {
+			r.log.Warn("another replica's decision is refused: its clock is wrong, or this one's", "backend", d.Backend, "wish", d.Wish, "by", d.By, "ahead", ahead)
+			continue
+		}
 		r.clock = max(r.clock, d.At)
 		k := r.known[d.Backend]
 		if k != nil && !d.after(k.decision) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -66,6 +67,7 @@ type fleet struct {
 	bus   *bus.Memory
 	pools []*balancer.Pool
 	links []*link
+	stops []func()
 	told  atomic.Int64 // messages on the bus
 }
 
@@ -121,7 +123,7 @@ func (f *fleet) start(opts *balancer.Options, backends ...string) *balancer.Pool
 			f.t.Error(err)
 		}
 	})
-	f.pools, f.links = append(f.pools, pool), append(f.links, l)
+	f.pools, f.links, f.stops = append(f.pools, pool), append(f.links, l), append(f.stops, cancel)
 	return pool
 }
 
@@ -313,8 +315,41 @@ func TestReplicas(t *testing.T) {
 				t.Errorf("the first of many is %v, the last %v, want only the last remembered", first, last)
 			}
 		}},
+		{"a clock that nobody can follow", func(t *testing.T, f *fleet) {
+			for _, at := range []int64{1<<60 - 1, math.MaxInt64, time.Now().Add(25 * time.Hour).UnixMicro()} {
+				f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","at":%d,"by":"x"}`, at))
+				f.want(up, up, up)
+				ok(t, f.pools[0].Off("a"))
+				f.want(down, up, up)
+				ok(t, f.pools[1].Undrain("a"))
+				f.want(up, up, up)
+			}
+			before := f.told.Load()
+			time.Sleep(time.Minute)
+			if n := f.told.Load() - before; n > 10 {
+				t.Errorf("%d messages in a minute", n)
+			}
+		}},
+		{"the last word", func(t *testing.T, f *fleet) {
+			ok(t, f.pools[0].Off("a"))
+			f.stops[0]()
+			f.want(down, up, up)
+		}},
+		{"too many of one moment", func(t *testing.T, f *fleet) {
+			var many []string
+			for i := range 400 {
+				many = append(many, fmt.Sprintf(`{"backend":"x%d","wish":"off","at":9,"by":"z"}`, i))
+			}
+			f.say("z", strings.Join(many, ","))
+			f.settle()
+			before := f.told.Load()
+			time.Sleep(time.Minute)
+			if n := f.told.Load() - before; n > 10 {
+				t.Errorf("%d messages in a minute", n)
+			}
+		}},
 		{"ties and clocks", func(t *testing.T, f *fleet) {
-			const at = 1 << 55 // a clock that is a thousand years ahead
+			at := time.Now().Add(23 * time.Hour).UnixMicro()
 			f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","at":%d,"by":"x"}`, at))
 			f.say("y", fmt.Sprintf(`{"backend":"a","wish":"serve","at":%d,"by":"y"},{"backend":"b","wish":"off","at":%d,"by":"y"}`, at, at))
 			f.say("x", fmt.Sprintf(`{"backend":"b","wish":"serve","at":%d,"by":"x"},{"backend":"c","wish":"off","at":1,"by":"x"}`, at))
@@ -327,7 +362,7 @@ func TestReplicas(t *testing.T) {
 		{"nonsense", func(t *testing.T, f *fleet) {
 			for _, s := range []string{
 				`{"backend":"a","wish":"explode","at":9,"by":"x"}`, `{"backend":"a","wish":"off","at":0,"by":"x"}`,
-				`{"backend":"a","wish":"off","at":9}`, `{"backend":"a","wish":"off","at":9223372036854775807,"by":"x"}`,
+				`{"backend":"a","wish":"off","at":9}`,
 				`{"backend":"a","wish":"drain","within":-1,"since":"2026-01-01T00:00:00Z","at":9,"by":"x"}`,
 				`{"backend":"a","wish":"drain","within":1,"at":9,"by":"x"}`, `{"backend":"a","wish":"off","within":1,"at":9,"by":"x"}`, `7`, `null`,
 			} {
