@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -18,7 +19,8 @@ type HandlerOptions struct {
 	Member func(r *http.Request) (MemberOptions, error)
 
 	// Opened is called when the client has become a member, Message with each
-	// message that it sends then, and Closed when no more will come. They are
+	// message that it sends then, and Closed when no more will come; text that
+	// isn't UTF-8 ends the client with 1007 (Invalid Frame Payload Data). They are
 	// called by one goroutine in this order, so a client whose messages take long
 	// waits for itself only. ctx ends with the connection. What Opened sends is
 	// behind what others have sent to the member by then: for a greeting that
@@ -129,6 +131,10 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 		kind, data, err := c.ws.Read(context.Background()) // ends with the connection
 		if err != nil {
 			break
+		}
+		if kind == websocket.MessageText && !utf8.Valid(data) { // passed on, it would end those who get it
+			m.Close(closeInvalid, "text that is not UTF-8")
+			continue
 		}
 		if s.opts.Message != nil && !m.over() {
 			s.opts.Message(m.ctx, m, &Frame{payload: data, binary: kind == websocket.MessageBinary})

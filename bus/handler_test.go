@@ -164,6 +164,15 @@ func TestHandler(t *testing.T) {
 	}
 	<-ended
 
+	eve := dial(t, s, "/?id=eve", nil)
+	if err := eve.Write(patient(t), websocket.MessageText, []byte("\xff")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := ends(t, eve); code != websocket.StatusInvalidFramePayloadData {
+		t.Errorf("text that isn't UTF-8: %d", code)
+	}
+	<-ended
+
 	cid := dial(t, s, "/?id=cid", nil)
 	if err := cid.Write(patient(t), websocket.MessageText, []byte("panic")); err != nil {
 		t.Fatal(err)

@@ -72,6 +72,7 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 const (
 	closeNormal  = 1000
 	closeNone    = 1005 // not on the wire: stands for a close frame without a code
+	closeInvalid = 1007 // invalid frame payload data
 	closeBroken  = 1011 // internal error
 	closeRestart = 1012 // service restart
 	closeSlow    = 1013 // try again later
