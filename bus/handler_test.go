@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +43,11 @@ func dial(t testing.TB, s *httptest.Server, path string, header http.Header) *we
 	t.Cleanup(func() { c.CloseNow() })
 	return c
 }
+
+// greeting tells a client when it has become a member.
+var greeting = &bus.HandlerOptions{Opened: func(_ context.Context, m *bus.Member, _ *http.Request) {
+	m.Send(bus.Text([]byte("hello")))
+}}
 
 // patient bounds what must not take forever.
 func patient(t testing.TB) context.Context {
@@ -190,28 +197,16 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// A client that is silent is pinged, and stays as long as it answers.
+// A client that is silent is pinged, and stays as long as it answers. One that
+// takes nothing is cut after WriteTimeout.
 func TestHandlerPing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := startHub(t, nil, nil)
-		l := make(pipes)
-		server := &http.Server{Handler: h.Handler(nil)}
-		go server.Serve(l)
-		defer server.Close()
-		dial := func(answer bool) *websocket.Conn {
-			transport := &http.Transport{DialContext: l.dial}
-			c, _, err := websocket.Dial(t.Context(), "http://hub", &websocket.DialOptions{
-				HTTPClient:     &http.Client{Transport: transport},
-				OnPingReceived: func(context.Context, []byte) bool { return answer },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return c
-		}
+		l := servePipes(t, h)
 		start := time.Now()
-		alive, dead := dial(true), dial(false)
+		alive, dead := l.client(t, true), l.client(t, false)
+		read(t, alive)
 		alive.CloseRead(t.Context())
 		if code, _ := ends(t, dead); code != 0 || time.Since(start) != 50*time.Second {
 			t.Errorf("the dead one: close code %d after %v, want none after 50s", code, time.Since(start))
@@ -221,9 +216,69 @@ func TestHandlerPing(t *testing.T) {
 		if n := h.Stats().Members; n != 1 {
 			t.Errorf("%d members, want the living one", n)
 		}
+
+		stuck := l.client(t, true)
+		defer stuck.CloseNow()
+		read(t, stuck)
+		send(t, h, bus.Who{All: true}, strings.Repeat("x", 10_000)) // more than it has buffers for
 		alive.CloseNow()
+		time.Sleep(6 * time.Second)
 		synctest.Wait()
+		if n := h.Stats().Members; n != 0 {
+			t.Errorf("%d members, and all are gone or stuck", n)
+		}
 	})
+}
+
+// Pongs go between messages, also on a connection that takes a message in parts.
+func TestHandlerControlFrames(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, nil)
+	c := servePipes(t, h).client(t, true)
+	defer c.CloseNow()
+	read(t, c)
+	pinged := make(chan error, 1)
+	go func() { // ends with c
+		var err error
+		for err == nil {
+			err = c.Ping(t.Context())
+		}
+		pinged <- err
+	}()
+	for i := range 200 {
+		send(t, h, bus.Who{All: true}, strings.Repeat("x", i))
+		if got := read(t, c); got != "Text "+strings.Repeat("x", i) {
+			t.Fatalf("message %d is %q", i, got)
+		}
+	}
+	select {
+	case err := <-pinged:
+		t.Error(err)
+	default:
+	}
+	c.CloseNow()
+}
+
+// servePipes serves a hub in this process, in a synctest bubble if need be.
+func servePipes(t *testing.T, h *bus.Hub) pipes {
+	l := make(pipes)
+	server := &http.Server{Handler: h.Handler(greeting)}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return l
+}
+
+// client opens a WebSocket that answers pings or doesn't.
+func (p pipes) client(t *testing.T, answer bool) *websocket.Conn {
+	t.Helper()
+	c, _, err := websocket.Dial(t.Context(), "http://hub", &websocket.DialOptions{
+		HTTPClient:     &http.Client{Transport: &http.Transport{DialContext: p.dial}},
+		OnPingReceived: func(context.Context, []byte) bool { return answer },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // pipes is a network without time.
@@ -231,8 +286,21 @@ type pipes chan net.Conn
 
 func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
-	p <- server
+	p <- halves{server}
 	return client, nil
+}
+
+// halves writes what it is given in two parts.
+type halves struct{ net.Conn }
+
+func (h halves) Write(p []byte) (int, error) {
+	n, err := h.Conn.Write(p[:len(p)/2])
+	if err != nil {
+		return n, err
+	}
+	runtime.Gosched()
+	m, err := h.Conn.Write(p[n:])
+	return n + m, err
 }
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -250,8 +318,11 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 func TestHandlerSlowClient(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, nil, &bus.HubOptions{QueueBytes: 1 << 20, WriteTimeout: time.Minute})
-	s := serveHub(t, h, nil)
+	s := serveHub(t, h, greeting)
 	slow, quick := dial(t, s, "/", nil), dial(t, s, "/", nil)
+	for _, c := range []*websocket.Conn{slow, quick} {
+		read(t, c)
+	}
 	big := strings.Repeat("x", 500_000)
 	for h.Stats().Slow == 0 {
 		send(t, h, bus.Who{All: true}, big)
@@ -261,6 +332,33 @@ func TestHandlerSlowClient(t *testing.T) {
 	}
 	if code, reason := ends(t, slow); code != websocket.StatusTryAgainLater || reason != "too slow" {
 		t.Errorf("closed with %d, %q", code, reason)
+	}
+}
+
+// What a client sends behind its end isn't for the application.
+func TestHandlerClosedMember(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, nil)
+	var messages atomic.Int32
+	ended := make(chan struct{})
+	s := serveHub(t, h, &bus.HandlerOptions{
+		Message: func(_ context.Context, m *bus.Member, _ *bus.Frame) {
+			messages.Add(1)
+			m.Close(4000, "enough")
+		},
+		Closed: func(*bus.Member) { close(ended) },
+	})
+	c := dial(t, s, "/", nil)
+	for range 10 {
+		if c.Write(patient(t), websocket.MessageText, []byte("x")) != nil {
+			break // it has been closed already
+		}
+	}
+	if code, _ := ends(t, c); code != 4000 {
+		t.Errorf("closed with %d", code)
+	}
+	if <-ended; messages.Load() != 1 {
+		t.Errorf("%d messages", messages.Load())
 	}
 }
 

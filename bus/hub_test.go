@@ -144,6 +144,7 @@ func TestHubInterest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &faulty{}
 		there := startHub(t, b, nil)
+		synctest.Wait() // here's is the second subscription
 		here := startHub(t, b, nil)
 		first, firstConn := connect(t, here, "first")
 		second, secondConn := connect(t, here, "second")
@@ -428,6 +429,31 @@ func TestHubEnds(t *testing.T) {
 			t.Error("Run a second time: no error")
 		}
 	})
+}
+
+// Who waits for the bus when the hub ends doesn't wait for ever.
+func TestHubEndsJoin(t *testing.T) {
+	t.Parallel()
+	for range 10 { // whether Run sees the room or its end first is up to chance
+		synctest.Test(t, func(t *testing.T) {
+			b := &faulty{}
+			h := bus.NewHub(b, nil)
+			stop := runHub(t, h)
+			m, _ := connect(t, h, "")
+			b.set(func() { b.slow = time.Minute })
+			var joins sync.WaitGroup
+			for _, room := range []string{"red", "blue"} {
+				joins.Go(func() {
+					if err := m.Join(context.Background(), room); err != nil && !errors.Is(err, bus.ErrClosed) {
+						t.Error(err)
+					}
+				})
+				synctest.Wait() // the first is being added, the other waits for that
+			}
+			stop()
+			joins.Wait()
+		})
+	}
 }
 
 // A bus that ends the subscription ends the hub.

@@ -88,12 +88,11 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 	defer n.tending.Unlock()
 	n.mu.Lock()
 	r := n.next
-	if r == nil || n.ended {
-		n.mu.Unlock()
-		return
-	}
 	n.next = nil
 	n.mu.Unlock()
+	if r == nil {
+		return
+	}
 
 	var add, remove []string
 	var opened, closed Who
@@ -129,6 +128,9 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 		for f := range n.hooks {
 			(*f)(opened, closed)
 		}
+	}
+	if ctx.Err() != nil {
+		err = ErrClosed
 	}
 	r.end(err)
 }

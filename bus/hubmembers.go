@@ -49,7 +49,7 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	}
 	number := h.asked.begin(q)
 	defer h.asked.end(number)
-	e.payload = marshal(answer{Question: number})
+	e.payload = marshal(rollCall{Question: number})
 
 	ctx, cancel := context.WithTimeout(ctx, h.opts.Timeout)
 	defer cancel()
@@ -88,9 +88,9 @@ type question struct {
 	members  []MemberInfo
 }
 
-// answer is the payload of a question and of the parts of its answers. A node
+// rollCall is the payload of a question and of the parts of its answers. A node
 // with many members sends more than one part, so that no message is huge.
-type answer struct {
+type rollCall struct {
 	Question uint64       `json:"question"`
 	Parts    int          `json:"parts,omitempty"`
 	Members  []MemberInfo `json:"members,omitempty"`
@@ -117,7 +117,7 @@ func (a *asked) end(number uint64) {
 
 // add takes a part of a node's answer.
 func (a *asked) add(e *envelope) error {
-	var part answer
+	var part rollCall
 	if err := json.Unmarshal(e.payload, &part); err != nil {
 		return err
 	}
@@ -148,8 +148,8 @@ func (a *asked) add(e *envelope) error {
 
 // answer answers another node's question.
 func (h *Hub) answer(e *envelope) {
-	var asked answer
-	if err := json.Unmarshal(e.payload, &asked); err != nil {
+	var call rollCall
+	if err := json.Unmarshal(e.payload, &call); err != nil {
 		h.misfit(h.topic(everybody), err)
 		return
 	}
@@ -165,7 +165,7 @@ func (h *Hub) answer(e *envelope) {
 	}
 	for _, part := range parts {
 		out := envelope{kind: kindAnswer, node: h.id,
-			payload: marshal(answer{Question: asked.Question, Parts: len(parts), Members: part})}
+			payload: marshal(rollCall{Question: call.Question, Parts: len(parts), Members: part})}
 		err := h.bus.Publish(context.Background(), h.topic(nodeKey+e.node), out.append(nil))
 		if err != nil {
 			h.opts.Log.Debug("an answer didn't reach another node", "node", e.node, "err", err)

@@ -248,11 +248,12 @@ func (m *Member) write() {
 		m.events = nil
 		*batch = m.queue.pop((*batch)[:0])
 		if len(events)+len(*batch) == 0 {
-			if m.writing = m.ended; m.ended { // for good
-				m.mu.Unlock()
+			m.writing = false
+			ended := m.ended // for good: nothing starts this again
+			m.mu.Unlock()
+			if ended {
 				break
 			}
-			m.mu.Unlock()
 			return
 		}
 		m.mu.Unlock()

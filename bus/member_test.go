@@ -66,6 +66,32 @@ func TestMemberSlow(t *testing.T) {
 	}
 }
 
+// What is written at once is bounded, so that WriteTimeout is fair to who is slow
+// but takes what it can.
+func TestMemberBatches(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ size, want int }{{1, 64}, {10_000, 7}, {100_000, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			h := startHub(t, nil, &bus.HubOptions{QueueBytes: 100 << 20})
+			c := &conn{stuck: make(chan struct{})}
+			m := connectConn(t, h, c, "")
+			m.Send(bus.Text(nil))
+			synctest.Wait()
+			for range 100 {
+				m.Send(bus.Text(make([]byte, tt.size)))
+			}
+			for _, want := range []int{1, tt.want} {
+				c.stuck <- struct{}{}
+				synctest.Wait()
+				if got := len(c.take()); got != want {
+					t.Errorf("%d messages of %d bytes, want %d", got, tt.size, want)
+				}
+			}
+			close(c.stuck)
+		})
+	}
+}
+
 // A connection that hangs is given up, and that it fails ends the member.
 func TestMemberConnFails(t *testing.T) {
 	t.Parallel()

@@ -1,43 +1,35 @@
 package bus
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // queued is what waits for a member's connection.
 type queued struct {
 	ping   bool // goes first, beside the limits
 	frames []*Frame
-	head   int // of what is left in frames
 	bytes  int // of payload
 }
 
 // push puts a message at the end. Without room it drops the oldest ones or, as
 // the options say, reports that it doesn't fit.
 func (q *queued) push(f *Frame, opts *HubOptions) (dropped int, fits bool) {
-	for len(q.frames) > q.head &&
-		(len(q.frames)-q.head >= opts.QueueMessages || q.bytes+len(f.payload) > opts.QueueBytes) {
+	left := q.bytes
+	for dropped < len(q.frames) &&
+		(len(q.frames)-dropped >= opts.QueueMessages || left+len(f.payload) > opts.QueueBytes) {
+		left -= len(q.frames[dropped].payload)
+		dropped++
+	}
+	if dropped > 0 {
 		if !opts.DropOldest {
 			return 0, false
 		}
-		q.shift()
-		dropped++
-	}
-	if q.head > 0 && len(q.frames) == cap(q.frames) {
-		n := copy(q.frames, q.frames[q.head:])
-		clear(q.frames[n:])
-		q.frames, q.head = q.frames[:n], 0
+		q.frames = slices.Delete(q.frames, 0, dropped)
 	}
 	q.frames = append(q.frames, f)
-	q.bytes += len(f.payload)
+	q.bytes = left + len(f.payload)
 	return dropped, true
-}
-
-// shift takes the oldest message out.
-func (q *queued) shift() *Frame {
-	f := q.frames[q.head]
-	q.frames[q.head] = nil
-	q.head++
-	q.bytes -= len(f.payload)
-	return f
 }
 
 // What is written at once is beside the limits of the queue.
@@ -52,17 +44,15 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 		batch = append(batch, &Frame{bytes: []byte{0x89, 0}}) // RFC 6455, section 5.5.2
 		q.ping = false
 	}
-	bytes := 0
-	for len(q.frames) > q.head && len(batch) < batchMessages && bytes < batchBytes {
-		f := q.shift()
-		batch = append(batch, f)
-		bytes += len(f.payload)
+	n, bytes := 0, 0
+	for n < min(len(q.frames), batchMessages) && bytes < batchBytes {
+		bytes += len(q.frames[n].payload)
+		n++
 	}
-	if q.head == len(q.frames) {
-		q.frames, q.head = q.frames[:0], 0
-		if cap(q.frames) > batchMessages {
-			q.frames = nil // what a burst has needed
-		}
+	batch = append(batch, q.frames[:n]...)
+	q.bytes -= bytes
+	if q.frames = slices.Delete(q.frames, 0, n); len(q.frames) == 0 && cap(q.frames) > batchMessages {
+		q.frames = nil // what a burst has needed
 	}
 	return batch
 }
