@@ -164,14 +164,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	defer sub.Close()
 
 	receiving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	received := make(chan error, 1)
-	go func() { received <- h.receive(receiving, sub) }() // ends with stop
-	ended := false
+	var failed error
+	received := make(chan struct{})
+	go func() { // ends with stop
+		defer close(received)
+		failed = h.receive(receiving, sub)
+	}()
 	defer func() {
 		stop()
-		if !ended {
-			<-received
-		}
+		<-received
 		h.asked.answers.Wait()
 	}()
 
@@ -189,10 +190,8 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.tell(ctx, kindAlive)
 			h.nodes.forget(time.Now().Add(-3 * h.opts.Heartbeat))
 			h.tellNodes()
-		case err := <-received:
-			ended = true
-			h.shut()
-			return fmt.Errorf("bus: hub: %w", err)
+		case <-received:
+			return fmt.Errorf("bus: hub: %w", failed)
 		case <-ctx.Done():
 			h.shut()
 			h.tell(context.WithoutCancel(ctx), kindBye)
