@@ -1,16 +1,13 @@
-//go:build unix
-
 package bus_test
 
 import (
 	"context"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/process"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
@@ -77,7 +74,7 @@ func BenchmarkLatency(b *testing.B) {
 	for _, t := range transports(b) {
 		b.Run(t.name, func(b *testing.B) {
 			b.ReportAllocs()
-			before := cpu()
+			before := process.CPU()
 			for b.Loop() {
 				if err := t.publish(b.Context()); err != nil {
 					b.Fatal(err)
@@ -86,7 +83,7 @@ func BenchmarkLatency(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(process.CPU()-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -96,7 +93,7 @@ func BenchmarkBurst(b *testing.B) {
 	for _, t := range transports(b) {
 		b.Run(t.name, func(b *testing.B) {
 			b.ReportAllocs()
-			before := cpu()
+			before := process.CPU()
 			const publishers = 8
 			slots := make(chan struct{}, 1024) // fewer than fit into the queue
 			work := make(chan struct{}, publishers)
@@ -125,7 +122,7 @@ func BenchmarkBurst(b *testing.B) {
 			close(work)
 			close(slots)
 			<-received
-			b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(process.CPU()-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -168,11 +165,4 @@ func BenchmarkReceive(b *testing.B) {
 			}
 		})
 	}
-}
-
-// cpu returns the processor time of this process.
-func cpu() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,7 +1,9 @@
 package socketio_test
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,6 +12,12 @@ import (
 func TestMain(m *testing.M) {
 	if addr := os.Getenv("LIMPET_TEST_MEMBER"); addr != "" {
 		_ = beMember(addr)
+		return
+	}
+	if peer := strings.Split(os.Getenv("LIMPET_TEST_PEER"), ","); len(peer) == 3 {
+		if err := bePeer(peer[0], peer[1], peer[2]); err != nil {
+			fmt.Println(err)
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)

@@ -1,0 +1,141 @@
+package socketio_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/internal/need"
+	"github.com/limpet-go/limpet/internal/process"
+	"github.com/limpet-go/limpet/internal/redistest"
+)
+
+const (
+	rounds  = 5     // after one that doesn't count
+	pings   = 1000  // in each round, one at a time
+	inBatch = 10000 // in each round, 100 at a time
+)
+
+// BenchmarkBesideNode sends from one process to another, by way of a Redis of its
+// own: from a node to a node with the adapter from npm, from a [socketio.Bridge]
+// to a Bridge, and with go-redis alone, which knows neither rooms nor events.
+//
+//	go test -run '^$' -bench BesideNode -benchtime 1x ./bus/socketio
+//
+// The three take turns, so that what else the machine does is the same for all
+// of them, and each figure is the median of the rounds. A message has arrived when
+// it is at a client's connection, framed as a WebSocket wants it.
+//
+//   - p50-µs and p99-µs are the way of one message, with no other one under way:
+//     half of there and back.
+//   - alone-µs is the processor time of it, in both processes, without Redis.
+//   - publish-µs and receive-µs are the processor time of each process, a
+//     message, of messages by the hundred. A node puts those that it sends in one
+//     turn of its event loop on the wire together; Emit waits for Redis.
+//
+// Those that end in /npm are the same as parts of what the adapter from npm has.
+func BenchmarkBesideNode(b *testing.B) {
+	const folder = "../../internal/interop/testdata/v4"
+	node := need.Modules(b, folder)
+	for _, adapter := range []string{"current", "sharded", "streams"} {
+		b.Run(adapter, func(b *testing.B) {
+			_, port, _ := net.SplitHostPort(redistest.Start(b).Addr)
+			npm := pairOf(b, func(room string) *exec.Cmd {
+				return exec.Command(node, "testdata/peer.js", folder, port, adapter, room)
+			})
+			all := map[string]*pair{"npm": npm}
+			for _, name := range []string{"limpet", "go-redis"} {
+				addr := redistest.Start(b).Addr
+				all[name] = pairOf(b, func(room string) *exec.Cmd {
+					cmd := exec.Command(os.Args[0])
+					cmd.Env = append(os.Environ(), "LIMPET_TEST_PEER="+strings.Join([]string{addr, name + " " + adapter, room}, ","))
+					return cmd
+				})
+			}
+			names := []string{"npm", "limpet", "go-redis"}
+			for i := range 1 + rounds {
+				for _, name := range names {
+					all[name].round(b, i > 0)
+				}
+			}
+			for _, name := range names {
+				b.Run(name, func(b *testing.B) {
+					b.ReportMetric(0, "ns/op") // of nothing
+					for figure, values := range all[name].figures {
+						b.ReportMetric(median(values), figure+"-µs")
+						if name != "npm" {
+							b.ReportMetric(median(values)/median(npm.figures[figure]), figure+"/npm")
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// A pair is a peer that leads and one that follows.
+type pair struct {
+	lead, follow *process.Process
+	commands     int
+	figures      map[string][]float64 // microseconds of each round
+}
+
+// pairOf starts both.
+func pairOf(b *testing.B, peer func(room string) *exec.Cmd) *pair {
+	return &pair{
+		follow: process.Start(b, peer(follow)), lead: process.Start(b, peer(lead)),
+		figures: make(map[string][]float64),
+	}
+}
+
+func (p *pair) round(b *testing.B, counts bool) {
+	b.Helper()
+	oneTimes, oneSent, oneGot := p.send(b, pings, 1)
+	_, sent, got := p.send(b, inBatch, 100)
+	if !counts {
+		return
+	}
+	slices.Sort(oneTimes)
+	for figure, d := range map[string]time.Duration{
+		"p50":     oneTimes[len(oneTimes)/2] / 2,
+		"p99":     oneTimes[len(oneTimes)*99/100] / 2,
+		"alone":   (oneSent + oneGot) / (2 * pings), // each way is a message
+		"publish": sent / inBatch,
+		"receive": got / inBatch,
+	} {
+		p.figures[figure] = append(p.figures[figure], float64(d)/float64(time.Microsecond))
+	}
+}
+
+// send returns the times of the batches, and the processor time of the peers.
+func (p *pair) send(b *testing.B, messages, batch int) (times []time.Duration, sent, got time.Duration) {
+	b.Helper()
+	leads, follows := p.tell(b, p.lead, command{}), p.tell(b, p.follow, command{})
+	led := p.tell(b, p.lead, command{Messages: messages, Batch: batch})
+	followed := p.tell(b, p.follow, command{})
+	return led.Times, led.CPU - leads.CPU, followed.CPU - follows.CPU
+}
+
+// tell has one of the two carry out a command.
+func (p *pair) tell(b *testing.B, to *process.Process, c command) (done report) {
+	b.Helper()
+	p.commands++
+	c.ID = p.commands
+	to.Write(b, c)
+	process.Await(b, to, "a report", func(reports []report) bool {
+		i := slices.IndexFunc(reports, func(r report) bool { return r.ID == c.ID })
+		if i >= 0 {
+			done = reports[i]
+		}
+		return i >= 0
+	})
+	return done
+}
+
+func median(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
