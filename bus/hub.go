@@ -70,9 +70,8 @@ type HubOptions struct {
 // message reaches the other nodes is what the bus promises.
 //
 // A hub subscribes to a topic of its own, one for all nodes, and one for each
-// room and each ID that has members here. On [Streams] each of them that was ever
-// published on keeps its stream: with many IDs or rooms that come and go, [Redis]
-// is the better bus.
+// room and each ID that has members here. A bus of [Streams] should have an Idle,
+// or each of them that was ever published on stays in Redis.
 //
 // A slow member delays nobody: each has a queue of its own. Members have no
 // goroutine while there is nothing to write.

@@ -59,8 +59,12 @@ type Streams struct {
 	Prefix string
 	// MaxLen is the number of messages that each topic keeps at least (and a
 	// hundred or so more). 0 means 10,000. It must be the same for all who
-	// publish on a topic. A topic's stream stays when nobody uses it any more.
+	// publish on a topic.
 	MaxLen int64
+	// Idle is how long a topic stays in Redis when nothing is published on it.
+	// A subscriber that was there before gets a Gap with the next message: it
+	// can't know that nothing else was lost. 0 means for ever.
+	Idle time.Duration
 	// Queue is the number of messages that may wait in each subscription. 0
 	// means 1024. A subscription whose queue is full reads on from the history
 	// once there is room: it delays nobody, and loses only what is trimmed
@@ -82,6 +86,7 @@ type Streams struct {
 // addAndRing adds a message and rings.
 var addAndRing = redis.NewScript(`
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'm', ARGV[2], 'd', ARGV[3])
+if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 redis.call('SPUBLISH', KEYS[1], id)
 return id`)
 
@@ -104,7 +109,8 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 	for {
 		// A connection that is dead without a word must not use up all the time.
 		attempt, cancel := context.WithTimeout(ctx, s.timeout()/3)
-		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)}, cmp.Or(s.MaxLen, 10_000), mark.String(), data).Err()
+		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)},
+			cmp.Or(s.MaxLen, 10_000), mark.String(), data, s.Idle.Milliseconds()).Err()
 		cancel()
 		if err == nil {
 			return nil

@@ -71,6 +71,20 @@ func TestStreamsSubscribeFrom(t *testing.T) {
 	}
 }
 
+// A topic that nobody publishes on any more is forgotten, if that is wanted.
+func TestStreamsIdle(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	numbers(t, &bus.Streams{Client: client}, "kept", 1, 2)
+	numbers(t, &bus.Streams{Client: client, Idle: time.Hour}, "idle", 1, 2)
+	if ttl := client.PTTL(t.Context(), "limpet:bus:kept").Val(); ttl != -1 {
+		t.Errorf("%v left without Idle", ttl)
+	}
+	if ttl := client.PTTL(t.Context(), "limpet:bus:idle").Val(); ttl <= 0 || ttl > time.Hour {
+		t.Errorf("%v left of an hour", ttl)
+	}
+}
+
 // What was trimmed before it was read is counted.
 func TestStreamsTrimmed(t *testing.T) {
 	t.Parallel()

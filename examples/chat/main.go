@@ -128,7 +128,7 @@ func openBus(url string, streams bool) (bus.Bus, func() error, error) {
 	opts.ContextTimeoutEnabled, opts.DialerRetries = true, 1
 	client := redis.NewClient(opts)
 	if streams {
-		return &bus.Streams{Client: client}, client.Close, nil
+		return &bus.Streams{Client: client, Idle: 24 * time.Hour}, client.Close, nil
 	}
 	return &bus.Redis{Client: client}, client.Close, nil
 }
