@@ -21,7 +21,7 @@ func (n *normalizer) structure(v reflect.Value) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.quoted {
+		if f.quoted && !marshals(fv) {
 			value = quote(value)
 		}
 		o = append(o, property{f.name, value})
@@ -38,35 +38,40 @@ type field struct {
 }
 
 func (f *field) omitted(v reflect.Value) bool {
-	switch {
-	case f.omitZero:
-		return isZero(v)
-	case !f.omitEmpty || v.Kind() == reflect.Struct:
+	return f.omitEmpty && isEmpty(v) || f.omitZero && isZero(v)
+}
+
+func isEmpty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Struct:
 		return false
-	case v.Kind() == reflect.Map || v.Kind() == reflect.Slice || v.Kind() == reflect.Array:
+	case reflect.Map, reflect.Slice, reflect.Array:
 		return v.Len() == 0
 	}
 	return v.IsZero()
 }
 
+type zeroer interface{ IsZero() bool }
+
 // isZero asks the type's own IsZero where it has one.
 func isZero(v reflect.Value) bool {
-	var boxed any
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() || v.Elem().Kind() == reflect.Pointer && v.Elem().IsNil() {
+	switch t := v.Type(); {
+	case t.Implements(reflect.TypeFor[zeroer]()):
+		inner := v
+		if t.Kind() == reflect.Interface {
+			inner = v.Elem()
+		}
+		if !inner.IsValid() || inner.Kind() == reflect.Pointer && inner.IsNil() {
 			return true
 		}
-		boxed = v.Interface()
-	default: // the method may be the pointer's
-		pointer := reflect.New(v.Type())
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[zeroer]()):
+		pointer := reflect.New(t)
 		pointer.Elem().Set(v)
-		boxed = pointer.Interface()
+		v = pointer
+	default:
+		return v.IsZero()
 	}
-	if z, ok := boxed.(interface{ IsZero() bool }); ok {
-		return z.IsZero()
-	}
-	return v.IsZero()
+	return v.Interface().(zeroer).IsZero()
 }
 
 // quote is what the tag's option string does.
@@ -96,7 +101,7 @@ func validName(name string) bool {
 // the same name, the one that is embedded least deep hides the others, then the
 // one that has its name by a tag; if that doesn't decide, none of them is left.
 func fieldsOf(t reflect.Type) []field {
-	all := collect(nil, t, nil, nil)
+	all := collect(t)
 	slices.SortStableFunc(all, func(a, b field) int {
 		return cmp.Or(strings.Compare(a.name, b.name), compareDominance(a, b))
 	})
@@ -125,48 +130,75 @@ func compareDominance(a, b field) int {
 	return 1
 }
 
-// collect appends the fields of t. outer are the structs that t is embedded in:
-// one that embeds itself, by a pointer, has nothing new to tell.
-func collect(fields []field, t reflect.Type, index []int, outer []reflect.Type) []field {
-	if slices.Contains(outer, t) {
-		return fields
-	}
-	outer = append(slices.Clip(outer), t)
-	for i := range t.NumField() {
-		sf := t.Field(i)
-		tag := sf.Tag.Get("json")
-		ft := sf.Type
-		if ft.Name() == "" && ft.Kind() == reflect.Pointer {
-			ft = ft.Elem()
-		}
-		inStruct := sf.Anonymous && ft.Kind() == reflect.Struct
-		if tag == "-" || !sf.IsExported() && !inStruct {
-			continue
-		}
-		name, options, _ := strings.Cut(tag, ",")
-		if !validName(name) {
-			name = ""
-		}
-		at := append(slices.Clip(index), i)
-		if inStruct && name == "" {
-			fields = collect(fields, ft, at, outer)
-			continue
-		}
-		if !sf.IsExported() {
-			continue
-		}
-		f := field{name: cmp.Or(name, sf.Name), index: at, tagged: name != ""}
-		for option := range strings.SplitSeq(options, ",") {
-			switch option {
-			case "omitempty":
-				f.omitEmpty = true
-			case "omitzero":
-				f.omitZero = true
-			case "string":
-				f.quoted = quotable(ft.Kind())
+// embedded is a struct whose fields count as those of the one around it.
+type embedded struct {
+	t     reflect.Type
+	index []int
+	twice bool // equally deep: its fields hide each other
+}
+
+// collect returns the fields of t and of the structs embedded in it. Each of
+// these counts where it is embedded least deep.
+func collect(t reflect.Type) (fields []field) {
+	seen := make(map[reflect.Type]bool)
+	for level := []embedded{{t: t}}; len(level) > 0; {
+		var deeper []embedded
+		for _, e := range level {
+			if seen[e.t] {
+				continue
+			}
+			seen[e.t] = true
+			for i := range e.t.NumField() {
+				f, inner := fieldOf(e.t.Field(i))
+				f.index = append(slices.Clip(e.index), i)
+				same := slices.IndexFunc(deeper, func(d embedded) bool { return d.t == inner })
+				switch {
+				case inner == nil && f.name != "":
+					fields = append(fields, f)
+					if e.twice {
+						fields = append(fields, f)
+					}
+				case inner != nil && same >= 0:
+					deeper[same].twice = true
+				case inner != nil:
+					deeper = append(deeper, embedded{t: inner, index: f.index})
+				}
 			}
 		}
-		fields = append(fields, f)
+		level = deeper
 	}
 	return fields
+}
+
+// fieldOf returns what a field is called, or the struct whose fields it stands
+// for. It has no name if it isn't written.
+func fieldOf(sf reflect.StructField) (f field, inner reflect.Type) {
+	t := sf.Type
+	if t.Name() == "" && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	tag := sf.Tag.Get("json")
+	inStruct := sf.Anonymous && t.Kind() == reflect.Struct
+	if tag == "-" || !sf.IsExported() && !inStruct {
+		return field{}, nil
+	}
+	name, options, _ := strings.Cut(tag, ",")
+	if !validName(name) {
+		name = ""
+	}
+	if inStruct && name == "" {
+		return field{}, t
+	}
+	f = field{name: cmp.Or(name, sf.Name), tagged: name != ""}
+	for option := range strings.SplitSeq(options, ",") {
+		switch option {
+		case "omitempty":
+			f.omitEmpty = true
+		case "omitzero":
+			f.omitZero = true
+		case "string":
+			f.quoted = quotable(t.Kind())
+		}
+	}
+	return f, nil
 }

@@ -70,6 +70,7 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 		defer func() { n.depth-- }()
 	}
 	nilable := t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface
+	self := receiver(v)
 	switch {
 	case nilable && v.IsNil():
 		return nil, nil
@@ -79,15 +80,10 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 		return date(v.Elem().Interface().(time.Time))
 	case t.Kind() == reflect.Interface:
 		return n.value(v.Elem().Interface())
-	case t.Implements(marshaler) || v.CanAddr() && reflect.PointerTo(t).Implements(marshaler):
-		if t.Implements(marshaler) {
-			return marshaled(v.Interface())
-		}
-		return marshaled(v.Addr().Interface())
-	case t.Implements(textMarshaler):
-		return text(v.Interface())
-	case v.CanAddr() && reflect.PointerTo(t).Implements(textMarshaler):
-		return text(v.Addr().Interface())
+	case self.Type().Implements(marshaler):
+		return marshaled(self.Interface())
+	case self.Type().Implements(textMarshaler):
+		return text(self.Interface())
 	case t == numberType:
 		return marshaled(v.Interface())
 	}
@@ -126,12 +122,25 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 	return nil, &json.UnsupportedTypeError{Type: t}
 }
 
+// receiver is what has all methods that a value can be asked by: its address, if
+// it has one.
+func receiver(v reflect.Value) reflect.Value {
+	if v.CanAddr() && v.Kind() != reflect.Pointer {
+		return v.Addr()
+	}
+	return v
+}
+
+// marshals tells whether a value says itself what it is in JSON.
+func marshals(v reflect.Value) bool {
+	t := receiver(v).Type()
+	return t.Implements(marshaler) || t.Implements(textMarshaler)
+}
+
 // isBinary tells whether encoding/json would write a slice of this type as one
 // string of base64.
 func isBinary(t reflect.Type) bool {
-	elem := t.Elem()
-	pointer := reflect.PointerTo(elem)
-	return elem.Kind() == reflect.Uint8 && !pointer.Implements(marshaler) && !pointer.Implements(textMarshaler)
+	return t.Elem().Kind() == reflect.Uint8 && !marshals(reflect.New(t.Elem()))
 }
 
 func (n *normalizer) list(v reflect.Value) (any, error) {
@@ -170,7 +179,7 @@ func mapKey(k reflect.Value) (string, error) {
 	case k.Kind() == reflect.String:
 		return valid(k.String()), nil
 	case k.Type().Implements(textMarshaler):
-		if k.Kind() == reflect.Pointer && k.IsNil() {
+		if (k.Kind() == reflect.Pointer || k.Kind() == reflect.Interface) && k.IsNil() {
 			return "", nil
 		}
 		s, err := text(k.Interface())

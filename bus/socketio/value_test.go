@@ -48,8 +48,20 @@ type (
 		Base
 		Other
 	}
-	lower  struct{ Promoted string }
-	record struct {
+	lower struct{ Promoted string }
+	named struct {
+		lower `json:"lower"`
+	}
+	left    struct{ middle }
+	right   struct{ middle }
+	middle  struct{ lower }
+	diamond struct {
+		left
+		right
+	}
+	zeroAt5   struct{ N int }
+	quotedInt int
+	record    struct {
 		Base
 		*Other
 		lower
@@ -79,13 +91,15 @@ func (s shout) MarshalText() ([]byte, error) { return []byte(strings.ToUpper(str
 func (v onValue) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, `{"z": %d, "a": [1, {}]}`, v.n), nil
 }
-func (v *onTarget) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%d", v.n), nil }
-func (b bytish) MarshalText() ([]byte, error)    { return fmt.Appendf(nil, "%b", b), nil }
+func (v *onTarget) MarshalJSON() ([]byte, error)  { return fmt.Appendf(nil, "%d", v.n), nil }
+func (q *quotedInt) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "[%d]", *q), nil }
+func (b bytish) MarshalText() ([]byte, error)     { return fmt.Appendf(nil, "%b", b), nil }
+func (z *zeroAt5) IsZero() bool                   { return z.N == 5 }
 
 // What encoding/json writes of values without []byte and time.Time, we write.
 func TestValuesAreJSON(t *testing.T) {
 	t.Parallel()
-	n, yes := 7, true
+	n, yes, quoted := 7, true, quotedInt(2)
 	np := &n
 	odd := reflect.New(reflect.StructOf([]reflect.StructField{ // what staticcheck has something against
 		{Name: "Bad", Type: reflect.TypeFor[int](), Tag: `json:"b\"ad"`},
@@ -105,6 +119,25 @@ func TestValuesAreJSON(t *testing.T) {
 		huge, big.NewFloat(1.5), time.Second, netip.MustParseAddr("::1"),
 		Tree{"a", &Tree{"b", nil}},
 		both{Base{Shared: "hidden"}, Renamed{"tagged"}}, neither{Base{Shared: "one"}, Other{Shared: "other"}},
+		diamond{left: left{middle{lower{"left"}}}}, named{lower{"named"}},
+		struct {
+			Own     shout      `json:",string"`
+			Ptr     *onTarget  `json:",string"`
+			Value   quotedInt  `json:",string"`
+			Pointer *quotedInt `json:",string"`
+		}{"own", &onTarget{8}, 1, &quoted}, &struct {
+			Value quotedInt `json:",string"`
+		}{1},
+		struct {
+			Empty []int    `json:",omitempty,omitzero"`
+			Any   any      `json:",omitzero"`
+			Nil   any      `json:",omitzero"`
+			Ptr   **int    `json:",omitzero"`
+			Iface zeroer   `json:",omitzero"`
+			NilI  zeroer   `json:",omitzero"`
+			Own   zeroAt5  `json:",omitzero"`
+			OwnP  *zeroAt5 `json:",omitzero"`
+		}{[]int{}, &zeroAt5{5}, (*int)(nil), new(*int), &zeroAt5{5}, (*zeroAt5)(nil), zeroAt5{5}, &zeroAt5{5}},
 		odd.Interface(), record{}, &record{
 			Base: Base{ID: 1, Shared: "base", Hidden: "x"}, Other: &Other{"other", "other's"}, lower: lower{"p"},
 			Named: Base{ID: 2}, Tagged: "own", Empty: "e", None: []int{1}, Map: map[string]int{"a": 1}, Zero: point{1, 0},
