@@ -129,6 +129,32 @@ func TestDrainSinceAMomentAgo(t *testing.T) {
 	})
 }
 
+// A drain that begins in the future of this machine's clock begins now: clients
+// would come back to a backend that keeps them, and whose tunnels are closed.
+func TestDrainSinceLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, nil, "a", "b")
+		now := time.Now()
+		want := balancer.Wish{State: balancer.Draining, Since: now.Add(20 * time.Second).Round(0), Within: time.Minute}
+		must(t, p.SetWish("a", want))
+		a := p.Get("a")
+		if start, _, _ := a.DrainedSince(); !start.Equal(now) || !p.Wish("a").Equal(want) {
+			t.Errorf("drained since %v, wish %+v, want since %v and wish %+v", start, p.Wish("a"), now, want)
+		}
+		time.Sleep(30 * time.Second)
+		for _, key := range []string{"one", "two", "three", "four", "five", "six"} {
+			if left := balancer.Turn(key) < 0.5; left == a.Keeps(key) {
+				t.Errorf("%s has turn %v: keeps it is %v", key, balancer.Turn(key), a.Keeps(key))
+			}
+		}
+		time.Sleep(31 * time.Second)
+		if a.State() != balancer.Down {
+			t.Errorf("past the end: %v", a.State())
+		}
+	})
+}
+
 func TestTurnSpreadsEvenly(t *testing.T) {
 	t.Parallel()
 	const keys = 100_000

@@ -28,7 +28,7 @@ func (p *Pool) Wish(id string) Wish {
 		return Wish{}
 	}
 	if d := b.drain.Load(); d != nil {
-		return Wish{State: Draining, Since: d.start, Within: d.within}
+		return Wish{State: Draining, Since: d.since, Within: d.within}
 	}
 	if b.off {
 		return Wish{State: Down}
@@ -38,7 +38,8 @@ func (p *Pool) Wish(id string) Wish {
 
 // SetWish carries out a wish as [Pool.Drain], [Pool.Off] and [Pool.Undrain] do.
 // A drain that began elsewhere has the same turns and the same end here, as far
-// as the clocks agree; if that has passed, the backend goes Down at once.
+// as the clocks agree; if that has passed, the backend goes Down at once. One that
+// would begin later begins now.
 func (p *Pool) SetWish(id string, w Wish) error {
 	why := "operator: "
 	switch w.State {
@@ -51,8 +52,9 @@ func (p *Pool) SetWish(id string, w Wish) error {
 	default:
 		return fmt.Errorf("balancer: wish for backend %s: no %v", id, w.State)
 	}
+	now := time.Now()
 	if w.Since.IsZero() {
-		w.Since = time.Now()
+		w.Since = now
 	}
 	if w.State == Draining && w.Within < 0 {
 		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, w.Within)
@@ -61,12 +63,15 @@ func (p *Pool) SetWish(id string, w Wish) error {
 		b.off = w.State == Down
 		var d *drain
 		if w.State == Draining {
-			d = &drain{start: w.Since, within: w.Within}
-		}
-		if w.Within > 0 && d != nil {
-			left := time.Until(w.Since.Add(w.Within))
-			d.timer = time.AfterFunc(left, func() { p.deadline(b, d) })
-			b.off = left <= 0
+			d = &drain{since: w.Since, start: w.Since, within: w.Within}
+			if d.start.After(now) {
+				d.start = now
+			}
+			if w.Within > 0 {
+				left := time.Until(d.start.Add(w.Within))
+				d.timer = time.AfterFunc(left, func() { p.deadline(b, d) })
+				b.off = left <= 0
+			}
 		}
 		b.drain.Store(d)
 	})
