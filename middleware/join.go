@@ -13,6 +13,10 @@ import (
 // [Trace].Opened, with the request's context; it waits and fails as
 // [bus.Hub.Connect] does.
 //
+// Messages wait for one of the backend's that is passing, which counts for
+// [bus.HubOptions].WriteTimeout: if it takes longer, the tunnel is closed as that
+// of a slow client.
+//
 // The client must be able to tell the hub's messages from those of its backend:
 // Socket.IO clients would take them for packets of the backend's.
 func Join(ctx context.Context, hub *bus.Hub, t *upgrade.Tunnel, opts bus.MemberOptions) (*bus.Member, error) {
