@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 )
@@ -40,12 +41,13 @@ func (r *Redis) leave(f *feed) {
 func (s *redisSubscription) Add(ctx context.Context, topics ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
 	defer cancel()
-	for _, t := range s.add(topics) {
-		if err := s.await(ctx, t); err != nil {
-			return fmt.Errorf("bus: Redis: subscribe to %q: %w", t.name, err)
+	var failed error
+	for _, t := range s.add(topics) { // all of them: each that is late is due a Gap
+		if err := s.await(ctx, t); err != nil && failed == nil {
+			failed = fmt.Errorf("bus: Redis: subscribe to %q: %w", t.name, err)
 		}
 	}
-	return s.open()
+	return cmp.Or(failed, s.open())
 }
 
 // open returns an error if it is closed.

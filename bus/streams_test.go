@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,4 +223,26 @@ func TestStreamsForeignEntries(t *testing.T) {
 	if _, err := s.Subscribe(t.Context(), "a"); err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Subscribe to what isn't a stream: %v", err)
 	}
+}
+
+// A message that has rung and isn't there, which a failover may have lost, is
+// looked for once, and not for ever.
+func TestStreamsFalseRing(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	s := &bus.Streams{Client: client, Timeout: patience}
+	sub := listen(t, s, "a")
+	numbers(t, s, "a", 1, 1)
+	sub.await(t, 1)
+	client.SPublish(t.Context(), "limpet:bus:a", "99999999999999-0")
+	numbers(t, s, "a", 2, 2)
+	sub.await(t, 2)
+	reads, calm := "", 0
+	await(t, "an end of the reading", func() bool {
+		now := regexp.MustCompile(`cmdstat_xrange:calls=\d+`).FindString(client.Info(t.Context(), "commandstats").Val())
+		if calm++; now != reads {
+			reads, calm = now, 0
+		}
+		return calm == 20
+	})
 }

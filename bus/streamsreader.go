@@ -30,7 +30,7 @@ type stream struct {
 	subs       map[*streamsSubscription]*place
 	placed     bool     // at is known
 	at         position // up to which it is read
-	rung       streamID // the newest message that was heard of
+	rung       streamID // the newest message that was heard of since the last page
 	due        bool     // to be read
 	reading    bool
 }
@@ -95,7 +95,7 @@ func (r *reader) ring(key string, id streamID) {
 	defer r.mu.Unlock()
 	if st := r.streams[key]; st != nil && id.compare(st.rung) > 0 {
 		st.rung = id
-		if st.placed && id.compare(st.at.id) > 0 {
+		if st.placed && !st.reading && id.compare(st.at.id) > 0 {
 			r.want(st)
 		}
 	}
@@ -201,6 +201,7 @@ func (r *reader) deliver(st *stream, p page) {
 	if p.more || st.rung.compare(st.at.id) > 0 {
 		r.want(st)
 	}
+	st.rung = streamID{} // what isn't in the next page either is lost: it isn't read for again
 	for s, pl := range st.subs {
 		switch {
 		case !pl.known || pl.behind:
