@@ -31,7 +31,8 @@ type Trace struct {
 	// backend that has their session. Many are the sign of replicas with
 	// different keys or without a common store.
 	UnknownSession func(r *http.Request, pin affinity.Pin, b *balancer.Backend)
-	// Opened is called when a tunnel is about to be handed to its engine.
+	// Opened is called when a tunnel is about to be handed to its engine. Send
+	// waits for that, so it has to be called by another goroutine here.
 	Opened func(r *http.Request, b *balancer.Backend, t *upgrade.Tunnel)
 	// Closed is called once for each Opened, when both ends of the tunnel are
 	// closed, mostly long after its request's handler returned.
