@@ -41,7 +41,7 @@ func (e *Incomplete) Unwrap() error { return e.Err }
 // an [Emitter], and a Cluster elsewhere, connects to Redis anew for each call,
 // not as a member: nobody waits for its answers.
 func (t Target) Timeout(limit time.Duration) Target {
-	t.timeout = float64(limit.Milliseconds())
+	t.timeout = milliseconds(limit)
 	return t
 }
 
@@ -118,7 +118,8 @@ func (t Target) SocketRooms(ctx context.Context, socketID string) ([]string, err
 	}
 	t.to, t.except = []string{socketID}, nil
 	sockets, err := t.FetchSockets(ctx)
-	return roomsIn(sockets), err
+	socket, _ := byID(sockets, socketID)
+	return socket.Rooms, err
 }
 
 // CustomRequest sends data to all other nodes of Socket.IO 2 and returns what
@@ -184,10 +185,15 @@ func (t Target) join(ctx context.Context) (c *Cluster, leave func(), _ context.C
 		return nil, nil, nil, err
 	}
 	c.guest = true
+	if s, ok := adapter.(Streams); ok && s.Heartbeats {
+		c.uid = emitterUID // else it would count as a member
+	}
 	var run sync.WaitGroup
 	run.Go(func() { _ = c.Run(ctx) }) // others tells the error
 	return c, func() { cancel(); run.Wait() }, ctx, nil
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func isLegacy(a Adapter) bool { _, is := a.(Legacy); return is }
 

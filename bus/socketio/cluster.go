@@ -216,7 +216,10 @@ func (c *Cluster) found() {
 // at the moment. Each socket has a room of its own, called by its ID. A [Bridge]
 // does this by itself.
 func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
-	sub, channels := c.note(rooms, true)
+	c.mu.Lock()
+	channels := c.note(rooms, true)
+	sub := c.sub
+	c.mu.Unlock()
 	if len(channels) == 0 {
 		return nil
 	}
@@ -228,21 +231,21 @@ func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
 
 // Unwatch says that rooms have no local sockets any more.
 func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
-	sub, channels := c.note(rooms, false)
+	c.mu.Lock()
+	defer c.mu.Unlock() // or a Watch that comes meanwhile would be undone
+	channels := c.note(rooms, false)
 	if len(channels) == 0 {
 		return nil
 	}
-	if err := sub.Remove(ctx, channels...); err != nil {
+	if err := c.sub.Remove(ctx, channels...); err != nil {
 		return fmt.Errorf("socketio: unwatch rooms: %w", err)
 	}
 	return nil
 }
 
 // note notes who is there for Run to begin with, and returns what is to be
-// changed if it has begun.
-func (c *Cluster) note(rooms []string, there bool) (sub bus.Subscription, channels []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// changed if it has begun. c.mu is held.
+func (c *Cluster) note(rooms []string, there bool) (channels []string) {
 	for _, room := range rooms {
 		if there {
 			c.rooms[room] = struct{}{}
@@ -253,7 +256,7 @@ func (c *Cluster) note(rooms []string, there bool) (sub bus.Subscription, channe
 			channels = append(channels, channel)
 		}
 	}
-	return c.sub, channels
+	return channels
 }
 
 func (c *Cluster) gap(gap *bus.Gap) {

@@ -81,10 +81,10 @@ func (c *Cluster) gone(uid string) {
 // beat tells the other members of this one until ctx ends. The Cluster is ready
 // when they have had a second to tell of themselves.
 func (c *Cluster) beat(ctx context.Context) {
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
 	c.nodes.begin()
 	greeted := c.tell(ctx, initialHeartbeat)
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
 	defer c.tell(context.WithoutCancel(ctx), adapterClose)
 	last := time.Now()
 	ready := sync.OnceFunc(c.found)
@@ -113,5 +113,5 @@ func (c *Cluster) beat(ctx context.Context) {
 func (c *Cluster) tell(ctx context.Context, k kind) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return c.publish(ctx, &message{kind: k, nsp: c.nsp, uid: c.uid}) == nil
+	return publish(ctx, c.link, c.adapter, &message{kind: k, nsp: c.nsp, uid: c.uid}) == nil
 }

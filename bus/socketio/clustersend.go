@@ -2,7 +2,6 @@ package socketio
 
 import (
 	"context"
-	"fmt"
 	"slices"
 )
 
@@ -11,19 +10,19 @@ import (
 func (c *Cluster) send(ctx context.Context, m *message) error {
 	m.uid = c.uid
 	if m.nsp != c.nsp {
-		return c.publish(ctx, m)
+		return publish(ctx, c.link, c.adapter, m)
 	}
 	if _, legacy := c.adapter.(Legacy); legacy && (m.kind == join || m.kind == leave || m.kind == disconnect) {
 		return c.sendEach(ctx, m)
 	}
-	frames, err := c.encode(m)
+	frames, err := encode(c.adapter, m)
 	if err != nil {
 		return err
 	}
 	if err := c.actLocally(m, nil); err != nil {
 		return err
 	}
-	return c.sendFrames(ctx, m, frames)
+	return sendFrames(ctx, c.link, m, frames)
 }
 
 // sendEach sends what is about single sockets to those that aren't here, as
@@ -40,32 +39,7 @@ func (c *Cluster) sendEach(ctx context.Context, m *message) error {
 			return nil
 		}
 	}
-	return c.publish(ctx, m)
+	return publish(ctx, c.link, c.adapter, m)
 }
 
 func (c *Cluster) redis() (Adapter, link) { return c.adapter, c.link }
-
-func (c *Cluster) encode(m *message) ([]frame, error) {
-	frames, err := c.adapter.encode(m)
-	if err != nil {
-		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
-	}
-	return frames, nil
-}
-
-func (c *Cluster) publish(ctx context.Context, m *message) error {
-	frames, err := c.encode(m)
-	if err != nil {
-		return err
-	}
-	return c.sendFrames(ctx, m, frames)
-}
-
-func (c *Cluster) sendFrames(ctx context.Context, m *message, frames []frame) error {
-	for i := range frames {
-		if err := c.link.send(ctx, &frames[i]); err != nil {
-			return fmt.Errorf("socketio: %s: %w", m.kind, err)
-		}
-	}
-	return nil
-}

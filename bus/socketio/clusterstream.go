@@ -12,37 +12,39 @@ import (
 // called when it knows the end.
 func (c *Cluster) follow(ctx context.Context, s Streams, started func(), inbox chan<- *message) {
 	stream := s.stream(c.nsp)
-	last, err := c.link.newest(ctx, stream)
-	for pause(ctx, err) && err != nil {
-		last, err = c.link.newest(ctx, stream)
-	}
-	started()
-	for pause(ctx, err) {
-		last, err = c.next(ctx, s, stream, last, err, inbox)
-	}
-}
-
-// pause waits a moment after an error, and tells whether to go on.
-func pause(ctx context.Context, err error) bool {
-	if err != nil {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
+	var last string
+	var broken error // why the call before failed
+	for ctx.Err() == nil {
+		var err error
+		if last != "" {
+			last, err = c.next(ctx, s, stream, last, broken, inbox)
+		} else if last, err = c.link.newest(ctx, stream); err == nil {
+			started()
 		}
+		if err != nil && ctx.Err() == nil {
+			if broken == nil {
+				c.opts.Log.Warn("the Socket.IO cluster's stream can't be read; trying again", "stream", stream, "err", err)
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+		broken = err
 	}
-	return ctx.Err() == nil
 }
 
 // next delivers the entries behind the last one and returns the last of them.
-// broken is why the call before failed.
 func (c *Cluster) next(ctx context.Context, s Streams, stream, last string, broken error, inbox chan<- *message) (string, error) {
 	entries, err := c.link.read(ctx, stream, last)
 	if err != nil {
 		return last, err
 	}
-	// After a while in which entries may have been trimmed, what follows the last
-	// one is known to be complete only if that is still there.
-	if (broken != nil || len(entries) >= readCount) && last != "0-0" {
+	// If entries may have been trimmed before they were read, because that took a
+	// while, what follows the last one is known to be complete only if that is
+	// still there. A stream that is trimmed has MaxLen entries left.
+	behind := int64(len(entries)) >= min(readCount, s.maxLen())
+	if (broken != nil || behind) && last != "0-0" {
 		kept, err := c.link.keeps(ctx, stream, last)
 		if err != nil {
 			return last, err
@@ -55,9 +57,12 @@ func (c *Cluster) next(ctx context.Context, s Streams, stream, last string, brok
 		}
 	}
 	for _, e := range entries {
+		last = e.ID
+		if f := fields(e.Values); f.text("nsp") != c.nsp || f.text("uid") == c.uid {
+			continue // of another namespace or its own, which aren't worth decoding
+		}
 		m, err := s.decodeEntry(e.Values)
 		c.deliver(ctx, m, err, inbox)
-		last = e.ID
 	}
 	return last, nil
 }

@@ -26,6 +26,9 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 	case m.uid == "" && c.request(m.id) != nil: // its own request, of Legacy
 	default:
 		c.nodes.heard(m.uid)
+		if c.guest {
+			return
+		}
 		select {
 		case inbox <- m:
 		case <-ctx.Done():
@@ -80,9 +83,13 @@ func (c *Cluster) reply(to, answer *message) {
 	answer.nsp, answer.uid, answer.asker, answer.id = c.nsp, c.uid, to.uid, to.id
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
-	if err := c.publish(ctx, answer); err != nil {
-		c.opts.Log.Warn("an answer to another member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
+	if err := publish(ctx, c.link, c.adapter, answer); err != nil {
+		c.lost(err)
 	}
+}
+
+func (c *Cluster) lost(err error) {
+	c.opts.Log.Warn("an answer to a member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
 }
 
 // answer returns this member's own answer to a question, nil if it has none.
@@ -95,8 +102,8 @@ func (c *Cluster) answer(m *message) *message {
 	case allRooms:
 		return &message{kind: roomList, rooms: roomsIn(c.find(target{}))}
 	case roomsOf:
-		if sockets := c.find(target{to: []string{m.socketID}}); len(sockets) > 0 {
-			return &message{kind: roomList, rooms: roomsIn(sockets)}
+		if socket, ok := c.socket(m.socketID); ok {
+			return &message{kind: roomList, rooms: socket.Rooms}
 		}
 	case customRequest:
 		a := &message{kind: customAnswer}
@@ -120,6 +127,20 @@ func (c *Cluster) find(t target) []Socket {
 	return sockets
 }
 
+// socket describes an own socket. What Find returns for its ID may be those in a
+// room of the same name.
+func (c *Cluster) socket(id string) (s Socket, ok bool) {
+	return byID(c.find(target{to: []string{id}}), id)
+}
+
+func byID(sockets []Socket, id string) (s Socket, ok bool) {
+	i := slices.IndexFunc(sockets, func(s Socket) bool { return s.ID == id })
+	if i < 0 {
+		return s, false
+	}
+	return sockets[i], true
+}
+
 func roomsIn(sockets []Socket) []string {
 	seen := make(map[string]bool)
 	var rooms []string
@@ -136,6 +157,11 @@ func roomsIn(sockets []Socket) []string {
 
 // act makes own sockets join, leave or go, and returns their number.
 func (c *Cluster) act(m *message) int {
+	if isLegacy(c.adapter) { // whose requests are for single sockets
+		if _, ok := c.socket(m.to[0]); !ok {
+			return 0
+		}
+	}
 	var a Action
 	switch m.kind {
 	case join:
@@ -173,11 +199,7 @@ func (c *Cluster) actLocally(m *message, reply func(*message)) error {
 	case join, leave, disconnect:
 		c.act(m)
 	case broadcast:
-		event, err := normalize(m.event)
-		if err != nil {
-			return err
-		}
-		read, err := parseMsgpack(timestamps.append(nil, event))
+		read, err := asRead(m.event)
 		if err != nil {
 			return err
 		}
@@ -186,6 +208,24 @@ func (c *Cluster) actLocally(m *message, reply func(*message)) error {
 		c.emit(&own, reply)
 	}
 	return nil
+}
+
+// asRead returns what other members would read of a value.
+func asRead(v any) (any, error) {
+	v, err := normalize(v)
+	if err != nil {
+		return nil, err
+	}
+	return parseMsgpack(timestamps.append(nil, v))
+}
+
+// asRead makes an answer like that of another member.
+func (m *message) asRead() (err error) {
+	m.value, err = asRead(m.value)
+	for i := 0; i < len(m.sockets) && err == nil; i++ {
+		m.sockets[i].Data, err = asRead(m.sockets[i].Data)
+	}
+	return err
 }
 
 func (m *message) toEvent() (Event, bool) {

@@ -3,7 +3,6 @@ package socketio
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -13,7 +12,7 @@ import (
 // needs no connection to a node, and may be used by several goroutines.
 type Emitter struct {
 	Target
-	client  redis.UniversalClient
+	link    link
 	adapter Adapter
 }
 
@@ -23,13 +22,17 @@ func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error)
 	if client == nil {
 		return nil, errors.New("socketio: an Emitter needs a Redis client")
 	}
+	return newEmitter(redisLink{client}, adapter)
+}
+
+func newEmitter(link link, adapter Adapter) (*Emitter, error) {
 	if adapter == nil {
 		adapter = Current{}
 	}
 	if err := adapter.check(); err != nil {
 		return nil, err
 	}
-	e := &Emitter{client: client, adapter: adapter}
+	e := &Emitter{link: link, adapter: adapter}
 	e.Target = Target{via: e, nsp: "/"}
 	return e, nil
 }
@@ -39,19 +42,7 @@ const emitterUID = "emitter"
 
 func (e *Emitter) send(ctx context.Context, m *message) error {
 	m.uid = emitterUID
-	return sendAll(ctx, e.client, e.adapter, m)
+	return publish(ctx, e.link, e.adapter, m)
 }
 
-func (e *Emitter) redis() (Adapter, link) { return e.adapter, redisLink{e.client} }
-
-// sendAll encodes a message and sends what it becomes.
-func sendAll(ctx context.Context, client redis.UniversalClient, adapter Adapter, m *message) error {
-	frames, err := adapter.encode(m)
-	for i := 0; err == nil && i < len(frames); i++ {
-		err = frames[i].send(ctx, client)
-	}
-	if err != nil {
-		return fmt.Errorf("socketio: %s: %w", m.kind, err)
-	}
-	return nil
-}
+func (e *Emitter) redis() (Adapter, link) { return e.adapter, e.link }

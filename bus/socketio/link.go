@@ -27,6 +27,33 @@ type link interface {
 	keeps(ctx context.Context, stream, id string) (bool, error)
 }
 
+// encode says what to send for a message.
+func encode(a Adapter, m *message) ([]frame, error) {
+	frames, err := a.encode(m)
+	if err != nil {
+		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
+	}
+	return frames, nil
+}
+
+// sendFrames sends what a message has become.
+func sendFrames(ctx context.Context, l link, m *message, frames []frame) error {
+	for i := range frames {
+		if err := l.send(ctx, &frames[i]); err != nil {
+			return fmt.Errorf("socketio: %s: %w", m.kind, err)
+		}
+	}
+	return nil
+}
+
+func publish(ctx context.Context, l link, a Adapter, m *message) error {
+	frames, err := encode(a, m)
+	if err != nil {
+		return err
+	}
+	return sendFrames(ctx, l, m, frames)
+}
+
 type redisLink struct{ client redis.UniversalClient }
 
 func (l redisLink) send(ctx context.Context, f *frame) error { return f.send(ctx, l.client) }
@@ -75,8 +102,11 @@ func (l redisLink) newest(ctx context.Context, stream string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	entries, err := l.client.XRevRangeN(ctx, stream, "+", "-", 1).Result()
-	if err != nil || len(entries) == 0 {
-		return "0-0", err
+	if err != nil {
+		return "", err
+	}
+	if len(entries) == 0 {
+		return "0-0", nil
 	}
 	return entries[0].ID, nil
 }

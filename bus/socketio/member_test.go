@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -306,6 +307,54 @@ func TestStreamGap(t *testing.T) {
 	})
 }
 
+// That a stream is trimmed faster than it is read is told, however short it is.
+// What is for another namespace is nobody's business, and an error is told once.
+func TestShortStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		d := &double{}
+		slow := make(chan struct{})
+		var gaps atomic.Int32
+		adapter := Streams{MaxLen: 10}
+		sends := start(t, d, adapter, ClusterOptions{})
+		start(t, d, adapter, ClusterOptions{
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Gap: func(g *bus.Gap) { gaps.Add(1) }, Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}, do: func(a Action) { <-slow }},
+		})
+		synctest.Wait()
+		for i := range 400 {
+			if err := sends.Emit(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait() // the inbox is full at last
+		}
+		d.mu.Lock()
+		d.trimmed = 380
+		d.mu.Unlock()
+		close(slow)
+		later()
+		if gaps.Load() != 1 {
+			t.Errorf("%d gaps were told", gaps.Load())
+		}
+		if err := d.send(t.Context(), &frame{entry: []string{"nsp", "/other", "type", "3", "data", "?"}}); err != nil {
+			t.Fatal(err)
+		}
+		later()
+		if log.Len() > 0 {
+			t.Errorf("logged %s", &log)
+		}
+		d.mu.Lock()
+		d.away = true // to readers of the stream
+		d.mu.Unlock()
+		later()
+		later()
+		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "err=away") {
+			t.Errorf("logged %q", &log)
+		}
+	})
+}
+
 // A member that isn't heard is forgotten, and nobody waits for it any more; one
 // that leaves is at once.
 func TestHeartbeats(t *testing.T) {
@@ -319,9 +368,9 @@ func TestHeartbeats(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, leave := context.WithCancel(t.Context())
+		run, leave := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		running.Go(func() { _ = leaves.Run(ctx) })
+		running.Go(func() { _ = leaves.Run(run) })
 		count := func(want int) {
 			t.Helper()
 			if n, err := asks.ServerCount(t.Context()); n != want || err != nil {
@@ -332,7 +381,20 @@ func TestHeartbeats(t *testing.T) {
 		for range 60 {
 			later()
 		}
+		emitter, err := newEmitter(d, adapter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guest, stay, ctx, err := emitter.join(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		later()
 		count(3)
+		if n, _, err := guest.others(ctx); n != 3 || err != nil {
+			t.Errorf("a guest counts %d members, %v", n, err)
+		}
+		stay()
 		leave()
 		running.Wait()
 		later()
@@ -394,6 +456,86 @@ func TestAskWithinAnswer(t *testing.T) {
 		answers, err := asks.ServerSideEmitWithAck(t.Context(), "count")
 		if err != nil || !reflect.DeepEqual(answers, []any{"1 <nil>"}) {
 			t.Errorf("%v, %v", answers, err)
+		}
+	})
+}
+
+// A socket is meant by its ID, not by the name of a room that it is in: nodes of
+// Legacy know nothing else.
+func TestSingleSockets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		did := 0
+		sockets := &fakeSockets{sockets: []Socket{{ID: "own", Rooms: []string{"room"}}}, do: func(Action) { did++ }}
+		c := start(t, d, Legacy{}, ClusterOptions{Sockets: sockets})
+		asks := start(t, d, Legacy{}, ClusterOptions{})
+		synctest.Wait()
+		if err := c.To("room").SocketsJoin(t.Context(), "other"); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("error is %v", err)
+		}
+		if rooms, err := asks.SocketRooms(t.Context(), "room"); err == nil {
+			t.Errorf("a room is in the rooms %v", rooms)
+		}
+		for _, sid := range []string{"room", "own"} {
+			request := fmt.Sprintf(`{"requestid":"1","type":6,"sid":%q,"close":true}`, sid)
+			if err := d.bus.Publish(t.Context(), "socket.io-request#/#", []byte(request)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.To("own").SocketsJoin(t.Context(), "other"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if did != 2 {
+			t.Errorf("%d sockets were meant, want own twice", did)
+		}
+	})
+}
+
+// A member's own answers are like those of the others.
+func TestOwnAnswers(t *testing.T) {
+	t.Parallel()
+	type data struct {
+		N int `json:"n"`
+	}
+	want := map[string]any{"n": 1.0}
+	for name, adapter := range memberAdapters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &double{}
+				var c *Cluster
+				for _, id := range []string{"a", "b"} {
+					c = start(t, d, adapter, ClusterOptions{
+						Sockets: &fakeSockets{sockets: []Socket{{ID: id, Data: data{1}}}, do: func(a Action) { a.(Event).Ack(data{1}) }},
+					})
+				}
+				synctest.Wait()
+				if _, legacy := adapter.(Legacy); legacy {
+					return // which knows neither
+				}
+				sockets, err := c.FetchSockets(t.Context())
+				if err != nil || len(sockets) != 2 || !reflect.DeepEqual(sockets[0].Data, sockets[1].Data) {
+					t.Errorf("sockets are %v, %v", sockets, err)
+				}
+				answers, err := c.EmitWithAck(t.Context(), "event")
+				if err != nil || !reflect.DeepEqual(answers, []any{want, want}) {
+					t.Errorf("answers are %#v, %v", answers, err)
+				}
+			})
+		})
+	}
+}
+
+// A limit of less than a millisecond is one.
+func TestShortLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, &double{away: true}, nil, ClusterOptions{Log: slog.New(slog.DiscardHandler)})
+		begin := time.Now()
+		if _, err := c.Timeout(time.Microsecond).FetchSockets(t.Context()); err == nil || time.Since(begin) != time.Microsecond {
+			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 	})
 }

@@ -108,10 +108,10 @@ func (r *request) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 // ask sends a question and returns the answers, this member's own included.
 func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
-		m.timeout = float64(time.Until(deadline).Milliseconds())
+		m.timeout = milliseconds(time.Until(deadline))
 	}
 	m.uid, m.id = c.uid, rand.Text()
-	frames, err := c.encode(m)
+	frames, err := encode(c.adapter, m)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,13 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 		delete(c.asked, m.id)
 		c.mu.Unlock()
 	}()
-	own := func(a *message) { r.add(a, true) }
+	own := func(a *message) {
+		if err := a.asRead(); err != nil {
+			c.lost(err)
+			return
+		}
+		r.add(a, true)
+	}
 	if err := c.actLocally(m, own); err != nil {
 		return nil, err
 	}
@@ -137,7 +143,7 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 		}
 	}
 	if !r.complete() {
-		if err := c.sendFrames(ctx, m, frames); err != nil {
+		if err := sendFrames(ctx, c.link, m, frames); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ func (s Streams) check() error {
 	return nil
 }
 
+func (s Streams) maxLen() int64                  { return cmp.Or(s.MaxLen, 10_000) }
 func (s Streams) sharded() bool                  { return s.Sharded }
 func (s Streams) roomChannel(_, _ string) string { return "" }
 func (s Streams) channel(nsp string) string      { return prefixed(s.Prefix) + "#" + nsp + "#" }
@@ -95,12 +97,9 @@ func (s Streams) encode(m *message) ([]frame, error) {
 		f.data = timestamps.append(nil, clusterMessage(m, data))
 		return []frame{f}, nil
 	}
-	f := frame{channel: s.stream(m.nsp), maxLen: s.MaxLen, entry: []string{
+	f := frame{channel: s.stream(m.nsp), maxLen: s.maxLen(), entry: []string{
 		"uid", m.uid, "nsp", m.nsp, "type", strconv.Itoa(int(m.kind)),
 	}}
-	if f.maxLen == 0 {
-		f.maxLen = 10_000
-	}
 	switch {
 	case data == nil:
 	case !s.OnlyPlaintext && m.kind.mayHoldBinary() && hasBinary(data):
