@@ -246,3 +246,37 @@ func TestStreamsFalseRing(t *testing.T) {
 		return calm == 20
 	})
 }
+
+// The Gap of a topic that was late takes the place of no message.
+func TestStreamsLateAndFull(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	network := newProxy(t, server.Addr)
+	s := &bus.Streams{Client: network.client(t), Timeout: patience, Queue: 1}
+	reads := listen(t, s, "a")
+	full, err := s.Subscribe(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	numbers(t, &bus.Streams{Client: server.Client(t), Timeout: patience}, "a", 1, 1)
+	reads.await(t, 1)
+	network.hole(true)
+	for _, sub := range []bus.Subscription{full, reads} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := sub.Add(ctx, "late"); err == nil {
+			t.Error("Add didn't fail")
+		}
+		cancel()
+	}
+	network.cut()
+	network.hole(false)
+	reads.awaitGap(t, 1)
+	if m, err := full.Next(t.Context()); err != nil || string(m.Data) != "1" {
+		t.Errorf("got %q, %v", m.Data, err)
+	}
+	var gap *bus.Gap
+	if _, err := full.Next(t.Context()); !errors.As(err, &gap) || gap.Lost != -1 || !slices.Equal(gap.Topics, []string{"late"}) {
+		t.Errorf("got %v, want the Gap", err)
+	}
+}

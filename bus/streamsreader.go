@@ -57,7 +57,7 @@ func (s *Streams) join() (*streamsSubscription, error) {
 		s.reader = r
 	}
 	s.reader.users++
-	sub := &streamsSubscription{bus: s, reader: s.reader, places: map[string]*place{}}
+	sub := &streamsSubscription{bus: s, reader: s.reader, places: map[string]*place{}, behind: map[*place]bool{}}
 	sub.limit = s.Queue
 	return sub, nil
 }
@@ -204,7 +204,7 @@ func (r *reader) deliver(st *stream, p page) {
 	st.rung = streamID{} // what isn't in the next page either is lost: it isn't read for again
 	for s, pl := range st.subs {
 		switch {
-		case !pl.known || pl.behind:
+		case !pl.known || s.behind[pl]:
 		case pl.at.id != p.from.id && p.gap != nil:
 			s.fallBehind(pl) // it finds out what is missing for it
 		default:
@@ -277,11 +277,8 @@ func (st *stream) settle(end position) {
 	for s, pl := range st.subs {
 		if !pl.known {
 			pl.known, pl.at = true, end
-			if pl.late {
-				s.push(item{gap: &Gap{Lost: -1, Topics: []string{st.topic}, Err: errLate}})
-			}
 		}
-		if pl.at.id != st.at.id {
+		if pl.late || pl.at.id != st.at.id {
 			s.fallBehind(pl)
 		}
 	}

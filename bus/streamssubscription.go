@@ -11,7 +11,10 @@ type streamsSubscription struct {
 	queue
 	bus    *Streams
 	reader *reader
-	places map[string]*place // by key, under reader.mu; nil once it is closed
+
+	// Under reader.mu.
+	places map[string]*place // by key; nil once it is closed
+	behind map[*place]bool   // those that aren't where the reader is: Next reads on from them
 }
 
 // A place is a subscription's place in a stream. It is under reader.mu.
@@ -21,7 +24,6 @@ type place struct {
 	late       bool // Add has returned an error: a Gap is due once at is known
 	at         position
 	seen       tracker
-	behind     bool // it isn't where the reader is: Next reads on by itself
 }
 
 // Add implements [Subscription].
@@ -74,7 +76,7 @@ func (s *streamsSubscription) enter(after map[string]*streamID) (streams []*stre
 		if st.subs[s] == nil {
 			pl := &place{topic: topic, key: key}
 			if id != nil {
-				pl.known, pl.behind = true, true
+				pl.known, s.behind[pl] = true, true
 				pl.at = position{id: *id, entry: true, added: -1}
 				if *id == (streamID{}) {
 					pl.at = position{}
@@ -147,6 +149,7 @@ func (s *streamsSubscription) remove(key string) {
 	}
 	r := s.reader
 	st := r.streams[key]
+	delete(s.behind, s.places[key])
 	delete(s.places, key)
 	delete(st.subs, s)
 	if len(st.subs) == 0 {
@@ -174,6 +177,9 @@ func (s *streamsSubscription) Close() error {
 // offer puts what of a page is behind its place into the queue, as much as fits.
 // reader.mu is held.
 func (s *streamsSubscription) offer(pl *place, p page) {
+	if pl.late {
+		p.gap = &Gap{Lost: -1, Err: errLate}
+	}
 	if p.gap != nil {
 		if s.full() {
 			s.fallBehind(pl)
@@ -182,7 +188,7 @@ func (s *streamsSubscription) offer(pl *place, p page) {
 		gap := *p.gap
 		gap.Topics = []string{pl.topic}
 		s.push(item{gap: &gap})
-		pl.at = p.at
+		pl.at, pl.late = p.at, false
 	}
 	for _, e := range p.entries {
 		if e.id.compare(pl.at.id) <= 0 {
@@ -202,7 +208,7 @@ func (s *streamsSubscription) offer(pl *place, p page) {
 
 // fallBehind has Next read on from pl's place. reader.mu is held.
 func (s *streamsSubscription) fallBehind(pl *place) {
-	pl.behind = true
+	s.behind[pl] = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.awake()
@@ -210,7 +216,7 @@ func (s *streamsSubscription) fallBehind(pl *place) {
 
 // Next implements [Subscription].
 func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
-	for count := pageSize; ; {
+	for count := min(pageSize, s.size()); ; {
 		m, wait, err := s.next()
 		if wait == nil {
 			return m, err
@@ -236,10 +242,8 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 func (s *streamsSubscription) straggler() (*place, request) {
 	s.reader.mu.Lock()
 	defer s.reader.mu.Unlock()
-	for _, pl := range s.places {
-		if pl.behind {
-			return pl, request{pl.key, pl.at}
-		}
+	for pl := range s.behind {
+		return pl, request{pl.key, pl.at}
 	}
 	return nil, request{}
 }
@@ -259,10 +263,10 @@ func (s *streamsSubscription) catchUp(ctx context.Context, pl *place, req reques
 	if st == nil || st.subs[s] != pl {
 		return nil
 	}
-	pl.behind = false
+	delete(s.behind, pl)
 	s.offer(pl, p)
-	if !pl.behind && st.placed && pl.at.id.compare(st.at.id) < 0 {
-		pl.behind = true
+	if st.placed && pl.at.id.compare(st.at.id) < 0 {
+		s.behind[pl] = true
 	}
 	return nil
 }
