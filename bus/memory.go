@@ -71,19 +71,16 @@ func (m *Memory) publish(topic string, data []byte) (gone []*memorySubscription)
 
 // Subscribe subscribes to topics. The only error is that of ctx.
 func (m *Memory) Subscribe(ctx context.Context, topics ...string) (Subscription, error) {
-	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
-	sub.limit, sub.overflow = m.Queue, m.Overflow
-	if err := sub.Add(ctx, topics...); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return sub, nil
+	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
+	sub.limit, sub.overflow = m.Queue, m.Overflow
+	return sub, sub.Add(ctx, topics...)
 }
 
-// Add implements [Subscription].
-func (s *memorySubscription) Add(ctx context.Context, topics ...string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+// Add implements [Subscription]. It doesn't wait, so ctx doesn't matter.
+func (s *memorySubscription) Add(_ context.Context, topics ...string) error {
 	m := s.bus
 	m.mu.Lock()
 	defer m.mu.Unlock()

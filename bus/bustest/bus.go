@@ -275,6 +275,16 @@ func (s *suite) contexts(t *testing.T) {
 	publish(t, a, topic, "1")
 	sub.want(topic, "1")
 
+	added := s.topic(t, "added")
+	if sub.Add(over, added) != nil { // it stays wanted
+		var gap *bus.Gap
+		if _, err := sub.Next(deadline(t)); !errors.As(err, &gap) || !slices.Equal(gap.Topics, []string{added}) {
+			t.Errorf("Next behind an Add that has failed: %v, want a Gap", err)
+		}
+	}
+	publish(t, a, added, "added")
+	sub.want(added, "added")
+
 	waiting, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
