@@ -122,7 +122,7 @@ func openBus(url string, streams bool) (bus.Bus, func() error, error) {
 	}
 	opts, err := redis.ParseURL(url)
 	if err != nil {
-		return nil, nil, fmt.Errorf("-redis: %w", err)
+		return nil, nil, errors.New("-redis: want a URL as redis://:password@host:6379/0") // err may hold the password
 	}
 	// So the bus can keep its time limits while Redis is away.
 	opts.ContextTimeoutEnabled, opts.DialerRetries = true, 1

@@ -78,7 +78,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 
 	opts, err := redis.ParseURL(*url)
 	if err != nil {
-		return fmt.Errorf("-redis: %w", err)
+		return errors.New("-redis: want a URL as redis://:password@host:6379/0") // err may hold the password
 	}
 	opts.ContextTimeoutEnabled = true
 	speaks, err := adapterOf(*adapter, *mode, *prefix)

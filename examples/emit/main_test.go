@@ -110,13 +110,14 @@ func TestMistakes(t *testing.T) {
 	for name, args := range map[string][]string{
 		"there is nothing to do":      nil,
 		"-redis":                      {"-redis", "http://example.com", "ev"},
+		"-redis: want":                {"-redis", "redis://:secret@example.com:port", "ev"},
 		"-adapter other":              {"-adapter", "other", "ev"},
 		"-mode other":                 {"-adapter", "sharded", "-mode", "other", "ev"},
 		"argument 2 isn't JSON: text": {"ev", "1", "text"},
 		`"connect": reserved`:         {"connect"},
 		"Socket.IO 2 can't":           {"-adapter", "legacy", "-to", "room", "-leave", "other"},
 	} {
-		if err := run(t.Context(), io.Discard, args); err == nil || !strings.Contains(err.Error(), name) {
+		if err := run(t.Context(), io.Discard, args); err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v, want %s", args, err, name)
 		}
 	}
