@@ -13,7 +13,7 @@ import (
 //	node     string: the ID of the sender
 //	to       list of strings: keys of rooms and IDs
 //	except   list of strings
-//	payload  the rest: the message as it is, or JSON of what the kind needs
+//	payload  the rest: the message as it is, or what the kind needs, mostly JSON
 //
 // A string is its length and its bytes, a list its length and its strings;
 // lengths are unsigned varints (encoding/binary). What is to several keys is
@@ -31,9 +31,9 @@ const envelopeVersion = 1
 const (
 	kindText       = 1 + iota // to members
 	kindBinary                // to members
-	kindJoin                  // to members, a command
-	kindLeave                 // to members, a command
-	kindDisconnect            // to members, a command
+	kindJoin                  // to members, a list of rooms
+	kindLeave                 // to members, a list of rooms
+	kindDisconnect            // to members, a farewell
 	kindAsk                   // to all nodes: who of those in to is with you; a question
 	kindAnswer                // to the node that has asked; a part of the answer
 	kindAlive                 // to all nodes
@@ -45,18 +45,24 @@ const (
 func (e *envelope) append(b []byte) []byte {
 	b = append(b, envelopeVersion, e.kind)
 	b = appendString(b, e.node)
-	for _, list := range [...][]string{e.to, e.except} {
-		b = binary.AppendUvarint(b, uint64(len(list)))
-		for _, s := range list {
-			b = appendString(b, s)
-		}
-	}
+	b = appendStrings(b, e.to)
+	b = appendStrings(b, e.except)
 	return append(b, e.payload...)
+}
+
+func appendStrings(b []byte, list []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, s := range list {
+		b = appendString(b, s)
+	}
+	return b
 }
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
+
+var errShort = errors.New("cut short")
 
 // parseEnvelope is the inverse of append. The payload is not copied.
 func parseEnvelope(b []byte) (e envelope, err error) {
@@ -73,7 +79,7 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 	e.except = in.strings()
 	e.payload = in.b
 	if in.short || e.node == "" {
-		return envelope{}, errors.New("cut short")
+		return envelope{}, errShort
 	}
 	return e, nil
 }

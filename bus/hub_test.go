@@ -220,6 +220,7 @@ func TestHubCommands(t *testing.T) {
 			_, c := connect(t, h, string(rune('a'+i)), "room")
 			conns = append(conns, c)
 		}
+		const two = "two\xff" // names are bytes
 		in := func(room string) string {
 			synctest.Wait()
 			roster, err := near.Members(t.Context(), inRooms(room))
@@ -229,11 +230,11 @@ func TestHubCommands(t *testing.T) {
 			return ids(roster.Members)
 		}
 		ctx := t.Context()
-		if err := near.Join(ctx, bus.Who{IDs: []string{"a", "b"}}, "one", "two"); err != nil || in("one")+in("two") != "abab" {
-			t.Errorf("Join: %v, %q and %q", err, in("one"), in("two"))
+		if err := near.Join(ctx, bus.Who{IDs: []string{"a", "b"}}, "one", two); err != nil || in("one")+in(two) != "abab" {
+			t.Errorf("Join: %v, %q and %q", err, in("one"), in(two))
 		}
-		if err := near.Leave(ctx, inRooms("room"), "two", "room"); err != nil || in("one")+in("two")+in("room") != "ab" {
-			t.Errorf("Leave: %v, %q, %q and %q", err, in("one"), in("two"), in("room"))
+		if err := near.Leave(ctx, inRooms("room"), two, "room"); err != nil || in("one")+in(two)+in("room") != "ab" {
+			t.Errorf("Leave: %v, %q, %q and %q", err, in("one"), in(two), in("room"))
 		}
 		send(t, near, inRooms("one"), "goodbye")
 		if err := near.Disconnect(ctx, inRooms("one"), 4001, "enough"); err != nil {

@@ -13,27 +13,26 @@ import (
 // nodes weren't reached; Join doesn't wait for them, nor until messages from
 // there arrive.
 func (h *Hub) Join(ctx context.Context, who Who, rooms ...string) error {
-	return h.dispatch(ctx, who, envelope{kind: kindJoin, payload: marshal(command{Rooms: rooms})}, nil)
+	return h.dispatch(ctx, who, envelope{kind: kindJoin, payload: appendStrings(nil, rooms)}, nil)
 }
 
 // Leave has the members that who selects leave rooms, as [Hub.Join] has them
 // enter.
 func (h *Hub) Leave(ctx context.Context, who Who, rooms ...string) error {
-	return h.dispatch(ctx, who, envelope{kind: kindLeave, payload: marshal(command{Rooms: rooms})}, nil)
+	return h.dispatch(ctx, who, envelope{kind: kindLeave, payload: appendStrings(nil, rooms)}, nil)
 }
 
 // Disconnect closes the members that who selects, as [Member.Close] does. What
 // was sent to the same rooms or IDs before reaches them first. An error says that
 // other nodes weren't reached.
 func (h *Hub) Disconnect(ctx context.Context, who Who, code int, reason string) error {
-	return h.dispatch(ctx, who, envelope{kind: kindDisconnect, payload: marshal(command{Code: code, Reason: reason})}, nil)
+	return h.dispatch(ctx, who, envelope{kind: kindDisconnect, payload: marshal(farewell{Code: code, Reason: reason})}, nil)
 }
 
-// command is the payload of what isn't a message.
-type command struct {
-	Rooms  []string `json:"rooms,omitempty"`
-	Code   int      `json:"code,omitempty"`
-	Reason string   `json:"reason,omitempty"`
+// farewell is the payload of a disconnect.
+type farewell struct {
+	Code   int    `json:"code"`
+	Reason string `json:"reason"`
 }
 
 // marshal is for what can't fail.
@@ -77,29 +76,32 @@ func (h *Hub) apply(e *envelope, f *Frame, key string) error {
 	if i < 0 {
 		return errors.New("it came on a topic that it isn't for")
 	}
-	if e.kind == kindText || e.kind == kindBinary {
+	var do func(*Member)
+	switch e.kind {
+	case kindText, kindBinary:
 		if f == nil {
 			f = &Frame{payload: e.payload, binary: e.kind == kindBinary}
 		}
-		for m := range h.selected(e.to, i, e.except) {
-			m.Send(f)
+		do = func(m *Member) { m.Send(f) }
+	case kindDisconnect:
+		var last farewell
+		if err := json.Unmarshal(e.payload, &last); err != nil {
+			return err
 		}
-		return nil
+		do = func(m *Member) { m.Close(last.Code, last.Reason) }
+	default:
+		in := input{b: e.payload}
+		rooms := keys(in.strings(), nil)
+		if in.short {
+			return errShort
+		}
+		do = func(m *Member) { m.enter(rooms...) }
+		if e.kind == kindLeave {
+			do = func(m *Member) { m.leave(rooms...) }
+		}
 	}
-	var c command
-	if err := json.Unmarshal(e.payload, &c); err != nil {
-		return err
-	}
-	rooms := keys(c.Rooms, nil)
 	for m := range h.selected(e.to, i, e.except) {
-		switch e.kind {
-		case kindJoin:
-			m.enter(rooms...)
-		case kindLeave:
-			m.leave(rooms...)
-		case kindDisconnect:
-			m.Close(c.Code, c.Reason)
-		}
+		do(m)
 	}
 	return nil
 }

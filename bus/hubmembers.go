@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// MemberInfo tells about a member of any node.
+// MemberInfo tells about a member of any node. It travels as JSON: what of a name
+// isn't UTF-8 is replaced.
 type MemberInfo struct {
 	ID    string          `json:"id"`
 	Node  string          `json:"node"`
