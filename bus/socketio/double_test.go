@@ -25,7 +25,8 @@ type double struct {
 	channels map[string]int // subscribers
 	subs     map[*doubleSub]bool
 	stream   []redis.XMessage
-	trimmed  int // entries that are gone
+	trimmed  int    // entries that are gone
+	removing func() // before each Remove
 }
 
 var errAway = errors.New("away")
@@ -153,6 +154,9 @@ func (s *doubleSub) Add(ctx context.Context, topics ...string) error {
 }
 
 func (s *doubleSub) Remove(ctx context.Context, topics ...string) error {
+	if s.double.removing != nil {
+		s.double.removing()
+	}
 	s.double.mu.Lock()
 	defer s.double.mu.Unlock()
 	for _, topic := range topics {

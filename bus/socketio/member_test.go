@@ -253,6 +253,34 @@ func TestSubscriptions(t *testing.T) {
 	}
 }
 
+// Who watches a room while somebody else ends that watches it.
+func TestWatchMeanwhile(t *testing.T) {
+	t.Parallel()
+	d := &double{}
+	c := start(t, d, nil, ClusterOptions{})
+	if _, err := c.ServerCount(t.Context()); err != nil { // it is there
+		t.Fatal(err)
+	}
+	if err := c.Watch(t.Context(), "room"); err != nil {
+		t.Fatal(err)
+	}
+	watched := make(chan error, 1)
+	d.removing = sync.OnceFunc(func() {
+		done := make(chan struct{})
+		go func() { watched <- c.Watch(t.Context(), "room"); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(50 * time.Millisecond): // it waits, as it should
+		}
+	})
+	if err := c.Unwatch(t.Context(), "room"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-watched; err != nil || !strings.Contains(d.open(), "#room#") {
+		t.Errorf("subscribed to %q, %v", d.open(), err)
+	}
+}
+
 // A stream is read from where it broke off, and what was trimmed meanwhile is
 // told.
 func TestStreamGap(t *testing.T) {
@@ -466,8 +494,8 @@ func TestSingleSockets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &double{}
-		did := 0
-		sockets := &fakeSockets{sockets: []Socket{{ID: "own", Rooms: []string{"room"}}}, do: func(Action) { did++ }}
+		var did atomic.Int32
+		sockets := &fakeSockets{sockets: []Socket{{ID: "own", Rooms: []string{"room"}}}, do: func(Action) { did.Add(1) }}
 		c := start(t, d, Legacy{}, ClusterOptions{Sockets: sockets})
 		asks := start(t, d, Legacy{}, ClusterOptions{})
 		synctest.Wait()
@@ -487,8 +515,8 @@ func TestSingleSockets(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if did != 2 {
-			t.Errorf("%d sockets were meant, want own twice", did)
+		if did.Load() != 2 {
+			t.Errorf("%d sockets were meant, want own twice", did.Load())
 		}
 	})
 }
