@@ -53,7 +53,7 @@ import (
 // It has no goroutine while there is no subscription. Fields must not be
 // changed once it is used, and a Streams must not be copied.
 type Streams struct {
-	// Client is as for [Redis].
+	// Client is as for [Redis]. One that reads from replicas won't do.
 	Client redis.UniversalClient
 	// Prefix goes before each topic. "" means "limpet:bus:".
 	Prefix string
@@ -177,6 +177,9 @@ func (s *Streams) SubscribeFrom(ctx context.Context, after map[string]string) (S
 func (s *Streams) ready(ctx context.Context) error {
 	s.once.Do(func() {
 		s.invalid = checkClient(s.Client)
+		if c, ok := s.Client.(*redis.ClusterClient); ok && c.Options().ReadOnly {
+			s.invalid = errors.New("the Client reads from replicas, which don't have what was added just now")
+		}
 		s.bell = Redis{Client: s.Client, Sharded: true, Queue: 1 << 14, Timeout: s.Timeout}
 	})
 	if s.invalid != nil {
