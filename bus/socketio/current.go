@@ -7,7 +7,8 @@ import (
 )
 
 // Current is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
-// one that createAdapter makes. socket.io-redis 6.1 understands it too.
+// one that createAdapter makes. socket.io-redis 6.1 understands it too. Of a
+// Date, clients of nodes before 8 get something else.
 type Current struct {
 	// Prefix is what the nodes have as the option key. "" means "socket.io".
 	Prefix string
