@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -131,11 +132,12 @@ func (h hubSockets) Do(s Selection, a Action) (n int) {
 	var do func(*bus.Member)
 	switch a := a.(type) {
 	case Event:
-		f := h.frame(a)
-		if f == nil {
-			return 0
+		frame := sync.OnceValue(func() *bus.Frame { return h.frame(a) }) // not for nobody
+		do = func(m *bus.Member) {
+			if f := frame(); f != nil {
+				m.Send(f)
+			}
 		}
-		do = func(m *bus.Member) { m.Send(f) }
 	case Join:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
