@@ -63,11 +63,12 @@ type Cluster struct {
 	guest   bool // asks, but isn't a member
 
 	ran     atomic.Bool
-	missing atomic.Int32  // what isn't subscribed to or read yet
-	ready   chan struct{} // closed when nothing is missing
-	ended   chan struct{} // closed when Run returns
-	end     error         // why, once ended is closed
-	foreign sync.Once     // the warning of messages that make no sense
+	missing atomic.Int32          // what isn't subscribed to or read yet
+	ready   chan struct{}         // closed when nothing is missing
+	ended   chan struct{}         // closed when Run returns
+	end     error                 // why, once ended is closed
+	foreign sync.Once             // the warning of messages that make no sense
+	away    atomic.Pointer[error] // why it isn't ready, as far as that is known
 
 	nodes nodes // the other members, of Streams with Heartbeats
 
@@ -164,6 +165,7 @@ func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<
 	if err := sub.Add(ctx, c.begin(sub)...); err == nil {
 		subscribed()
 	} else if ctx.Err() == nil {
+		c.away.Store(&err)
 		c.opts.Log.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
 	}
 	for {

@@ -235,6 +235,33 @@ func (f one) Do(_ socketio.Selection, a socketio.Action) int {
 	return 1
 }
 
+// Who asks is told why there is no connection, not only that time is up.
+func TestRedisRefuses(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--requirepass", "secret")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr, Password: "wrong", ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	for name, adapter := range map[string]socketio.Adapter{
+		"pub/sub": socketio.Current{}, "a stream": socketio.Streams{Heartbeats: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			emitter, err := socketio.NewEmitter(client, adapter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for limit := 2 * time.Second; ; limit *= 2 {
+				if _, err = emitter.Timeout(limit).FetchSockets(t.Context()); err != nil && strings.Contains(err.Error(), "WRONGPASS") {
+					break
+				}
+				if limit > 20*time.Second {
+					t.Fatalf("%v, which doesn't say why", err)
+				}
+			}
+		})
+	}
+}
+
 // A member that is killed isn't waited for.
 func TestMemberIsKilled(t *testing.T) {
 	t.Parallel()

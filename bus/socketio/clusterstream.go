@@ -23,6 +23,7 @@ func (c *Cluster) follow(ctx context.Context, s Streams, started func(), inbox c
 		}
 		if err != nil && ctx.Err() == nil {
 			if broken == nil {
+				c.away.Store(&err)
 				c.opts.Log.Warn("the Socket.IO cluster's stream can't be read; trying again", "stream", stream, "err", err)
 			}
 			select {

@@ -158,7 +158,11 @@ func (c *Cluster) others(ctx context.Context) (n int, members map[string]bool, e
 	case <-c.ended:
 		return 0, nil, fmt.Errorf("socketio: %w", c.over(ctx))
 	case <-ctx.Done():
-		return 0, nil, fmt.Errorf("socketio: not connected to Redis: %w", ctx.Err())
+		err := ctx.Err()
+		if why := c.away.Load(); why != nil {
+			err = fmt.Errorf("%w: %w", err, *why)
+		}
+		return 0, nil, fmt.Errorf("socketio: not connected to Redis: %w", err)
 	}
 	all, _ := c.adapter.channels(c.nsp, c.uid)
 	if len(all) == 0 {
