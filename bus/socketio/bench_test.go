@@ -20,14 +20,15 @@ const (
 	inBatch = 10000 // in each round, 100 at a time
 )
 
-// BenchmarkBesideNode sends from one process to another, by way of a Redis of its
-// own: from a node to a node with the adapter from npm, from a [socketio.Bridge]
-// to a Bridge, and with go-redis alone, which knows neither rooms nor events.
+// BenchmarkBesideNode sends from one process to another by way of Redis: from a
+// node to a node with the adapter from npm, from a [socketio.Bridge] to a Bridge,
+// from either to the other, and with go-redis alone, which knows neither rooms
+// nor events.
 //
 //	go test -run '^$' -bench BesideNode -benchtime 1x ./bus/socketio
 //
-// The three take turns, so that what else the machine does is the same for all
-// of them, and each figure is the median of the rounds. A message has arrived when
+// They take turns, so that what else the machine does is the same for all of
+// them, and each figure is the median of the rounds. A message has arrived when
 // it is at a client's connection, framed as a WebSocket wants it.
 //
 //   - p50-µs and p99-µs are the way of one message, with no other one under way:
@@ -35,7 +36,8 @@ const (
 //   - alone-µs is the processor time of it, in both processes, without Redis.
 //   - publish-µs and receive-µs are the processor time of each process, a
 //     message, of messages by the hundred. A node puts those that it sends in one
-//     turn of its event loop on the wire together; Emit waits for Redis.
+//     turn of its event loop on the wire together, so that they come together, too;
+//     Emit waits for Redis. Who receives is compared only with the same sender.
 //
 // Those that end in /npm are the same as parts of what the adapter from npm has.
 func BenchmarkBesideNode(b *testing.B) {
@@ -43,20 +45,18 @@ func BenchmarkBesideNode(b *testing.B) {
 	node := need.Modules(b, folder)
 	for _, adapter := range []string{"current", "sharded", "streams"} {
 		b.Run(adapter, func(b *testing.B) {
-			_, port, _ := net.SplitHostPort(redistest.Start(b).Addr)
-			npm := pairOf(b, func(room string) *exec.Cmd {
+			// Each pair has a Redis of its own.
+			nodePeer := func(addr, room string) *exec.Cmd {
+				_, port, _ := net.SplitHostPort(addr)
 				return exec.Command(node, "testdata/peer.js", folder, port, adapter, room)
-			})
-			all := map[string]*pair{"npm": npm}
-			for _, name := range []string{"limpet", "go-redis"} {
-				addr := redistest.Start(b).Addr
-				all[name] = pairOf(b, func(room string) *exec.Cmd {
-					cmd := exec.Command(os.Args[0])
-					cmd.Env = append(os.Environ(), "LIMPET_TEST_PEER="+strings.Join([]string{addr, name + " " + adapter, room}, ","))
-					return cmd
-				})
 			}
-			names := []string{"npm", "limpet", "go-redis"}
+			limpet, raw := goPeer("limpet "+adapter), goPeer("go-redis "+adapter)
+			npm := pairOf(b, nodePeer, nodePeer)
+			names := []string{"npm", "limpet", "limpet-to-npm", "npm-to-limpet", "go-redis"}
+			all := map[string]*pair{
+				"npm": npm, "limpet": pairOf(b, limpet, limpet), "go-redis": pairOf(b, raw, raw),
+				"limpet-to-npm": pairOf(b, limpet, nodePeer), "npm-to-limpet": pairOf(b, nodePeer, limpet),
+			}
 			for i := range 1 + rounds {
 				for _, name := range names {
 					all[name].round(b, i > 0)
@@ -84,10 +84,24 @@ type pair struct {
 	figures      map[string][]float64 // microseconds of each round
 }
 
+// A starter has the command of a peer, given where Redis is.
+type starter func(addr, room string) *exec.Cmd
+
+// goPeer is this program as a peer.
+func goPeer(carrier string) starter {
+	return func(addr, room string) *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "LIMPET_TEST_PEER="+strings.Join([]string{addr, carrier, room}, ","))
+		return cmd
+	}
+}
+
 // pairOf starts both.
-func pairOf(b *testing.B, peer func(room string) *exec.Cmd) *pair {
+func pairOf(b *testing.B, leads, follows starter) *pair {
+	b.Helper()
+	addr := redistest.Start(b).Addr
 	return &pair{
-		follow: process.Start(b, peer(follow)), lead: process.Start(b, peer(lead)),
+		follow: process.Start(b, follows(addr, follow)), lead: process.Start(b, leads(addr, lead)),
 		figures: make(map[string][]float64),
 	}
 }
