@@ -45,6 +45,7 @@ type HubOptions struct {
 	// Joined and Left are called for each room that a member of this node enters
 	// and leaves; when it ends, for all it was in. The calls for one member come
 	// in order from its own goroutine: while one runs, nothing is written to it.
+	// When hundreds are due, a room that was left as often as entered is skipped.
 	Joined, Left func(m *Member, room string)
 
 	// Node is called when another node is heard for the first time, and when it

@@ -40,6 +40,7 @@ type Member struct {
 	data    json.RawMessage
 	queue   queued
 	events  []event
+	sweep   int  // the number of events at which to look for those that cancel out
 	writing bool // the goroutine runs
 	ended   bool
 	code    int
@@ -48,7 +49,7 @@ type Member struct {
 
 // event is a call of Joined or Left to come.
 type event struct {
-	hook func(*Member, string)
+	hook func(*Member, string) // or nil
 	room string
 }
 
@@ -157,10 +158,35 @@ func (m *Member) leave(keys ...string) {
 
 // happened has a hook called. m.mu is held.
 func (m *Member) happened(hook func(*Member, string), key string) {
-	if room, named := strings.CutPrefix(key, roomKey); named && hook != nil {
-		m.events = append(m.events, event{hook, room})
-		m.wake()
+	o := &m.hub.opts
+	room, named := strings.CutPrefix(key, roomKey)
+	if !named || o.Joined == nil && o.Left == nil {
+		return
 	}
+	m.events = append(m.events, event{hook, room})
+	if len(m.events) >= max(256, m.sweep) {
+		m.events = remaining(m.events)
+		m.sweep = 2 * len(m.events)
+	}
+	m.wake()
+}
+
+// remaining returns the events without those that others undo: a client that
+// comes and goes faster than hooks return must not fill the memory.
+func remaining(events []event) []event {
+	left := make(map[string]int)
+	for _, e := range events {
+		left[e.room]++
+	}
+	for room, n := range left {
+		if n%2 == 0 {
+			delete(left, room)
+		}
+	}
+	return slices.DeleteFunc(events, func(e event) bool {
+		left[e.room]--
+		return left[e.room] != 0
+	})
 }
 
 // is reports whether the member is in one of the rooms.
@@ -259,7 +285,9 @@ func (m *Member) write() {
 		m.mu.Unlock()
 
 		for _, e := range events {
-			e.hook(m, e.room)
+			if e.hook != nil {
+				e.hook(m, e.room)
+			}
 		}
 		if len(*batch) == 0 {
 			continue

@@ -186,6 +186,38 @@ func TestMemberHooks(t *testing.T) {
 	})
 }
 
+// A member that moves faster than the hooks return makes no long list of calls.
+func TestMemberHooksLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var told []string
+		h := startHub(t, nil, &bus.HubOptions{
+			Joined: func(_ *bus.Member, room string) { <-release; told = append(told, "+"+room) },
+			Left:   func(_ *bus.Member, room string) { told = append(told, "-"+room) },
+		})
+		m, _ := connect(t, h, "", "one")
+		for range 1000 {
+			for _, rooms := range [][]string{{"one", "two"}, {"two", "one"}} {
+				m.Leave(rooms[0])
+				if err := m.Join(t.Context(), rooms[1]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		m.Close(1000, "")
+		close(release)
+		synctest.Wait()
+		in := make(map[string]int)
+		for _, what := range told {
+			in[what[1:]] += ',' - int(what[0]) // 1 or -1
+		}
+		if len(told) > 600 || in["one"] != 0 || in["two"] != 0 {
+			t.Errorf("told of %d changes, which leave %v", len(told), in)
+		}
+	})
+}
+
 // Data that is no JSON is an error of Connect.
 func TestMemberData(t *testing.T) {
 	t.Parallel()
