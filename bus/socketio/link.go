@@ -56,7 +56,18 @@ func publish(ctx context.Context, l link, a Adapter, m *message) error {
 
 type redisLink struct{ client redis.UniversalClient }
 
-func (l redisLink) send(ctx context.Context, f *frame) error { return f.send(ctx, l.client) }
+// checked has a client of a Redis Cluster ask which node has what after an error:
+// without that it may learn of a failover a minute later.
+func (l redisLink) checked(err error) error {
+	if c, ok := l.client.(interface{ ReloadState(context.Context) }); ok && err != nil {
+		c.ReloadState(context.Background())
+	}
+	return err
+}
+
+func (l redisLink) send(ctx context.Context, f *frame) error {
+	return l.checked(f.send(ctx, l.client))
+}
 
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {
 	return (&bus.Redis{Client: l.client, Sharded: sharded}).Subscribe(ctx)
@@ -84,7 +95,7 @@ func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool
 	default:
 		err = fmt.Errorf("with a %T: %w", client, errors.ErrUnsupported)
 	}
-	if err != nil {
+	if l.checked(err) != nil {
 		return 0, fmt.Errorf("socketio: count the subscribers of %q: %w", channel, err)
 	}
 	return int(sum.Load()), nil
@@ -103,7 +114,7 @@ func (l redisLink) newest(ctx context.Context, stream string) (string, error) {
 	defer cancel()
 	entries, err := l.client.XRevRangeN(ctx, stream, "+", "-", 1).Result()
 	if err != nil {
-		return "", err
+		return "", l.checked(err)
 	}
 	if len(entries) == 0 {
 		return "0-0", nil
@@ -121,7 +132,7 @@ func (l redisLink) read(ctx context.Context, stream, after string) ([]redis.XMes
 		return nil, nil
 	}
 	if err != nil || len(streams) == 0 {
-		return nil, err
+		return nil, l.checked(err)
 	}
 	return streams[0].Messages, nil
 }
@@ -130,5 +141,5 @@ func (l redisLink) keeps(ctx context.Context, stream, id string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	entries, err := l.client.XRangeN(ctx, stream, id, id, 1).Result()
-	return len(entries) > 0, err
+	return len(entries) > 0, l.checked(err)
 }
