@@ -112,6 +112,9 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve serves a member until its connection ends.
 func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
+	if s.opts.Closed != nil {
+		defer s.opts.Closed(m)
+	}
 	defer m.Close(closeBroken, "") // counts when a callback panics
 	var pings *time.Timer
 	pings = time.AfterFunc(math.MaxInt64, func() { // not before it is assigned
@@ -141,7 +144,4 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 		}
 	}
 	m.Close(closeNormal, "")
-	if s.opts.Closed != nil {
-		s.opts.Closed(m)
-	}
 }

@@ -187,6 +187,9 @@ func TestHandler(t *testing.T) {
 	if code, _ := ends(t, cid); code != websocket.StatusInternalError {
 		t.Errorf("a panic: %d", code)
 	}
+	if id := <-ended; id != "cid" {
+		t.Errorf("Closed of %s", id)
+	}
 	dora := dial(t, s, "/?id=dora", nil)
 	read(t, dora)
 	if err := dora.Close(websocket.StatusNormalClosure, ""); err != nil {

@@ -234,6 +234,7 @@ func (f *feed) gaps(topics []*redisTopic) {
 			}
 			due[s].Topics = append(due[s].Topics, t.name)
 		}
+		t.err = nil // it is told
 	}
 	for s, gap := range due {
 		slices.Sort(gap.Topics)

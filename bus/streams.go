@@ -32,6 +32,9 @@ import (
 // 128 messages behind its original, when the process of the subscriber was
 // started again in between.
 //
+// A message that takes more than a second to read is never read, nor are those
+// behind it: on a slow network, messages have to be small.
+//
 // What Publish has returned no error for is in the memory of the primary. How
 // long it is lost with that depends on the settings of Redis: with appendonly and
 // appendfsync always it survives a crash, with everysec the last second may be
