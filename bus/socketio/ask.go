@@ -137,7 +137,7 @@ func (t Target) ServerCount(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer leave()
-	n, _, err := c.others(ctx)
+	n, err := c.others(ctx)
 	if !c.guest && err == nil {
 		n++
 	}

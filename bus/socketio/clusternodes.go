@@ -38,10 +38,13 @@ func (n *nodes) heard(uid string) {
 	}
 }
 
-// all returns the uids of those that are there.
+// all returns the uids of those that are there, nil where there are no heartbeats.
 func (n *nodes) all() map[string]bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.seen == nil {
+		return nil
+	}
 	all := make(map[string]bool, len(n.seen))
 	for uid := range n.seen {
 		all[uid] = true

@@ -419,7 +419,7 @@ func TestHeartbeats(t *testing.T) {
 		}
 		later()
 		count(3)
-		if n, _, err := guest.others(ctx); n != 3 || err != nil {
+		if n, err := guest.others(ctx); n != 3 || err != nil {
 			t.Errorf("a guest counts %d members, %v", n, err)
 		}
 		stay()

@@ -116,10 +116,13 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 		return nil, err
 	}
 	r := &request{kind: m.kind, come: make(chan struct{}, 1)}
-	if r.expected, r.members, err = c.others(ctx); err != nil {
+	if r.expected, err = c.others(ctx); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
+	c.mu.Lock() // so that gone knows of the request, or all of who has gone
+	if r.members = c.nodes.all(); r.members != nil {
+		r.expected = len(r.members)
+	}
 	c.asked[m.id] = r
 	c.mu.Unlock()
 	defer func() {
@@ -150,30 +153,28 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	return r.wait(ctx, c)
 }
 
-// others returns the number of other members, once this one can hear them. Where
-// they have heartbeats it also says who they are.
-func (c *Cluster) others(ctx context.Context) (n int, members map[string]bool, err error) {
+// others returns the number of other members, once this one can hear them.
+func (c *Cluster) others(ctx context.Context) (n int, err error) {
 	select {
 	case <-c.ready:
 	case <-c.ended:
-		return 0, nil, fmt.Errorf("socketio: %w", c.over(ctx))
+		return 0, fmt.Errorf("socketio: %w", c.over(ctx))
 	case <-ctx.Done():
 		err := ctx.Err()
 		if why := c.away.Load(); why != nil {
 			err = fmt.Errorf("%w: %w", err, *why)
 		}
-		return 0, nil, fmt.Errorf("socketio: not connected to Redis: %w", err)
+		return 0, fmt.Errorf("socketio: not connected to Redis: %w", err)
 	}
 	all, _ := c.adapter.channels(c.nsp, c.uid)
 	if len(all) == 0 {
-		members = c.nodes.all()
-		return len(members), members, nil
+		return len(c.nodes.all()), nil
 	}
 	n, err = c.link.subscribers(ctx, all[0], c.adapter.sharded())
 	if !c.guest {
 		n = max(n-1, 0)
 	}
-	return n, nil, err
+	return n, err
 }
 
 // over is why Run has returned: a guest's has the request's own limit.
