@@ -46,7 +46,8 @@ type Backend struct {
 	refused atomic.Bool   // a request's dial was refused since the last check
 
 	// Under the mutex of its pool:
-	off     bool // the operator's wish, or the end of the drain
+	wish    Wish
+	off     bool // as wished, or at the end of the drain
 	unwatch context.CancelFunc
 
 	vitals vitals // the watcher's own

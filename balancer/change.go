@@ -7,7 +7,7 @@ import (
 )
 
 // A Change is one step in a backend's life. From and To are equal when only the
-// operator's wish changed, when a backend that is Down already is removed, and
+// operator's wish changed or was wished again, when a backend that is Down already is removed, and
 // when a Lost that the half rule held back closes.
 type Change struct {
 	Backend  *Backend

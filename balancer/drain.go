@@ -8,7 +8,6 @@ import (
 
 // A drain is the operator's wish that a backend loses its clients.
 type drain struct {
-	since  time.Time     // as the wish has it
 	start  time.Time     // as the turns have it: not in the future, wherever it was wished
 	within time.Duration // 0: without a deadline
 	timer  *time.Timer   // ends it, nil without a deadline

@@ -119,7 +119,7 @@ func TestDrainSinceAMomentAgo(t *testing.T) {
 		}
 		for _, id := range []string{"a", "b", "c"} {
 			must(t, p.SetWish(id, balancer.Wish{}))
-			if w := p.Wish(id); !w.Equal(balancer.Wish{}) || p.Get(id).State() != balancer.Up {
+			if w := p.Wish(id); !w.Equal(balancer.Wish{Since: time.Now()}) || p.Get(id).State() != balancer.Up {
 				t.Errorf("%s: %+v, %v", id, w, p.Get(id).State())
 			}
 		}

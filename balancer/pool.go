@@ -150,7 +150,7 @@ func (p *Pool) Add(b *Backend) error {
 func (p *Pool) Remove(id string) error {
 	return p.operate(id, "removed", func(b *Backend, c *Change) {
 		b.off = true
-		c.Removed = true
+		c.Removed, c.wish = true, true
 		if b.unwatch != nil {
 			b.unwatch()
 		}
@@ -184,11 +184,9 @@ func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
 	if b == nil {
 		return fmt.Errorf("balancer: no backend %q in the pool", id)
 	}
-	off, drain := b.off, b.drain.Load()
-	drain.stop()
+	b.drain.Load().stop()
 	c := &Change{Backend: b, Why: why}
 	wish(b, c)
-	c.wish = c.Removed || b.off != off || b.drain.Load() != drain
 	p.settle(c)
 	return nil
 }

@@ -78,6 +78,7 @@ func TestPoolChangesAtRuntime(t *testing.T) {
 		"b draining-draining lost=false removed=false",
 		"b draining-down lost=true removed=false",
 		"b down-up lost=false removed=false",
+		"b up-up lost=false removed=false",
 		"b up-down lost=true removed=true",
 		"added d",
 		"d down-up lost=false removed=false",

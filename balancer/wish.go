@@ -6,14 +6,15 @@ import (
 )
 
 // A Wish is what the operator wants of a backend, whatever its health: the state
-// that it is to have at most. The zero value lets it serve.
+// that it is to have at most. The zero value is that of a backend for which nobody
+// has wished anything: it serves.
 type Wish struct {
 	State  State         // Up: serve; Draining: see [Pool.Drain]; Down: see [Pool.Off]
-	Since  time.Time     // when a drain began, which may be on another machine; zero: now
+	Since  time.Time     // when that was wished, maybe on another machine; zero, in SetWish: now
 	Within time.Duration // of a drain, 0: without a deadline
 }
 
-// Equal reports whether both want the same.
+// Equal reports whether both want the same since the same moment.
 func (w Wish) Equal(other Wish) bool {
 	return w.State == other.State && w.Within == other.Within && w.Since.Equal(other.Since)
 }
@@ -23,15 +24,8 @@ func (w Wish) Equal(other Wish) bool {
 func (p *Pool) Wish(id string) Wish {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.Get(id)
-	if b == nil {
-		return Wish{}
-	}
-	if d := b.drain.Load(); d != nil {
-		return Wish{State: Draining, Since: d.since, Within: d.within}
-	}
-	if b.off {
-		return Wish{State: Down}
+	if b := p.Get(id); b != nil {
+		return b.wish
 	}
 	return Wish{}
 }
@@ -59,11 +53,12 @@ func (p *Pool) SetWish(id string, w Wish) error {
 	if w.State == Draining && w.Within < 0 {
 		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, w.Within)
 	}
-	return p.operate(id, why, func(b *Backend, _ *Change) {
-		b.off = w.State == Down
+	return p.operate(id, why, func(b *Backend, c *Change) {
+		c.wish = !w.Equal(b.wish)
+		b.wish, b.off = w, w.State == Down
 		var d *drain
 		if w.State == Draining {
-			d = &drain{since: w.Since, start: w.Since, within: w.Within}
+			d = &drain{start: w.Since, within: w.Within}
 			if d.start.After(now) {
 				d.start = now
 			}

@@ -31,8 +31,8 @@ type note struct {
 // decision is what an operator decided about a backend.
 type decision struct {
 	Backend string        `json:"backend"`
-	Wish    string        `json:"wish"`            // serve, drain or off
-	Since   time.Time     `json:"since,omitzero"`  // of a drain
+	Wish    string        `json:"wish"` // serve, drain or off
+	Since   time.Time     `json:"since"`
 	Within  time.Duration `json:"within,omitzero"` // of a drain, in nanoseconds; 0: no deadline
 
 	// At is when that was, in microseconds of Unix time, but later than whatever
@@ -94,25 +94,25 @@ func isName(s string) bool { return s != "" && len(s) <= maxName }
 func (d decision) sound() bool {
 	switch d.Wish {
 	case "serve", "off":
-		if d.Within != 0 || !d.Since.IsZero() {
+		if d.Within != 0 {
 			return false
 		}
 	case "drain":
-		if d.Within < 0 || d.Since.IsZero() {
+		if d.Within < 0 {
 			return false
 		}
 	default:
 		return false
 	}
-	return isName(d.Backend) && isName(d.By) && d.At > 0
+	return isName(d.Backend) && isName(d.By) && d.At > 0 && !d.Since.IsZero()
 }
 
 // decide returns the decision that wish is.
 func decide(backend string, wish balancer.Wish, at int64, by string) decision {
-	d := decision{Backend: backend, Wish: "serve", At: at, By: by}
+	d := decision{Backend: backend, Wish: "serve", Since: wish.Since.UTC().Round(0), Within: wish.Within, At: at, By: by}
 	switch wish.State {
 	case balancer.Draining:
-		d.Wish, d.Since, d.Within = "drain", wish.Since.UTC().Round(0), wish.Within
+		d.Wish = "drain"
 	case balancer.Down:
 		d.Wish = "off"
 	}
@@ -121,13 +121,14 @@ func decide(backend string, wish balancer.Wish, at int64, by string) decision {
 
 // wish returns what d asks of the backend.
 func (d decision) wish() balancer.Wish {
+	w := balancer.Wish{Since: d.Since, Within: d.Within}
 	switch d.Wish {
 	case "drain":
-		return balancer.Wish{State: balancer.Draining, Since: d.Since, Within: d.Within}
+		w.State = balancer.Draining
 	case "off":
-		return balancer.Wish{State: balancer.Down}
+		w.State = balancer.Down
 	}
-	return balancer.Wish{}
+	return w
 }
 
 // after reports whether d is the later one, also of two about different backends.

@@ -186,13 +186,19 @@ func (r *replicas) look() {
 	for b := range r.pool.All() {
 		id := b.ID()
 		wish, k := r.pool.Wish(id), r.known[id]
-		fresh := wish.Equal(balancer.Wish{})
+		fresh := wish.Since.IsZero() // nobody has wished anything
 		switch {
 		case k == nil && fresh, k != nil && k.seen && k.wish().Equal(wish):
 		case k != nil && !k.seen && fresh: // it was decided elsewhere before this pool had the backend
 			k.seen = true
 			r.apply(k.decision)
 		default:
+			if fresh { // it was removed and is back: a new start, for all
+				r.pool.SetWish(id, wish)
+				if wish = r.pool.Wish(id); wish.Since.IsZero() {
+					continue // it is gone again
+				}
+			}
 			r.clock = max(r.clock+1, time.Now().UnixMicro())
 			r.known[id] = &known{decide(id, wish, r.clock, r.id), true}
 			r.soon(gather)

@@ -267,10 +267,20 @@ func TestReplicas(t *testing.T) {
 			ok(t, f.pools[0].Off("d"))
 			f.want(down, up, down, down)
 		}},
+		{"a decision that changes nothing where it is made", func(t *testing.T, f *fleet) {
+			f.links[0].cut.Store(true)
+			f.links[1].cut.Store(true)
+			ok(t, f.pools[0].Off("a"))
+			time.Sleep(time.Millisecond)
+			ok(t, f.pools[1].Undrain("a")) // which has never heard of the other
+			f.links[0].cut.Store(false)
+			f.links[1].cut.Store(false)
+			f.want(up, up, up)
+		}},
 		{"what was just decided is later", func(t *testing.T, f *fleet) {
 			for _, id := range []string{"a", "b", "c"} {
 				ok(t, f.pools[0].Off(id))
-				f.say("x", fmt.Sprintf(`{"backend":%q,"wish":"serve","at":1,"by":"x"}`, id))
+				f.say("x", fmt.Sprintf(`{"backend":%q,"wish":"serve","since":"2026-01-02T15:04:05Z","at":1,"by":"x"}`, id))
 				f.settle()
 			}
 			f.want(down, down, down)
@@ -299,7 +309,7 @@ func TestReplicas(t *testing.T) {
 			f.settle()
 			var many []string
 			for i := range 400 {
-				many = append(many, fmt.Sprintf(`{"backend":"x%d","wish":"off","at":%d,"by":"z"}`, i, i+1))
+				many = append(many, fmt.Sprintf(`{"backend":"x%d","wish":"off","since":"2026-01-02T15:04:05Z","at":%d,"by":"z"}`, i, i+1))
 			}
 			before := f.told.Load()
 			f.say("z", strings.Join(many, ","))
@@ -317,7 +327,7 @@ func TestReplicas(t *testing.T) {
 		}},
 		{"a clock that nobody can follow", func(t *testing.T, f *fleet) {
 			for _, at := range []int64{1<<60 - 1, math.MaxInt64, time.Now().Add(25 * time.Hour).UnixMicro()} {
-				f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","at":%d,"by":"x"}`, at))
+				f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":%d,"by":"x"}`, at))
 				f.want(up, up, up)
 				ok(t, f.pools[0].Off("a"))
 				f.want(down, up, up)
@@ -338,7 +348,7 @@ func TestReplicas(t *testing.T) {
 		{"too many of one moment", func(t *testing.T, f *fleet) {
 			var many []string
 			for i := range 400 {
-				many = append(many, fmt.Sprintf(`{"backend":"x%d","wish":"off","at":9,"by":"z"}`, i))
+				many = append(many, fmt.Sprintf(`{"backend":"x%d","wish":"off","since":"2026-01-02T15:04:05Z","at":9,"by":"z"}`, i))
 			}
 			f.say("z", strings.Join(many, ","))
 			f.settle()
@@ -350,9 +360,9 @@ func TestReplicas(t *testing.T) {
 		}},
 		{"ties and clocks", func(t *testing.T, f *fleet) {
 			at := time.Now().Add(23 * time.Hour).UnixMicro()
-			f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","at":%d,"by":"x"}`, at))
-			f.say("y", fmt.Sprintf(`{"backend":"a","wish":"serve","at":%d,"by":"y"},{"backend":"b","wish":"off","at":%d,"by":"y"}`, at, at))
-			f.say("x", fmt.Sprintf(`{"backend":"b","wish":"serve","at":%d,"by":"x"},{"backend":"c","wish":"off","at":1,"by":"x"}`, at))
+			f.say("x", fmt.Sprintf(`{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":%d,"by":"x"}`, at))
+			f.say("y", fmt.Sprintf(`{"backend":"a","wish":"serve","since":"2026-01-02T15:04:05Z","at":%d,"by":"y"},{"backend":"b","wish":"off","since":"2026-01-02T15:04:05Z","at":%d,"by":"y"}`, at, at))
+			f.say("x", fmt.Sprintf(`{"backend":"b","wish":"serve","since":"2026-01-02T15:04:05Z","at":%d,"by":"x"},{"backend":"c","wish":"off","since":"2026-01-02T15:04:05Z","at":1,"by":"x"}`, at))
 			f.want(up, down, down)
 			ok(t, f.pools[0].Off("a")) // later than all it has heard of
 			ok(t, f.pools[1].Undrain("b"))
@@ -361,18 +371,18 @@ func TestReplicas(t *testing.T) {
 		}},
 		{"nonsense", func(t *testing.T, f *fleet) {
 			for _, s := range []string{
-				`{"backend":"a","wish":"explode","at":9,"by":"x"}`, `{"backend":"a","wish":"off","at":0,"by":"x"}`,
-				`{"backend":"a","wish":"off","at":9}`,
+				`{"backend":"a","wish":"explode","since":"2026-01-02T15:04:05Z","at":9,"by":"x"}`, `{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":0,"by":"x"}`,
+				`{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":9}`,
 				`{"backend":"a","wish":"drain","within":-1,"since":"2026-01-01T00:00:00Z","at":9,"by":"x"}`,
-				`{"backend":"a","wish":"drain","within":1,"at":9,"by":"x"}`, `{"backend":"a","wish":"off","within":1,"at":9,"by":"x"}`, `7`, `null`,
+				`{"backend":"a","wish":"drain","within":1,"at":9,"by":"x"}`, `{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","within":1,"at":9,"by":"x"}`, `7`, `null`,
 			} {
 				f.say("x", s)
 			}
-			for _, s := range []string{"", "{", "null", "7", `{"v":2,"from":"x","decisions":[{"backend":"a","wish":"off","at":9,"by":"x"}]}`} {
+			for _, s := range []string{"", "{", "null", "7", `{"v":2,"from":"x","decisions":[{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":9,"by":"x"}]}`} {
 				ok(t, f.bus.Publish(t.Context(), "limpet:gateway", []byte(s)))
 			}
 			f.want(up, up, up)
-			f.say("x", `{"backend":"c","wish":"explode","at":9,"by":"x"},{"backend":"b","wish":"off","at":9,"by":"x"}`)
+			f.say("x", `{"backend":"c","wish":"explode","since":"2026-01-02T15:04:05Z","at":9,"by":"x"},{"backend":"b","wish":"off","since":"2026-01-02T15:04:05Z","at":9,"by":"x"}`)
 			f.want(up, down, up) // one that makes sense counts all the same
 		}},
 		{"a gap", func(t *testing.T, f *fleet) {
