@@ -1,5 +1,3 @@
-//go:build unix
-
 package socketio_test
 
 import (
@@ -9,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -256,7 +253,7 @@ func TestCluster(t *testing.T) {
 
 			t.Run("a node hangs", func(t *testing.T) {
 				hung := f.cluster.Nodes[1]
-				hung.Signal(t, syscall.SIGSTOP)
+				wake := hang(t, hung)
 				some, err := c.Timeout(time.Second).FetchSockets(patient(t))
 				var missing *socketio.Incomplete
 				if !errors.As(err, &missing) || missing.Nodes != 1 || missing.Expected != 2 || !errors.Is(err, context.DeadlineExceeded) {
@@ -267,7 +264,7 @@ func TestCluster(t *testing.T) {
 					want = "ann cid eve go1 go2"
 				}
 				check("the others", f.named(some), want)
-				hung.Signal(t, syscall.SIGCONT)
+				wake()
 			})
 
 			t.Run("disconnect", func(t *testing.T) {
