@@ -30,7 +30,7 @@ type HandlerOptions struct {
 	Closed  func(m *Member)
 
 	// Origins are host patterns, as path.Match takes them, of other sites whose
-	// pages may connect. The host that the request is for always may, and so may
+	// pages may connect; a port is a part of the host. The host that the request is for always may, and so may
 	// clients that send no Origin, which are no browsers.
 	Origins []string
 	// Subprotocols that clients may choose from, best first.

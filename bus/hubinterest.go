@@ -138,7 +138,7 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 // OnRooms has f called with the Rooms and IDs that have got their first member on
 // this node, and those that have lost their last; first with all that there are.
 // One call comes after the other, and [Member.Join] waits for it: f may subscribe
-// elsewhere, but must return soon. stop ends it.
+// elsewhere, but must return soon. stop ends it, and must not be called by f.
 func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	n := &h.interest
 	n.tending.Lock()

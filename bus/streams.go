@@ -113,7 +113,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 		// A connection that is dead without a word must not use up all the time.
 		attempt, cancel := context.WithTimeout(ctx, s.timeout()/3)
 		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)},
-			cmp.Or(s.MaxLen, 10_000), mark.String(), data, s.Idle.Milliseconds()).Err()
+			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Err()
 		cancel()
 		if err == nil {
 			return nil
