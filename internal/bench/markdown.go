@@ -1,0 +1,129 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// markdown prints the tables: a row for each case, a column for each gateway.
+func (r *report) markdown(w io.Writer) {
+	fmt.Fprintf(w, "%s; medians of %d rounds of %v.\n", r.Machine, r.Rounds, r.Sizes.Time)
+	if !r.Pinned {
+		fmt.Fprintln(w, "All shared one processor.")
+	}
+	fmt.Fprintln(w)
+	for _, p := range r.Peers {
+		switch {
+		case p.Missing:
+			fmt.Fprintf(w, "- %s is not installed\n", p.Name)
+		case p.Version != "":
+			fmt.Fprintf(w, "- %s: %s\n", p.Name, p.Version)
+		}
+	}
+	r.table(w, "Processor time, µs an operation", func(m *result) (string, float64) {
+		return fmt.Sprintf("%.1f", m.CPU), m.CPU
+	}, "idle")
+	r.table(w, "Operations a second (the gateway's processor busy, %)", func(m *result) (string, float64) {
+		return fmt.Sprintf("%.0f (%.0f)", m.Throughput, 100*m.Busy), 0
+	}, "idle")
+	r.table(w, "p50 and p99, ms", func(m *result) (string, float64) {
+		return milliseconds(m.P50) + " " + milliseconds(m.P99), 0
+	}, "idle")
+	r.table(w, "p99, ms", func(m *result) (string, float64) { return milliseconds(m.P99), float64(m.P99) }, "idle")
+	r.table(w, "Peak memory, MiB", func(m *result) (string, float64) {
+		return fmt.Sprintf("%.1f", m.Memory/(1<<20)), m.Memory
+	}, "")
+	for _, c := range r.cases {
+		if c.name == "idle" {
+			r.idle(w, c)
+		}
+	}
+	r.errors(w)
+	if r.Scaling != nil {
+		r.Scaling.markdown(w)
+	}
+}
+
+// table prints a figure of all cases but one, and how it compares if it isn't 0.
+func (r *report) table(w io.Writer, title string, figure func(*result) (string, float64), except string) {
+	r.header(w, title)
+	for _, c := range r.cases {
+		if c.name != except {
+			r.row(w, c, c.name, figure)
+		}
+	}
+}
+
+func (r *report) header(w io.Writer, title string) {
+	fmt.Fprintf(w, "\n| %s |", title)
+	var columns int
+	for _, p := range r.Peers {
+		if !p.Missing {
+			fmt.Fprintf(w, " %s |", p.Name)
+			columns++
+		}
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", columns))
+}
+
+func (r *report) row(w io.Writer, c *scene, name string, figure func(*result) (string, float64)) {
+	fmt.Fprintf(w, "| %s |", name)
+	base := r.of(c, baseline)
+	for _, p := range r.Peers {
+		m := r.of(c, p.Name)
+		if p.Missing || m == nil {
+			continue
+		}
+		text, value := figure(m)
+		if base != nil && p.Name != baseline && value > 0 {
+			if _, of := figure(base); of > 0 {
+				text += fmt.Sprintf(" (%.2f×)", value/of)
+			}
+		}
+		if m.Errors > 0 {
+			text += fmt.Sprintf(" **%d errors**", m.Errors)
+		}
+		fmt.Fprintf(w, " %s |", text)
+	}
+	fmt.Fprintln(w)
+}
+
+func (r *report) idle(w io.Writer, c *scene) {
+	r.header(w, fmt.Sprintf("Memory of an idle tunnel, bytes (%d tunnels)", r.Sizes.Idle))
+	r.row(w, c, "opened", func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Opened), m.Opened })
+	r.row(w, c, "after one message on each", func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Used), m.Used })
+}
+
+func (r *report) errors(w io.Writer) {
+	for _, m := range r.Medians {
+		if m.Errors > 0 {
+			fmt.Fprintf(w, "\n%s, %s: %d errors, the first: %s\n", m.Case, m.Peer, m.Errors, m.Error)
+		}
+	}
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f", float64(d)/float64(time.Millisecond))
+}
+
+func (s *scaling) markdown(w io.Writer) {
+	one := func(r result) string {
+		if r.Errors > 0 {
+			return fmt.Sprintf("%.1f **%d errors: %s**", r.CPU, r.Errors, r.Error)
+		}
+		return fmt.Sprintf("%.1f", r.CPU)
+	}
+	fmt.Fprint(w, "\n| Limpet's backends | pinned request, µs | rendezvous, ns | for each backend, ns | health sweep, µs | for each backend, µs |\n|---:|---:|---:|---:|---:|---:|\n")
+	for i, b := range s.Backends {
+		n := float64(b.Backends)
+		fmt.Fprintf(w, "| %d | %s | %.0f | %.2f | %.0f | %.1f |\n", b.Backends, one(s.Requests[i]), b.Pick, b.Pick/n, b.Sweep, b.Sweep/n)
+	}
+	fmt.Fprint(w, "\n| Limpet's tunnels | message there and back, µs |\n|---:|---:|\n")
+	for _, r := range s.Messages {
+		fmt.Fprintf(w, "| %s | %s |\n", r.Case, one(r))
+	}
+}

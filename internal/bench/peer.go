@@ -1,0 +1,251 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A peer is a gateway to measure, with one worker, stickiness and health checks
+// as far as it has them.
+type peer struct {
+	name string
+	path string   // of the program, "" if it isn't installed
+	ask  []string // arguments that make it print its version
+
+	// command returns how to run it on a port of 127.0.0.1 before these
+	// backends. It may write files to dir.
+	command func(path, dir string, port int, backends []string) (*exec.Cmd, error)
+}
+
+// version returns the first line of what the program says about itself.
+func (p *peer) version() string {
+	if p.ask == nil {
+		return ""
+	}
+	said, _ := exec.Command(p.path, p.ask...).CombinedOutput()
+	line, _, _ := strings.Cut(string(said), "\n")
+	return strings.TrimSpace(line)
+}
+
+// allPeers returns Limpet, its example gateway built into dir, and the others.
+func allPeers(ctx context.Context, dir string) ([]*peer, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	gateway := filepath.Join(dir, "gateway")
+	build := exec.CommandContext(ctx, "go", "build", "-o", gateway, "github.com/limpet-go/limpet/examples/gateway")
+	if said, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build examples/gateway: %w\n%s", err, said)
+	}
+	peers := []*peer{
+		{name: "Limpet", path: gateway, command: limpet},
+		{name: "nginx", ask: []string{"-v"}, command: nginx},
+		{name: "HAProxy", ask: []string{"-v"}, command: haproxy},
+		{name: "Caddy", ask: []string{"version"}, command: caddy},
+		{name: "ReverseProxy", path: self, command: reverseProxyCommand},
+	}
+	for _, p := range peers {
+		if p.path == "" {
+			program := strings.ToLower(p.name)
+			if p.path, err = exec.LookPath(program); err != nil {
+				p.path, _ = exec.LookPath("/usr/sbin/" + program) // not in every user's PATH
+			}
+		}
+	}
+	return peers, nil
+}
+
+// run starts the peer and waits until it passes a request on.
+func (p *peer) run(ctx context.Context, dir string, cores cpuSet, backends []string) (*process, int, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, 0, err
+	}
+	cmd, err := p.command(p.path, dir, port, backends)
+	if err != nil {
+		return nil, 0, err
+	}
+	proc, err := start(cmd, cores)
+	if err != nil {
+		return nil, 0, err
+	}
+	err = await(ctx, port, proc.ended)
+	if err == nil {
+		err = proc.count()
+	}
+	if err != nil {
+		proc.stop()
+		return nil, 0, fmt.Errorf("%s: %w\n%s", p.name, err, proc.said)
+	}
+	return proc, port, nil
+}
+
+// await waits until a gateway serves.
+func await(ctx context.Context, port int, ended <-chan struct{}) error {
+	var last error
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		l, err := newLoad(ctx, port)
+		if err != nil {
+			return err
+		}
+		v := newVisitor("GET", "/small", "", false)
+		v.want = []byte(smallBody)
+		f, err := l.fetcher([]*visitor{v})
+		if err == nil {
+			err = l.drive(0, f.next)
+		}
+		if last = err; err == nil {
+			last = l.first
+		}
+		l.close()
+		if last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			return errors.New("has ended")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("doesn't serve: %w", last)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// descriptors is how many a process may have open.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 1024
+	}
+	return int(min(limit.Max, 1<<20))
+}
+
+func limpet(path, _ string, port int, backends []string) (*exec.Cmd, error) {
+	return limpetChecking("1s")(path, "", port, backends)
+}
+
+// limpetChecking is Limpet with this time between two health checks.
+func limpetChecking(interval string) func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
+	return func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		args := []string{"-listen", "127.0.0.1:" + strconv.Itoa(port), "-key", hex.EncodeToString(key), "-health", "/health", "-health-interval", interval}
+		for i, addr := range backends {
+			args = append(args, "-backend", fmt.Sprintf("node%d=http://%s", i, addr))
+		}
+		cmd := exec.Command(path, args...)
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+		return cmd, nil
+	}
+}
+
+// nginx sticks by address, as the cookie has come to the free one with 1.29.6
+// only, and has passive health checks.
+func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
+	var user, servers string
+	if os.Geteuid() == 0 {
+		user = "user root;" // or the worker can't write to dir
+	}
+	for _, addr := range backends {
+		servers += " server " + addr + ";"
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	err := os.WriteFile(file, fmt.Appendf(nil, `daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log stderr crit; %[2]s
+worker_rlimit_nofile %[3]d;
+events { worker_connections %[3]d; }
+http {
+  access_log off;
+  client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+  map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
+  upstream nodes { ip_hash; %[4]s keepalive 256; keepalive_requests 100000000; }
+  server {
+    listen 127.0.0.1:%[5]d backlog=4096;
+    keepalive_requests 100000000;
+    location / {
+      proxy_pass http://nodes;
+      proxy_http_version 1.1;
+      proxy_read_timeout 1h;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_upgrade;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }
+  }
+}
+`, dir, user, descriptors(), servers, port), 0o600)
+	return exec.Command(path, "-p", dir, "-e", "stderr", "-c", file), err
+}
+
+func haproxy(path, dir string, port int, backends []string) (*exec.Cmd, error) {
+	var servers string
+	for i, addr := range backends {
+		servers += fmt.Sprintf("  server node%d %s check inter 1s cookie node%[1]d\n", i, addr)
+	}
+	file := filepath.Join(dir, "haproxy.cfg")
+	err := os.WriteFile(file, fmt.Appendf(nil, `global
+  nbthread 1
+  maxconn %d
+defaults
+  mode http
+  option forwardfor
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 1h
+frontend gateway
+  bind 127.0.0.1:%d backlog 4096
+  default_backend nodes
+backend nodes
+  balance roundrobin
+  cookie home insert indirect nocache
+  option httpchk GET /health
+%s`, (descriptors()-100)/2, port, servers), 0o600)
+	return exec.Command(path, "-db", "-f", file), err
+}
+
+func caddy(path, dir string, port int, backends []string) (*exec.Cmd, error) {
+	file := filepath.Join(dir, "Caddyfile")
+	err := os.WriteFile(file, fmt.Appendf(nil, `{
+	admin off
+	auto_https off
+	log {
+		level ERROR
+	}
+}
+http://:%d {
+	bind 127.0.0.1
+	reverse_proxy %s {
+		lb_policy cookie home not-a-secret
+		health_uri /health
+		health_interval 1s
+	}
+}
+`, port, strings.Join(backends, " ")), 0o600)
+	cmd := exec.Command(path, "run", "--adapter", "caddyfile", "--config", file)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	return cmd, err
+}

@@ -1,0 +1,147 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A report is all that a run of this program found out.
+type report struct {
+	Time    time.Time      `json:"time"`
+	Machine string         `json:"machine"`
+	Pinned  bool           `json:"pinned"` // the gateway has a processor of its own
+	Rounds  int            `json:"rounds"`
+	Sizes   sizes          `json:"sizes"`
+	Peers   []reportedPeer `json:"peers"`
+	Medians []result       `json:"medians"` // of the rounds, figure by figure
+	Runs    []result       `json:"runs"`
+	Scaling *scaling       `json:"scaling,omitempty"`
+
+	bench *bench
+	cases []*scene
+}
+
+type reportedPeer struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Missing bool   `json:"missing,omitempty"`
+}
+
+func newReport(b *bench, rounds int, cases []*scene, peers []*peer) *report {
+	r := &report{Time: time.Now(), Machine: machine(), Rounds: rounds, Sizes: b.sizes, bench: b, cases: cases}
+	for _, p := range peers {
+		known := reportedPeer{Name: p.name, Missing: p.path == ""}
+		if !known.Missing {
+			known.Version = p.version()
+		}
+		r.Peers = append(r.Peers, known)
+	}
+	return r
+}
+
+func machine() string {
+	model := runtime.GOARCH
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	if _, rest, ok := strings.Cut(string(text), "model name\t: "); ok {
+		model, _, _ = strings.Cut(rest, "\n")
+	}
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return fmt.Sprintf("%d processors, %s, Linux %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(release)), runtime.Version())
+}
+
+// summarise fills in the medians.
+func (r *report) summarise() {
+	for _, c := range r.cases {
+		for _, p := range r.Peers {
+			var runs []result
+			for _, run := range r.Runs {
+				if run.Case == c.name && run.Peer == p.Name {
+					runs = append(runs, run)
+				}
+			}
+			if len(runs) > 0 {
+				r.Medians = append(r.Medians, medians(runs))
+			}
+		}
+	}
+}
+
+// medians are taken figure by figure; errors are added up.
+func medians(runs []result) result {
+	m := result{Case: runs[0].Case, Peer: runs[0].Peer}
+	for _, run := range runs {
+		if m.Errors += run.Errors; m.Error == "" {
+			m.Error = run.Error
+		}
+	}
+	m.Operations = median(runs, func(r result) int { return r.Operations })
+	m.CPU = median(runs, func(r result) float64 { return r.CPU })
+	m.Busy = median(runs, func(r result) float64 { return r.Busy })
+	m.Throughput = median(runs, func(r result) float64 { return r.Throughput })
+	m.P50 = median(runs, func(r result) time.Duration { return r.P50 })
+	m.P99 = median(runs, func(r result) time.Duration { return r.P99 })
+	m.Memory = median(runs, func(r result) float64 { return r.Memory })
+	m.Opened = median(runs, func(r result) float64 { return r.Opened })
+	m.Used = median(runs, func(r result) float64 { return r.Used })
+	return m
+}
+
+func median[T cmp.Ordered](runs []result, figure func(result) T) T {
+	var all []T
+	for _, r := range runs {
+		all = append(all, figure(r))
+	}
+	slices.Sort(all)
+	return all[(len(all)-1)/2]
+}
+
+// write writes the tables to w, and the files. It fails if a case had errors.
+func (r *report) write(w io.Writer, jsonFile, svgFile string) error {
+	r.Pinned = r.bench.core != nil
+	r.summarise()
+	r.markdown(w)
+	if jsonFile != "" {
+		text, err := json.MarshalIndent(r, "", "\t")
+		if err == nil {
+			err = os.WriteFile(jsonFile, append(text, '\n'), 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if svgFile != "" {
+		if err := os.WriteFile(svgFile, r.chart(), 0o644); err != nil {
+			return err
+		}
+	}
+	failed := slices.ContainsFunc(r.Medians, func(m result) bool { return m.Errors > 0 })
+	if s := r.Scaling; s != nil {
+		failed = failed || slices.ContainsFunc(slices.Concat(s.Requests, s.Messages), func(m result) bool { return m.Errors > 0 })
+	}
+	if failed {
+		return errors.New("some cases had errors")
+	}
+	return nil
+}
+
+// of returns the medians of a case at a peer, nil if it wasn't measured.
+func (r *report) of(c *scene, peer string) *result {
+	for i, m := range r.Medians {
+		if m.Case == c.name && m.Peer == peer {
+			return &r.Medians[i]
+		}
+	}
+	return nil
+}
+
+const baseline = "nginx" // of the ratios
