@@ -93,9 +93,6 @@ func (l *load) fault(err error) {
 	}
 }
 
-// forget drops the times so far: what was warmed up doesn't count. Errors do.
-func (l *load) forget() { l.times = l.times[:0] }
-
 // percentile sorts times.
 func percentile(times []time.Duration, p float64) time.Duration {
 	if len(times) == 0 {

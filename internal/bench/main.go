@@ -129,7 +129,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 				fmt.Fprintf(os.Stderr, "\rround %d of %d: %s, %s\x1b[K", round+1, *rounds, c.name, p.name)
 				r, err := b.try(ctx, p, c, addrs)
 				if ctx.Err() != nil {
-					return ctx.Err()
+					return context.Cause(ctx)
 				}
 				if err != nil { // the others can be measured nevertheless
 					r.Errors++

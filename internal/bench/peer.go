@@ -164,7 +164,8 @@ func limpetChecking(interval string) func(path, _ string, port int, backends []s
 }
 
 // nginx sticks by address, as the cookie has come to the free one with 1.29.6
-// only, and has passive health checks.
+// only, and has passive health checks. It resets new connections when less than a
+// sixteenth of worker_connections is left, so these are more than can be open.
 func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
 	var user, servers string
 	if os.Geteuid() == 0 {
@@ -176,7 +177,7 @@ func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
 	file := filepath.Join(dir, "nginx.conf")
 	err := os.WriteFile(file, fmt.Appendf(nil, `daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log stderr crit; %[2]s
 worker_rlimit_nofile %[3]d;
-events { worker_connections %[3]d; }
+events { worker_connections %[6]d; }
 http {
   access_log off;
   client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
@@ -196,7 +197,7 @@ http {
     }
   }
 }
-`, dir, user, descriptors(), servers, port), 0o600)
+`, dir, user, descriptors(), servers, port, 2*descriptors()), 0o600)
 	return exec.Command(path, "-p", dir, "-e", "stderr", "-c", file), err
 }
 

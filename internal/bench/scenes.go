@@ -12,7 +12,7 @@ import (
 // A scene is one thing that clients do to a gateway.
 type scene struct {
 	name string
-	unit string // what one operation is
+	does string // what one operation is
 	play func(*trial) error
 }
 

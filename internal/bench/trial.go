@@ -76,7 +76,7 @@ func tail(said []byte) []byte { return said[max(0, len(said)-1000):] }
 
 // measure drives operations as drive does, and writes down what they cost.
 func (t *trial) measure(d time.Duration, start func()) error {
-	t.times = t.times[:0] // what warmed it up doesn't count
+	t.times = t.times[:0] // what warmed it up doesn't count, its errors do
 	began := time.Now()
 	before, err := t.gateway.cpu()
 	if err != nil {
