@@ -126,7 +126,7 @@ func (g *guest) request(p []byte) int {
 	post := bytes.HasPrefix(line, []byte("POST "))
 	if post {
 		length, err := strconv.Atoi(field(head, "content-length"))
-		if err != nil {
+		if err != nil || length < 0 {
 			g.send([]byte("HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\n\r\n"))
 			return size
 		}

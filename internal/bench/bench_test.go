@@ -166,7 +166,7 @@ func TestErrorsAreSeen(t *testing.T) {
 		says        string // "": no error
 	}{
 		{"good gateway", "polling GET", replace("", ""), ""},
-		{"good tunnel", "open, echo, close", replace("", ""), ""},
+		{"good tunnel", "open-echo-close", replace("", ""), ""},
 		{"status", "GET", replace("200 OK", "503 No"), "503"},
 		{"body", "polling POST", replace("ok from", "no from"), "want"},
 		{"a byte of many", "1 MiB", replace("scar", "star"), "wrong"},
@@ -187,7 +187,7 @@ func TestErrorsAreSeen(t *testing.T) {
 			}
 			return p
 		}, "tunnel lost"},
-		{"closed without close frame", "open, echo, close", func(p []byte) []byte {
+		{"closed without close frame", "open-echo-close", func(p []byte) []byte {
 			if bytes.Equal(p, closeIn) {
 				return nil
 			}
@@ -202,7 +202,7 @@ func TestErrorsAreSeen(t *testing.T) {
 			}
 			defer l.close()
 			self := &process{pids: []int{os.Getpid()}}
-			scene, err := chosen(scenes, strings.ReplaceAll(tt.scene, ",", ";"), func(c *scene) string { return strings.ReplaceAll(c.name, ",", ";") })
+			scene, err := chosen(scenes, tt.scene, func(c *scene) string { return c.name })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,5 +247,30 @@ func TestInterrupt(t *testing.T) {
 	}}
 	if _, err := b.try(ctx, peers[len(peers)-1], c, addrs); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestFrames(t *testing.T) {
+	for _, size := range []int{0, 1, 125, 126, 65535, 65536, 1 << 20} {
+		for _, masked := range []bool{false, true} {
+			payload := bytes.Repeat([]byte("limpets "), size/8+1)[:size]
+			frame := appendFrame(nil, opBinary, payload, masked)
+			for _, cut := range []int{0, 1, 2, 5, len(frame) - 1} {
+				if _, _, n := cutFrame(frame[:min(cut, len(frame)-1)]); n != 0 {
+					t.Errorf("%d bytes, masked %v: %d of it are a whole frame", size, masked, cut)
+				}
+			}
+			op, got, n := cutFrame(append(bytes.Clone(frame), "more"...))
+			if op != opBinary || n != len(frame) || !bytes.Equal(got, payload) {
+				t.Errorf("%d bytes, masked %v: opcode %d, %d of %d bytes", size, masked, op, n, len(frame))
+			}
+		}
+	}
+	// RFC 6455, sections 1.3 and 5.7.
+	if got := acceptKey("dGhlIHNhbXBsZSBub25jZQ=="); got != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Errorf("accept key %s", got)
+	}
+	if got := appendFrame(nil, 1, []byte("Hello"), true); string(got) != "\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58" {
+		t.Errorf("frame %x", got)
 	}
 }

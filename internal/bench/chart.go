@@ -97,5 +97,5 @@ func colour(peer string) string {
 	case "Caddy":
 		return "#d9a441"
 	}
-	return "#e8c98a"
+	return "#b3563b"
 }

@@ -138,7 +138,7 @@ func (f *fetcher) begun(head []byte) error {
 		return fmt.Errorf("answer %.60q", head)
 	}
 	size, err := strconv.Atoi(field(head, "content-length"))
-	if err != nil {
+	if err != nil || size < 0 {
 		return errors.New("answer without Content-Length")
 	}
 	if f.now.want != nil && size != len(f.now.want) {

@@ -11,7 +11,8 @@
 // This process generates the load; backends and load share the other processors.
 // It prints tables in Markdown: processor time of the gateway's processes, user
 // and system, for each operation; throughput; p50 and p99; proportional set size.
-// Figures are medians of the rounds, ratios are to nginx.
+// Figures are medians of the rounds; ratios are to nginx, and medians of the
+// rounds' own.
 //
 // Each answer is checked: status, length, every byte, and with a cookie the backend
 // that it came from. A case with errors says so, and the exit code is then 1.

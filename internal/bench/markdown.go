@@ -78,16 +78,15 @@ func (r *report) header(w io.Writer, title string) {
 
 func (r *report) row(w io.Writer, c *scene, name string, figure func(*result) (string, float64)) {
 	fmt.Fprintf(w, "| %s |", name)
-	base := r.of(c, baseline)
 	for _, p := range r.Peers {
 		m := r.of(c, p.Name)
 		if p.Missing || m == nil {
 			continue
 		}
 		text, value := figure(m)
-		if base != nil && p.Name != baseline && value > 0 {
-			if _, of := figure(base); of > 0 {
-				text += fmt.Sprintf(" (%.2f×)", value/of)
+		if value > 0 {
+			if ratio := r.ratio(c, p.Name, func(m *result) float64 { _, value := figure(m); return value }); ratio > 0 {
+				text += fmt.Sprintf(" (%.2f×)", ratio)
 			}
 		}
 		if m.Errors > 0 {

@@ -70,7 +70,9 @@ func (r *report) summarise() {
 				}
 			}
 			if len(runs) > 0 {
-				r.Medians = append(r.Medians, medians(runs))
+				m := medians(runs)
+				m.Ratio = r.ratio(c, p.Name, func(m *result) float64 { return m.CPU })
+				r.Medians = append(r.Medians, m)
 			}
 		}
 	}
@@ -84,23 +86,27 @@ func medians(runs []result) result {
 			m.Error = run.Error
 		}
 	}
-	m.Operations = median(runs, func(r result) int { return r.Operations })
-	m.CPU = median(runs, func(r result) float64 { return r.CPU })
-	m.Busy = median(runs, func(r result) float64 { return r.Busy })
-	m.Throughput = median(runs, func(r result) float64 { return r.Throughput })
-	m.P50 = median(runs, func(r result) time.Duration { return r.P50 })
-	m.P99 = median(runs, func(r result) time.Duration { return r.P99 })
-	m.Memory = median(runs, func(r result) float64 { return r.Memory })
-	m.Opened = median(runs, func(r result) float64 { return r.Opened })
-	m.Used = median(runs, func(r result) float64 { return r.Used })
+	m.Operations = middle(runs, func(r result) int { return r.Operations })
+	m.CPU = middle(runs, func(r result) float64 { return r.CPU })
+	m.Busy = middle(runs, func(r result) float64 { return r.Busy })
+	m.Throughput = middle(runs, func(r result) float64 { return r.Throughput })
+	m.P50 = middle(runs, func(r result) time.Duration { return r.P50 })
+	m.P99 = middle(runs, func(r result) time.Duration { return r.P99 })
+	m.Memory = middle(runs, func(r result) float64 { return r.Memory })
+	m.Opened = middle(runs, func(r result) float64 { return r.Opened })
+	m.Used = middle(runs, func(r result) float64 { return r.Used })
 	return m
 }
 
-func median[T cmp.Ordered](runs []result, figure func(result) T) T {
+func middle[T cmp.Ordered](runs []result, figure func(result) T) T {
 	var all []T
 	for _, r := range runs {
 		all = append(all, figure(r))
 	}
+	return median(all)
+}
+
+func median[T cmp.Ordered](all []T) T {
 	slices.Sort(all)
 	return all[(len(all)-1)/2]
 }
@@ -145,3 +151,23 @@ func (r *report) of(c *scene, peer string) *result {
 }
 
 const baseline = "nginx" // of the ratios
+
+// ratio returns how a figure compares to the baseline's: the median of the rounds'
+// ratios, as what else the machine does changes from round to round. It is 0 if
+// there is nothing to compare.
+func (r *report) ratio(c *scene, peer string, figure func(*result) float64) float64 {
+	var all []float64
+	for i, run := range r.Runs {
+		for j, base := range r.Runs {
+			if run.Case == c.name && run.Peer == peer && base.Case == c.name && base.Peer == baseline && run.Round == base.Round && peer != baseline {
+				if of := figure(&r.Runs[j]); of > 0 {
+					all = append(all, figure(&r.Runs[i])/of)
+				}
+			}
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	return median(all)
+}

@@ -27,9 +27,10 @@ type result struct {
 	Round      int           `json:"round,omitempty"` // from 1
 	Operations int           `json:"operations"`
 	Errors     int           `json:"errors"`
-	Error      string        `json:"error,omitempty"` // the first one
-	CPU        float64       `json:"cpuMicroseconds"` // of the gateway, an operation
-	Busy       float64       `json:"busy"`            // part of the time that the gateway's processor worked
+	Error      string        `json:"error,omitempty"`    // the first one
+	CPU        float64       `json:"cpuMicroseconds"`    // of the gateway, an operation
+	Ratio      float64       `json:"cpuRatio,omitempty"` // of CPU to nginx's, in medians
+	Busy       float64       `json:"busy"`               // part of the time that the gateway's processor worked
 	Throughput float64       `json:"perSecond"`
 	P50        time.Duration `json:"p50Nanoseconds"`
 	P99        time.Duration `json:"p99Nanoseconds"`
