@@ -7,7 +7,8 @@
 // It starts backends, and then, one after the other in rounds that take turns,
 // examples/gateway and each of nginx, HAProxy, Caddy and a plain
 // httputil.ReverseProxy that is installed, each anew for each case: with one
-// worker (GOMAXPROCS=1), stickiness and health checks, on a processor of its own.
+// worker (GOMAXPROCS=1) on a processor of its own, with stickiness and health checks
+// as far as it has them: peer.go holds the configurations.
 // This process generates the load; backends and load share the other processors.
 // It prints tables in Markdown: processor time of the gateway's processes, user
 // and system, for each operation; throughput; p50 and p99; proportional set size.

@@ -61,10 +61,10 @@ func poller() *visitor {
 }
 
 // fetch has visitors make requests, spread over the connections.
-func (t *trial) fetch(visitors int, new func() *visitor) error {
+func (t *trial) fetch(visitors int, one func() *visitor) error {
 	each := make([][]*visitor, min(visitors, t.Clients))
 	for i := range visitors {
-		each[i%len(each)] = append(each[i%len(each)], new())
+		each[i%len(each)] = append(each[i%len(each)], one())
 	}
 	var fetchers []*fetcher
 	for _, visitors := range each {
@@ -79,10 +79,7 @@ func (t *trial) fetch(visitors int, new func() *visitor) error {
 			f.next()
 		}
 	}
-	if err := t.drive(t.Time/2, all); err != nil {
-		return err
-	}
-	return t.measure(t.Time, all)
+	return t.warmed(all)
 }
 
 // open opens n tunnels, as many at a time as there are clients.
@@ -135,16 +132,15 @@ func (t *trial) echo(size, n int) error {
 					if i += clients; i >= n {
 						i %= clients
 					}
-					step()
+					if err == nil {
+						step()
+					}
 				})
 			}
 			step()
 		}
 	}
-	if err := t.drive(t.Time/2, all); err != nil {
-		return err
-	}
-	return t.measure(t.Time, all)
+	return t.warmed(all)
 }
 
 // message returns a client's frame of this payload and the backend's echo.
@@ -203,10 +199,7 @@ func (t *trial) paced() error {
 			t.fault(err)
 		}
 	}
-	if err := t.drive(t.Time/2, all); err != nil {
-		return err
-	}
-	return t.measure(t.Time, all)
+	return t.warmed(all)
 }
 
 // churn opens, uses and closes tunnels.
@@ -249,10 +242,7 @@ func (t *trial) churn() error {
 			step()
 		}
 	}
-	if err := t.drive(t.Time/2, all); err != nil {
-		return err
-	}
-	return t.measure(t.Time, all)
+	return t.warmed(all)
 }
 
 // idle opens many tunnels, which do nothing, and then has one message on each.

@@ -75,6 +75,14 @@ func (b *bench) try(ctx context.Context, p *peer, c *scene, backends []string) (
 
 func tail(said []byte) []byte { return said[max(0, len(said)-1000):] }
 
+// warmed measures after half the time without measuring.
+func (t *trial) warmed(start func()) error {
+	if err := t.drive(t.Time/2, start); err != nil {
+		return err
+	}
+	return t.measure(t.Time, start)
+}
+
 // measure drives operations as drive does, and writes down what they cost.
 func (t *trial) measure(d time.Duration, start func()) error {
 	t.times = t.times[:0] // what warmed it up doesn't count, its errors do
