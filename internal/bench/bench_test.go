@@ -95,7 +95,8 @@ func TestScaling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := b.scale(t.Context(), peers[0], running(t, b), []int{2, 5}, []int{3, 30})
+	addrs := running(t, b)
+	s, err := scale(1, func() (*scaling, error) { return b.scaling(t.Context(), peers[0], addrs, []int{2, 5}, []int{3, 30}) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	rounds := fs.Int("rounds", 5, "how `often` each case is measured at each gateway")
 	only := fs.String("cases", "", "`names` of cases, a comma-separated list; none: all")
 	who := fs.String("peers", "", "`names` of gateways, a comma-separated list; none: all that are installed")
-	scale := fs.Bool("scaling", true, "measure how Limpet scales with backends and tunnels, too")
+	scales := fs.Bool("scaling", true, "measure how Limpet scales with backends and tunnels, too")
 	fs.DurationVar(&b.Time, "time", 2*time.Second, "how long a case is measured, after half of it to warm up")
 	fs.DurationVar(&b.Settle, "settle", time.Second, "how long to wait before memory is read")
 	fs.IntVar(&b.Clients, "clients", 32, "`connections` that are busy at the same time")
@@ -142,13 +142,16 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 			}
 		}
 	}
-	if *scale {
+	if *scales {
 		fmt.Fprint(os.Stderr, "\rscaling\x1b[K")
 		gateway := slices.IndexFunc(peers, func(p *peer) bool { return p.name == "Limpet" })
 		if gateway < 0 {
 			return errors.New("-scaling is about Limpet, which -peers left out")
 		}
-		if report.Scaling, err = b.scale(ctx, peers[gateway], addrs, []int{10, 100, 1000}, []int{100, 1000, min(9000, most)}); err != nil {
+		report.Scaling, err = scale(*rounds, func() (*scaling, error) {
+			return b.scaling(ctx, peers[gateway], addrs, []int{10, 100, 1000}, []int{100, 1000, min(9000, most)})
+		})
+		if err != nil {
 			return err
 		}
 	}

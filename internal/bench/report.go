@@ -99,11 +99,15 @@ func medians(runs []result) result {
 }
 
 func middle[T cmp.Ordered](runs []result, figure func(result) T) T {
-	var all []T
-	for _, r := range runs {
-		all = append(all, figure(r))
+	return median(each(runs, figure))
+}
+
+func each[E, T any](all []E, figure func(E) T) []T {
+	var figures []T
+	for _, v := range all {
+		figures = append(figures, figure(v))
 	}
-	return median(all)
+	return figures
 }
 
 func median[T cmp.Ordered](all []T) T {

@@ -26,9 +26,36 @@ type backcost struct {
 	Sweep    float64 `json:"sweepMicroseconds"` // processor time to check the health of all once
 }
 
-// scale measures with these numbers of backends, and with these numbers of tunnels
+// scale returns the medians of rounds like the one that measure makes.
+func scale(rounds int, measure func() (*scaling, error)) (*scaling, error) {
+	var all []*scaling
+	for range rounds {
+		s, err := measure()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	m := &scaling{}
+	for i := range all[0].Requests {
+		m.Requests = append(m.Requests, medians(each(all, func(s *scaling) result { return s.Requests[i] })))
+	}
+	for i := range all[0].Messages {
+		m.Messages = append(m.Messages, medians(each(all, func(s *scaling) result { return s.Messages[i] })))
+	}
+	for i, b := range all[0].Backends {
+		m.Backends = append(m.Backends, backcost{
+			Backends: b.Backends,
+			Pick:     median(each(all, func(s *scaling) float64 { return s.Backends[i].Pick })),
+			Sweep:    median(each(all, func(s *scaling) float64 { return s.Backends[i].Sweep })),
+		})
+	}
+	return m, nil
+}
+
+// scaling measures once with these numbers of backends, and with these numbers of tunnels
 // to the backends that run already.
-func (b *bench) scale(ctx context.Context, gateway *peer, running []string, backends, tunnels []int) (*scaling, error) {
+func (b *bench) scaling(ctx context.Context, gateway *peer, running []string, backends, tunnels []int) (*scaling, error) {
 	s := &scaling{}
 	patient := *gateway // checks don't disturb the requests that are measured
 	patient.command = limpetChecking("1h")
