@@ -47,6 +47,7 @@ func newDialer(t *testing.T, localAddrs ...string) *balancer.Dialer {
 		t.Skip("needs IP_LOCAL_PORT_RANGE, which Linux has since 6.3")
 	}
 	must(t, err)
+	probe.(*net.TCPConn).SetLinger(0)
 	probe.Close()
 	return d
 }
@@ -84,6 +85,7 @@ func fill(t *testing.T, d *balancer.Dialer, addr string) (from map[string]int, e
 		if err != nil {
 			return from, err
 		}
+		c.(*net.TCPConn).SetLinger(0) // or its ports stay taken for a minute
 		t.Cleanup(func() { c.Close() })
 		host, _, _ := net.SplitHostPort(c.LocalAddr().String())
 		from[host]++
