@@ -41,6 +41,7 @@ type Proxy struct {
 	tunnels sync.Map // *Tunnel → nothing, from Connect to the end
 	drains  sync.Map // group → *drain, what CloseGroup spreads
 
+	loops    loops
 	open     atomic.Int64 // tunnels
 	closed   atomic.Bool  // Shutdown has begun
 	shutdown sync.Once

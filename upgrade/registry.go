@@ -38,8 +38,13 @@ func (p *Proxy) remove() {
 	}
 }
 
-// engine returns what moves the bytes.
-func (p *Proxy) engine() engine { return pump{} }
+// relay hands a tunnel to the engine that is right for its connections.
+func (p *Proxy) relay(l link) relay {
+	if r := p.loops.start(l); r != nil {
+		return r
+	}
+	return pump{}.start(l)
+}
 
 // drain is the closing of many tunnels, spread over a time.
 type drain struct {

@@ -107,8 +107,8 @@ func (t *Tunnel) start(w http.ResponseWriter) error {
 	l.toClient = early{t.early, f}
 	f.masked = true
 	l.toBackend = early{bytes.Clone(sent), f}
-	t.relay = t.proxy.engine().start(l)
-	t.res, t.early = nil, nil
+	t.relay = t.proxy.relay(l)
+	t.res, t.early, t.backend = nil, nil, nil
 	t.startWatch()
 	return nil
 }

@@ -1,0 +1,111 @@
+package upgrade
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// loops is the engine for Linux and connections that are nothing but a socket:
+// event loops, each of which moves the bytes of many tunnels. An idle tunnel has
+// no goroutine, no timer and no buffer there. The zero value is ready.
+type loops struct {
+	mu  sync.Mutex
+	all []*loop // one for each processor, nil while it has no tunnels
+}
+
+// linger is how long a loop outlives its last tunnel: the next one may be near.
+const linger = 100 * time.Millisecond
+
+// start takes over both connections of l, or returns nil if it can't; then they
+// are as before.
+func (e *loops) start(l link) relay {
+	client, ok := duplicate(l.client)
+	if !ok {
+		return nil
+	}
+	backend, ok := duplicate(l.backend)
+	if !ok {
+		syscall.Close(client)
+		return nil
+	}
+	loop, err := e.least()
+	if err != nil {
+		syscall.Close(client)
+		syscall.Close(backend)
+		return nil
+	}
+	// The sockets live on in the duplicates; what the runtime keeps for its own goes.
+	l.client.Close()
+	l.backend.Close()
+	return loop.start(l, client, backend)
+}
+
+// duplicate returns a descriptor of its own for a plain stream socket. It is
+// non-blocking, as the runtime's are: that belongs to the socket.
+func duplicate(conn net.Conn) (fd int, ok bool) {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+	case *net.UnixConn:
+		if c.LocalAddr().Network() != "unix" {
+			return 0, false
+		}
+	default:
+		return 0, false
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	err = raw.Control(func(old uintptr) {
+		new, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
+		fd, ok = int(new), errno == 0
+	})
+	return fd, ok && err == nil
+}
+
+// least counts a tunnel in at the loop that has the fewest.
+func (e *loops) least() (*loop, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.all == nil {
+		e.all = make([]*loop, runtime.GOMAXPROCS(0))
+	}
+	at := 0
+	for i, l := range e.all {
+		if l == nil {
+			at = i
+			break
+		}
+		if l.tunnels.Load() < e.all[at].tunnels.Load() {
+			at = i
+		}
+	}
+	if e.all[at] == nil {
+		l, err := newLoop(e)
+		if err != nil {
+			return nil, err
+		}
+		e.all[at] = l
+		go l.run()
+	}
+	e.all[at].tunnels.Add(1)
+	return e.all[at], nil
+}
+
+// retire lets l go if it has no tunnels; none comes to it any more then.
+func (e *loops) retire(l *loop) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l.tunnels.Load() > 0 {
+		return false
+	}
+	for i := range e.all {
+		if e.all[i] == l {
+			e.all[i] = nil
+		}
+	}
+	return true
+}

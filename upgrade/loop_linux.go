@@ -1,0 +1,155 @@
+package upgrade
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// loop is one event loop: a goroutine that waits for all sockets of its tunnels
+// at once. Whoever holds mu may act on its tunnels: the goroutine, for one event
+// at a time, and those who close a tunnel or send into one.
+//
+// The epoll descriptor itself waits in the runtime's poller. A thread blocked in
+// epoll_wait would cost the scheduler a hand-over at each sleep, and need
+// something else to be woken by: here the poller's deadline does both that and
+// the timers.
+type loop struct {
+	set     *loops
+	tunnels atomic.Int64 // counted in under set.mu
+	began   time.Time    // all times are since then
+	epoll   *os.File
+	fd      int
+
+	mu     sync.Mutex
+	now    time.Duration // of the current batch of events
+	slots  []*looped     // what the events name
+	free   []int32       // slots
+	due    deadlines
+	alarm  time.Duration // the deadline of epoll, 0 for none
+	ending time.Duration // when to end for want of tunnels
+
+	events [128]syscall.EpollEvent
+	buf    [stockSize]byte // for reading, in turn
+}
+
+func newLoop(set *loops) (*loop, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil { // or os.NewFile leaves it out of the poller
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &loop{set: set, began: time.Now(), fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
+	if err := l.epoll.SetReadDeadline(time.Time{}); err != nil {
+		l.epoll.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// start takes over a tunnel that is counted in.
+func (l *loop) start(k link, client, backend int) *looped {
+	l.lock()
+	defer l.mu.Unlock()
+	u := &looped{loop: l, done: k.done, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
+	if n := len(l.free); n > 0 {
+		u.slot, l.free = l.free[n-1], l.free[:n-1]
+		l.slots[u.slot] = u
+	} else {
+		u.slot, l.slots = int32(len(l.slots)), append(l.slots, u)
+	}
+	u.begin(k)
+	return u
+}
+
+// remove takes out a tunnel that has ended.
+func (l *loop) remove(u *looped) {
+	l.slots[u.slot] = nil
+	l.free = append(l.free, u.slot)
+	if l.tunnels.Add(-1) == 0 {
+		l.ending = l.now + linger
+		l.wind()
+	}
+}
+
+// lock is for those who come from outside.
+func (l *loop) lock() {
+	l.mu.Lock()
+	l.now = time.Since(l.began)
+}
+
+func (l *loop) run() {
+	defer l.epoll.Close()
+	epoll, err := l.epoll.SyscallConn()
+	if err != nil {
+		panic(err) // only of a file that is nil
+	}
+	poll := l.poll
+	for !l.expire() {
+		epoll.Read(poll) // or until the alarm
+	}
+}
+
+// poll deals with the events there are and reports whether there were any. Each
+// socket gets one read's worth of attention, however much there is to read: the
+// next time it is there again, behind the others.
+func (l *loop) poll(uintptr) bool {
+	n, err := syscall.EpollWait(l.fd, l.events[:], 0)
+	if n <= 0 {
+		return err != nil // EINTR
+	}
+	now := time.Since(l.began)
+	for _, ev := range l.events[:n] {
+		l.mu.Lock()
+		l.now = max(l.now, now)
+		// A tunnel may have ended since; one that has its place by now finds
+		// nothing to do.
+		if u := l.slots[ev.Fd]; u != nil {
+			u.event(Side(ev.Pad), ev.Events)
+		}
+		l.mu.Unlock()
+	}
+	return true
+}
+
+// expire deals with the deadlines that have passed and reports whether the loop
+// has ended.
+func (l *loop) expire() bool {
+	l.lock()
+	if l.alarm == 0 || l.now < l.alarm {
+		l.mu.Unlock()
+		return false
+	}
+	for len(l.due) > 0 && l.due[0].at <= l.now {
+		l.due[0].tunnel.expired()
+	}
+	idle := l.tunnels.Load() == 0 && l.ending <= l.now
+	l.alarm = -1 // has passed, so it has to be set anew
+	l.wind()
+	l.mu.Unlock()
+	return idle && l.set.retire(l)
+}
+
+// wind sets the alarm for the first deadline.
+func (l *loop) wind() {
+	var first time.Duration
+	if len(l.due) > 0 {
+		first = l.due[0].at
+	} else if l.tunnels.Load() == 0 {
+		first = l.ending
+	}
+	if first == l.alarm {
+		return
+	}
+	l.alarm = first
+	var at time.Time
+	if first != 0 {
+		at = l.began.Add(first)
+	}
+	l.epoll.SetReadDeadline(at)
+}

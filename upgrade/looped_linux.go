@@ -1,0 +1,282 @@
+package upgrade
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+// looped is a tunnel on a loop, whose mu guards all of it. There are many that
+// are idle: what only ending ones need is elsewhere.
+type looped struct {
+	loop     *loop
+	done     func(Summary)
+	lanes    [2]lane // see lane
+	last     time.Duration
+	ending   *ending // once that has begun
+	senders  *sender // those who wait for their turn or are at it
+	fds      [2]int32
+	slot     int32
+	interest [2]uint8 // what epoll waits for
+	gone     bool     // both are closed
+
+	websocket bool
+	closeSeen bool // a close frame of an end has passed
+}
+
+// ending is what a tunnel remembers once something has ended.
+type ending struct {
+	tunnel *looped
+	cause  Summary // of what happened first
+	known  bool
+
+	closing   bool // as from here on
+	code      int
+	reason    string
+	toBackend bool          // a close frame is due to the backend too
+	frameBy   time.Duration // until then a passing frame may end
+	goneBy    time.Duration // until then ends are drained
+
+	quiet   time.Duration // how long the direction that is left may be silent
+	quietBy time.Duration // 0 for ever
+	drainBy time.Duration // until then lanes that are draining do so
+	sealBy  time.Duration // until then a sender may end
+
+	at    time.Duration // the first of these, 0 for none
+	index int           // among the deadlines
+}
+
+// begin writes what comes first. l.mu is held, as in all that follows.
+func (u *looped) begin(k link) {
+	u.lanes = [2]lane{
+		{from: Client, frames: k.toBackend.frames},
+		{from: Backend, frames: k.toClient.frames, bytes: -int64(len(k.head))},
+	}
+	up, down := &u.lanes[0], &u.lanes[1]
+	u.websocket = !down.frames.off
+	first := append(k.head, k.toClient.bytes...) // one packet
+	u.pour(down, first, len(k.head)+u.follow(down, k.toClient.bytes))
+	if !u.gone {
+		u.pour(up, k.toBackend.bytes, 0)
+	}
+	u.review()
+}
+
+// event is what epoll has to say of an end's socket.
+func (u *looped) event(side Side, events uint32) {
+	const broken = syscall.EPOLLERR | syscall.EPOLLHUP // told without being asked for
+	out, in := u.toward(side), &u.lanes[side-1]
+	if events&(syscall.EPOLLOUT|broken) != 0 && u.blocked(out) {
+		u.flush(out)
+	}
+	if events&(syscall.EPOLLIN|broken) != 0 && u.reads(in) {
+		u.read(in)
+	}
+	u.review()
+}
+
+// review sees to it that the loop waits for what u now waits for.
+func (u *looped) review() {
+	if u.gone {
+		return
+	}
+	up, down := &u.lanes[0], &u.lanes[1]
+	if up.state == over && down.state == over && !u.busy(up) && !u.busy(down) {
+		u.finish()
+		return
+	}
+	u.await(Client, up, down)
+	u.await(Backend, down, up)
+	if u.ending != nil {
+		u.loop.due.set(u.ending, u.ending.next(u.loop.now))
+		u.loop.wind()
+	}
+}
+
+// await has epoll wait for what in and out want of an end.
+func (u *looped) await(side Side, in, out *lane) {
+	var want uint8
+	if u.reads(in) {
+		want |= syscall.EPOLLIN
+	}
+	if u.blocked(out) {
+		want |= syscall.EPOLLOUT
+	}
+	have := u.interest[side-1]
+	if want == have || u.gone {
+		return
+	}
+	// A socket that nothing is wanted of is taken out: it could not be kept from
+	// telling again and again that it is broken.
+	op := syscall.EPOLL_CTL_MOD
+	switch {
+	case want == 0:
+		op = syscall.EPOLL_CTL_DEL
+	case have == 0:
+		op = syscall.EPOLL_CTL_ADD
+	}
+	ev := syscall.EpollEvent{Events: uint32(want), Fd: u.slot, Pad: int32(side)}
+	if err := syscall.EpollCtl(u.loop.fd, op, int(u.fds[side-1]), &ev); err != nil {
+		u.note(Summary{By: Gateway, Err: os.NewSyscallError("epoll_ctl", err)})
+		u.finish()
+		return
+	}
+	u.interest[side-1] = want
+}
+
+func (u *looped) close(code int, reason string) {
+	u.loop.lock()
+	defer u.loop.mu.Unlock()
+	u.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
+	u.review()
+}
+
+func (u *looped) cut() {
+	u.loop.lock()
+	defer u.loop.mu.Unlock()
+	u.note(Summary{By: Gateway})
+	u.finish()
+}
+
+func (u *looped) idle() time.Duration {
+	u.loop.lock()
+	defer u.loop.mu.Unlock()
+	return u.loop.now - u.last
+}
+
+// end begins to close the tunnel. Only the first counts.
+func (u *looped) end(code int, reason string, toBackend bool, cause Summary) {
+	if u.gone || u.closing() {
+		return
+	}
+	u.note(cause)
+	e := u.ending
+	e.closing, e.code, e.reason, e.toBackend = true, code, reason, toBackend
+	e.frameBy = u.loop.now + frameTime
+	e.goneBy = e.frameBy + drainTime
+	u.refuse()
+	u.settle(&u.lanes[0])
+	u.settle(&u.lanes[1])
+}
+
+func (u *looped) closing() bool { return u.ending != nil && u.ending.closing }
+
+// note remembers what ended the tunnel: what is noted first.
+func (u *looped) note(cause Summary) {
+	if e := u.begins(); !e.known {
+		e.known, e.cause = true, cause
+	}
+}
+
+// begins returns what is kept of the end, from its begin on.
+func (u *looped) begins() *ending {
+	if u.ending == nil {
+		u.ending = &ending{tunnel: u}
+	}
+	return u.ending
+}
+
+// next returns the first deadline after now, 0 if there is none.
+func (e *ending) next(now time.Duration) (first time.Duration) {
+	if e.closing {
+		if now < e.frameBy {
+			return e.frameBy
+		}
+		return e.goneBy
+	}
+	for _, at := range [...]time.Duration{e.quietBy, e.drainBy, e.sealBy} {
+		if at != 0 && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// expired is called when a deadline has passed.
+func (u *looped) expired() {
+	e, now := u.ending, u.loop.now
+	passed := func(at *time.Duration) bool {
+		if *at == 0 || now < *at {
+			return false
+		}
+		*at = 0
+		return true
+	}
+	up, down := &u.lanes[0], &u.lanes[1]
+	switch {
+	case e.closing && now >= e.goneBy:
+		u.finish()
+	case e.closing:
+		u.settle(up)
+		u.settle(down)
+	case passed(&e.sealBy) && u.senders != nil:
+		u.tear(os.ErrDeadlineExceeded)
+	case passed(&e.drainBy):
+		for f := range u.lanes {
+			if u.lanes[f].state == draining {
+				u.lanes[f].state = over
+			}
+		}
+	case passed(&e.quietBy):
+		if left := u.left(); left != nil && u.busy(left) {
+			e.quietBy = now + e.quiet // it is not the source that is silent
+		} else if left != nil {
+			u.note(Summary{By: Gateway, Err: os.ErrDeadlineExceeded})
+			u.finish()
+		}
+	}
+	u.review()
+}
+
+// left returns the lane that still relays when the other one doesn't, and nil
+// if there is none.
+func (u *looped) left() *lane {
+	for i := range u.lanes {
+		if u.lanes[i].state == relaying {
+			return &u.lanes[i]
+		}
+	}
+	return nil
+}
+
+// leave is the end of a lane while the other one goes on, for as long as it isn't
+// silent for longer than quiet.
+func (u *looped) leave(quiet time.Duration) {
+	e := u.begins()
+	e.quiet, e.quietBy = quiet, u.loop.now+quiet
+}
+
+// reset closes both connections because the client's was reset, so that the
+// backend learns the same at once.
+func (u *looped) reset() {
+	syscall.SetsockoptLinger(int(u.fds[Backend-1]), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	u.finish()
+}
+
+// finish closes both connections and has that told. The loop doesn't wait for
+// who is told.
+func (u *looped) finish() {
+	if u.gone {
+		return
+	}
+	u.gone = true
+	for u.senders != nil {
+		u.answer(ErrClosed)
+	}
+	up, down := &u.lanes[0], &u.lanes[1]
+	for i := range u.lanes {
+		u.lanes[i].drop()
+		u.lanes[i].state = over
+		if u.interest[i] != 0 { // Close does this only to the last descriptor of a socket
+			syscall.EpollCtl(u.loop.fd, syscall.EPOLL_CTL_DEL, int(u.fds[i]), nil)
+		}
+		syscall.Close(int(u.fds[i]))
+	}
+	e := u.begins()
+	u.loop.due.set(e, 0)
+	u.loop.remove(u)
+	s := e.cause
+	s.ToClient, s.MessagesToClient = max(0, down.bytes), down.frames.messages
+	s.ToBackend, s.MessagesToBackend = up.bytes, up.frames.messages
+	go u.done(s)
+}
