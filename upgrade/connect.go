@@ -65,7 +65,7 @@ func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
 	res.Request = out
 	removeHop(res.Header)
 	setUpgrade(res.Header, req.Header.Get("Upgrade"))
-	t := &Tunnel{proxy: p, opts: opts, res: res, backend: conn, early: early, began: time.Now()}
+	t := &Tunnel{proxy: p, opts: opts, began: time.Now(), opening: &opening{res: res, backend: conn, early: early}}
 	if !p.add(t) {
 		t.Close(1012, "shutting down")
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)

@@ -38,10 +38,12 @@ type Proxy struct {
 	// direction. 0: no limit.
 	MessageLimit int64
 
-	tunnels sync.Map // *Tunnel → nothing, from Connect to the end
-	drains  sync.Map // group → *drain, what CloseGroup spreads
+	drains sync.Map // group → *drain, what CloseGroup spreads
+	loops  loops
 
-	loops    loops
+	mu      sync.Mutex
+	tunnels map[*Tunnel]struct{} // from Connect to the end
+
 	open     atomic.Int64 // tunnels
 	closed   atomic.Bool  // Shutdown has begun
 	shutdown sync.Once

@@ -3,6 +3,8 @@ package upgrade
 import (
 	"context"
 	"iter"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -11,7 +13,14 @@ import (
 // One that opens or ends meanwhile may be left out.
 func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 	return func(yield func(*Tunnel) bool) {
-		p.tunnels.Range(func(t, _ any) bool { return yield(t.(*Tunnel)) })
+		p.mu.Lock()
+		all := slices.Collect(maps.Keys(p.tunnels))
+		p.mu.Unlock()
+		for _, t := range all {
+			if !yield(t) {
+				return
+			}
+		}
 	}
 }
 
@@ -20,8 +29,19 @@ func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 // tunnels, add and join look for word last: no tunnel slips through.
 func (p *Proxy) add(t *Tunnel) bool {
 	p.open.Add(1)
-	p.tunnels.Store(t, nil)
+	p.mu.Lock()
+	if p.tunnels == nil {
+		p.tunnels = make(map[*Tunnel]struct{})
+	}
+	p.tunnels[t] = struct{}{}
+	p.mu.Unlock()
 	return !p.closed.Load()
+}
+
+func (p *Proxy) forget(t *Tunnel) {
+	p.mu.Lock()
+	delete(p.tunnels, t)
+	p.mu.Unlock()
 }
 
 // join has a tunnel that is now served take part in the closing of its group.
@@ -56,6 +76,12 @@ type drain struct {
 	reopened atomic.Bool
 }
 
+// leaving is a closing that is to come.
+type leaving struct {
+	*time.Timer
+	at time.Time
+}
+
 // schedule closes t at its moment. One that is not served yet gets it from join,
 // when its turn is known, or is refused by Serve. Once Shutdown has begun, the
 // earlier of two moments holds.
@@ -67,13 +93,12 @@ func (d *drain) schedule(t *Tunnel) {
 		return
 	}
 	if t.leave != nil {
-		if t.proxy.closed.Load() && t.turn.Before(turn) {
+		if t.proxy.closed.Load() && t.leave.at.Before(turn) {
 			return
 		}
 		t.leave.Stop()
 	}
-	t.turn = turn
-	t.leave = time.AfterFunc(time.Until(turn), func() { t.Close(d.code, d.reason) })
+	t.leave = &leaving{time.AfterFunc(time.Until(turn), func() { t.Close(d.code, d.reason) }), turn}
 }
 
 // CloseGroup closes the tunnels of a group as [Tunnel.Close] does: all at once

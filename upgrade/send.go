@@ -79,10 +79,13 @@ func (t *Tunnel) served(ctx context.Context) (relay, error) {
 	for {
 		t.mu.Lock()
 		relay, ended := t.relay, t.ended
-		if relay == nil && t.ready == nil {
-			t.ready = make(chan struct{})
+		var ready chan struct{}
+		if relay == nil && !ended {
+			if t.opening.ready == nil {
+				t.opening.ready = make(chan struct{})
+			}
+			ready = t.opening.ready
 		}
-		ready := t.ready
 		t.mu.Unlock()
 		switch {
 		case ended:
@@ -98,10 +101,10 @@ func (t *Tunnel) served(ctx context.Context) (relay, error) {
 	}
 }
 
-// wake wakes those who wait in served. t.mu is held.
-func (t *Tunnel) wake() {
-	if t.ready != nil && (t.relay != nil || t.ended) {
-		close(t.ready)
-		t.ready = nil
+// wake wakes those who wait in served.
+func (o *opening) wake() {
+	if o.ready != nil {
+		close(o.ready)
+		o.ready = nil
 	}
 }

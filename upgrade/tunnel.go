@@ -14,22 +14,27 @@ import (
 // [Proxy.Connect] to Serve it is the backend's half only. All methods but
 // Response may be called concurrently.
 type Tunnel struct {
-	proxy   *Proxy
-	opts    Options
-	began   time.Time
-	backend net.Conn
-	early   []byte // what came behind the 101
+	proxy *Proxy
+	opts  Options
+	began time.Time
 
-	mu    sync.Mutex
-	res   *http.Response // until Serve
-	relay relay          // from Serve on
-	ready chan struct{}  // closed by Serve or the end, if somebody waits for that
-	ended bool           // or never served
-	gone  bool           // both connections are closed
-	leave *time.Timer    // the closing that CloseGroup or Shutdown scheduled
-	turn  time.Time      // when that comes
-	after []func()       // see OnClosed
-	watch *time.Timer    // for IdleTimeout and MaxAge
+	mu      sync.Mutex
+	opening *opening    // until Serve
+	relay   relay       // from Serve on
+	leave   *leaving    // what CloseGroup or Shutdown has scheduled
+	watch   *time.Timer // for IdleTimeout and MaxAge
+	after   []func()    // see OnClosed
+	ended   bool        // or never served
+	gone    bool        // both connections are closed
+}
+
+// opening is the backend's half of a tunnel. There may be many tunnels that are
+// served and idle: they don't keep it.
+type opening struct {
+	res     *http.Response
+	backend net.Conn
+	early   []byte        // what came behind the 101
+	ready   chan struct{} // closed by Serve or the end, if somebody waits for that
 }
 
 // Response returns the backend's 101. Its Header may be changed until Serve,
@@ -37,7 +42,10 @@ type Tunnel struct {
 func (t *Tunnel) Response() *http.Response {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.res
+	if t.opening == nil {
+		return nil
+	}
+	return t.opening.res
 }
 
 // SetClient sets [Options].Key and Turn, for who learns them from the backend's
@@ -74,12 +82,13 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 		t.mu.Unlock()
 		return fmt.Errorf("upgrade: serve: %w", ErrClosed)
 	}
-	err := t.start(w)
+	o := t.opening
+	err := t.start(w, o)
 	t.ended = err != nil
-	t.wake()
+	o.wake()
 	t.mu.Unlock()
 	if err != nil {
-		t.backend.Close()
+		o.backend.Close()
 		t.end(Summary{By: Gateway, Err: err})
 		return fmt.Errorf("upgrade: serve: %w", err)
 	}
@@ -88,7 +97,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 }
 
 // start takes the client's connection and hands both to the engine. t.mu is held.
-func (t *Tunnel) start(w http.ResponseWriter) error {
+func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 	if t.proxy.closed.Load() {
 		return ErrClosed
 	}
@@ -100,15 +109,15 @@ func (t *Tunnel) start(w http.ResponseWriter) error {
 	sent, _ := rw.Reader.Peek(rw.Reader.Buffered())
 
 	f := frames{
-		off:   !isWebSocket(t.res.Header.Get("Upgrade")),
+		off:   !isWebSocket(o.res.Header.Get("Upgrade")),
 		limit: uint64(max(0, t.proxy.MessageLimit)),
 	}
-	l := link{client: client, backend: t.backend, head: head(w.Header(), t.res.Header), done: t.end}
-	l.toClient = early{t.early, f}
+	l := link{client: client, backend: o.backend, head: head(w.Header(), o.res.Header), done: t.end}
+	l.toClient = early{o.early, f}
 	f.masked = true
 	l.toBackend = early{bytes.Clone(sent), f}
 	t.relay = t.proxy.relay(l)
-	t.res, t.early, t.backend = nil, nil, nil
+	t.opening = nil
 	t.startWatch()
 	return nil
 }
@@ -156,13 +165,16 @@ func head(own, backend http.Header) []byte {
 func (t *Tunnel) Close(code int, reason string) {
 	t.mu.Lock()
 	relay, ended := t.relay, t.ended
-	t.ended = ended || relay == nil
-	t.wake()
+	o := t.opening
+	if relay == nil {
+		t.ended = true
+		o.wake()
+	}
 	t.mu.Unlock()
 	if relay != nil {
 		relay.close(code, reason)
 	} else if !ended {
-		t.backend.Close()
+		o.backend.Close()
 		t.end(Summary{By: Gateway, Code: code, Reason: reason})
 	}
 }
@@ -184,13 +196,14 @@ func (t *Tunnel) end(s Summary) {
 	t.mu.Lock()
 	t.ended, t.gone = true, true
 	after := t.after
-	for _, timer := range [...]*time.Timer{t.leave, t.watch} {
-		if timer != nil {
-			timer.Stop()
-		}
+	if t.leave != nil {
+		t.leave.Stop()
+	}
+	if t.watch != nil {
+		t.watch.Stop()
 	}
 	t.mu.Unlock()
-	t.proxy.tunnels.Delete(t)
+	t.proxy.forget(t)
 	if t.opts.Closed != nil {
 		s.Duration = time.Since(t.began)
 		t.opts.Closed(s)
