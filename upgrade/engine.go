@@ -6,19 +6,14 @@ import (
 	"time"
 )
 
-// engine moves the bytes of tunnels.
-type engine interface {
-	// start takes over both connections of l and returns at once.
-	start(l link) relay
-}
-
-// link is what an engine gets of a tunnel. The frames hold what it has to follow
-// and to count; nothing has been fed to them yet.
+// link is what an engine gets of a tunnel, to take over both connections: the
+// loops, if they can do with them, else a pump. The frames hold what is to be
+// followed and counted; nothing has been fed to them yet.
 type link struct {
 	client, backend     net.Conn
 	head                []byte // for the client before anything else: the 101, not counted
 	toClient, toBackend early
-	done                func(Summary) // called once, when both connections are closed; never within start
+	tunnel              *Tunnel // its end is called once, when both are closed; never within start
 }
 
 // early is a direction before its first read: what came behind the handshake.

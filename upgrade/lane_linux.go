@@ -212,10 +212,7 @@ func (u *looped) failed(f *lane, err error) {
 func (u *looped) half(f *lane, quiet time.Duration) {
 	f.state = over
 	if f.from == Backend {
-		u.refuse()
-		if u.senders != nil {
-			u.ending.sealBy = u.loop.now + drainTime
-		}
+		u.refuse() // nobody has begun, or f would not have been read
 	}
 	f.fin = true
 	u.settle(f)

@@ -102,20 +102,14 @@ func answering(ends ...*end) {
 	}
 }
 
-func bubble(t *testing.T, name string, test func(t *testing.T, s setup)) {
-	for _, s := range setups {
-		if !s.tls {
-			t.Run(name+"/"+s.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { test(t, s) })
-			})
-		}
-	}
+// bubble runs a test with connections in memory, which are for the pump.
+func bubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }
 
 func TestLifetime(t *testing.T) {
-	bubble(t, "idle", func(t *testing.T, s setup) {
+	bubble(t, "idle", func(t *testing.T) {
 		p := &upgrade.Proxy{IdleTimeout: time.Minute}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{})
 		for range 5 { // bytes of either side keep it
 			<-time.After(40 * time.Second)
@@ -136,9 +130,8 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	bubble(t, "age", func(t *testing.T, s setup) {
+	bubble(t, "age", func(t *testing.T) {
 		p := &upgrade.Proxy{MaxAge: time.Hour, IdleTimeout: 50 * time.Minute}
-		s.use(p)
 		var ages []time.Duration
 		for range 20 {
 			client, backend, closed := open(t, p, upgrade.Options{})
@@ -157,9 +150,8 @@ func TestLifetime(t *testing.T) {
 	})
 	// A close frame waits for the end of a frame, but not for ever, and neither
 	// do the connections for their ends.
-	bubble(t, "frame ends", func(t *testing.T, s setup) {
+	bubble(t, "frame ends", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{Group: "g"})
 		msg := text("hello", false)
 		backend.send(msg[:3])
@@ -176,9 +168,8 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
-	bubble(t, "frame hangs", func(t *testing.T, s setup) {
+	bubble(t, "frame hangs", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{Group: "g"})
 		backend.send(text("hello", false)[:3])
 		client.expect(string(text("hello", false)[:3]))
@@ -191,9 +182,8 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
-	bubble(t, "half open", func(t *testing.T, s setup) {
+	bubble(t, "half open", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{})
 		client.closeWrite()
 		backend.expectEOF()
@@ -243,9 +233,8 @@ func collect(came <-chan time.Duration) string {
 }
 
 func TestCloseGroup(t *testing.T) {
-	bubble(t, "spread", func(t *testing.T, s setup) {
+	bubble(t, "spread", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		a, b := crowd(t, p, "a", 5), crowd(t, p, "b", 2)
 		p.CloseGroup("a", 1012, "drain", 100*time.Second)
 		late := crowd(t, p, "a", 2)
@@ -265,9 +254,8 @@ func TestCloseGroup(t *testing.T) {
 		}
 		p.Shutdown(t.Context())
 	})
-	bubble(t, "turn from the answer", func(t *testing.T, s setup) {
+	bubble(t, "turn from the answer", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{Group: "a"}, func(tunnel *upgrade.Tunnel) {
 			p.CloseGroup("a", 1012, "drain", 100*time.Second)
 			synctest.Wait() // turn 0 is now, but nobody is served yet
@@ -280,9 +268,8 @@ func TestCloseGroup(t *testing.T) {
 			t.Errorf("left after %v", s.Duration)
 		}
 	})
-	bubble(t, "reopened", func(t *testing.T, s setup) {
+	bubble(t, "reopened", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		a := crowd(t, p, "a", 4)
 		p.CloseGroup("a", 1012, "drain", 100*time.Second)
 		<-time.After(30 * time.Second)
@@ -302,9 +289,8 @@ func TestCloseGroup(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	bubble(t, "spread", func(t *testing.T, s setup) {
+	bubble(t, "spread", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		came, sooner := crowd(t, p, "a", 4), crowd(t, p, "b", 2)
 		p.CloseGroup("a", 1012, "drain", 1000*time.Second)
 		p.CloseGroup("b", 1012, "drain", 10*time.Second)
@@ -331,9 +317,8 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("again: %v", err)
 		}
 	})
-	bubble(t, "no deadline", func(t *testing.T, s setup) {
+	bubble(t, "no deadline", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		came := crowd(t, p, "a", 2)
 		if err := p.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -342,9 +327,8 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("they left at %v", got)
 		}
 	})
-	bubble(t, "cancelled", func(t *testing.T, s setup) {
+	bubble(t, "cancelled", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		client, backend, closed := open(t, p, upgrade.Options{})
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())

@@ -19,12 +19,12 @@ import (
 type loop struct {
 	set     *loops
 	tunnels atomic.Int64 // counted in under set.mu
-	began   time.Time    // all times are since then
 	epoll   *os.File
 	fd      int
 
 	mu     sync.Mutex
-	now    time.Duration // of the current batch of events
+	began  time.Time     // all times are since then
+	now    time.Duration // as far as it matters
 	slots  []*looped     // what the events name
 	free   []int32       // slots
 	due    deadlines
@@ -56,7 +56,7 @@ func newLoop(set *loops) (*loop, error) {
 func (l *loop) start(k link, client, backend int) *looped {
 	l.lock()
 	defer l.mu.Unlock()
-	u := &looped{loop: l, done: k.done, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
+	u := &looped{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
 	if n := len(l.free); n > 0 {
 		u.slot, l.free = l.free[n-1], l.free[:n-1]
 		l.slots[u.slot] = u
@@ -103,17 +103,17 @@ func (l *loop) poll(uintptr) bool {
 	if n <= 0 {
 		return err != nil // EINTR
 	}
-	now := time.Since(l.began)
+	l.lock()
 	for _, ev := range l.events[:n] {
-		l.mu.Lock()
-		l.now = max(l.now, now)
 		// A tunnel may have ended since; one that has its place by now finds
 		// nothing to do.
 		if u := l.slots[ev.Fd]; u != nil {
 			u.event(Side(ev.Pad), ev.Events)
 		}
-		l.mu.Unlock()
+		l.mu.Unlock() // who comes from outside need not wait for all
+		l.mu.Lock()
 	}
+	l.mu.Unlock()
 	return true
 }
 

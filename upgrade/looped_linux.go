@@ -10,7 +10,7 @@ import (
 // are idle: what only ending ones need is elsewhere.
 type looped struct {
 	loop     *loop
-	done     func(Summary)
+	tunnel   *Tunnel
 	lanes    [2]lane // see lane
 	last     time.Duration
 	ending   *ending // once that has begun
@@ -40,7 +40,6 @@ type ending struct {
 	quiet   time.Duration // how long the direction that is left may be silent
 	quietBy time.Duration // 0 for ever
 	drainBy time.Duration // until then lanes that are draining do so
-	sealBy  time.Duration // until then a sender may end
 
 	at    time.Duration // the first of these, 0 for none
 	index int           // among the deadlines
@@ -184,12 +183,10 @@ func (e *ending) next(now time.Duration) (first time.Duration) {
 		}
 		return e.goneBy
 	}
-	for _, at := range [...]time.Duration{e.quietBy, e.drainBy, e.sealBy} {
-		if at != 0 && (first == 0 || at < first) {
-			first = at
-		}
+	if e.drainBy == 0 || e.quietBy != 0 && e.quietBy < e.drainBy {
+		return e.quietBy
 	}
-	return first
+	return e.drainBy
 }
 
 // expired is called when a deadline has passed.
@@ -209,8 +206,6 @@ func (u *looped) expired() {
 	case e.closing:
 		u.settle(up)
 		u.settle(down)
-	case passed(&e.sealBy) && u.senders != nil:
-		u.tear(os.ErrDeadlineExceeded)
 	case passed(&e.drainBy):
 		for f := range u.lanes {
 			if u.lanes[f].state == draining {
@@ -253,8 +248,8 @@ func (u *looped) reset() {
 	u.finish()
 }
 
-// finish closes both connections and has that told. The loop doesn't wait for
-// who is told.
+// finish closes both connections and has that told, but not by the loop, which
+// can't wait for who is told.
 func (u *looped) finish() {
 	if u.gone {
 		return
@@ -278,5 +273,5 @@ func (u *looped) finish() {
 	s := e.cause
 	s.ToClient, s.MessagesToClient = max(0, down.bytes), down.frames.messages
 	s.ToBackend, s.MessagesToBackend = up.bytes, up.frames.messages
-	go u.done(s)
+	go u.tunnel.end(s)
 }

@@ -14,7 +14,7 @@ import (
 type pump struct{}
 
 func (pump) start(l link) relay {
-	p := &pumped{client: l.client, backend: l.backend, done: l.done, began: time.Now()}
+	p := &pumped{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
 	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.toClient.frames}
 	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.toBackend.frames}
 	if p.websocket = !p.down.frames.off; p.websocket {
@@ -30,7 +30,7 @@ func (pump) start(l link) relay {
 // pumped is a tunnel on a pump.
 type pumped struct {
 	client, backend net.Conn
-	done            func(Summary)
+	tunnel          *Tunnel
 	began           time.Time
 	websocket       bool
 	down, up        flow // to the client, to the backend
@@ -114,7 +114,7 @@ func (p *pumped) finish() {
 	p.mu.Unlock()
 	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages+p.down.sent
 	s.ToBackend, s.MessagesToBackend = p.up.bytes, p.up.frames.messages
-	p.done(s)
+	p.tunnel.end(s)
 }
 
 // raw returns the connection below TLS: closing that one doesn't wait for room

@@ -139,9 +139,8 @@ func TestSendIntoFirehose(t *testing.T) {
 
 // A message that is passing is waited for, as long as the sender likes.
 func TestSendWaits(t *testing.T) {
-	bubble(t, "for the message", func(t *testing.T, s setup) {
+	bubble(t, "for the message", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		first, last := frame(0x01, "hel", false), frame(0x80, "lo", false)
@@ -178,9 +177,8 @@ func TestSendWaits(t *testing.T) {
 		}
 		<-closed
 	})
-	bubble(t, "for Serve", func(t *testing.T, s setup) {
+	bubble(t, "for Serve", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		sent := make(chan error, 1)
 		client, backend, _ := open(t, p, upgrade.Options{}, func(tunnel *upgrade.Tunnel) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -217,9 +215,8 @@ func TestSendWaits(t *testing.T) {
 // A client that doesn't read costs the sender its own time only, and the tunnel
 // its life once a frame is torn.
 func TestSendToSlowClient(t *testing.T) {
-	bubble(t, "untouched", func(t *testing.T, s setup) {
+	bubble(t, "untouched", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		began := time.Now()
@@ -236,9 +233,8 @@ func TestSendToSlowClient(t *testing.T) {
 		backend.Close()
 		<-closed
 	})
-	bubble(t, "torn", func(t *testing.T, s setup) {
+	bubble(t, "torn", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		ctx, cancel := context.WithCancel(t.Context())
@@ -257,9 +253,8 @@ func TestSendToSlowClient(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	bubble(t, "closed meanwhile", func(t *testing.T, s setup) {
+	bubble(t, "closed meanwhile", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		_, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		answering(backend)
@@ -276,9 +271,8 @@ func TestSendToSlowClient(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 	})
-	bubble(t, "client gone", func(t *testing.T, s setup) {
+	bubble(t, "client gone", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		client.Conn.(duplex).Conn.Close() // it still holds its other half
@@ -294,9 +288,8 @@ func TestSendToSlowClient(t *testing.T) {
 			t.Errorf("%+v after %v", s, time.Since(began))
 		}
 	})
-	bubble(t, "backend gone", func(t *testing.T, s setup) {
+	bubble(t, "backend gone", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		s.use(p)
 		var tunnel *upgrade.Tunnel
 		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
 		client.closeWrite()

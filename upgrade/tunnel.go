@@ -23,7 +23,7 @@ type Tunnel struct {
 	relay   relay       // from Serve on
 	leave   *leaving    // what CloseGroup or Shutdown has scheduled
 	watch   *time.Timer // for IdleTimeout and MaxAge
-	after   []func()    // see OnClosed
+	after   func()      // see OnClosed
 	ended   bool        // or never served
 	gone    bool        // both connections are closed
 }
@@ -112,7 +112,7 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 		off:   !isWebSocket(o.res.Header.Get("Upgrade")),
 		limit: uint64(max(0, t.proxy.MessageLimit)),
 	}
-	l := link{client: client, backend: o.backend, head: head(w.Header(), o.res.Header), done: t.end}
+	l := link{client: client, backend: o.backend, head: head(w.Header(), o.res.Header), tunnel: t}
 	l.toClient = early{o.early, f}
 	f.masked = true
 	l.toBackend = early{bytes.Clone(sent), f}
@@ -208,8 +208,8 @@ func (t *Tunnel) end(s Summary) {
 		s.Duration = time.Since(t.began)
 		t.opts.Closed(s)
 	}
-	for _, f := range after {
-		f()
+	if after != nil {
+		after()
 	}
 	t.proxy.remove()
 }
@@ -219,8 +219,10 @@ func (t *Tunnel) end(s Summary) {
 func (t *Tunnel) OnClosed(f func()) {
 	t.mu.Lock()
 	gone := t.gone
-	if !gone {
-		t.after = append(t.after, f)
+	if before := t.after; before == nil {
+		t.after = f
+	} else if !gone {
+		t.after = func() { before(); f() }
 	}
 	t.mu.Unlock()
 	if gone {

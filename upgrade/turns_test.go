@@ -29,7 +29,8 @@ func TestNothingBehindTornMessage(t *testing.T) {
 		behind, backend := net.Pipe()
 		let, done := make(chan struct{}), make(chan Summary, 1)
 		relay := pump{}.start(link{
-			client: slowToClose{front, let}, backend: behind, head: []byte("."), done: func(s Summary) { done <- s },
+			client: slowToClose{front, let}, backend: behind, head: []byte("."),
+			tunnel: &Tunnel{proxy: &Proxy{}, opts: Options{Closed: func(s Summary) { done <- s }}},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := make(chan error, 1)

@@ -1,0 +1,39 @@
+package upgrade
+
+import (
+	"runtime"
+	"time"
+)
+
+// Advance lets time pass for the loops of p, as synctest does for what is in
+// memory.
+func Advance(p *Proxy, by time.Duration) {
+	p.loops.mu.Lock()
+	defer p.loops.mu.Unlock()
+	for _, l := range p.loops.all {
+		if l != nil {
+			l.mu.Lock()
+			l.began = l.began.Add(-by)
+			l.alarm = -1
+			l.wind()
+			l.mu.Unlock()
+		}
+	}
+}
+
+// Waiting waits until so many are waiting to send.
+func Waiting(t *Tunnel, n int) {
+	u := t.relay.(*looped)
+	for {
+		u.loop.mu.Lock()
+		have := 0
+		for s := u.senders; s != nil; s = s.next {
+			have++
+		}
+		u.loop.mu.Unlock()
+		if have >= n {
+			return
+		}
+		runtime.Gosched()
+	}
+}
