@@ -13,4 +13,9 @@
 // count messages, to put a close frame between two of them when the tunnel ends
 // for a reason of the gateway's or the backend's, and to let [Tunnel.Send] put a
 // message of the gateway's between two of the backend's.
+//
+// On Linux, tunnels between two plain sockets (*net.TCPConn, *net.UnixConn) run
+// on a few event loops, and an idle one costs some hundred bytes. Wherever one of
+// the two is anything else, TLS or a connection that somebody has wrapped, and on
+// other systems, a tunnel has two goroutines and costs ten times as much.
 package upgrade

@@ -86,7 +86,7 @@ func (u *looped) blocked(f *lane) bool {
 
 // read takes in what there is at the source.
 func (u *looped) read(f *lane) {
-	n, err := syscall.Read(u.source(f), u.loop.buf[:])
+	n, err := read(u.source(f), u.loop.buf[:])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 	case n <= 0:
@@ -122,7 +122,7 @@ func (u *looped) flush(f *lane) {
 func (u *looped) pour(f *lane, b []byte, fed int) {
 	for {
 		for fed > 0 {
-			n, err := syscall.Write(u.destination(f), b[:fed])
+			n, err := write(u.destination(f), b[:fed])
 			switch {
 			case err == syscall.EAGAIN:
 				f.keep(b, fed)

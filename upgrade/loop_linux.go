@@ -13,9 +13,8 @@ import (
 // at a time, and those who close a tunnel or send into one.
 //
 // The epoll descriptor itself waits in the runtime's poller. A thread blocked in
-// epoll_wait would cost the scheduler a hand-over at each sleep, and need
-// something else to be woken by: here the poller's deadline does both that and
-// the timers.
+// epoll_wait would cost the scheduler a hand-over at each sleep, and something to
+// wake it by; here the deadline of a read does that, and is all the timer there is.
 type loop struct {
 	set     *loops
 	tunnels atomic.Int64 // counted in under set.mu
@@ -29,7 +28,7 @@ type loop struct {
 	free   []int32       // slots
 	due    deadlines
 	alarm  time.Duration // the deadline of epoll, 0 for none
-	ending time.Duration // when to end for want of tunnels
+	until  time.Duration // the end, for want of tunnels
 
 	events [128]syscall.EpollEvent
 	buf    [stockSize]byte // for reading, in turn
@@ -72,12 +71,12 @@ func (l *loop) remove(u *looped) {
 	l.slots[u.slot] = nil
 	l.free = append(l.free, u.slot)
 	if l.tunnels.Add(-1) == 0 {
-		l.ending = l.now + linger
+		l.until = l.now + linger
 		l.wind()
 	}
 }
 
-// lock is for those who come from outside.
+// lock takes mu and looks at the clock.
 func (l *loop) lock() {
 	l.mu.Lock()
 	l.now = time.Since(l.began)
@@ -99,8 +98,8 @@ func (l *loop) run() {
 // socket gets one read's worth of attention, however much there is to read: the
 // next time it is there again, behind the others.
 func (l *loop) poll(uintptr) bool {
-	n, err := syscall.EpollWait(l.fd, l.events[:], 0)
-	if n <= 0 {
+	n, err := ready(l.fd, l.events[:])
+	if n == 0 {
 		return err != nil // EINTR
 	}
 	l.lock()
@@ -128,7 +127,7 @@ func (l *loop) expire() bool {
 	for len(l.due) > 0 && l.due[0].at <= l.now {
 		l.due[0].tunnel.expired()
 	}
-	idle := l.tunnels.Load() == 0 && l.ending <= l.now
+	idle := l.tunnels.Load() == 0 && l.until <= l.now
 	l.alarm = -1 // has passed, so it has to be set anew
 	l.wind()
 	l.mu.Unlock()
@@ -141,7 +140,7 @@ func (l *loop) wind() {
 	if len(l.due) > 0 {
 		first = l.due[0].at
 	} else if l.tunnels.Load() == 0 {
-		first = l.ending
+		first = l.until
 	}
 	if first == l.alarm {
 		return

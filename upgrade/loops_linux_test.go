@@ -84,8 +84,7 @@ func TestLoopsLifetime(t *testing.T) {
 		},
 		"idle": func(t *testing.T, r *rig, client, backend *end, tunnel *upgrade.Tunnel) {
 			r.proxy.IdleTimeout = 50 * time.Millisecond
-			client = r.client()
-			client.expectCloseFrame(1001, "idle")
+			r.client().expectCloseFrame(1001, "idle")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

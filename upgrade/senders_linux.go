@@ -83,7 +83,7 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 func (u *looped) write(s *sender) (whole bool, err error) {
 	f := u.toward(Client)
 	for len(s.frames) > 0 {
-		n, err := syscall.Write(u.destination(f), s.frames[0][s.at:])
+		n, err := write(u.destination(f), s.frames[0][s.at:])
 		switch {
 		case err == syscall.EAGAIN:
 			return false, nil

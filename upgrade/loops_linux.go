@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"net"
 	"runtime"
 	"sync"
 	"syscall"
@@ -41,29 +40,6 @@ func (e *loops) start(l link) relay {
 	l.client.Close()
 	l.backend.Close()
 	return loop.start(l, client, backend)
-}
-
-// duplicate returns a descriptor of its own for a plain stream socket. It is
-// non-blocking, as the runtime's are: that belongs to the socket.
-func duplicate(conn net.Conn) (fd int, ok bool) {
-	switch c := conn.(type) {
-	case *net.TCPConn:
-	case *net.UnixConn:
-		if c.LocalAddr().Network() != "unix" {
-			return 0, false
-		}
-	default:
-		return 0, false
-	}
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	err = raw.Control(func(old uintptr) {
-		new, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
-		fd, ok = int(new), errno == 0
-	})
-	return fd, ok && err == nil
 }
 
 // least counts a tunnel in at the loop that has the fewest.
