@@ -21,14 +21,14 @@ type loop struct {
 	epoll   *os.File
 	fd      int
 
-	mu     sync.Mutex
-	began  time.Time     // all times are since then
-	now    time.Duration // as far as it matters
-	slots  []*looped     // what the events name
-	free   []int32       // slots
-	due    deadlines
-	alarm  time.Duration // the deadline of epoll, 0 for none
-	until  time.Duration // the end, for want of tunnels
+	mu    sync.Mutex
+	began time.Time     // all times are since then
+	now   time.Duration // as far as it matters
+	slots []*looped     // what the events name
+	free  []int32       // slots
+	due   deadlines
+	alarm time.Duration // the deadline of epoll, 0 for none
+	until time.Duration // the end, for want of tunnels
 
 	events [128]syscall.EpollEvent
 	buf    [stockSize]byte // for reading, in turn

@@ -45,7 +45,8 @@ type ending struct {
 	index int           // among the deadlines
 }
 
-// begin writes what comes first. l.mu is held, as in all that follows.
+// begin writes what comes first. loop.mu is held, as in all methods that are not
+// those of a relay.
 func (u *looped) begin(k link) {
 	u.lanes = [2]lane{
 		{from: Client, frames: k.toBackend.frames},
