@@ -17,8 +17,8 @@ import (
 // BenchmarkEcho is one message there and back, the two ends included.
 func BenchmarkEcho(b *testing.B) {
 	for _, size := range []int{64, 4 << 10, 60 << 10} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			client := benchTunnel(b)
+		benchEach(b, fmt.Sprint(size), func(b *testing.B, s setup) {
+			client := benchTunnel(b, s)
 			msg := text(strings.Repeat("x", size), true)
 			back := make([]byte, len(msg)-4)
 			b.SetBytes(int64(size))
@@ -37,7 +37,11 @@ func BenchmarkEcho(b *testing.B) {
 
 // BenchmarkSend is one message of the gateway's to one client, which drops it.
 func BenchmarkSend(b *testing.B) {
-	addr, proxy := benchGateway(b)
+	benchEach(b, "64", benchSend)
+}
+
+func benchSend(b *testing.B, s setup) {
+	addr, proxy := benchGateway(b, s)
 	conn := benchDial(b, addr)
 	var draining sync.WaitGroup
 	defer draining.Wait()
@@ -58,15 +62,26 @@ func BenchmarkSend(b *testing.B) {
 
 // BenchmarkOpen is a tunnel opened, and closed by its client.
 func BenchmarkOpen(b *testing.B) {
-	addr, _ := benchGateway(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		benchDial(b, addr).Close()
+	benchEach(b, "close", func(b *testing.B, s setup) {
+		addr, _ := benchGateway(b, s)
+		b.ReportAllocs()
+		for b.Loop() {
+			benchDial(b, addr).Close()
+		}
+	})
+}
+
+// benchEach runs a benchmark on each engine.
+func benchEach(b *testing.B, name string, bench func(b *testing.B, s setup)) {
+	for _, s := range setups {
+		if !s.tls {
+			b.Run(name+"/"+s.name, func(b *testing.B) { bench(b, s) })
+		}
 	}
 }
 
-func benchTunnel(b *testing.B) net.Conn {
-	addr, _ := benchGateway(b)
+func benchTunnel(b *testing.B, s setup) net.Conn {
+	addr, _ := benchGateway(b, s)
 	conn := benchDial(b, addr)
 	b.Cleanup(func() { conn.Close() })
 	return conn
@@ -88,7 +103,7 @@ func benchDial(b *testing.B, addr string) net.Conn {
 
 // benchGateway starts a gateway before a backend that takes the mask off each
 // frame's header and sends the rest back.
-func benchGateway(b *testing.B) (addr string, p *upgrade.Proxy) {
+func benchGateway(b *testing.B, s setup) (addr string, p *upgrade.Proxy) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -125,15 +140,14 @@ func benchGateway(b *testing.B) (addr string, p *upgrade.Proxy) {
 			}()
 		}
 	}()
-	p = &upgrade.Proxy{Dial: func(ctx context.Context, _ *http.Request) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
-	}}
+	p = &upgrade.Proxy{}
+	s.use(p)
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.Host = "backend"
+		r.URL.Scheme, r.URL.Host = "http", l.Addr().String()
 		tunnel, err := p.Connect(r, upgrade.Options{})
 		if err == nil {
 			err = tunnel.Serve(w)
