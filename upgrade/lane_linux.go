@@ -96,9 +96,7 @@ func (u *looped) read(f *lane) {
 		u.last = u.loop.now
 		b := u.loop.buf[:n]
 		if !u.closing() {
-			if u.ending != nil && u.ending.quietBy != 0 {
-				u.ending.quietBy = u.loop.now + u.ending.quiet
-			}
+			u.extend()
 			u.pour(f, b, 0)
 			return
 		}
@@ -107,8 +105,10 @@ func (u *looped) read(f *lane) {
 	}
 }
 
-// flush goes on with what waits for room.
+// flush goes on with what waits for room. The source can't have been heard
+// meanwhile.
 func (u *looped) flush(f *lane) {
+	u.extend()
 	if f.stock != nil {
 		u.pour(f, f.stock.b, f.stock.fed)
 	} else {

@@ -242,6 +242,13 @@ func (u *looped) leave(quiet time.Duration) {
 	e.quiet, e.quietBy = quiet, u.loop.now+quiet
 }
 
+// extend is for a direction that is left and not silent.
+func (u *looped) extend() {
+	if u.ending != nil && u.ending.quietBy != 0 {
+		u.ending.quietBy = u.loop.now + u.ending.quiet
+	}
+}
+
 // reset closes both connections because the client's was reset, so that the
 // backend learns the same at once.
 func (u *looped) reset() {
