@@ -1,88 +1,79 @@
 package balancer
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 )
 
-// A body is that of an answer. It ends the call when it is read or closed, and
-// says so when the backend was lost.
-type body struct {
-	io.ReadCloser
-	call *call
-	bare bool // has neither length nor chunks: its end looks like any lost connection
-}
-
-// body returns the body for an answer of the call.
-func (c *call) body(res *http.Response) io.ReadCloser {
-	if res.Body == http.NoBody {
-		c.release()
-		return res.Body
+// Read implements [io.Reader] for an answer's body. When the end of the body was
+// read the connection is free for others.
+func (c *call) Read(p []byte) (int, error) {
+	if c.state.Load() == given {
+		return 0, http.ErrBodyReadAfterClose
 	}
-	if duplex, ok := res.Body.(duplex); ok {
-		// After a 101 net/http leaves the connection to its user.
-		unhook := context.AfterFunc(c.ctx, func() { duplex.Close() })
-		return &upgradedBody{duplex, c, unhook}
+	if c.broken != nil {
+		return 0, c.broken
 	}
-	return &body{res.Body, c, res.ContentLength < 0 && len(res.TransferEncoding) == 0}
-}
-
-// Read implements [io.Reader].
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		if err != io.EOF || b.bare && b.call.lost() {
-			err = b.call.cut(err)
-		}
-		b.call.release()
+	n, err := c.answer.Read(p)
+	if err == nil {
+		return n, nil
 	}
+	if c.state.Load() == reading && (err != io.EOF || c.bare && c.route.life.over() != nil) {
+		err = c.cut(err)
+		c.broken, c.keep = err, 0
+	}
+	c.settle()
 	return n, err
 }
 
-// Close implements [io.Closer].
-func (b *body) Close() error {
-	defer b.call.release()
-	return b.ReadCloser.Close()
-}
-
-// A duplex is the body of a 101 answer as net/http makes it.
-type duplex interface {
-	io.ReadWriteCloser
-	CloseWrite() error
-}
-
-// An upgradedBody is both ways of an upgraded connection. The end of one way
-// doesn't end the call.
-type upgradedBody struct {
-	duplex
-	call   *call
-	unhook func() bool
-}
-
-// Read implements [io.Reader].
-func (b *upgradedBody) Read(p []byte) (int, error) {
-	n, err := b.duplex.Read(p)
-	if err != nil && (err != io.EOF || b.call.lost()) {
-		err = b.call.cut(err)
+// Close implements [io.Closer]. An answer that wasn't read to its end costs the
+// connection.
+func (c *call) Close() error {
+	if c.state.CompareAndSwap(reading, given) {
+		c.stop()
+		c.conn.close()
 	}
-	return n, err
-}
-
-// Close implements [io.Closer].
-func (b *upgradedBody) Close() error {
-	defer b.call.release()
-	b.unhook()
-	return b.duplex.Close()
+	if c.upload != nil {
+		c.upload.end(false)
+	}
+	return nil
 }
 
 // cut says why an answer was cut off.
 func (c *call) cut(err error) error {
-	switch {
-	case c.lost():
-		err = ErrLost
-	case c.client.Err() != nil:
-		return c.client.Err() // bare, as net/http's callers compare it
+	if lost := c.route.life.over(); lost != nil {
+		err = lost
+	} else if gone := c.req.Context().Err(); gone != nil {
+		return gone // bare, as net/http's callers compare it
 	}
-	return &Error{Backend: c.backend.id, Sent: true, Err: err}
+	return &Error{Backend: c.route.backend.id, Sent: true, Err: err}
 }
+
+// An upgraded is both ways of an upgraded connection, the body of a 101. The end
+// of one way doesn't end the call.
+type upgraded struct{ call *call }
+
+// Read implements [io.Reader].
+func (u *upgraded) Read(p []byte) (int, error) {
+	n, err := u.call.conn.in.Read(p)
+	if err != nil && (err != io.EOF || u.call.route.life.over() != nil) {
+		err = u.call.cut(err)
+	}
+	return n, err
+}
+
+// Write implements [io.Writer].
+func (u *upgraded) Write(p []byte) (int, error) { return u.call.conn.Conn.Write(p) }
+
+// CloseWrite ends one direction.
+func (u *upgraded) CloseWrite() error {
+	if half, ok := u.call.conn.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return fmt.Errorf("balancer: half-close of a %T: %w", u.call.conn.Conn, errors.ErrUnsupported)
+}
+
+// Close implements [io.Closer].
+func (u *upgraded) Close() error { return u.call.Close() }

@@ -1,13 +1,16 @@
 package balancer
 
 import (
+	"bufio"
+	"cmp"
 	"context"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
+	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // An Error says that a backend could not be reached, or didn't answer to the end.
@@ -16,7 +19,7 @@ type Error struct {
 	Sent    bool   // bytes of the request may have gone out; false: surely none have
 	Err     error  // what went wrong, ErrLost or what the network said
 
-	stale bool // a kept connection was closed before a byte was written
+	stale bool // a kept connection was closed, and nothing speaks against sending the request again
 }
 
 // Error names the backend, and tells how far the request came.
@@ -31,100 +34,192 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// A call is one request on its way, until its answer was read or given up.
+// A call is one request on a connection, until its answer was read or given up.
+// It is the body of that.
 type call struct {
-	backend *Backend
-	client  context.Context // the request's own
-	ctx     context.Context // ends with the client's, and with ErrLost when the backend is lost
-	cancel  context.CancelCauseFunc
-	unhook  func() bool
+	route  *route
+	req    *http.Request
+	trace  *httptrace.ClientTrace // nil if there is none
+	conn   *conn
+	unhook func() bool // stops the end of the request's context from ending the call, nil if it has no end
+	upload *upload     // nil for a request without a body
 
-	conn   *conn // the last one it got
-	reused bool  // which had been kept
-	sent   bool  // on one before that
+	unfit bool // the request can't be sent, for no fault of the connection
+	heard bool // the answer has begun
 
-	reqBody Interrupter           // nil if the request's body is none
-	unbody  func() bool           // stops it from being interrupted by ctx
-	broken  atomic.Pointer[error] // why reading the connection failed
+	answer io.ReadCloser // the body as http.ReadResponse made it
+	bare   bool          // which has neither length nor chunks: its end looks like any lost connection
+	keep   time.Duration // how long the connection may then be idle, 0 to close it
+	broken error         // why it was cut off
+	state  atomic.Int32
 }
 
-// An Interrupter is the body of a request whose Read can be ended from outside.
-// net/http waits for a Read that is under way before it says that an attempt
-// failed, and a client that sends nothing would keep it waiting. Interrupt is
-// called when the attempt's context has ended or its connection is broken; it may
-// be called when no Read is under way, and must not call the Transport.
-type Interrupter interface{ Interrupt() }
+const (
+	reading int32 = iota // the connection is the call's
+	settled              // it isn't any more
+	given                // up, before its end
+)
 
-func newCall(req *http.Request, b *Backend, l *life) *call {
-	c := &call{backend: b, client: req.Context()}
-	c.ctx, c.cancel = context.WithCancelCause(c.client)
-	c.unhook = context.AfterFunc(l, func() { c.cancel(ErrLost) })
-	if body, ok := req.Body.(Interrupter); ok {
-		c.reqBody = body
-		c.unbody = context.AfterFunc(c.ctx, body.Interrupt)
+// send is one attempt of RoundTrip's.
+func (r *route) send(req *http.Request, fresh bool) (*http.Response, *Error) {
+	ctx := req.Context()
+	c := &call{route: r, req: req, trace: httptrace.ContextClientTrace(ctx)}
+	err := ctx.Err()
+	if err == nil {
+		c.conn, err = r.get(ctx, c.trace, fresh)
 	}
-	return c
+	if err != nil {
+		closeBody(req)
+		return nil, &Error{Backend: r.backend.id, Err: cmp.Or(c.ended(), err)}
+	}
+	if ctx.Done() != nil {
+		c.unhook = context.AfterFunc(ctx, c.conn.abort)
+	}
+	c.conn.begin()
+	res, err := c.exchange()
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	c.receive(res)
+	return res, nil
 }
 
-// release forgets the call. It is harmless once the answer was read to its end.
-func (c *call) release() {
-	c.unhook()
-	if c.reqBody != nil {
-		c.unbody()
-		if c.conn != nil {
-			c.conn.call.CompareAndSwap(c, nil)
+// exchange sends the request and reads the answer, up to its body.
+func (c *call) exchange() (*http.Response, error) {
+	out := c.req
+	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
+		out = out.WithContext(out.Context())
+		url := *out.URL
+		url.Scheme, url.Host = c.route.backend.origin.Scheme, c.route.backend.origin.Host
+		out.URL = &url
+	}
+	if hasBody(out) {
+		c.upload = newUpload(out, c)
+	} else if err := c.write(out); err != nil {
+		return nil, err
+	}
+	c.conn.room = maxHeader
+	if _, err := c.conn.in.Peek(1); err != nil {
+		return nil, err
+	}
+	c.heard = true
+	if c.trace != nil && c.trace.GotFirstResponseByte != nil {
+		c.trace.GotFirstResponseByte()
+	}
+	for {
+		res, err := http.ReadResponse(c.conn.in, c.req)
+		switch {
+		case err != nil && c.conn.room <= 0:
+			return nil, errHeader // which parsing may have hidden
+		case err != nil:
+			return nil, err
+		case res.StatusCode >= 200, res.StatusCode < 100, res.StatusCode == http.StatusSwitchingProtocols:
+			c.conn.room = unlimited
+			return res, nil
+		}
+		if err := c.inform(res); err != nil {
+			return nil, err
 		}
 	}
-	c.cancel(nil)
 }
 
-// broke tells the call that reading its connection failed.
-func (c *call) broke(err error) {
-	c.broken.CompareAndSwap(nil, &err)
-	c.reqBody.Interrupt()
+// write sends a request without a body.
+func (c *call) write(req *http.Request) error {
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(c.conn)
+	err := req.Write(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	w.Reset(nil)
+	writers.Put(w)
+	if c.conn.rebuffed() {
+		return nil
+	}
+	c.unfit = err != nil && c.conn.writeErr == nil
+	return err
 }
 
-// traced returns the call's context with a trace that learns its connections.
-// A trace that the client's context has is called as well.
-func (c *call) traced() context.Context {
-	// net/http calls it in the goroutine of RoundTrip.
-	return httptrace.WithClientTrace(c.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		c.sent = c.sent || c.conn != nil && !c.conn.seal()
-		c.conn, c.reused = info.Conn.(*conn), info.Reused
-		c.conn.fresh()
-		if c.reqBody != nil {
-			c.broken.Store(nil)
-			c.conn.call.Store(c)
+// inform passes an informational answer on.
+func (c *call) inform(res *http.Response) error {
+	if res.StatusCode == http.StatusContinue {
+		if c.upload != nil {
+			c.upload.tell(true)
 		}
-	}})
+		if c.trace != nil && c.trace.Got100Continue != nil {
+			c.trace.Got100Continue()
+		}
+	}
+	if c.trace == nil || c.trace.Got1xxResponse == nil {
+		return nil
+	}
+	c.conn.room = maxHeader // how many there may be is for the hook to judge
+	return c.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header))
+}
+
+// ended returns why the call can't go on, nil if neither its backend is lost nor
+// its context has ended.
+func (c *call) ended() error {
+	return cmp.Or(c.route.life.over(), c.req.Context().Err())
 }
 
 // failed ends a call that got no answer.
 func (c *call) failed(err error) *Error {
-	kept := c.conn != nil && c.reused
-	sent := c.sent || c.conn != nil && !c.conn.seal()
-	broken := c.broken.Load()
-	switch {
-	case c.lost():
-		err = ErrLost
-	case broken != nil && !isDial(err) && !errors.Is(*broken, net.ErrClosed):
-		// Not that the body was interrupted for it, nor that a server then takes
-		// its client for gone. A failed dial is of another attempt, on a fresh
-		// connection; one that is closed here was given up for another reason.
-		err = *broken
-	case c.client.Err() != nil:
-		err = c.client.Err()
-	case !sent && c.conn != nil && c.conn.ended.Load() && !isDial(err):
-		err = io.EOF // net/http has an error of its own for it, as for a request that can't be sent
+	why := c.ended() // before the body is interrupted, by which a server takes its client for gone
+	c.stop()
+	c.conn.close()
+	if c.upload != nil {
+		broken := c.upload.err.Load()
+		c.upload.end(true)
+		if broken != nil {
+			err = *broken
+			c.unfit = c.conn.writeErr == nil
+		}
 	}
-	stale := kept && !sent && !c.lost() && !isDial(err)
-	c.release()
-	return &Error{Backend: c.backend.id, Sent: sent, Err: err, stale: stale}
+	e := &Error{Backend: c.route.backend.id, Sent: c.conn.wrote, Err: cmp.Or(why, err)}
+	e.stale = why == nil && !c.unfit && !c.heard && c.conn.reused && (!e.Sent || repeatable(c.req))
+	c.conn.rest()
+	return e
 }
 
-func (c *call) lost() bool { return context.Cause(c.ctx) == ErrLost }
+// stop ends the watch over the request's context. It reports whether that was in
+// time, and the connection is as it was.
+func (c *call) stop() bool { return c.unhook == nil || c.unhook() }
 
-func isDial(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+// receive makes res the answer that RoundTrip returns.
+func (c *call) receive(res *http.Response) {
+	now := time.Now()
+	c.route.backend.heard.Store(now.UnixNano())
+	if c.upload != nil {
+		c.upload.tell(false)
+	}
+	switch {
+	case switches(res):
+		res.Body = &upgraded{c}
+		return
+	case !res.Close && !c.req.Close && res.StatusCode >= 200:
+		c.keep = c.route.transport.idleTime(res.Header)
+	}
+	c.answer = res.Body
+	c.bare = res.ContentLength < 0 && len(res.TransferEncoding) == 0
+	if res.Body == http.NoBody && (c.upload == nil || c.upload.sent()) {
+		c.settle()
+		return
+	}
+	res.Body = c
+}
+
+// settle ends a call whose answer was read to its end, and keeps its connection
+// for others if it is fit for that. The goroutine of the last Read calls it.
+func (c *call) settle() {
+	if !c.state.CompareAndSwap(reading, settled) {
+		return
+	}
+	whole := c.keep > 0 && (c.upload == nil || c.upload.sent()) && c.conn.in.Buffered() == 0
+	c.conn.rest()
+	if c.stop() && whole {
+		c.route.keep(c.conn, c.keep)
+	} else {
+		c.conn.close()
+	}
 }

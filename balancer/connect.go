@@ -6,10 +6,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -84,74 +82,4 @@ func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config
 		return nil, fmt.Errorf("TLS handshake with %s: %w", b.addr, err)
 	}
 	return secured, nil
-}
-
-// A conn knows whether bytes of the present request may have gone out on it.
-type conn struct {
-	net.Conn
-	writes atomic.Int64         // that began and didn't fail whole; sealed: none may begin
-	call   atomic.Pointer[call] // to be told when reading fails, or nil
-	ended  atomic.Bool          // the backend has closed it
-}
-
-const sealed = -1
-
-// Read implements [net.Conn].
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		if err == io.EOF {
-			c.ended.Store(true)
-		}
-		if call := c.call.Load(); call != nil {
-			call.broke(err)
-		}
-	}
-	return n, err
-}
-
-// Write implements [net.Conn].
-func (c *conn) Write(p []byte) (int, error) {
-	var before int64
-	for {
-		n := c.writes.Load()
-		before = n
-		if n == sealed || n == 0 && peerClosed(c.Conn) {
-			return 0, net.ErrClosed
-		}
-		if c.writes.CompareAndSwap(n, n+1) {
-			break
-		}
-	}
-	n, err := c.Conn.Write(p)
-	if n == 0 && err != nil {
-		c.writes.Add(-1)
-	}
-	if before > 0 && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
-		// The backend wants no more of the body. What it said before that, an
-		// answer as 413 perhaps, is still to be read, and if it said nothing
-		// the reading tells.
-		return len(p), nil
-	}
-	return n, err
-}
-
-// fresh begins a new request.
-func (c *conn) fresh() { c.writes.Store(0) }
-
-// seal ends a request that failed, and the connection with it. It reports
-// whether surely no byte of the request was written, nor will be: net/http's
-// writing goroutine may come late.
-func (c *conn) seal() (unsent bool) {
-	unsent = c.writes.CompareAndSwap(0, sealed)
-	c.Close()
-	return unsent
-}
-
-// CloseWrite ends one direction of an upgraded connection.
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return fmt.Errorf("balancer: half-close of a %T: %w", c.Conn, errors.ErrUnsupported)
 }

@@ -34,6 +34,14 @@ func (b *Backend) OnLost(f func()) (stop func() bool) {
 // lost reports whether the channel that Lost returns is closed.
 func (b *Backend) lost() bool { return b.life.Load().Err() != nil }
 
+// over returns ErrLost once the life has ended.
+func (l *life) over() error {
+	if l.Err() != nil {
+		return ErrLost
+	}
+	return nil
+}
+
 // revive gives the backend a new life.
 func (b *Backend) revive() {
 	ctx, end := context.WithCancelCause(b.gone)

@@ -1,7 +1,12 @@
 package balancer_test
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,8 +15,29 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asBackend) != "" {
+		serveHello()
+		return
+	}
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	goleak.VerifyTestMain(m)
+}
+
+// hello answers whatever it is asked.
+var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	io.WriteString(w, "hello")
+})
+
+// asBackend names a variable that makes a process of these tests a backend, until
+// its standard input ends.
+const asBackend = "LIMPET_TEST_AS_BACKEND"
+
+func serveHello() {
+	server := httptest.NewServer(hello)
+	fmt.Println(server.URL)
+	io.Copy(io.Discard, os.Stdin)
+	server.Close()
 }
 
 // newBackend returns a backend, at an address that nothing listens on unless a fake dial does.

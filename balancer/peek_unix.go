@@ -7,28 +7,40 @@ import (
 	"syscall"
 )
 
-// peerClosed reports whether the other end of a kept connection has closed it.
-// It asks the kernel without taking a byte, so that a request isn't written to
-// a backend that is gone: what was never written may be sent again, a POST too.
-func peerClosed(c net.Conn) bool {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
-		c = t.NetConn()
+// A socket is how the kernel knows a connection.
+type socket struct {
+	raw  syscall.RawConn // nil if it doesn't
+	look func(fd uintptr)
+	seen sight // by look
+	room [1]byte
+}
+
+func newSocket(c net.Conn) *socket {
+	s := &socket{}
+	if c, ok := c.(syscall.Conn); ok {
+		s.raw, _ = c.SyscallConn()
 	}
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return false
+	s.look = func(fd uintptr) { // made once: it would be an allocation each time
+		n, _, err := syscall.Recvfrom(int(fd), s.room[:], syscall.MSG_PEEK)
+		switch {
+		case n > 0:
+			s.seen = spoke
+		case err == syscall.EAGAIN || err == syscall.EINTR:
+			s.seen = silent
+		}
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
+	return s
+}
+
+// peek says what the other end did, as far as can be known. It asks the kernel
+// without taking a byte and without waiting.
+func (s *socket) peek(bool) sight {
+	if s.raw == nil {
+		return silent
 	}
-	closed := false
-	var b [1]byte
-	// Control, since Read would wait for net/http's own reading goroutine. The
-	// runtime keeps sockets non-blocking, so that the call returns at once.
-	_ = raw.Control(func(fd uintptr) {
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
-		closed = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
-	})
-	return closed
+	s.seen = closed // also if it was closed on this side
+	// Control, since Read would wait. The runtime keeps sockets non-blocking, so
+	// that the call returns at once.
+	_ = s.raw.Control(s.look)
+	return s.seen
 }

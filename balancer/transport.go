@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +18,10 @@ import (
 // It sets no limit to the time a backend takes to answer, since a long poll
 // waits for half a minute: what ends a request to a backend that hangs is
 // [Backend.Lost], which health checks with a path close.
+//
+// A request is written and its answer is read by the goroutine that calls
+// RoundTrip; only a body is sent by another one, since the backend may answer
+// before its end. A connection that is idle has neither goroutine nor buffer.
 type Transport struct {
 	// TLS is for https backends. Nil: the default. An empty ServerName is the
 	// host of the backend's URL. ALPN offers http/1.1 only.
@@ -27,10 +29,14 @@ type Transport struct {
 
 	// Dial makes connections: network is tcp, with addr a host and a port, or
 	// unix, with addr a path. Nil: DialContext of a [Dialer].
+	//
+	// Before a kept connection is used again the kernel is asked whether the
+	// backend has closed it. A connection of a type of one's own is left out of
+	// that unless it is a [syscall.Conn] or has a method NetConn that returns one.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	DialTimeout time.Duration // of the dial and the TLS handshake; 0: 2 s
-	IdleTimeout time.Duration // until an idle connection is closed; 0: 4 s, since Node closes after 5
+	IdleTimeout time.Duration // until an idle connection is closed, sooner if the backend said so in Keep-Alive; 0: 4 s, since Node closes after 5
 	MaxIdle     int           // idle connections a backend; 0: 256
 
 	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol in which each
@@ -45,13 +51,7 @@ type Transport struct {
 	// it is much cheaper.
 	ProxyProtocol int
 
-	routes sync.Map // from *Backend to *route
-}
-
-// A route is what a Transport keeps for one backend.
-type route struct {
-	http.Transport
-	life atomic.Pointer[life] // at whose end the idle connections are closed
+	routes sync.Map // from *life to *route
 }
 
 type backendKey struct{}
@@ -76,12 +76,21 @@ func FromContext(ctx context.Context) *Backend {
 // reading the body of an answer that isn't complete yet, which never looks like
 // its end. Errors are of type [*Error]; the context's own error is within when
 // that has ended. A request that met a kept connection which the backend had
-// closed is sent again on another connection to the same backend where HTTP
-// allows it (RFC 9110, section 9.2.2: it has no body and an idempotent method,
-// or no byte of it was written and it has no body or a GetBody).
+// closed is sent again, once, on a new connection to the same backend where HTTP
+// allows it (RFC 9110, section 9.2.2: it can be read again, having no body or a
+// GetBody, and either no byte of it was written, or its method is safe or it has
+// an Idempotency-Key).
+//
+// With Expect: 100-continue the body is not read before the backend asks for it,
+// or has said nothing for five seconds; if it answers without asking, the body
+// isn't sent.
 //
 // As [http.RoundTripper] allows, the request's body may be read for a moment
-// after RoundTrip has returned, until it is closed.
+// after RoundTrip has returned an answer; but not after the answer's body was
+// closed, if it is an [Interrupter].
+//
+// Of the hooks of [net/http/httptrace], those for DNS, connecting and TLS depend
+// on Dial; PutIdleConn is not called.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := FromContext(req.Context())
 	if b == nil {
@@ -89,29 +98,34 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("balancer: the request's context names no backend, see NewContext")
 	}
 	l := b.life.Load()
-	if l.Err() != nil {
+	if err := cmp.Or(valid(req), l.over()); err != nil {
 		closeBody(req)
-		return nil, &Error{Backend: b.id, Err: ErrLost}
+		return nil, &Error{Backend: b.id, Err: err}
 	}
-	for {
-		res, err := t.send(req, b, l)
-		if err == nil {
-			return res, nil
-		}
-		// net/http itself sends a request again that met a kept connection which
-		// was closed, but a POST only sometimes, though nothing was written.
-		if !err.stale {
-			return nil, err
-		}
-		if req = rewound(req); req == nil {
-			return nil, err
-		}
+	r := t.route(b, l)
+	res, err := r.send(req, false)
+	if err == nil {
+		return res, nil
 	}
+	if !err.stale {
+		return nil, err
+	}
+	again := rewound(req)
+	if again == nil {
+		return nil, err
+	}
+	sent := err.Sent
+	if res, err = r.send(again, true); err != nil {
+		err.Sent = err.Sent || sent
+		return nil, err
+	}
+	res.Request = req
+	return res, nil
 }
 
 // rewound returns req as it was before it was sent, or nil.
 func rewound(req *http.Request) *http.Request {
-	if req.Body == nil || req.Body == http.NoBody {
+	if !hasBody(req) {
 		return req
 	}
 	if req.GetBody == nil {
@@ -126,35 +140,12 @@ func rewound(req *http.Request) *http.Request {
 	return again
 }
 
-// send is one attempt of RoundTrip's.
-func (t *Transport) send(req *http.Request, b *Backend, l *life) (*http.Response, *Error) {
-	c := newCall(req, b, l)
-	out := req.WithContext(c.traced())
-	url := *req.URL
-	url.Scheme, url.Host = b.origin.Scheme, b.origin.Host
-	if t.ProxyProtocol != 0 {
-		// net/http keeps connections by the URL's host: here by what was said
-		// at their beginning. Nobody else reads it.
-		out.Host = cmp.Or(out.Host, url.Host)
-		url.Host = hex.EncodeToString(proxyHeader(req.Context(), t.ProxyProtocol))
-	}
-	out.URL = &url
-	res, err := t.route(b, l).RoundTrip(out)
-	if err != nil {
-		return nil, c.failed(err)
-	}
-	b.heard.Store(time.Now().UnixNano())
-	res.Request = req
-	res.Body = c.body(res)
-	return res, nil
-}
-
 // Connect returns a new connection to the backend, secured if its URL is https,
 // which the Transport forgets: for tunnels. Errors are of type [*Error], with
 // Sent false.
 func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
-	if b.lost() {
-		return nil, &Error{Backend: b.id, Err: ErrLost}
+	if err := b.life.Load().over(); err != nil {
+		return nil, &Error{Backend: b.id, Err: err}
 	}
 	conn, err := t.connect(ctx, b)
 	if err != nil {
@@ -167,48 +158,8 @@ func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 // are left alone.
 func (t *Transport) CloseIdleConnections() {
 	for _, r := range t.routes.Range {
-		r.(*route).CloseIdleConnections()
+		r.(*route).idle.clear()
 	}
-}
-
-// route returns what the Transport keeps for b, whose life at this moment is l.
-func (t *Transport) route(b *Backend, l *life) *route {
-	v, ok := t.routes.Load(b)
-	if !ok {
-		if v, ok = t.routes.LoadOrStore(b, t.newRoute(b)); !ok {
-			context.AfterFunc(b.gone, func() { t.routes.Delete(b) })
-		}
-	}
-	r := v.(*route)
-	if old := r.life.Load(); old != l && r.life.CompareAndSwap(old, l) {
-		context.AfterFunc(l, r.CloseIdleConnections)
-	}
-	return r
-}
-
-func (t *Transport) newRoute(b *Backend) *route {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		c, err := t.connect(ctx, b)
-		if err != nil {
-			return nil, err
-		}
-		return &conn{Conn: c}, nil
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &route{Transport: http.Transport{
-		DialContext:            dial,
-		DialTLSContext:         dial,
-		Protocols:              protocols,
-		DisableCompression:     true,
-		MaxIdleConns:           cmp.Or(t.MaxIdle, 256),
-		MaxIdleConnsPerHost:    cmp.Or(t.MaxIdle, 256), // a host is all of the backend, but with ProxyProtocol
-		IdleConnTimeout:        cmp.Or(t.IdleTimeout, 4*time.Second),
-		MaxResponseHeaderBytes: 1 << 20,
-		// How long a backend may take to say whether it wants a body is not
-		// ours to judge, but one that knows nothing of Expect never says.
-		ExpectContinueTimeout: 5 * time.Second,
-	}}
 }
 
 func closeBody(req *http.Request) {
@@ -216,3 +167,5 @@ func closeBody(req *http.Request) {
 		req.Body.Close()
 	}
 }
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }

@@ -14,7 +14,6 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -331,27 +330,6 @@ func TestStaleConnectionNoticedUnwritten(t *testing.T) {
 	fails(t, err, false, syscall.EPIPE)
 }
 
-// deaf is a connection whose end net/http's reading goroutine doesn't notice.
-type deaf struct {
-	*net.TCPConn
-	ended, closed chan struct{}
-	once          sync.Once
-}
-
-func (c *deaf) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
-	if err != nil {
-		close(c.ended)
-		<-c.closed
-	}
-	return n, err
-}
-
-func (c *deaf) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return c.TCPConn.Close()
-}
-
 // A backend that hangs up after each answer without having said so, costs no POST
 // that can be sent again.
 func TestRudeBackend(t *testing.T) {
@@ -393,55 +371,6 @@ func TestRefusedUpload(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-}
-
-func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
-	t.Parallel()
-	s := reach(t, raw(t, says("HTTP/1.1 204 No Content\r\n\r\n")))
-	conns := make(chan *deaf, 2)
-	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-		must(t, err)
-		d := &deaf{TCPConn: c.(*net.TCPConn), ended: make(chan struct{}), closed: make(chan struct{})}
-		conns <- d
-		return d, nil
-	}
-	res, err := s.send(t.Context(), "GET", "")
-	read(t, res, err)
-	<-(<-conns).ended
-	_, err = s.send(t.Context(), "POST", "hello")
-	fails(t, err, false, nil) // why, its reading says or its writing, whichever is first
-	if len(conns) > 0 {
-		t.Error("the request met another connection than the closed one")
-	}
-}
-
-// A hungUp is a connection that its server closes before there is a request.
-type hungUp struct {
-	net.Conn
-	closed chan struct{} // by net/http, which has read its end
-	once   sync.Once
-}
-
-func (h *hungUp) Read([]byte) (int, error) { return 0, io.EOF }
-
-func (h *hungUp) Write([]byte) (int, error) { return 0, net.ErrClosed }
-
-func (h *hungUp) Close() error {
-	h.once.Do(func() { close(h.closed) })
-	return nil
-}
-
-// A backend that accepts and hangs up, as one does that is just being killed, is
-// to blame for what can't be sent to it.
-func TestFreshConnectionIsClosed(t *testing.T) {
-	t.Parallel()
-	s := reach(t, "http://127.0.0.1:1")
-	conn := &hungUp{closed: make(chan struct{})}
-	s.Dial = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { <-conn.closed }})
-	_, err := s.send(ctx, "GET", "")
-	fails(t, err, false, io.EOF)
 }
 
 func TestIdleConnectionsEndWithTheBackend(t *testing.T) {
@@ -604,25 +533,5 @@ func TestTLS(t *testing.T) {
 	defer c.Close()
 	if p := c.(*tls.Conn).ConnectionState().NegotiatedProtocol; p == "h2" {
 		t.Errorf("negotiated %q", p)
-	}
-}
-
-func BenchmarkRoundTrip(b *testing.B) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, "hello")
-	}))
-	defer server.Close()
-	backend, err := balancer.NewBackend("a", server.URL, 1)
-	must(b, err)
-	t := &balancer.Transport{}
-	defer t.CloseIdleConnections()
-	ctx := balancer.NewContext(b.Context(), backend)
-	b.ReportAllocs()
-	for b.Loop() {
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://site.example/", nil)
-		res, err := t.RoundTrip(req)
-		must(b, err)
-		io.Copy(io.Discard, res.Body)
-		res.Body.Close()
 	}
 }

@@ -1,0 +1,110 @@
+package balancer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// valid returns why a request can't be sent as HTTP/1.1, as far as
+// http.Request.Write doesn't check that: net/http's own Transport does it.
+func valid(req *http.Request) error {
+	if req.URL == nil {
+		return errors.New("the request has no URL")
+	}
+	if req.Method != "" && !isToken(req.Method) {
+		return fmt.Errorf("invalid method %q", req.Method)
+	}
+	return cmp.Or(validFields("header", req.Header), validFields("trailer", req.Trailer))
+}
+
+func validFields(part string, h http.Header) error {
+	for name, values := range h {
+		if !isToken(name) {
+			return fmt.Errorf("invalid field name %q in the %s", name, part)
+		}
+		for _, value := range values {
+			if !isValue(value) {
+				return fmt.Errorf("invalid value of the field %s in the %s", name, part) // which may be a secret
+			}
+		}
+	}
+	return nil
+}
+
+// isToken reports whether s is a token of RFC 9110, section 5.6.2.
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isValue reports whether s can be the value of a field: no control character
+// but the tab is in it (RFC 9110, section 5.5).
+func isValue(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// hasToken reports whether a field that is a list has this member.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for member := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(textproto.TrimString(member), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func expectsContinue(req *http.Request) bool { return hasToken(req.Header["Expect"], "100-continue") }
+
+// switches reports whether the connection is now spoken on in another protocol.
+func switches(res *http.Response) bool {
+	return res.StatusCode == http.StatusSwitchingProtocols &&
+		res.Header.Get("Upgrade") != "" && hasToken(res.Header["Connection"], "upgrade")
+}
+
+// repeatable reports whether a request may be sent again that may have arrived:
+// the rule of net/http's Transport.
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil
+}
+
+// idleTime returns how long a connection may be idle behind an answer with this
+// header, 0 if not at all. A backend that names a time in Keep-Alive (RFC 2068,
+// section 19.7.1.1; Node and Apache send it) began to count it before the answer
+// was here, so that the connection is given up a second earlier.
+func (t *Transport) idleTime(h http.Header) time.Duration {
+	limit := cmp.Or(t.IdleTimeout, 4*time.Second)
+	for _, line := range h["Keep-Alive"] {
+		for member := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(textproto.TrimString(member), "=")
+			if !strings.EqualFold(textproto.TrimString(name), "timeout") {
+				continue
+			}
+			if n, err := strconv.ParseUint(textproto.TrimString(value), 10, 16); err == nil {
+				says := time.Duration(n) * time.Second
+				limit = min(limit, max(says-time.Second, says/2))
+			}
+		}
+	}
+	return limit
+}

@@ -1,0 +1,140 @@
+package balancer
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An idle holds a backend's idle connections. It is split into shards with a
+// lock each, so that requests hardly ever wait for one another, and closes what
+// nobody has used in time with a timer that runs only while there is something
+// to close.
+type idle struct {
+	shards []shard
+	max    int64
+	n      atomic.Int64
+	armed  atomic.Bool
+	timer  *time.Timer // of who has armed it
+}
+
+// A shard is a stack, the connection used last on top: so the others can expire.
+type shard struct {
+	mu    sync.Mutex
+	n     atomic.Int32 // of conns, for a look without the lock
+	conns []*conn
+	_     [64]byte // a cache line between neighbours
+}
+
+func newIdle(max int) *idle {
+	return &idle{shards: make([]shard, min(runtime.GOMAXPROCS(0), 8)), max: int64(max)}
+}
+
+// any returns a shard, mostly not that of others who ask at the same time.
+func (i *idle) any() int { return int(rand.Uint32N(uint32(len(i.shards)))) }
+
+// pop returns the latest connection for this client of the first shard that has
+// one, or nil.
+func (i *idle) pop(client string) *conn {
+	first := i.any()
+	for k := range i.shards {
+		s := &i.shards[(first+k)%len(i.shards)]
+		if s.n.Load() == 0 {
+			continue
+		}
+		if c := s.pop(client); c != nil {
+			i.n.Add(-1)
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *shard) pop(client string) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, c := range slices.Backward(s.conns) {
+		if c.client == client {
+			s.conns = slices.Delete(s.conns, k, k+1)
+			s.n.Store(int32(len(s.conns)))
+			return c
+		}
+	}
+	return nil
+}
+
+// push adds a connection, in the place of an older one if there are too many.
+func (i *idle) push(c *conn) {
+	var old *conn
+	until := c.until // of c, which is another's once it is in
+	s := &i.shards[i.any()]
+	s.mu.Lock()
+	s.conns = append(s.conns, c)
+	if i.n.Add(1) > i.max {
+		i.n.Add(-1)
+		old = s.conns[0]
+		s.conns = slices.Delete(s.conns, 0, 1)
+	}
+	s.n.Store(int32(len(s.conns)))
+	s.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	i.arm(time.Until(until))
+}
+
+// arm sees to a sweep after d, or to the one that is due already.
+func (i *idle) arm(d time.Duration) {
+	switch {
+	case i.armed.Load() || !i.armed.CompareAndSwap(false, true):
+	case i.timer == nil:
+		i.timer = time.AfterFunc(d, i.sweep)
+	default:
+		i.timer.Reset(d)
+	}
+}
+
+// sweep closes the connections whose time is over.
+func (i *idle) sweep() {
+	i.armed.Store(false) // first, since a push from here on may find that none is left
+	now := time.Now()
+	var next time.Time
+	i.remove(func(c *conn) bool {
+		expired := !now.Before(c.until)
+		if !expired && (next.IsZero() || c.until.Before(next)) {
+			next = c.until
+		}
+		return expired
+	})
+	if !next.IsZero() {
+		i.arm(next.Sub(now))
+	}
+}
+
+// clear closes them all.
+func (i *idle) clear() { i.remove(func(*conn) bool { return true }) }
+
+// remove closes the connections that f names.
+func (i *idle) remove(f func(*conn) bool) {
+	for k := range i.shards {
+		s := &i.shards[k]
+		var gone []*conn
+		s.mu.Lock()
+		s.conns = slices.DeleteFunc(s.conns, func(c *conn) bool {
+			if f(c) {
+				gone = append(gone, c)
+				return true
+			}
+			return false
+		})
+		s.n.Store(int32(len(s.conns)))
+		s.mu.Unlock()
+		i.n.Add(-int64(len(gone)))
+		for _, c := range gone {
+			c.close()
+		}
+	}
+}
