@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -81,11 +80,32 @@ func TestRun(t *testing.T) {
 		}
 	}
 	chart, err := os.ReadFile(svgFile)
-	if err == nil {
-		err = xml.Unmarshal(chart, new(struct{}))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil || !bytes.Contains(chart, []byte("<rect")) {
-		t.Errorf("the chart is wrong: %v", err)
+	if bars := parsed(t, chart).all(func(e element) bool { return e.Class == "ours" }); len(bars) != len(scenes)+1 {
+		t.Errorf("the chart has %d bars of Limpet's, want one for each case and two for idle tunnels", len(bars))
+	}
+}
+
+// What can't work is said before anything is measured.
+func TestWrongArguments(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"case", []string{"-cases", "GET,PUT"}, `no "PUT"`},
+		{"gateway", []string{"-peers", "apache"}, `no "apache"`},
+		{"scaling of others", []string{"-peers", "ReverseProxy"}, "-scaling is about Limpet"},
+		{"number", []string{"-rounds", "0"}, "wrong arguments"},
+		{"file", []string{"-svg", filepath.Join(t.TempDir(), "missing", "svg")}, "no such file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := run(t.Context(), io.Discard, tt.args); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
 	}
 }
 

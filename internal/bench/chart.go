@@ -5,97 +5,233 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
+	"strconv"
 )
 
-// A bar of the chart.
+// The chart's measures, in pixels. Names and values are as wide as the widest
+// usual font needs; nobody knows which one draws them.
+const (
+	chartWidth = 900
+	margin     = 24
+	columns    = 3
+	cellWidth  = 266
+	cellGap    = (chartWidth - 2*margin - columns*cellWidth) / (columns - 1)
+	thick      = 17 // a bar and the space below it
+	nameWidth  = 88
+	barWidth   = 112 // of the longest one; the rest is its value's
+	plotHeight = 84
+)
+
+// style makes the chart fit for both of GitHub's themes. It has a background of
+// its own, as the viewer's browser may prefer another one than the page.
+const style = `<style>
+text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
+.title { font-size: 18px; font-weight: 600 }
+.name { font-size: 13px; font-weight: 600 }
+.note { font-size: 11px; fill: #59636e }
+.card { fill: #ffffff; stroke: #d1d9e0 }
+.bar { fill: #c5ccd3 }
+.base { fill: #8c959f }
+.ours { fill: #0b7285 }
+.our { fill: #0b7285; font-weight: 600 }
+.axis { stroke: #d1d9e0 }
+.line { fill: none; stroke: #0b7285; stroke-width: 2 }
+@media (prefers-color-scheme: dark) {
+text { fill: #f0f6fc }
+.note { fill: #9198a1 }
+.card { fill: #0d1117; stroke: #3d444d }
+.bar { fill: #3d444d }
+.base { fill: #656c76 }
+.ours { fill: #22b8cf }
+.our { fill: #3bc9db }
+.axis { stroke: #3d444d }
+.line { stroke: #22b8cf }
+}
+</style>
+`
+
+// A chart is an SVG that grows downwards, cell by cell.
+type chart struct {
+	body bytes.Buffer
+	y    int // of the row's top
+	cell int // of the row
+	row  int // its height
+}
+
+// chart draws what the report has: bars for each case, and lines for how Limpet
+// scales.
+func (r *report) chart() []byte {
+	c := &chart{y: 36}
+	c.heading("What a gateway costs", "Processor time per operation, user and system, of one worker on one core; memory per idle WebSocket. Shorter is better.")
+	for _, s := range r.cases {
+		if s.name == "idle" {
+			c.bars("idle tunnel", "memory of each, just opened", r.figures(s, func(m *result) (float64, string) {
+				return m.Opened, short(m.Opened/1024) + " KiB"
+			}))
+			c.bars("idle tunnel, used once", "memory of each, after one message", r.figures(s, func(m *result) (float64, string) {
+				return m.Used, short(m.Used/1024) + " KiB"
+			}))
+			continue
+		}
+		c.bars(s.name, s.does, r.figures(s, func(m *result) (float64, string) { return m.CPU, short(m.CPU) + " µs" }))
+	}
+	c.wrap()
+	if s := r.Scaling; s != nil {
+		c.y += 18
+		c.heading("Limpet as it grows", "Processor time again, and the time to pick a new home for a client. Flat is good.")
+		var requests, messages, picks []point
+		for i, b := range s.Backends {
+			n := float64(b.Backends)
+			requests = append(requests, point{n, s.Requests[i].CPU})
+			picks = append(picks, point{n, b.Pick / n})
+		}
+		for _, m := range s.Messages {
+			n, _ := strconv.ParseFloat(m.Case, 64)
+			messages = append(messages, point{n, m.CPU})
+		}
+		c.line("pinned request", "µs, with so many backends", requests)
+		c.line("message there and back", "µs, with so many tunnels", messages)
+		c.line("rendezvous hashing", "ns for each of so many backends", picks)
+		c.wrap()
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%[1]d" height="%d" role="img">`+"\n", chartWidth, c.y, c.y)
+	fmt.Fprintf(&out, "<title>What Limpet costs beside other gateways</title>\n%s", style)
+	fmt.Fprintf(&out, `<rect class="card" x="0.5" y="0.5" width="%d" height="%d" rx="8"/>`+"\n", chartWidth-1, c.y-1)
+	out.Write(c.body.Bytes())
+	out.WriteString("</svg>\n")
+	return out.Bytes()
+}
+
+// A bar is one gateway's; without a value it is that of a failure.
 type bar struct {
 	peer  string
 	value float64
 	label string
 }
 
-// chart draws an SVG: a group of bars for each case, processor time beside nginx's
-// or, without it, beside the largest; and the memory of idle tunnels.
-func (r *report) chart() []byte {
-	const (
-		left, width = 130, 480 // of the bars
-		thick, gap  = 12, 14
-		most        = 6.0 // times the baseline: longer bars are cut
-	)
-	var body bytes.Buffer
-	y := 50
-	group := func(title string, bars []bar) {
-		var base float64
-		for _, b := range bars {
-			if b.peer == baseline {
-				base = b.value
-			}
-		}
-		if base == 0 {
-			for _, b := range bars {
-				base = max(base, b.value/most)
-			}
-		}
-		if base <= 0 {
-			return
-		}
-		fmt.Fprintf(&body, `<text x="%d" y="%d" text-anchor="end" font-weight="bold">%s</text>`+"\n", left-8, y+10, title)
-		for _, b := range bars {
-			times := max(b.value/base, 0)
-			fmt.Fprintf(&body, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", left, y, max(1, width*min(times, most)/most), thick-2, colour(b.peer))
-			cut := ""
-			if times > most {
-				cut = "→ "
-			}
-			fmt.Fprintf(&body, `<text x="%.1f" y="%d" fill="#666">%s%s</text>`+"\n", left+width*min(times, most)/most+5, y+9, cut, b.label)
-			y += thick
-		}
-		y += gap
-	}
-	for _, c := range r.cases {
-		var bars []bar
-		for _, p := range r.Peers {
-			m := r.of(c, p.Name)
-			switch {
-			case m == nil:
-			case c.name == "idle":
-				bars = append(bars, bar{p.Name, m.Used, fmt.Sprintf("%.1f KiB", m.Used/1024)})
-			default:
-				bars = append(bars, bar{p.Name, m.CPU, fmt.Sprintf("%.1f µs", m.CPU)})
-			}
-		}
-		title := c.name
-		if title == "idle" {
-			title = "idle tunnel"
-		}
-		group(title, bars)
-	}
-	var out bytes.Buffer
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 %d" width="720" height="%d" font-family="sans-serif" font-size="11">`+"\n", y, y)
-	fmt.Fprintf(&out, `<rect width="720" height="%d" fill="white"/>`+"\n", y)
-	fmt.Fprintf(&out, `<text x="10" y="18" font-size="13">What a gateway costs: processor time of an operation, memory of an idle WebSocket; shorter is better</text>`+"\n")
-	x := left
+// figures returns a bar for each gateway that a case was measured at.
+func (r *report) figures(s *scene, figure func(*result) (value float64, label string)) []bar {
+	var bars []bar
 	for _, p := range r.Peers {
-		if !p.Missing {
-			fmt.Fprintf(&out, `<rect x="%d" y="28" width="10" height="10" fill="%s"/><text x="%d" y="37">%s</text>`+"\n", x, colour(p.Name), x+14, p.Name)
-			x += 95
+		switch m := r.of(s, p.Name); {
+		case m == nil:
+		case m.Errors > 0:
+			bars = append(bars, bar{p.Name, 0, "errors"})
+		default:
+			value, label := figure(m)
+			bars = append(bars, bar{p.Name, max(value, 0), label})
 		}
 	}
-	out.Write(body.Bytes())
-	out.WriteString("</svg>\n")
-	return out.Bytes()
+	return bars
 }
 
-func colour(peer string) string {
-	switch peer {
-	case "Limpet":
-		return "#0b7285"
-	case "nginx":
-		return "#868e96"
-	case "HAProxy":
-		return "#adb5bd"
-	case "Caddy":
-		return "#d9a441"
+func (c *chart) heading(title, note string) {
+	c.text(margin, c.y, "title", "start", title)
+	c.text(margin, c.y+20, "note", "start", note)
+	c.y += 52
+}
+
+// begin begins a cell of this height and returns where.
+func (c *chart) begin(height int, name, note string) (x, y int) {
+	if c.cell == columns {
+		c.wrap()
 	}
-	return "#b3563b"
+	x, y = margin+c.cell*(cellWidth+cellGap), c.y
+	c.text(x, y, "name", "start", name)
+	c.text(x, y+16, "note", "start", note)
+	c.cell++
+	c.row = max(c.row, height)
+	return x, y + 24
+}
+
+// wrap ends a row of cells.
+func (c *chart) wrap() {
+	c.y += c.row
+	c.cell, c.row = 0, 0
+}
+
+// bars draws a cell of bars, the longest of them as long as can be.
+func (c *chart) bars(name, note string, bars []bar) {
+	x, y := c.begin(24+thick*len(bars)+26, name, note)
+	var most float64
+	for _, b := range bars {
+		most = max(most, b.value)
+	}
+	for _, b := range bars {
+		shape, text := "bar", ""
+		switch b.peer {
+		case "Limpet":
+			shape, text = "ours", "our"
+		case baseline:
+			shape = "base"
+		}
+		var long float64
+		if b.value > 0 {
+			long = max(1, barWidth*b.value/most)
+		}
+		c.text(x, y+11, text, "start", b.peer)
+		fmt.Fprintf(&c.body, `<rect class="%s" x="%d" y="%d" width="%.1f" height="%d" rx="2"/>`+"\n", shape, x+nameWidth, y+1, long, thick-4)
+		c.text(x+nameWidth+int(math.Ceil(long))+6, y+11, text, "start", b.label)
+		y += thick
+	}
+}
+
+// A point of a line: what so many of something cost.
+type point struct{ n, cost float64 }
+
+// line draws a cell with a line, n growing tenfold by equal steps. Its height
+// begins at 0, or small changes would look big.
+func (c *chart) line(name, note string, points []point) {
+	x, y := c.begin(24+plotHeight+40, name, note)
+	if len(points) == 0 {
+		return
+	}
+	var most float64
+	for _, p := range points {
+		most = max(most, p.cost)
+	}
+	const inset = 24 // half of a label
+	left, right := math.Log(points[0].n), math.Log(points[len(points)-1].n)
+	bottom := y + plotHeight
+	fmt.Fprintf(&c.body, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%[2]d"/>`+"\n", x, bottom, x+cellWidth)
+	var path, dots bytes.Buffer
+	for _, p := range points {
+		at := x + inset
+		if right > left {
+			at += int((cellWidth - 2*inset) * (math.Log(p.n) - left) / (right - left))
+		}
+		high := bottom
+		if most > 0 {
+			high -= int((plotHeight - 24) * p.cost / most)
+		}
+		fmt.Fprintf(&path, "%d,%d ", at, high)
+		fmt.Fprintf(&dots, `<circle class="ours" cx="%d" cy="%d" r="4"/>`+"\n", at, high)
+		c.text(at, high-10, "our", "middle", short(p.cost))
+		c.text(at, bottom+16, "note", "middle", thousands(p.n))
+	}
+	fmt.Fprintf(&c.body, `<polyline class="line" points="%s"/>`+"\n%s", bytes.TrimSpace(path.Bytes()), dots.Bytes())
+}
+
+// text writes what needs no escapes.
+func (c *chart) text(x, y int, class, anchor, text string) {
+	fmt.Fprintf(&c.body, `<text class="%s" x="%d" y="%d" text-anchor="%s">%s</text>`+"\n", class, x, y, anchor, text)
+}
+
+// short is a figure with two or three digits.
+func short(v float64) string {
+	if v < 99.95 {
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return thousands(v)
+}
+
+// thousands is a whole number as people read it.
+func thousands(v float64) string {
+	s := strconv.FormatFloat(v, 'f', 0, 64)
+	if len(s) > 3 {
+		s = s[:len(s)-3] + "," + s[len(s)-3:]
+	}
+	return s
 }

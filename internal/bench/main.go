@@ -2,7 +2,10 @@
 
 // Bench measures what Limpet costs beside other gateways, on one machine:
 //
-//	go run ./internal/bench -json bench.json -svg bench.svg
+//	go run ./internal/bench -svg internal/bench/results/bench.svg | tee internal/bench/results/README.md
+//
+// is how its results in this repository are made. That takes eleven minutes, and a
+// machine that does nothing else.
 //
 // It starts backends, and then, one after the other in rounds that take turns,
 // examples/gateway and each of nginx, HAProxy, Caddy and a plain
@@ -11,7 +14,9 @@
 // as far as it has them: peer.go holds the configurations.
 // This process generates the load; backends and load share the other processors.
 // It prints tables in Markdown: processor time of the gateway's processes, user
-// and system, for each operation; throughput; p50 and p99; proportional set size.
+// and system, for each operation; throughput; p50 and p99; proportional set size;
+// and for Limpet alone how these costs grow with backends and tunnels, what a pick
+// and what a sweep of health checks cost.
 // Figures are medians of the rounds; ratios are to nginx, and medians of the
 // rounds' own.
 //
@@ -85,7 +90,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	only := fs.String("cases", "", "`names` of cases, a comma-separated list; none: all")
 	who := fs.String("peers", "", "`names` of gateways, a comma-separated list; none: all that are installed")
 	scales := fs.Bool("scaling", true, "measure how Limpet scales with backends and tunnels, too")
-	fs.DurationVar(&b.Time, "time", 2*time.Second, "how long a case is measured, after half of it to warm up")
+	fs.DurationVar(&b.Time, "time", time.Second, "how long a case is measured, after half of it to warm up")
 	fs.DurationVar(&b.Settle, "settle", time.Second, "how long to wait before memory is read")
 	fs.IntVar(&b.Clients, "clients", 32, "`connections` that are busy at the same time")
 	fs.IntVar(&b.Quiet, "paced-tunnels", 100, "`tunnels` of the paced case")
@@ -98,6 +103,15 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	_ = fs.Parse(args)
 	if fs.NArg() > 0 || min(*rounds, b.Clients, b.Quiet, b.Rate, b.Idle, b.Members, b.Messages) < 1 {
 		return errors.New("wrong arguments: see -h")
+	}
+	for _, name := range []string{*jsonFile, *svgFile} {
+		if name != "" { // a wrong one shows now and not at the end
+			f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+			if err != nil {
+				return err
+			}
+			f.Close()
+		}
 	}
 	cases, err := chosen(scenes, *only, func(c *scene) string { return c.name })
 	if err != nil {
@@ -116,6 +130,10 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	}
 	report := newReport(b, *rounds, cases, peers)
 	peers = slices.DeleteFunc(peers, func(p *peer) bool { return p.path == "" })
+	gateway := slices.IndexFunc(peers, func(p *peer) bool { return p.name == "Limpet" })
+	if *scales && gateway < 0 {
+		return errors.New("-scaling is about Limpet, which -peers left out")
+	}
 	if err := b.place(); err != nil {
 		return err
 	}
@@ -144,19 +162,12 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	}
 	if *scales {
 		fmt.Fprint(os.Stderr, "\rscaling\x1b[K")
-		gateway := slices.IndexFunc(peers, func(p *peer) bool { return p.name == "Limpet" })
-		if gateway < 0 {
-			return errors.New("-scaling is about Limpet, which -peers left out")
-		}
 		report.Scaling, err = scale(*rounds, func() (*scaling, error) {
 			return b.scaling(ctx, peers[gateway], addrs, []int{10, 100, 1000}, []int{100, 1000, min(9000, most)})
 		})
-		if err != nil {
-			return err
-		}
 	}
 	fmt.Fprint(os.Stderr, "\r\x1b[K")
-	return report.write(w, *jsonFile, *svgFile)
+	return errors.Join(err, report.write(w, *jsonFile, *svgFile)) // what was measured isn't lost
 }
 
 // chosen returns those of all that a list names.
@@ -202,6 +213,7 @@ func (b *bench) backends(n int) (*process, []string, error) {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), role+"=backends "+strconv.Itoa(n))
+	cmd.Stderr = os.Stderr
 	if _, err = cmd.StdinPipe(); err != nil { // its end is the end of the backends
 		return nil, nil, err
 	}
@@ -216,7 +228,7 @@ func (b *bench) backends(n int) (*process, []string, error) {
 	line, err := bufio.NewReader(said).ReadString('\n')
 	if err != nil {
 		p.stop()
-		return nil, nil, fmt.Errorf("backends: %w\n%s", err, p.said)
+		return nil, nil, fmt.Errorf("backends: %w", err)
 	}
 	addrs := strings.Fields(line)
 	for i, port := range addrs {

@@ -12,8 +12,11 @@ import (
 
 // markdown prints the tables: a row for each case, a column for each gateway.
 func (r *report) markdown(w io.Writer) {
-	fmt.Fprintf(w, "%s; medians of %d rounds of %v.\n", r.Machine, r.Rounds, r.Sizes.Time)
-	if !r.Pinned {
+	fmt.Fprintf(w, "# Results of internal/bench\n\n%s; medians of %d rounds of %v.\n", r.Machine, r.Rounds, r.Sizes.Time)
+	if r.Pinned {
+		fmt.Fprintln(w, "The gateway had one processor to itself, load and backends shared the others:",
+			"where the gateway's wasn't busy, they were the limit of operations a second.")
+	} else {
 		fmt.Fprintln(w, "All shared one processor.")
 	}
 	fmt.Fprintln(w)
@@ -32,6 +35,11 @@ func (r *report) markdown(w io.Writer) {
 	r.table(w, "Processor time, µs an operation", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.1f", m.CPU), m.CPU
 	}, "idle")
+	for _, c := range r.cases {
+		if c.name == "idle" {
+			r.idle(w, c)
+		}
+	}
 	r.table(w, "Operations a second (the gateway's processor busy, %)", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.0f (%.0f)", m.Throughput, 100*m.Busy), 0
 	}, "idle")
@@ -40,11 +48,6 @@ func (r *report) markdown(w io.Writer) {
 	r.table(w, "Peak memory, MiB", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.1f", m.Memory/(1<<20)), m.Memory
 	}, "")
-	for _, c := range r.cases {
-		if c.name == "idle" {
-			r.idle(w, c)
-		}
-	}
 	r.errors(w)
 	if r.Scaling != nil {
 		r.Scaling.markdown(w)

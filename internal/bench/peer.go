@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -126,13 +127,19 @@ func await(ctx context.Context, port int, ended <-chan struct{}) error {
 	return fmt.Errorf("doesn't serve: %w", last)
 }
 
+// freePort returns a port below those that the kernel gives to connections: one
+// of these could be taken, by a load like ours, before the gateway listens.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for tries := 0; ; tries++ {
+		port := 20000 + mathrand.IntN(12000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			return port, l.Close()
+		}
+		if tries == 100 {
+			return 0, err
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // descriptors is how many a process may have open.
@@ -163,41 +170,59 @@ func limpetChecking(interval string) func(path, _ string, port int, backends []s
 	}
 }
 
-// nginx sticks by address, as the cookie has come to the free one with 1.29.6
-// only, and has passive health checks. It resets new connections when less than a
-// sixteenth of worker_connections is left, so these are more than can be open.
+// nginx sticks by a map of the cookie's values, in the clear, as a cookie of its
+// own has come to the free one with 1.29.6 only, and has passive health checks: a
+// home that fails is backed up by the others. It resets new connections when less
+// than a sixteenth of worker_connections is left, so these are more than can be
+// open.
 func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
-	var user, servers string
+	var user, parts, homes, known, nodes string
 	if os.Geteuid() == 0 {
 		user = "user root;" // or the worker can't write to dir
 	}
-	for _, addr := range backends {
-		servers += " server " + addr + ";"
+	for i, addr := range backends {
+		part := fmt.Sprintf("%.2f%%", 100/float64(len(backends)))
+		if i == len(backends)-1 {
+			part = "*" // the rest
+		}
+		parts += fmt.Sprintf(" %s node%d;", part, i)
+		homes += fmt.Sprintf(" node%d node%[1]d;", i)
+		known += fmt.Sprintf(" node%d '';", i)
+		nodes += fmt.Sprintf("  upstream node%d { server %s;", i, addr)
+		for j, other := range backends {
+			if j != i {
+				nodes += " server " + other + " backup;"
+			}
+		}
+		nodes += " keepalive 256; keepalive_requests 100000000; }\n"
 	}
 	file := filepath.Join(dir, "nginx.conf")
 	err := os.WriteFile(file, fmt.Appendf(nil, `daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log stderr crit; %[2]s
 worker_rlimit_nofile %[3]d;
-events { worker_connections %[6]d; }
+events { worker_connections %[4]d; }
 http {
   access_log off;
   client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
   map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
-  upstream nodes { ip_hash; %[4]s keepalive 256; keepalive_requests 100000000; }
-  server {
+  split_clients $request_id $new {%[6]s }
+  map $cookie_home $node { default $new;%[7]s }
+  map $cookie_home $set_home { default "home=$new; Path=/; HttpOnly";%[8]s }
+%[9]s  server {
     listen 127.0.0.1:%[5]d backlog=4096;
     keepalive_requests 100000000;
     location / {
-      proxy_pass http://nodes;
+      proxy_pass http://$node;
       proxy_http_version 1.1;
       proxy_read_timeout 1h;
       proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      add_header Set-Cookie $set_home always;
     }
   }
 }
-`, dir, user, descriptors(), servers, port, 2*descriptors()), 0o600)
+`, dir, user, descriptors(), 2*descriptors(), port, parts, homes, known, nodes), 0o600)
 	return exec.Command(path, "-p", dir, "-e", "stderr", "-c", file), err
 }
 

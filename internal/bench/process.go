@@ -33,7 +33,9 @@ func start(cmd *exec.Cmd, cores cpuSet) (*process, error) {
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.said
 	}
-	cmd.Stderr = p.said
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.said
+	}
 	cmd.WaitDelay = 5 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	// A child has the cores of the thread that starts it.

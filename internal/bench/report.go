@@ -56,7 +56,8 @@ func machine() string {
 		model, _, _ = strings.Cut(rest, "\n")
 	}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d processors, %s, Linux %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(release)), runtime.Version())
+	version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // what follows is the builder's
+	return fmt.Sprintf("%d processors, %s, Linux %s, %s", runtime.NumCPU(), model, version, runtime.Version())
 }
 
 // summarise fills in the medians.

@@ -24,7 +24,7 @@ var scenes = []*scene{
 			return v
 		})
 	}},
-	{"GET with cookie", "small answer, client with the gateway's cookie", func(t *trial) error {
+	{"GET with cookie", "small answer, client with its cookie", func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("GET", "/small", "", true)
 			v.want = []byte(smallBody)
@@ -48,7 +48,7 @@ var scenes = []*scene{
 	}},
 	{"echo 64 B", "WebSocket message there and back", func(t *trial) error { return t.echo(64, t.Clients) }},
 	{"echo 4 KiB", "WebSocket message there and back", func(t *trial) error { return t.echo(4<<10, t.Clients) }},
-	{"paced", "message of 64 bytes there and back, at a fixed rate", (*trial).paced},
+	{"paced", "64 bytes there and back, at a fixed rate", (*trial).paced},
 	{"open-echo-close", "WebSocket opened, used once and closed", (*trial).churn},
 	{"idle", "first message on each of many tunnels", (*trial).idle},
 	{"broadcast", "one of many deliveries of a message", (*trial).broadcast},
