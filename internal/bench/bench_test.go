@@ -116,11 +116,16 @@ func TestScaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	addrs := running(t, b)
-	s, err := scale(1, func() (*scaling, error) { return b.scaling(t.Context(), peers[0], addrs, []int{2, 5}, []int{3, 30}) })
+	s, err := scale(1, func() (*scaling, error) {
+		return b.scaling(t.Context(), peers[0], peers[len(peers)-1], addrs, []int{2, 5}, []int{3, 30})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range slices.Concat(s.Requests, s.Messages) {
+	if len(s.Requests) != 2 || len(s.Messages) != 2 || len(s.Baseline) != 2 || len(s.Backends) != 2 {
+		t.Errorf("%+v", s)
+	}
+	for _, r := range slices.Concat(s.Requests, s.Messages, s.Baseline) {
 		if r.Operations == 0 || r.CPU <= 0 || r.Errors > 0 {
 			t.Errorf("%+v", r)
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -37,6 +38,7 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 .our { fill: #0b7285; font-weight: 600 }
 .axis { stroke: #d1d9e0 }
 .line { fill: none; stroke: #0b7285; stroke-width: 2 }
+.baseline { fill: none; stroke: #8c959f; stroke-width: 2; stroke-dasharray: 4 4 }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc }
 .note { fill: #9198a1 }
@@ -47,6 +49,7 @@ text { fill: #f0f6fc }
 .our { fill: #3bc9db }
 .axis { stroke: #3d444d }
 .line { stroke: #22b8cf }
+.baseline { stroke: #656c76 }
 }
 </style>
 `
@@ -80,7 +83,7 @@ func (r *report) chart() []byte {
 	if s := r.Scaling; s != nil {
 		c.y += 18
 		c.heading("Limpet as it grows", "Processor time again, and the time to pick a new home for a client. Flat is good.")
-		var requests, messages, picks []point
+		var requests, messages, nginx, picks []point
 		for i, b := range s.Backends {
 			n := float64(b.Backends)
 			requests = append(requests, point{n, s.Requests[i].CPU})
@@ -90,9 +93,12 @@ func (r *report) chart() []byte {
 			n, _ := strconv.ParseFloat(m.Case, 64)
 			messages = append(messages, point{n, m.CPU})
 		}
-		c.line("pinned request", "µs, with so many backends", requests)
-		c.line("message there and back", "µs, with so many tunnels", messages)
-		c.line("rendezvous hashing", "ns for each of so many backends", picks)
+		for i, m := range s.Baseline {
+			nginx = append(nginx, point{messages[i].n, m.CPU})
+		}
+		c.line("pinned request", "µs, with so many backends", requests, nil)
+		c.line("message there and back", "µs, with so many tunnels; dashed: nginx", messages, nginx)
+		c.line("rendezvous hashing", "ns for each of so many backends", picks, nil)
 		c.wrap()
 	}
 	var out bytes.Buffer
@@ -182,36 +188,49 @@ func (c *chart) bars(name, note string, bars []bar) {
 type point struct{ n, cost float64 }
 
 // line draws a cell with a line, n growing tenfold by equal steps. Its height
-// begins at 0, or small changes would look big.
-func (c *chart) line(name, note string, points []point) {
+// begins at 0, or small changes would look big. The line it is compared with may
+// be nil.
+func (c *chart) line(name, note string, points, beside []point) {
 	x, y := c.begin(24+plotHeight+40, name, note)
 	if len(points) == 0 {
 		return
 	}
 	var most float64
-	for _, p := range points {
+	for _, p := range slices.Concat(points, beside) {
 		most = max(most, p.cost)
 	}
 	const inset = 24 // half of a label
 	left, right := math.Log(points[0].n), math.Log(points[len(points)-1].n)
 	bottom := y + plotHeight
-	fmt.Fprintf(&c.body, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%[2]d"/>`+"\n", x, bottom, x+cellWidth)
-	var path, dots bytes.Buffer
-	for _, p := range points {
-		at := x + inset
+	at := func(p point) (x2, y2 int) {
+		x2, y2 = x+inset, bottom
 		if right > left {
-			at += int((cellWidth - 2*inset) * (math.Log(p.n) - left) / (right - left))
+			x2 += int((cellWidth - 2*inset) * (math.Log(p.n) - left) / (right - left))
 		}
-		high := bottom
 		if most > 0 {
-			high -= int((plotHeight - 24) * p.cost / most)
+			y2 -= int((plotHeight - 24) * p.cost / most)
 		}
-		fmt.Fprintf(&path, "%d,%d ", at, high)
-		fmt.Fprintf(&dots, `<circle class="ours" cx="%d" cy="%d" r="4"/>`+"\n", at, high)
-		c.text(at, high-10, "our", "middle", short(p.cost))
-		c.text(at, bottom+16, "note", "middle", thousands(p.n))
+		return x2, y2
 	}
-	fmt.Fprintf(&c.body, `<polyline class="line" points="%s"/>`+"\n%s", bytes.TrimSpace(path.Bytes()), dots.Bytes())
+	path := func(class string, points []point) {
+		fmt.Fprintf(&c.body, `<polyline class="%s" points="`, class)
+		for _, p := range points {
+			x, y := at(p)
+			fmt.Fprintf(&c.body, " %d,%d", x, y)
+		}
+		c.body.WriteString(`"/>` + "\n")
+	}
+	fmt.Fprintf(&c.body, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%[2]d"/>`+"\n", x, bottom, x+cellWidth)
+	if beside != nil {
+		path("baseline", beside)
+	}
+	path("line", points)
+	for _, p := range points {
+		x, y := at(p)
+		fmt.Fprintf(&c.body, `<circle class="ours" cx="%d" cy="%d" r="4"/>`+"\n", x, y)
+		c.text(x, y-10, "our", "middle", short(p.cost))
+		c.text(x, bottom+16, "note", "middle", thousands(p.n))
+	}
 }
 
 // text writes what needs no escapes.

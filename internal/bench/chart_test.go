@@ -73,6 +73,7 @@ func wide(scaled bool) *report {
 		for _, n := range []int{10, 100, 1000} {
 			r.Scaling.Requests = append(r.Scaling.Requests, result{CPU: 1234})
 			r.Scaling.Messages = append(r.Scaling.Messages, result{Case: fmt.Sprint(n), CPU: 9})
+			r.Scaling.Baseline = append(r.Scaling.Baseline, result{CPU: 10})
 			r.Scaling.Backends = append(r.Scaling.Backends, backcost{Backends: n, Pick: 2 * float64(n)})
 		}
 	}

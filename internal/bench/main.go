@@ -130,8 +130,8 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	}
 	report := newReport(b, *rounds, cases, peers)
 	peers = slices.DeleteFunc(peers, func(p *peer) bool { return p.path == "" })
-	gateway := slices.IndexFunc(peers, func(p *peer) bool { return p.name == "Limpet" })
-	if *scales && gateway < 0 {
+	gateway, base := named(peers, "Limpet"), named(peers, baseline)
+	if *scales && gateway == nil {
 		return errors.New("-scaling is about Limpet, which -peers left out")
 	}
 	if err := b.place(); err != nil {
@@ -163,11 +163,21 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	if *scales {
 		fmt.Fprint(os.Stderr, "\rscaling\x1b[K")
 		report.Scaling, err = scale(*rounds, func() (*scaling, error) {
-			return b.scaling(ctx, peers[gateway], addrs, []int{10, 100, 1000}, []int{100, 1000, min(9000, most)})
+			return b.scaling(ctx, gateway, base, addrs, []int{10, 100, 1000}, []int{100, 1000, min(9000, most)})
 		})
 	}
 	fmt.Fprint(os.Stderr, "\r\x1b[K")
 	return errors.Join(err, report.write(w, *jsonFile, *svgFile)) // what was measured isn't lost
+}
+
+// named returns the peer of this name, nil if there is none.
+func named(peers []*peer, name string) *peer {
+	for _, p := range peers {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
 }
 
 // chosen returns those of all that a list names.

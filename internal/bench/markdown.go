@@ -130,8 +130,12 @@ func (s *scaling) markdown(w io.Writer) {
 		n := float64(b.Backends)
 		fmt.Fprintf(w, "| %d | %s | %.0f | %.2f | %.0f | %.1f |\n", b.Backends, one(s.Requests[i]), b.Pick, b.Pick/n, b.Sweep, b.Sweep/n)
 	}
-	fmt.Fprint(w, "\n| Limpet's tunnels | message there and back, µs |\n|---:|---:|\n")
-	for _, r := range s.Messages {
-		fmt.Fprintf(w, "| %s | %s |\n", r.Case, one(r))
+	fmt.Fprint(w, "\n| tunnels | message there and back, µs | nginx |\n|---:|---:|---:|\n")
+	for i, r := range s.Messages {
+		base := "-"
+		if s.Baseline != nil {
+			base = one(s.Baseline[i])
+		}
+		fmt.Fprintf(w, "| %s | %s | %s |\n", r.Case, one(r), base)
 	}
 }

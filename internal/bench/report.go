@@ -137,7 +137,7 @@ func (r *report) write(w io.Writer, jsonFile, svgFile string) error {
 	}
 	failed := slices.ContainsFunc(r.Medians, func(m result) bool { return m.Errors > 0 })
 	if s := r.Scaling; s != nil {
-		failed = failed || slices.ContainsFunc(slices.Concat(s.Requests, s.Messages), func(m result) bool { return m.Errors > 0 })
+		failed = failed || slices.ContainsFunc(slices.Concat(s.Requests, s.Messages, s.Baseline), func(m result) bool { return m.Errors > 0 })
 	}
 	if failed {
 		return errors.New("some cases had errors")

@@ -16,6 +16,7 @@ import (
 type scaling struct {
 	Requests []result   `json:"requests"` // pinned ones, 1,000 clients; Case is the number of backends
 	Messages []result   `json:"messages"` // echoes; Case is the number of tunnels
+	Baseline []result   `json:"baseline"` // the same at nginx, if there is one: sockets have their price there, too
 	Backends []backcost `json:"backends"`
 }
 
@@ -43,6 +44,9 @@ func scale(rounds int, measure func() (*scaling, error)) (*scaling, error) {
 	for i := range all[0].Messages {
 		m.Messages = append(m.Messages, medians(each(all, func(s *scaling) result { return s.Messages[i] })))
 	}
+	for i := range all[0].Baseline {
+		m.Baseline = append(m.Baseline, medians(each(all, func(s *scaling) result { return s.Baseline[i] })))
+	}
 	for i, b := range all[0].Backends {
 		m.Backends = append(m.Backends, backcost{
 			Backends: b.Backends,
@@ -54,8 +58,8 @@ func scale(rounds int, measure func() (*scaling, error)) (*scaling, error) {
 }
 
 // scaling measures once with these numbers of backends, and with these numbers of tunnels
-// to the backends that run already.
-func (b *bench) scaling(ctx context.Context, gateway *peer, running []string, backends, tunnels []int) (*scaling, error) {
+// to the backends that run already. The baseline may be nil.
+func (b *bench) scaling(ctx context.Context, gateway, baseline *peer, running []string, backends, tunnels []int) (*scaling, error) {
 	s := &scaling{}
 	patient := *gateway // checks don't disturb the requests that are measured
 	patient.command = limpetChecking("1h")
@@ -73,6 +77,12 @@ func (b *bench) scaling(ctx context.Context, gateway *peer, running []string, ba
 			return nil, err
 		}
 		s.Messages = append(s.Messages, r)
+		if baseline != nil {
+			if r, err = b.try(ctx, baseline, c, running); err != nil {
+				return nil, err
+			}
+			s.Baseline = append(s.Baseline, r)
+		}
 	}
 	return s, nil
 }

@@ -203,7 +203,10 @@ func (t *trial) paced() error {
 }
 
 // churn opens, uses and closes tunnels.
-func (t *trial) churn() error {
+func (t *trial) churn() error { return t.warmed(t.churning()) }
+
+// churning returns what begins to.
+func (t *trial) churning() (start func()) {
 	frame, want := message(64)
 	var number int
 	var step func()
@@ -237,16 +240,20 @@ func (t *trial) churn() error {
 			end(err)
 		}
 	}
-	all := func() {
+	return func() {
 		for range min(t.Clients, 16) {
 			step()
 		}
 	}
-	return t.warmed(all)
 }
 
 // idle opens many tunnels, which do nothing, and then has one message on each.
+// It warms up, too: what a process needs once, for the first tunnels that it ever
+// has, isn't what a tunnel costs.
 func (t *trial) idle() error {
+	if err := t.drive(t.Time/2, t.churning()); err != nil {
+		return err
+	}
 	if err := t.settle(t.Settle); err != nil {
 		return err
 	}
