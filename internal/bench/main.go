@@ -4,7 +4,7 @@
 //
 //	go run ./internal/bench -svg internal/bench/results/bench.svg | tee internal/bench/results/README.md
 //
-// is how its results in this repository are made. That takes eleven minutes, and a
+// is how its results in this repository are made. That takes twelve minutes, and a
 // machine that does nothing else.
 //
 // It starts backends, and then, one after the other in rounds that take turns,
@@ -15,8 +15,8 @@
 // This process generates the load; backends and load share the other processors.
 // It prints tables in Markdown: processor time of the gateway's processes, user
 // and system, for each operation; throughput; p50 and p99; proportional set size;
-// and for Limpet alone how these costs grow with backends and tunnels, what a pick
-// and what a sweep of health checks cost.
+// and for Limpet how its costs grow with backends and tunnels, and what a pick and
+// a sweep of health checks cost.
 // Figures are medians of the rounds; ratios are to nginx, and medians of the
 // rounds' own.
 //
