@@ -82,6 +82,7 @@ type Affinity interface {
 // A Rewriter is an [Affinity] that takes its mark off the request before the
 // backend sees it. out is the request to the backend; the slices in its Header
 // may be shared with the client's request and must be replaced, not written to.
+// Once the answer has been written, out and its Header serve another request.
 type Rewriter interface {
 	Rewrite(out *http.Request, found Pin)
 }

@@ -125,6 +125,9 @@ func stripCookies(lines []string, name string) []string {
 	for i, line := range lines {
 		rest := stripCookie(line, name)
 		if changed := len(rest) < len(line); changed && kept == nil {
+			if len(lines) == 1 && rest == "" {
+				return nil
+			}
 			kept = append(make([]string, 0, len(lines)), lines[:i]...)
 		} else if !changed && kept == nil {
 			continue
@@ -147,6 +150,11 @@ func stripCookie(line, name string) string {
 		return line
 	}
 	first := start == 0
+	if before := line[:max(start-1, 0)]; end == len(line) {
+		return before
+	} else if next, _ := findCookie(line, name, end); first && next < 0 {
+		return strings.TrimLeft(line[end+1:], " \t")
+	}
 	var kept strings.Builder
 	done := 0
 	for ; start >= 0; start, end = findCookie(line, name, done) {

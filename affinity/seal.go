@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 )
 
 // A sealed pin is, in unpadded URL-safe base64:
@@ -112,16 +113,24 @@ func (s sealer) seal(data []byte, p sealedPin) (string, error) {
 	return value, nil
 }
 
+// unsealing is room for opening a value.
+type unsealing struct{ text, raw, plain [maxSealed]byte }
+
+var unsealings = sync.Pool{New: func() any { return new(unsealing) }}
+
 func (s sealer) open(data []byte, value string) (sealedPin, bool) {
 	if len(value) > maxSealed {
 		return sealedPin{}, false
 	}
-	raw, err := sealEncoding.DecodeString(value)
+	room := unsealings.Get().(*unsealing)
+	defer unsealings.Put(room)
+	n, err := sealEncoding.Decode(room.raw[:], append(room.text[:0], value...))
+	raw := room.raw[:n]
 	if err != nil || len(raw) == 0 || raw[0] != sealVersion {
 		return sealedPin{}, false
 	}
 	for i, aead := range s {
-		plain, err := aead.Open(nil, nil, raw[1:], data)
+		plain, err := aead.Open(room.plain[:0], nil, raw[1:], data)
 		if err != nil {
 			continue
 		}
