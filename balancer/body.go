@@ -16,7 +16,10 @@ func (c *call) Read(p []byte) (int, error) {
 	if c.broken != nil {
 		return 0, c.broken
 	}
-	n, err := c.answer.Read(p)
+	n, err := 0, c.req.Context().Err() // the watch may be late to tell
+	if err == nil {
+		n, err = c.answer.Read(p)
+	}
 	if err == nil {
 		return n, nil
 	}
@@ -47,6 +50,10 @@ func (c *call) cut(err error) error {
 		err = lost
 	} else if gone := c.req.Context().Err(); gone != nil {
 		return gone // bare, as net/http's callers compare it
+	} else if c.upload != nil {
+		if broken := c.upload.err.Load(); broken != nil {
+			err = *broken
+		}
 	}
 	return &Error{Backend: c.route.backend.id, Sent: true, Err: err}
 }

@@ -3,12 +3,13 @@ package balancer
 import (
 	"bufio"
 	"cmp"
-	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -37,15 +38,19 @@ func (e *Error) Unwrap() error { return e.Err }
 // A call is one request on a connection, until its answer was read or given up.
 // It is the body of that.
 type call struct {
-	route  *route
-	req    *http.Request
-	trace  *httptrace.ClientTrace // nil if there is none
-	conn   *conn
-	unhook func() bool // stops the end of the request's context from ending the call, nil if it has no end
-	upload *upload     // nil for a request without a body
+	route    *route
+	req      *http.Request
+	trace    *httptrace.ClientTrace                // nil if there is none
+	informed func(int, textproto.MIMEHeader) error // of 1xx answers, nil for trace's
+	conn     *conn
+	upload   *upload // nil for a request without a body
 
 	unfit bool // the request can't be sent, for no fault of the connection
 	heard bool // the answer has begun
+
+	mu     sync.Mutex  // over what the watch has to do with it
+	unhook func() bool // stops the end of the request's context from ending the call, nil if that isn't told
+	over   bool        // nothing may end it from outside any more
 
 	answer io.ReadCloser // the body as http.ReadResponse made it
 	bare   bool          // which has neither length nor chunks: its end looks like any lost connection
@@ -61,21 +66,29 @@ const (
 )
 
 // send is one attempt of RoundTrip's.
-func (r *route) send(req *http.Request, fresh bool) (*http.Response, *Error) {
+func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *Error) {
 	ctx := req.Context()
-	c := &call{route: r, req: req, trace: httptrace.ContextClientTrace(ctx)}
+	c := &call{route: r, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
+	var head *[]byte
+	whole := false
+	if !hasBody(req) && c.trace == nil {
+		head = heads.Get().(*[]byte)
+		defer heads.Put(head)
+		*head, whole = appendHead((*head)[:0], req, r.backend.origin.Host)
+	}
 	err := ctx.Err()
 	if err == nil {
-		c.conn, err = r.get(ctx, c.trace, fresh)
+		c.conn, err = r.get(ctx, c.trace, fresh, whole)
 	}
 	if err != nil {
 		closeBody(req)
 		return nil, &Error{Backend: r.backend.id, Err: cmp.Or(c.ended(), err)}
 	}
-	if ctx.Done() != nil {
-		c.unhook = context.AfterFunc(ctx, c.conn.abort)
-	}
 	c.conn.begin()
+	r.transport.watch.begin(c)
+	if whole {
+		c.conn.head = *head
+	}
 	res, err := c.exchange()
 	if err != nil {
 		return nil, c.failed(err)
@@ -86,17 +99,10 @@ func (r *route) send(req *http.Request, fresh bool) (*http.Response, *Error) {
 
 // exchange sends the request and reads the answer, up to its body.
 func (c *call) exchange() (*http.Response, error) {
-	out := c.req
-	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
-		out = out.WithContext(out.Context())
-		url := *out.URL
-		url.Scheme, url.Host = c.route.backend.origin.Scheme, c.route.backend.origin.Host
-		out.URL = &url
-	}
-	if hasBody(out) {
-		c.upload = newUpload(out, c)
-	} else if err := c.write(out); err != nil {
-		return nil, err
+	if c.conn.head == nil {
+		if err := c.begin(); err != nil {
+			return nil, err
+		}
 	}
 	c.conn.room = maxHeader
 	if _, err := c.conn.in.Peek(1); err != nil {
@@ -121,6 +127,22 @@ func (c *call) exchange() (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// begin sends a request that net/http is to write, or has it sent.
+func (c *call) begin() error {
+	out := c.req
+	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
+		out = out.WithContext(out.Context())
+		url := *out.URL
+		url.Scheme, url.Host = c.route.backend.origin.Scheme, c.route.backend.origin.Host
+		out.URL = &url
+	}
+	if hasBody(out) {
+		c.upload = newUpload(out, c)
+		return nil
+	}
+	return c.write(out)
 }
 
 // write sends a request without a body.
@@ -150,11 +172,18 @@ func (c *call) inform(res *http.Response) error {
 			c.trace.Got100Continue()
 		}
 	}
-	if c.trace == nil || c.trace.Got1xxResponse == nil {
+	if c.trace != nil && c.trace.Got1xxResponse != nil {
+		if err := c.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+			return err
+		}
+	} else if c.informed == nil {
 		return nil
 	}
-	c.conn.room = maxHeader // how many there may be is for the hook to judge
-	return c.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header))
+	c.conn.room = maxHeader // how many there may be is for the hooks to judge
+	if c.informed == nil {
+		return nil
+	}
+	return c.informed(res.StatusCode, textproto.MIMEHeader(res.Header))
 }
 
 // ended returns why the call can't go on, nil if neither its backend is lost nor
@@ -167,9 +196,12 @@ func (c *call) ended() error {
 func (c *call) failed(err error) *Error {
 	why := c.ended() // before the body is interrupted, by which a server takes its client for gone
 	c.stop()
+	var broken *error // before the connection is closed, by which the upload breaks too
+	if c.upload != nil {
+		broken = c.upload.err.Load()
+	}
 	c.conn.close()
 	if c.upload != nil {
-		broken := c.upload.err.Load()
 		c.upload.end(true)
 		if broken != nil {
 			err = *broken
@@ -182,10 +214,6 @@ func (c *call) failed(err error) *Error {
 	return e
 }
 
-// stop ends the watch over the request's context. It reports whether that was in
-// time, and the connection is as it was.
-func (c *call) stop() bool { return c.unhook == nil || c.unhook() }
-
 // receive makes res the answer that RoundTrip returns.
 func (c *call) receive(res *http.Response) {
 	now := time.Now()
@@ -197,10 +225,15 @@ func (c *call) receive(res *http.Response) {
 	case switches(res):
 		res.Body = &upgraded{c}
 		return
-	case !res.Close && !c.req.Close && res.StatusCode >= 200:
+	case !res.Close && !c.req.Close && res.StatusCode >= 200 &&
+		c.req.Method != http.MethodConnect && !hasToken(c.req.Header["Connection"], "close"):
 		c.keep = c.route.transport.idleTime(res.Header)
 	}
 	c.answer = res.Body
+	if secured, ok := c.conn.Conn.(*tls.Conn); ok {
+		state := secured.ConnectionState()
+		res.TLS = &state
+	}
 	c.bare = res.ContentLength < 0 && len(res.TransferEncoding) == 0
 	if res.Body == http.NoBody && (c.upload == nil || c.upload.sent()) {
 		c.settle()
@@ -215,7 +248,7 @@ func (c *call) settle() {
 	if !c.state.CompareAndSwap(reading, settled) {
 		return
 	}
-	whole := c.keep > 0 && (c.upload == nil || c.upload.sent()) && c.conn.in.Buffered() == 0
+	whole := c.keep > 0 && (c.upload == nil || c.upload.sent()) && c.conn.writeErr == nil && c.conn.in.Buffered() == 0
 	c.conn.rest()
 	if c.stop() && whole {
 		c.route.keep(c.conn, c.keep)

@@ -20,6 +20,7 @@ type conn struct {
 	route  *route
 	client string // whose it is, with ProxyProtocol
 	socket *socket
+	asks   bool   // socket.ask works
 	abort  func() // ends what is under way; whose the connection is closes it
 
 	// While it is idle:
@@ -27,9 +28,10 @@ type conn struct {
 
 	// While it serves a request:
 	in       *bufio.Reader
-	room     int64 // bytes that may still be read
-	reused   bool  // it has served another one before
-	wrote    bool  // bytes of the request may have gone out
+	room     int64  // bytes that may still be read
+	head     []byte // of a request, to be written by the first Read
+	reused   bool   // it has served another one before
+	wrote    bool   // bytes of the request may have gone out
 	writeErr error
 }
 
@@ -46,11 +48,19 @@ var (
 
 func newConn(raw net.Conn, r *route) *conn {
 	c := &conn{Conn: raw, route: r}
-	if t, ok := raw.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
-		raw = t.NetConn()
+	below := raw
+	if t, ok := raw.(*tls.Conn); ok {
+		below = t.NetConn() // for the close of a tls.Conn waits
 	}
-	c.socket = newSocket(raw)
-	c.abort = func() { raw.Close() }
+	c.abort = func() { below.Close() }
+	for {
+		t, ok := below.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		below = t.NetConn()
+	}
+	c.socket, c.asks = newSocket(below), asks(raw)
 	return c
 }
 
@@ -81,8 +91,36 @@ func (c *conn) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.room {
 		p = p[:c.room]
 	}
-	n, err := c.Conn.Read(p)
+	n, err := 0, error(nil)
+	if c.head != nil {
+		n, err = c.ask(p)
+	} else {
+		n, err = c.Conn.Read(p)
+	}
 	c.room -= int64(n)
+	return n, err
+}
+
+// ask writes what waits in head and reads what comes then.
+func (c *conn) ask(p []byte) (n int, err error) {
+	head := c.head
+	c.head = nil
+	sent := 0
+	if c.asks {
+		sent, n, err = c.socket.ask(head, p, c.reused)
+		c.wrote = sent > 0
+	}
+	if sent < len(head) {
+		if err == nil {
+			_, err = c.Write(head[sent:])
+		}
+		if c.writeErr = err; c.rebuffed() {
+			err = nil
+		}
+	}
+	if n == 0 && err == nil {
+		n, err = c.Conn.Read(p)
+	}
 	return n, err
 }
 
@@ -129,12 +167,3 @@ var past = time.Unix(1, 0)
 func (c *conn) rebuffed() bool {
 	return c.wrote && (errors.Is(c.writeErr, syscall.EPIPE) || errors.Is(c.writeErr, syscall.ECONNRESET))
 }
-
-// A sight is what the other end of a connection did while nobody was reading.
-type sight int
-
-const (
-	silent sight = iota
-	spoke
-	closed
-)

@@ -210,8 +210,8 @@ func TestPortsRunOutAndTheBackendRefuses(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	must(t, err)
 	d := newDialer(t, "127.0.0.2")
-	fill(t, d, l.Addr().String())
-	for range ports {
+	from, _ := fill(t, d, l.Addr().String())
+	for range from["127.0.0.2"] { // others on this machine may have some of the ports
 		c, err := l.Accept()
 		must(t, err)
 		defer c.Close()

@@ -20,12 +20,15 @@ func valid(req *http.Request) error {
 	if req.Method != "" && !isToken(req.Method) {
 		return fmt.Errorf("invalid method %q", req.Method)
 	}
+	if !isTarget(req.URL.Opaque) || !isTarget(req.URL.RawQuery) { // the path is escaped
+		return errors.New("white space or a control character in the request's URL")
+	}
 	return cmp.Or(validFields("header", req.Header), validFields("trailer", req.Trailer))
 }
 
 func validFields(part string, h http.Header) error {
 	for name, values := range h {
-		if !isToken(name) {
+		if !isToken(name) || misspelled(name) {
 			return fmt.Errorf("invalid field name %q in the %s", name, part)
 		}
 		for _, value := range values {
@@ -35,6 +38,32 @@ func validFields(part string, h http.Header) error {
 		}
 	}
 	return nil
+}
+
+// misspelled reports whether name is that of a field by which net/http frames a
+// message, but not in its spelling: net/http would send it beside its own.
+func misspelled(name string) bool {
+	switch len(name) {
+	case len("Content-Length"):
+		return name != "Content-Length" && strings.EqualFold(name, "Content-Length")
+	case len("Transfer-Encoding"):
+		return name != "Transfer-Encoding" && strings.EqualFold(name, "Transfer-Encoding")
+	case len("Trailer"):
+		return name != "Trailer" && strings.EqualFold(name, "Trailer")
+	case len("Host"):
+		return name != "Host" && strings.EqualFold(name, "Host")
+	}
+	return false
+}
+
+// isTarget reports whether s can be part of the second word of a request line.
+func isTarget(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.

@@ -17,8 +17,10 @@ type idle struct {
 	shards []shard
 	max    int64
 	n      atomic.Int64
-	armed  atomic.Bool
-	timer  *time.Timer // of who has armed it
+
+	mu    sync.Mutex // locked to change what follows
+	timer *time.Timer
+	next  atomic.Int64 // when the next sweep is, in nanoseconds of Unix time; 0 for never
 }
 
 // A shard is a stack, the connection used last on top: so the others can expire.
@@ -83,23 +85,36 @@ func (i *idle) push(c *conn) {
 	if old != nil {
 		old.close()
 	}
-	i.arm(time.Until(until))
+	i.arm(until)
 }
 
-// arm sees to a sweep after d, or to the one that is due already.
-func (i *idle) arm(d time.Duration) {
-	switch {
-	case i.armed.Load() || !i.armed.CompareAndSwap(false, true):
-	case i.timer == nil:
-		i.timer = time.AfterFunc(d, i.sweep)
-	default:
-		i.timer.Reset(d)
+// arm sees to a sweep at that time, or sooner.
+func (i *idle) arm(at time.Time) {
+	due := func() bool {
+		next := i.next.Load()
+		return next != 0 && next <= at.UnixNano()
+	}
+	if due() {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if due() {
+		return
+	}
+	i.next.Store(at.UnixNano())
+	if i.timer == nil {
+		i.timer = time.AfterFunc(time.Until(at), i.sweep)
+	} else {
+		i.timer.Reset(time.Until(at))
 	}
 }
 
 // sweep closes the connections whose time is over.
 func (i *idle) sweep() {
-	i.armed.Store(false) // first, since a push from here on may find that none is left
+	i.mu.Lock()
+	i.next.Store(0) // first, since a push from here on may find that none is left
+	i.mu.Unlock()
 	now := time.Now()
 	var next time.Time
 	i.remove(func(c *conn) bool {
@@ -110,7 +125,7 @@ func (i *idle) sweep() {
 		return expired
 	})
 	if !next.IsZero() {
-		i.arm(next.Sub(now))
+		i.arm(next)
 	}
 }
 

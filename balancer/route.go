@@ -46,8 +46,9 @@ func (r *route) end() {
 	r.idle.clear()
 }
 
-// get returns an idle connection or, if there is none or fresh asks for it, a new one.
-func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh bool) (*conn, error) {
+// get returns an idle connection or, if there is none or fresh asks for it, a new
+// one. Whether an idle one is good is left to its ask, if that will be called.
+func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, asks bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(r.backend.addr)
 	}
@@ -58,7 +59,7 @@ func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh boo
 	info := httptrace.GotConnInfo{}
 	var c *conn
 	if !fresh {
-		c = r.kept(client)
+		c = r.kept(client, asks)
 	}
 	if c != nil {
 		c.reused = true
@@ -78,7 +79,7 @@ func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh boo
 }
 
 // kept returns an idle connection for this client that is still good, or nil.
-func (r *route) kept(client string) *conn {
+func (r *route) kept(client string, asks bool) *conn {
 	for {
 		c := r.idle.pop(client)
 		if c == nil {
@@ -86,7 +87,7 @@ func (r *route) kept(client string) *conn {
 		}
 		// Whatever a backend sends without having been asked, as the 408 of
 		// some, must not be taken for the next answer.
-		if time.Now().Before(c.until) && c.quiet() {
+		if time.Now().Before(c.until) && (asks && c.asks || c.quiet()) {
 			return c
 		}
 		c.close()
@@ -104,12 +105,15 @@ func (r *route) open(ctx context.Context) (*conn, error) {
 	}
 	c := newConn(raw, r)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.conns == nil {
+	lost := r.conns == nil
+	if !lost {
+		r.conns[c] = struct{}{}
+	}
+	r.mu.Unlock()
+	if lost {
 		raw.Close()
 		return nil, ErrLost
 	}
-	r.conns[c] = struct{}{}
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/textproto"
 	"sync"
 	"time"
 )
@@ -52,6 +53,7 @@ type Transport struct {
 	ProxyProtocol int
 
 	routes sync.Map // from *life to *route
+	watch  watch
 }
 
 type backendKey struct{}
@@ -97,13 +99,21 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errors.New("balancer: the request's context names no backend, see NewContext")
 	}
+	return t.RoundTripTo(b, req, nil)
+}
+
+// RoundTripTo is RoundTrip to b, whatever backend the request's context names. The
+// informational answers (1xx) are told to informed, if it isn't nil, as to a
+// Got1xxResponse hook: its error ends the request. It is cheaper than a context and
+// a trace for each request.
+func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	l := b.life.Load()
 	if err := cmp.Or(valid(req), l.over()); err != nil {
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Err: err}
 	}
 	r := t.route(b, l)
-	res, err := r.send(req, false)
+	res, err := r.send(req, informed, false)
 	if err == nil {
 		return res, nil
 	}
@@ -115,7 +125,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	sent := err.Sent
-	if res, err = r.send(again, true); err != nil {
+	if res, err = r.send(again, informed, true); err != nil {
 		err.Sent = err.Sent || sent
 		return nil, err
 	}

@@ -35,6 +35,8 @@ type upload struct {
 
 	mu        sync.Mutex    // over out: locked by the upload but while it waits for src
 	out       *bufio.Writer // nil in the end
+	trailer   http.Header   // to be sent
+	announced http.Header   // has its values when src has ended
 	begun     bool          // src was read
 	left      int64         // bytes of src, below 0 if that isn't known
 	impatient atomic.Bool   // RoundTrip waits for the answer already
@@ -69,6 +71,13 @@ func newUpload(req *http.Request, c *call) *upload {
 		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
 	}
 	req.Body, u.left = u, req.ContentLength
+	if u.announced = req.Trailer; len(u.announced) > 0 {
+		u.trailer = make(http.Header)
+		for name := range u.announced {
+			u.trailer[name] = nil
+		}
+		req.Trailer = u.trailer
+	}
 	u.mu.Lock()
 	go u.run(req) // until it is sent, src fails or is interrupted, or the connection breaks
 	runtime.Gosched()
@@ -134,6 +143,14 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	n, err := u.src.Read(p)
 	u.left -= int64(n)
+	if err == io.EOF {
+		for name := range u.trailer { // no others: they could be any, Content-Length too
+			u.trailer[name] = u.announced[name]
+		}
+		if bad := validFields("trailer", u.trailer); bad != nil {
+			err = bad
+		}
+	}
 	switch {
 	case err == io.EOF, err == nil && u.left == 0:
 		u.drained.Store(true)

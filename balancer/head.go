@@ -1,0 +1,66 @@
+package balancer
+
+import (
+	"cmp"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"sync"
+)
+
+// heads are buffers for it, two kilobytes each mostly.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+
+// appendHead appends the head of a request without a body to b, as
+// http.Request.Write would write it but for the order of the fields, which that
+// sorts. What is rare it leaves to that: then ok is false. The header is valid.
+func appendHead(b []byte, req *http.Request, host string) (_ []byte, ok bool) {
+	target := req.URL.RequestURI()
+	host = cmp.Or(req.Host, host)
+	if req.Method == http.MethodConnect || req.ContentLength != 0 || req.Close || len(req.TransferEncoding) > 0 || len(req.Trailer) > 0 ||
+		strings.HasPrefix(req.URL.Opaque, "//") || !plainHost(host) {
+		return b, false
+	}
+	method := cmp.Or(req.Method, http.MethodGet)
+	b = append(append(append(b, method...), ' '), target...)
+	b = appendField(append(b, " HTTP/1.1\r\n"...), "Host", host)
+	agent, named := req.Header["User-Agent"]
+	switch {
+	case !named:
+		b = appendField(b, "User-Agent", "Go-http-client/1.1")
+	case len(agent) > 0 && agent[0] != "":
+		b = appendField(b, "User-Agent", agent[0])
+	}
+	switch method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch: // many servers want it
+		b = appendField(b, "Content-Length", "0")
+	}
+	for name, values := range req.Header {
+		switch name {
+		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
+			continue
+		}
+		for _, value := range values {
+			b = appendField(b, name, value)
+		}
+	}
+	return append(b, "\r\n"...), true
+}
+
+func appendField(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(append(b, textproto.TrimString(value)...), "\r\n"...)
+}
+
+// plainHost reports whether s is made of the usual characters: no name that has
+// to be written in another alphabet, no zone of an address.
+func plainHost(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == ':', c == '_', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,129 @@
+//go:build unix
+
+package balancer
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// A socket is how the kernel knows a connection. Its functions are made once:
+// each would be an allocation otherwise.
+type socket struct {
+	conn net.Conn
+	raw  syscall.RawConn // nil if it doesn't
+	look func(fd uintptr)
+	seen sight // by look
+	room [1]byte
+
+	turn    func(fd uintptr) (done bool) // of ask, as what follows
+	kept    bool
+	out, in []byte
+	sent    int
+	n       int
+	err     error
+}
+
+func newSocket(c net.Conn) *socket {
+	s := &socket{conn: c}
+	if c, ok := c.(syscall.Conn); ok {
+		s.raw, _ = c.SyscallConn()
+	}
+	s.look = func(fd uintptr) {
+		s.seen = closed // also if it was closed on this side
+		n, _, err := syscall.Recvfrom(int(fd), s.room[:], syscall.MSG_PEEK)
+		switch {
+		case n > 0:
+			s.seen = spoke
+		case err == syscall.EAGAIN || err == syscall.EINTR:
+			s.seen = silent
+		}
+	}
+	s.turn = func(fd uintptr) bool {
+		if s.sent == 0 {
+			return s.send(fd)
+		}
+		s.n, s.err = again(syscall.Read, int(fd), s.in)
+		switch {
+		case s.err == syscall.EAGAIN:
+			return false
+		case s.err != nil:
+			s.err = os.NewSyscallError("read", s.err)
+		case s.n == 0:
+			s.err = io.EOF
+		}
+		return true
+	}
+	return s
+}
+
+// peek says what the other end did. It asks the kernel without taking a byte and
+// without waiting; where that can't be asked, a kept connection only.
+func (s *socket) peek(kept bool) sight {
+	switch {
+	case s.raw != nil:
+	case kept:
+		return overhear(s.conn)
+	default:
+		return silent
+	}
+	s.seen = closed
+	// Control, since Read would wait. The runtime keeps sockets non-blocking, so
+	// that the call returns at once.
+	_ = s.raw.Control(s.look)
+	return s.seen
+}
+
+// asks reports whether ask works: c passes bytes to the kernel as they are.
+func asks(c net.Conn) bool {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// ask writes a request, unless peek would find the connection unfit for it, and
+// reads what is there of the answer. It is cheaper than the three one by one: the
+// runtime begins to listen before the request is written, so that nobody has to
+// look first for an answer that can't be there yet. sent below len(out) without an
+// error means that the socket is full, and nothing was read.
+func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
+	s.out, s.in, s.kept = out, in, kept
+	s.sent, s.n, s.err = 0, 0, nil
+	err = s.raw.Read(s.turn)
+	if err == nil {
+		err = s.err
+	}
+	s.out, s.in = nil, nil
+	return s.sent, max(s.n, 0), err
+}
+
+// send is the first turn of ask.
+func (s *socket) send(fd uintptr) (done bool) {
+	s.look(fd)
+	if s.seen == closed || s.seen == spoke && s.kept {
+		s.err = io.EOF
+		return true
+	}
+	s.sent, s.err = again(syscall.Write, int(fd), s.out)
+	s.sent = max(s.sent, 0)
+	if s.err == syscall.EAGAIN {
+		s.err = nil
+	} else if s.err != nil {
+		s.err = os.NewSyscallError("write", s.err)
+	}
+	return s.sent < len(s.out)
+}
+
+// again calls f until no signal interrupts it.
+func again(f func(int, []byte) (int, error), fd int, p []byte) (int, error) {
+	for {
+		n, err := f(fd, p)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
