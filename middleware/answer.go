@@ -56,11 +56,15 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 // only the first Set-Cookie.
 func mergeHeader(h, answer http.Header) {
 	for name, values := range answer {
-		if name == "Set-Cookie" {
-			h[name] = append(values[:len(values):len(values)], h[name]...)
-			continue
+		own := h[name]
+		switch {
+		case len(own) == 0:
+			h[name] = values
+		case name == "Set-Cookie":
+			h[name] = append(values[:len(values):len(values)], own...)
+		default:
+			h[name] = append(own, values...)
 		}
-		h[name] = append(h[name], values...)
 	}
 }
 

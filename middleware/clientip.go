@@ -36,6 +36,11 @@ func (c ClientIP) Addr(r *http.Request) netip.Addr {
 	if !c.trusts(addr) {
 		return addr
 	}
+	return c.behind(addr, r)
+}
+
+// behind returns the address of the client behind addr, a trusted proxy's.
+func (c ClientIP) behind(addr netip.Addr, r *http.Request) netip.Addr {
 	lines := r.Header["X-Forwarded-For"]
 	for i := len(lines) - 1; i >= 0; i-- {
 		for rest, more := lines[i], true; more; {
@@ -68,8 +73,14 @@ func (c ClientIP) Secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
 	}
+	return saysHTTPS(r) && c.trusts(peer(r))
+}
+
+// saysHTTPS reports whether X-Forwarded-Proto says that the client's connection
+// used TLS.
+func saysHTTPS(r *http.Request) bool {
 	lines := r.Header["X-Forwarded-Proto"]
-	if len(lines) == 0 || !c.trusts(peer(r)) {
+	if len(lines) == 0 {
 		return false
 	}
 	last := lines[len(lines)-1]
@@ -95,12 +106,12 @@ func (c ClientIP) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// forward writes the fields that tell the backend about the client. out is the
-// outgoing header, a copy of in.Header. Of what a trusted peer wrote the
+// forward writes the fields that tell the backend about the client, with their
+// values in room. out is the outgoing header, a copy of in.Header. Of what a trusted peer wrote the
 // X-Forwarded fields are kept and added to; what anybody else wrote is replaced.
 // Forwarded and X-Real-IP are always written anew from what is known to be true:
 // a proxy that speaks X-Forwarded-For passes a client's own Forwarded through.
-func (c ClientIP) forward(in *http.Request, out http.Header) {
+func (c ClientIP) forward(in *http.Request, out http.Header, room *[5]string) {
 	from := peer(in)
 	trusted := c.trusts(from)
 	for name := range out {
@@ -112,21 +123,33 @@ func (c ClientIP) forward(in *http.Request, out http.Header) {
 	}
 	delete(out, "X-Real-Ip")
 
-	addr, proto := c.Addr(in), "http"
-	if c.Secure(in) {
+	addr, proto := from, "http"
+	if trusted {
+		addr = c.behind(from, in)
+	}
+	if in.TLS != nil || trusted && saysHTTPS(in) {
 		proto = "https"
 	}
+	hop := from.String()
+	client := hop
+	if addr != from {
+		client = addr.String()
+	}
+	set := func(i int, name, value string) {
+		room[i] = value
+		out[name] = room[i : i+1 : i+1]
+	}
 	if from.IsValid() {
-		out["X-Forwarded-For"] = []string{appendHop(out["X-Forwarded-For"], from.String())}
-		out["X-Real-Ip"] = []string{addr.String()}
+		set(0, "X-Forwarded-For", appendHop(out["X-Forwarded-For"], hop))
+		set(1, "X-Real-Ip", client)
 	}
 	if _, ok := out["X-Forwarded-Host"]; !ok {
-		out["X-Forwarded-Host"] = []string{in.Host}
+		set(2, "X-Forwarded-Host", in.Host)
 	}
 	if _, ok := out["X-Forwarded-Proto"]; !ok {
-		out["X-Forwarded-Proto"] = []string{proto}
+		set(3, "X-Forwarded-Proto", proto)
 	}
-	out["Forwarded"] = []string{forwarded(addr, out["X-Forwarded-Host"][0], proto)}
+	set(4, "Forwarded", forwarded(addr, client, out["X-Forwarded-Host"][0], proto))
 }
 
 // foldsToForwarded reports whether a backend that takes _ for -, as CGI and WSGI
@@ -136,25 +159,26 @@ func foldsToForwarded(name string) bool {
 	return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip"
 }
 
-// forwarded returns a Forwarded field of one element, RFC 7239 section 4.
-func forwarded(client netip.Addr, host, proto string) string {
-	node := "unknown" // section 6.2
+// forwarded returns a Forwarded field of one element, RFC 7239 section 4. text is
+// the client's address as it is written.
+func forwarded(client netip.Addr, text, host, proto string) string {
+	open, end := "for=", ";host=\""
 	switch {
-	case client.Is4():
-		node = client.String()
-	case client.IsValid():
-		node = `"[` + client.String() + `]"`
+	case !client.IsValid():
+		text = "unknown" // section 6.2
+	case !client.Is4():
+		open, end = "for=\"[", "]\";host=\""
 	}
-	element := "for=" + node
-	if host != "" && !strings.ContainsAny(host, "\"\\") {
-		element += `;host="` + host + `"`
+	if host == "" || strings.ContainsAny(host, "\"\\") {
+		return open + text + strings.TrimSuffix(end, ";host=\"") + ";proto=" + proto
 	}
-	return element + ";proto=" + proto
+	return open + text + end + host + "\";proto=" + proto
 }
 
-// named returns ctx, with the client's address in it if t tells backends about
-// it by the PROXY protocol.
-func (c ClientIP) named(ctx context.Context, in *http.Request, t http.RoundTripper) context.Context {
+// named returns the context of in, with the client's address in it if t tells
+// backends about it by the PROXY protocol.
+func (c ClientIP) named(in *http.Request, t http.RoundTripper) context.Context {
+	ctx := in.Context()
 	if t, ok := t.(*balancer.Transport); !ok || t.ProxyProtocol == 0 {
 		return ctx
 	}
@@ -163,7 +187,7 @@ func (c ClientIP) named(ctx context.Context, in *http.Request, t http.RoundTripp
 		from = netip.AddrPortFrom(addr, 0) // the port is a proxy's
 	}
 	var to netip.AddrPort
-	if local, ok := in.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+	if local, ok := ctx.Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		to = local.AddrPort()
 	}
 	return balancer.WithClient(ctx, from, to)

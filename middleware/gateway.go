@@ -249,33 +249,23 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // proxy serves a plain request.
 func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
-	early := &informational{w: w, proto11: r.ProtoAtLeast(1, 1)}
-	t := &trip{in: r, pin: g.router.find(r)}
-	out := g.outgoing(r, early.context(r.Context()), t.pin)
-	if out.Body != nil {
-		t.body = &replay{src: out.Body, limit: g.router.retry.Body, rc: http.NewResponseController(w)}
-		defer t.body.join()
+	p := passages.Get().(*passage)
+	p.gateway, p.w = g, w
+	p.in, p.pin = r, g.router.find(r)
+	g.prepare(&p.out, r, p.pin)
+	if p.out.Body != nil {
+		p.body = &replay{src: p.out.Body, limit: g.router.retry.Body, rc: http.NewResponseController(w)}
+		defer p.body.join()
 	}
-	t.try = func(b *balancer.Backend) (*http.Response, error) {
-		req, err := t.request(out, b)
-		if err != nil {
-			return nil, err
-		}
-		res, err := g.transport.RoundTrip(req)
-		if err != nil {
-			return nil, err
-		}
-		return final(res, b)
-	}
-	res, err := g.router.send(t)
-	early.stop()
-	t.body.answerEarly(w, r)
+	res, err := g.router.send(&p.trip)
+	p.body.answerEarly(w, r)
 	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
-	defer t.end()
-	g.answer(w, t, res)
+	defer p.end()
+	g.answer(w, &p.trip, res)
+	p.recycle()
 }
 
 // final checks that res is a final answer, which a 101 that nobody asked for isn't,

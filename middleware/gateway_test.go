@@ -287,13 +287,13 @@ func TestHTTP2PathWithASpace(t *testing.T) {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
-	req.URL.Opaque = "/public HTTP/1.0 x"
+	req.URL.Opaque = "/public HTTP/1.0 x?a HTTP/1.0"
 	res, err := srv.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if got := <-seen; res.ProtoMajor != 2 || got != "GET /public%20HTTP/1.0%20x HTTP/1.1" {
+	if got := <-seen; res.ProtoMajor != 2 || got != "GET /public%20HTTP/1.0%20x?a%20HTTP/1.0 HTTP/1.1" {
 		t.Errorf("over %s: backend read %q", res.Proto, got)
 	}
 }

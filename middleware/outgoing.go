@@ -1,75 +1,105 @@
 package middleware
 
 import (
-	"context"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// hopByHop are the fields that end at each hop, RFC 9110 section 7.6.1, beside
+// hopByHop reports whether a field ends at each hop, RFC 9110 section 7.6.1. So do
 // those that Connection names. Proxy-Connection is no standard, but sent.
-var hopByHop = [...]string{
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
-	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
-// removeHopByHop deletes them from h.
+// removeHopByHop deletes these fields from h.
 func removeHopByHop(h http.Header) {
-	for _, line := range h["Connection"] {
+	removeNamed(h, h["Connection"])
+	for name := range h {
+		if hopByHop(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// removeNamed deletes the fields from h that the lines of a Connection field name.
+func removeNamed(h http.Header, connection []string) {
+	for _, line := range connection {
 		for name := range strings.SplitSeq(line, ",") {
 			if name = textproto.TrimString(name); name != "" {
 				h.Del(name)
 			}
 		}
 	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
 }
 
-// outgoing returns the request as the backends will see it, without the
-// connection to one of them. Its body is a placeholder: each attempt opens its
-// own.
-func (g *Gateway) outgoing(in *http.Request, ctx context.Context, pin affinity.Pin) *http.Request {
-	out := in.WithContext(g.client.named(ctx, in, g.transport))
-	u := *in.URL
-	out.URL = &u
-	out.Header = in.Header.Clone()
+// outgoing is a request as the backends will see it, with room for what is made
+// for it.
+type outgoing struct {
+	http.Request
+	url    url.URL
+	header http.Header
+	fields [5]string // the values of ClientIP.forward
+}
+
+// prepare makes o the outgoing request for in, without the connection to one of
+// the backends. Its body is a placeholder: each attempt opens its own. Fields that
+// don't change share their values with those of in.
+func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
+	o.Request, o.url = *in, *in.URL
+	if ctx := g.client.named(in, g.transport); ctx != in.Context() {
+		o.Request = *in.WithContext(ctx)
+	}
+	out := &o.Request
+	out.URL = &o.url
 	out.RequestURI = ""
 	// A backend that answers without having asked for the body must not get it
 	// all the same, only to keep the connection.
-	out.Close = out.Header.Get("Expect") != ""
+	out.Close = in.Header.Get("Expect") != ""
 	if in.ContentLength == 0 {
 		out.Body = nil // or net/http would send an empty chunked body
 	}
-	trailers := slices.ContainsFunc(out.Header["Te"], func(line string) bool {
-		return strings.Contains(strings.ToLower(line), "trailers")
-	})
-	removeHopByHop(out.Header)
-	if trailers {
+	if o.header == nil {
+		o.header = make(http.Header, len(in.Header)+len(o.fields)+1)
+	}
+	out.Header = o.header
+	for name, values := range in.Header {
+		if !hopByHop(name) {
+			out.Header[name] = values
+		}
+	}
+	removeNamed(out.Header, in.Header["Connection"])
+	if slices.ContainsFunc(in.Header["Te"], func(line string) bool { return strings.Contains(strings.ToLower(line), "trailers") }) {
 		out.Header["Te"] = []string{"trailers"}
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = []string{""} // keeps net/http from naming itself
+		out.Header["User-Agent"] = noAgent
 	}
-	g.client.forward(in, out.Header)
+	g.client.forward(in, out.Header, &o.fields)
 	g.router.rewrite(out, pin)
 	if g.backendHost {
 		out.Host = ""
 	}
 	if g.rewrite != nil {
+		out.Header = out.Header.Clone()
 		g.rewrite(in, out)
 	}
 	asWritten(in, out.URL)
-	return out
+	// HTTP/2 lets a space through, which would end the request's target.
+	out.URL.RawQuery = strings.ReplaceAll(out.URL.RawQuery, " ", "%20")
 }
+
+// noAgent keeps net/http from naming itself.
+var noAgent = []string{""}
 
 // asWritten makes u the request target that the client wrote, byte for byte:
 // URL.RequestURI would escape what browsers and old clients leave as it is, as |
@@ -98,52 +128,23 @@ func asWritten(in *http.Request, u *url.URL) {
 	u.Opaque, u.RawQuery, u.ForceQuery = target, "", false
 }
 
-// informational passes 1xx answers on to the client, except 100, which the
-// server sends by itself when the backend's 100 lets the transport read the
+// inform passes an informational answer (1xx) on to the client, except 100, which
+// the server sends by itself when the backend's 100 lets the transport read the
 // client's body.
-type informational struct {
-	w       http.ResponseWriter
-	proto11 bool // HTTP/1.0 knows no 1xx
-
-	mu   sync.Mutex
-	done bool
-}
-
-func (i *informational) context(ctx context.Context) context.Context {
-	if !i.proto11 {
-		return ctx
-	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.got})
-}
-
-func (i *informational) got(code int, header textproto.MIMEHeader) error {
+func inform(w http.ResponseWriter, code int, header textproto.MIMEHeader) {
 	if code == http.StatusContinue {
-		return nil
+		return
 	}
-	// An attempt that was given up may still be reading.
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.done {
-		return nil
-	}
-	h := i.w.Header()
+	h := w.Header()
 	own := h.Clone() // what middlewares around the gateway set is for the final answer
 	fields := http.Header(header).Clone()
 	removeHopByHop(fields)
 	for name, values := range fields {
 		h[name] = append(h[name], values...)
 	}
-	i.w.WriteHeader(code)
+	w.WriteHeader(code)
 	clear(h)
 	for name, values := range own {
 		h[name] = values
 	}
-	return nil
-}
-
-// stop is called before the final answer is written.
-func (i *informational) stop() {
-	i.mu.Lock()
-	i.done = true
-	i.mu.Unlock()
 }

@@ -70,7 +70,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, closing(req, s.err)
 	}
 	t := &trip{in: req, pin: s.router.find(req)}
-	out := req.Clone(s.ClientIP.named(req.Context(), req, s.transport))
+	out := req.Clone(s.ClientIP.named(req, s.transport))
 	s.router.rewrite(out, t.pin)
 	if req.Body != nil && req.Body != http.NoBody {
 		t.body = &replay{src: req.Body, limit: s.router.retry.Body}

@@ -37,14 +37,16 @@ func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, e
 	u := *out.URL
 	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // which a Unix socket goes by
 	r.URL = &u
+	return r, t.reopen(r)
+}
+
+// reopen gives out a body of its own for one more attempt.
+func (t *trip) reopen(out *http.Request) (err error) {
 	if t.body != nil {
-		body, err := t.body.open()
-		if err != nil {
-			return nil, err
-		}
-		r.Body, r.GetBody = body, t.body.open
+		out.Body, err = t.body.open()
+		out.GetBody = t.body.open
 	}
-	return r, nil
+	return err
 }
 
 // endingBody calls end when the body is closed. The body of a 101 can be written

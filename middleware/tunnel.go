@@ -37,8 +37,10 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		defer body.join()
 	}
 	t := &trip{in: r, pin: g.router.find(r)}
-	out := g.outgoing(r, r.Context(), t.pin)
-	// outgoing took the handshake's own fields off with the other hop-by-hop
+	var o outgoing
+	g.prepare(&o, r, t.pin)
+	out := &o.Request
+	// prepare took the handshake's own fields off with the other hop-by-hop
 	// ones; Connect reads what the client asked for from here.
 	out.Header["Connection"] = []string{"Upgrade"}
 	out.Header["Upgrade"] = r.Header["Upgrade"]
