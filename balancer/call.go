@@ -69,16 +69,18 @@ const (
 func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *Error) {
 	ctx := req.Context()
 	c := &call{route: r, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
-	var head *[]byte
-	whole := false
-	if !hasBody(req) && c.trace == nil {
-		head = heads.Get().(*[]byte)
-		defer heads.Put(head)
-		*head, whole = appendHead((*head)[:0], req, r.backend.origin.Host)
+	var head []byte // nil: net/http writes the request
+	if c.trace == nil {
+		room := heads.Get().(*[]byte)
+		defer heads.Put(room)
+		head = appendHead((*room)[:0], req, r.backend.origin.Host)
+		if cap(head) > cap(*room) && cap(head) <= 16<<10 { // a larger one was rare
+			*room = head
+		}
 	}
 	err := ctx.Err()
 	if err == nil {
-		c.conn, err = r.get(ctx, c.trace, fresh, whole)
+		c.conn, err = r.get(ctx, c.trace, fresh, head != nil && !hasBody(req))
 	}
 	if err != nil {
 		closeBody(req)
@@ -86,10 +88,7 @@ func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader)
 	}
 	c.conn.begin()
 	r.transport.watch.begin(c)
-	if whole {
-		c.conn.head = *head
-	}
-	res, err := c.exchange()
+	res, err := c.exchange(head)
 	if err != nil {
 		return nil, c.failed(err)
 	}
@@ -98,9 +97,14 @@ func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader)
 }
 
 // exchange sends the request and reads the answer, up to its body.
-func (c *call) exchange() (*http.Response, error) {
-	if c.conn.head == nil {
-		if err := c.begin(); err != nil {
+func (c *call) exchange(head []byte) (*http.Response, error) {
+	switch {
+	case hasBody(c.req):
+		c.upload = newUpload(c, head)
+	case head != nil:
+		c.conn.head = head
+	default:
+		if err := c.write(); err != nil {
 			return nil, err
 		}
 	}
@@ -129,8 +133,9 @@ func (c *call) exchange() (*http.Response, error) {
 	}
 }
 
-// begin sends a request that net/http is to write, or has it sent.
-func (c *call) begin() error {
+// spelledOut returns the request for http.Request.Write: with the backend's scheme
+// and host, and a body if it has one that the caller may replace.
+func (c *call) spelledOut() *http.Request {
 	out := c.req
 	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
 		out = out.WithContext(out.Context())
@@ -138,18 +143,14 @@ func (c *call) begin() error {
 		url.Scheme, url.Host = c.route.backend.origin.Scheme, c.route.backend.origin.Host
 		out.URL = &url
 	}
-	if hasBody(out) {
-		c.upload = newUpload(out, c)
-		return nil
-	}
-	return c.write(out)
+	return out
 }
 
 // write sends a request without a body.
-func (c *call) write(req *http.Request) error {
+func (c *call) write() error {
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(c.conn)
-	err := req.Write(w)
+	err := c.spelledOut().Write(w)
 	if err == nil {
 		err = w.Flush()
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -11,15 +12,15 @@ import (
 // heads are buffers for it, two kilobytes each mostly.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
-// appendHead appends the head of a request without a body to b, as
-// http.Request.Write would write it but for the order of the fields, which that
-// sorts. What is rare it leaves to that: then ok is false. The header is valid.
-func appendHead(b []byte, req *http.Request, host string) (_ []byte, ok bool) {
+// appendHead appends the head of a request to b, as http.Request.Write would write
+// it but for the order of the fields, which that sorts. What is rare it leaves to
+// that, and returns nil: bodies of unknown length, for one. The header is valid.
+func appendHead(b []byte, req *http.Request, host string) []byte {
 	target := req.URL.RequestURI()
 	host = cmp.Or(req.Host, host)
-	if req.Method == http.MethodConnect || req.ContentLength != 0 || req.Close || len(req.TransferEncoding) > 0 || len(req.Trailer) > 0 ||
-		strings.HasPrefix(req.URL.Opaque, "//") || !plainHost(host) {
-		return b, false
+	if hasBody(req) != (req.ContentLength > 0) || req.ContentLength < 0 || req.Method == http.MethodConnect || req.Close ||
+		len(req.TransferEncoding) > 0 || len(req.Trailer) > 0 || strings.HasPrefix(req.URL.Opaque, "//") || !plainHost(host) {
+		return nil
 	}
 	method := cmp.Or(req.Method, http.MethodGet)
 	b = append(append(append(b, method...), ' '), target...)
@@ -31,9 +32,9 @@ func appendHead(b []byte, req *http.Request, host string) (_ []byte, ok bool) {
 	case len(agent) > 0 && agent[0] != "":
 		b = appendField(b, "User-Agent", agent[0])
 	}
-	switch method {
-	case http.MethodPost, http.MethodPut, http.MethodPatch: // many servers want it
-		b = appendField(b, "Content-Length", "0")
+	switch {
+	case req.ContentLength > 0, method == http.MethodPost, method == http.MethodPut, method == http.MethodPatch: // many servers want a 0
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), req.ContentLength, 10), "\r\n"...)
 	}
 	for name, values := range req.Header {
 		switch name {
@@ -44,7 +45,7 @@ func appendHead(b []byte, req *http.Request, host string) (_ []byte, ok bool) {
 			b = appendField(b, name, value)
 		}
 	}
-	return append(b, "\r\n"...), true
+	return append(b, "\r\n"...)
 }
 
 func appendField(b []byte, name, value string) []byte {

@@ -58,25 +58,25 @@ const continueTimeout = 5 * time.Second
 // are on their way, for the sake of the connection: as long as net/http.
 const lastBytes = 50 * time.Millisecond
 
-// newUpload begins to send the request of c, of which req is a copy.
-func newUpload(req *http.Request, c *call) *upload {
-	u := &upload{conn: c.conn, src: req.Body, trace: c.trace, out: writers.Get().(*bufio.Writer), done: make(chan struct{})}
+// pieces are buffers for bodies on their way.
+var pieces = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
+// newUpload begins to send the request of c, behind head if that isn't nil and
+// net/http doesn't have to write the request.
+func newUpload(c *call, head []byte) *upload {
+	u := &upload{
+		conn: c.conn, src: c.req.Body, trace: c.trace, left: c.req.ContentLength,
+		out: writers.Get().(*bufio.Writer), done: make(chan struct{}),
+	}
 	u.out.Reset(u.conn)
-	if expectsContinue(req) {
+	if expectsContinue(c.req) {
 		u.gate = make(chan bool, 1)
 	}
-	if req.ContentLength <= 0 {
-		// Said so that net/http neither waits for the first byte of some bodies
-		// nor sends others, as of a CONNECT, without any framing.
-		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
-	}
-	req.Body, u.left = u, req.ContentLength
-	if u.announced = req.Trailer; len(u.announced) > 0 {
-		u.trailer = make(http.Header)
-		for name := range u.announced {
-			u.trailer[name] = nil
-		}
-		req.Trailer = u.trailer
+	var req *http.Request
+	if head != nil && len(head) <= u.out.Available() { // a longer one could block
+		_, _ = u.out.Write(head)
+	} else {
+		req = u.spelledOut(c)
 	}
 	u.mu.Lock()
 	go u.run(req) // until it is sent, src fails or is interrupted, or the connection breaks
@@ -86,10 +86,35 @@ func newUpload(req *http.Request, c *call) *upload {
 	return u
 }
 
-// run sends the request.
+// spelledOut returns the request of c for http.Request.Write, with u for its body.
+func (u *upload) spelledOut(c *call) *http.Request {
+	req := c.spelledOut()
+	req.Body = u
+	if req.ContentLength <= 0 {
+		// Said so that net/http neither waits for the first byte of some bodies
+		// nor sends others, as of a CONNECT, without any framing.
+		u.left = -1
+		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
+	}
+	if u.announced = req.Trailer; len(u.announced) > 0 {
+		u.trailer = make(http.Header)
+		for name := range u.announced {
+			u.trailer[name] = nil
+		}
+		req.Trailer = u.trailer
+	}
+	return req
+}
+
+// run sends the request: what is in out and the body, or all of req.
 func (u *upload) run(req *http.Request) {
 	defer close(u.done)
-	err := req.Write(plain{u.out})
+	var err error
+	if req == nil {
+		err = u.copy()
+	} else {
+		err = req.Write(plain{u.out})
+	}
 	if err == nil {
 		err = u.out.Flush()
 	}
@@ -103,6 +128,28 @@ func (u *upload) run(req *http.Request) {
 	err = cmp.Or(u.conn.writeErr, u.readErr, err) // as it was, not wrapped by net/http
 	u.err.Store(&err)
 	u.conn.abort()
+}
+
+// copy writes a body of known length.
+func (u *upload) copy() error {
+	defer u.Close()
+	piece := pieces.Get().(*[16 << 10]byte)
+	defer pieces.Put(piece)
+	for {
+		n, err := u.Read(piece[:])
+		if u.left < 0 || u.left > 0 && err == io.EOF {
+			return errors.New("the body isn't as long as ContentLength says")
+		}
+		if _, failed := u.out.Write(piece[:n]); failed != nil {
+			return failed
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // plain hides the methods of a bufio.Writer by which net/http would flush the

@@ -35,7 +35,8 @@ func removeHopByHop(h http.Header) {
 func removeNamed(h http.Header, connection []string) {
 	for _, line := range connection {
 		for name := range strings.SplitSeq(line, ",") {
-			if name = textproto.TrimString(name); name != "" {
+			name = textproto.TrimString(name)
+			if name != "" && !strings.EqualFold(name, "keep-alive") && !strings.EqualFold(name, "close") { // the usual ones, and no fields
 				h.Del(name)
 			}
 		}
