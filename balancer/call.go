@@ -79,6 +79,9 @@ func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader)
 		}
 	}
 	err := ctx.Err()
+	if head == nil {
+		err = cmp.Or(valid(req), err)
+	}
 	if err == nil {
 		c.conn, err = r.get(ctx, c.trace, fresh, head != nil && !hasBody(req))
 	}

@@ -68,19 +68,36 @@ func isTarget(s string) bool {
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.
 func isToken(s string) bool {
-	for _, c := range []byte(s) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+	for i := range len(s) {
+		if !tokenByte[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
 
+// tokenByte has the bytes that tokens are made of.
+var tokenByte = func() (is [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
+		is[c] = true
+	}
+	return is
+}()
+
 // isValue reports whether s can be the value of a field: no control character
 // but the tab is in it (RFC 9110, section 5.5).
 func isValue(s string) bool {
-	for _, c := range []byte(s) {
-		if c < ' ' && c != '\t' || c == 0x7f {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func isValues(values []string) bool {
+	for _, value := range values {
+		if !isValue(value) {
 			return false
 		}
 	}

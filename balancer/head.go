@@ -13,13 +13,16 @@ import (
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
 // appendHead appends the head of a request to b, as http.Request.Write would write
-// it but for the order of the fields, which that sorts. What is rare it leaves to
-// that, and returns nil: bodies of unknown length, for one. The header is valid.
+// it but for the order of the fields, which that sorts. What is rare, as a body of
+// unknown length, or wrong it leaves to others, and returns nil.
 func appendHead(b []byte, req *http.Request, host string) []byte {
-	target := req.URL.RequestURI()
 	host = cmp.Or(req.Host, host)
-	if hasBody(req) != (req.ContentLength > 0) || req.ContentLength < 0 || req.Method == http.MethodConnect || req.Close ||
+	if req.URL == nil || hasBody(req) != (req.ContentLength > 0) || req.ContentLength < 0 || req.Method == http.MethodConnect || req.Close ||
 		len(req.TransferEncoding) > 0 || len(req.Trailer) > 0 || strings.HasPrefix(req.URL.Opaque, "//") || !plainHost(host) {
+		return nil
+	}
+	target := req.URL.RequestURI()
+	if !isTarget(target) || req.Method != "" && !isToken(req.Method) {
 		return nil
 	}
 	method := cmp.Or(req.Method, http.MethodGet)
@@ -39,7 +42,13 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 	for name, values := range req.Header {
 		switch name {
 		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
+			if !isValues(values) {
+				return nil
+			}
 			continue
+		}
+		if !isToken(name) || misspelled(name) || !isValues(values) {
+			return nil
 		}
 		for _, value := range values {
 			b = appendField(b, name, value)

@@ -108,7 +108,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // a trace for each request.
 func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	l := b.life.Load()
-	if err := cmp.Or(valid(req), l.over()); err != nil {
+	if err := l.over(); err != nil {
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Err: err}
 	}

@@ -107,22 +107,11 @@ func (c ClientIP) trusts(addr netip.Addr) bool {
 }
 
 // forward writes the fields that tell the backend about the client, with their
-// values in room. out is the outgoing header, a copy of in.Header. Of what a trusted peer wrote the
-// X-Forwarded fields are kept and added to; what anybody else wrote is replaced.
+// values in room. from is its peer's address, and out the outgoing header, a copy of
+// in.Header without hearsay. The X-Forwarded fields of a trusted peer are added to.
 // Forwarded and X-Real-IP are always written anew from what is known to be true:
 // a proxy that speaks X-Forwarded-For passes a client's own Forwarded through.
-func (c ClientIP) forward(in *http.Request, out http.Header, room *[5]string) {
-	from := peer(in)
-	trusted := c.trusts(from)
-	for name := range out {
-		switch {
-		case !trusted && strings.HasPrefix(name, "X-Forwarded-"),
-			strings.IndexByte(name, '_') >= 0 && foldsToForwarded(name):
-			delete(out, name)
-		}
-	}
-	delete(out, "X-Real-Ip")
-
+func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out http.Header, room *[5]string) {
 	addr, proto := from, "http"
 	if trusted {
 		addr = c.behind(from, in)
@@ -150,6 +139,13 @@ func (c ClientIP) forward(in *http.Request, out http.Header, room *[5]string) {
 		set(3, "X-Forwarded-Proto", proto)
 	}
 	set(4, "Forwarded", forwarded(addr, client, out["X-Forwarded-Host"][0], proto))
+}
+
+// hearsay reports whether a field says something about the client that isn't to be
+// believed, or that forward says anew.
+func hearsay(name string, trusted bool) bool {
+	return name == "X-Real-Ip" || !trusted && strings.HasPrefix(name, "X-Forwarded-") ||
+		strings.IndexByte(name, '_') >= 0 && foldsToForwarded(name)
 }
 
 // foldsToForwarded reports whether a backend that takes _ for -, as CGI and WSGI

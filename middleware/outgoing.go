@@ -73,8 +73,10 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
 		o.header = make(http.Header, len(in.Header)+len(o.fields)+1)
 	}
 	out.Header = o.header
+	from := peer(in)
+	trusted := g.client.trusts(from)
 	for name, values := range in.Header {
-		if !hopByHop(name) {
+		if !hopByHop(name) && !hearsay(name, trusted) {
 			out.Header[name] = values
 		}
 	}
@@ -85,7 +87,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = noAgent
 	}
-	g.client.forward(in, out.Header, &o.fields)
+	g.client.forward(in, from, trusted, out.Header, &o.fields)
 	g.router.rewrite(out, pin)
 	if g.backendHost {
 		out.Host = ""
