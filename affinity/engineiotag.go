@@ -9,7 +9,9 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"hash"
 	"strings"
+	"sync"
 )
 
 // A tagged sid is sid "." tag, the tag being in unpadded URL-safe base64:
@@ -35,8 +37,18 @@ var tagEncoding = base64.RawURLEncoding.Strict()
 type tagger []tagKey
 
 type tagKey struct {
-	mac   []byte
 	block cipher.Block
+	rooms *sync.Pool // of *tagRoom
+}
+
+// A tagRoom is what the work on a tag needs, used again: made anew it would cost
+// more than the work.
+type tagRoom struct {
+	mac          hash.Hash // of the key
+	text         []byte
+	raw, plain   [tagMAC + maxHome + 2]byte // which base64 may fill up
+	sum          [sha256.Size]byte
+	counter, pad [aes.BlockSize]byte
 }
 
 func newTagger(keys [][]byte) (tagger, error) {
@@ -46,7 +58,7 @@ func newTagger(keys [][]byte) (tagger, error) {
 	}
 	t := make(tagger, len(subs))
 	for i, sub := range subs {
-		t[i].mac = sub[:32]
+		t[i].rooms = &sync.Pool{New: func() any { return &tagRoom{mac: hmac.New(sha256.New, sub[:32])} }}
 		if t[i].block, err = aes.NewCipher(sub[32:]); err != nil {
 			return nil, err
 		}
@@ -59,10 +71,12 @@ func (t tagger) tag(sid, home string) (string, error) {
 	if home == "" || len(home) > maxHome || strings.IndexByte(home, 0) >= 0 {
 		return "", errors.New("a tag takes IDs of 1 to 64 bytes without zeros")
 	}
+	room := t[0].rooms.Get().(*tagRoom)
+	defer t[0].rooms.Put(room)
 	raw := make([]byte, tagMAC+(len(home)+tagBlock-1)/tagBlock*tagBlock)
-	copy(raw, t[0].sum(sid, home))
+	copy(raw, room.sign(sid, home))
 	copy(raw[tagMAC:], home)
-	t[0].crypt(raw)
+	room.crypt(t[0].block, raw)
 	return "." + tagEncoding.EncodeToString(raw), nil
 }
 
@@ -74,35 +88,46 @@ func (t tagger) open(tagged string) (sid, home string, status Status) {
 		return "", "", Unknown
 	}
 	sid = tagged[:dot]
-	raw, err := tagEncoding.DecodeString(tagged[dot+1:]) // which skips line breaks
-	if err != nil || (len(raw)-tagMAC)%tagBlock != 0 || strings.ContainsAny(tagged[dot:], "\r\n") {
-		return "", "", Unknown
-	}
 	for _, key := range t {
-		plain := bytes.Clone(raw)
-		key.crypt(plain)
-		home := string(bytes.TrimRight(plain[tagMAC:], "\x00"))
-		if hmac.Equal(key.sum(sid, home), raw[:tagMAC]) {
-			return sid, home, Hit
+		if home, status = key.open(sid, tagged[dot+1:]); status != Forged {
+			return sid, home, status
 		}
 	}
 	return "", "", Forged
 }
 
-func (k tagKey) sum(sid, home string) []byte {
-	h := hmac.New(sha256.New, k.mac)
-	h.Write([]byte{byte(len(home))})
-	h.Write([]byte(home))
-	h.Write([]byte(sid))
-	return h.Sum(nil)[:tagMAC]
+func (k tagKey) open(sid, tag string) (home string, status Status) {
+	room := k.rooms.Get().(*tagRoom)
+	defer k.rooms.Put(room)
+	room.text = append(room.text[:0], tag...)
+	n, err := tagEncoding.Decode(room.raw[:], room.text) // which skips line breaks
+	raw := room.raw[:max(n, tagMAC)]
+	if err != nil || (n-tagMAC)%tagBlock != 0 || strings.ContainsAny(tag, "\r\n") {
+		return "", Unknown
+	}
+	plain := append(room.plain[:0], raw...)
+	room.crypt(k.block, plain)
+	home = string(bytes.TrimRight(plain[tagMAC:], "\x00"))
+	if !hmac.Equal(room.sign(sid, home), raw[:tagMAC]) {
+		return "", Forged
+	}
+	return home, Hit
+}
+
+// sign returns the MAC, which the next call overwrites.
+func (r *tagRoom) sign(sid, home string) []byte {
+	r.text = append(append(append(r.text[:0], byte(len(home))), home...), sid...)
+	r.mac.Reset()
+	r.mac.Write(r.text)
+	return r.mac.Sum(r.sum[:0])[:tagMAC]
 }
 
 // crypt encrypts or decrypts what follows the MAC, which stays.
-func (k tagKey) crypt(raw []byte) {
-	var counter, pad [aes.BlockSize]byte
-	copy(counter[:], raw[:tagMAC])
-	for text := raw[tagMAC:]; len(text) > 0; counter[aes.BlockSize-1]++ {
-		k.block.Encrypt(pad[:], counter[:])
-		text = text[subtle.XORBytes(text, text, pad[:]):]
+func (r *tagRoom) crypt(block cipher.Block, raw []byte) {
+	r.counter = [aes.BlockSize]byte{}
+	copy(r.counter[:], raw[:tagMAC])
+	for text := raw[tagMAC:]; len(text) > 0; r.counter[aes.BlockSize-1]++ {
+		block.Encrypt(r.pad[:], r.counter[:])
+		text = text[subtle.XORBytes(text, text, r.pad[:]):]
 	}
 }
