@@ -123,17 +123,11 @@ func (b *Backend) Health() Health { return Health(b.health.Load()) }
 // InFlight returns how many requests and tunnels have begun and not ended.
 func (b *Backend) InFlight() int64 { return b.inFlight.Load() }
 
-// Begin counts one request or tunnel in until end is called. Calls of end after
-// the first do nothing.
-func (b *Backend) Begin() (end func()) {
-	b.inFlight.Add(1)
-	var ended atomic.Bool
-	return func() {
-		if ended.CompareAndSwap(false, true) {
-			b.inFlight.Add(-1)
-		}
-	}
-}
+// Begin counts one request or tunnel in, until the call of End that is then owed.
+func (b *Backend) Begin() { b.inFlight.Add(1) }
+
+// End counts out what one call of Begin has counted in.
+func (b *Backend) End() { b.inFlight.Add(-1) }
 
 // load is what pickers compare: what it would have to bear with one client more,
 // by its weight.

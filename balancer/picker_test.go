@@ -88,13 +88,13 @@ func TestTwoChoicesAreDifferent(t *testing.T) {
 	picker := &balancer.TwoChoices{}
 	a, b := newBackend(t, "a", 3), newBackend(t, "b", 2)
 	for _, from := range [][]*balancer.Backend{{a, b}, {b, a}} {
-		end := from[0].Begin()
+		from[0].Begin()
 		for range 100 {
 			if picker.Pick(nil, from) != from[1] {
 				t.Fatalf("picked %s of two, though the other is idle", from[0].ID())
 			}
 		}
-		end()
+		from[0].End()
 	}
 	if picker.Pick(nil, []*balancer.Backend{a}) != a {
 		t.Error("the only one was not picked")
@@ -109,7 +109,7 @@ func TestLeastConn(t *testing.T) {
 	for range 4 {
 		c.Begin()
 	}
-	end := a.Begin()
+	a.Begin()
 	if got := picker.Pick(nil, from); got != b {
 		t.Errorf("picked %s, want b, which is idle", got.ID())
 	}
@@ -117,7 +117,7 @@ func TestLeastConn(t *testing.T) {
 	if got := picker.Pick(nil, from); got != c {
 		t.Errorf("picked %s, want c: 5 of weight 4 are less than 2 of weight 1", got.ID())
 	}
-	end()
+	a.End()
 	tied := map[*balancer.Backend]bool{}
 	for range 200 { // the chance to miss one of two is 1 in 2^199
 		tied[picker.Pick(nil, []*balancer.Backend{a, newBackend(t, "d", 1)})] = true

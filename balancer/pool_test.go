@@ -52,7 +52,7 @@ func TestPoolChangesAtRuntime(t *testing.T) {
 			got = append(got, "added d")
 		}
 	})
-	end := p.Get("a").Begin()
+	p.Get("a").Begin()
 	lost := p.Get("a").Lost()
 	must(t, p.Add(newBackend(t, "c", 1)))
 	must(t, p.Drain("b", 0))
@@ -68,7 +68,7 @@ func TestPoolChangesAtRuntime(t *testing.T) {
 	if p.Get("a").InFlight() != 1 || closed(lost) {
 		t.Error("changes of other backends touched a")
 	}
-	end()
+	p.Get("a").End()
 	stop()
 	must(t, p.Off("a"))
 

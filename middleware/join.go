@@ -24,7 +24,7 @@ func Join(ctx context.Context, hub *bus.Hub, t *upgrade.Tunnel, opts bus.MemberO
 	if err != nil {
 		return nil, err
 	}
-	t.OnClosed(func() { m.Close(closeRestart, "") })
+	t.OnClosed(func(upgrade.Summary) { m.Close(closeRestart, "") })
 	return m, nil
 }
 

@@ -108,7 +108,7 @@ func (s *router) rewrite(out *http.Request, pin affinity.Pin) {
 // is the affinity's own, and the caller owes the call of t.end.
 func (s *router) send(t *trip) (*http.Response, error) {
 	s.budget.earn()
-	t.tried, t.end = t.first[:0], func() {}
+	t.tried = t.first[:0]
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
@@ -158,7 +158,8 @@ func (s *router) send(t *trip) (*http.Response, error) {
 
 // attempt tries one backend, which has the request in its count until t.end.
 func (s *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
-	t.backend, t.end = b, b.Begin()
+	b.Begin()
+	t.backend, t.counted = b, true
 	answered := false
 	defer func() {
 		if !answered { // a panic of a hook among the reasons

@@ -39,7 +39,8 @@ type Trace struct {
 	Closed func(b *balancer.Backend, s upgrade.Summary)
 }
 
-// filled returns t with hooks that do nothing where it has none; t may be nil.
+// filled returns t with hooks that do nothing where it has none, but for Closed,
+// which every tunnel would keep; t may be nil.
 func (t *Trace) filled() Trace {
 	var f Trace
 	if t != nil {
@@ -62,9 +63,6 @@ func (t *Trace) filled() Trace {
 	}
 	if f.Opened == nil {
 		f.Opened = func(*http.Request, *balancer.Backend, *upgrade.Tunnel) {}
-	}
-	if f.Closed == nil {
-		f.Closed = func(*balancer.Backend, upgrade.Summary) {}
 	}
 	return f
 }

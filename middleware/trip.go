@@ -22,12 +22,20 @@ type trip struct {
 	try func(b *balancer.Backend) (*http.Response, error)
 
 	backend *balancer.Backend // who answered
-	end     func()            // ends the backend's count of this request
+	counted bool              // the backend counts this request, until end
 
 	tried   []*balancer.Backend
 	first   [4]*balancer.Backend // room for tried
 	refused bool                 // the home refused the connection
 	until   time.Time            // with Wait: when the client moves
+}
+
+// end ends the backend's count of the request. Calls after the first do nothing.
+func (t *trip) end() {
+	if t.counted {
+		t.counted = false
+		t.backend.End()
+	}
 }
 
 // request returns out as it goes to b: with the backend in its context, the

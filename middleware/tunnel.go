@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
@@ -17,12 +16,6 @@ import (
 // should come back, and finds a backend that serves it. It is registered with
 // IANA beside RFC 6455 section 7.4.
 const closeRestart = 1012
-
-// What the trace knows of a tunnel: its end is told if its opening was.
-const (
-	opened = iota + 1
-	ended
-)
 
 // tunnel serves a request that asks for an upgrade.
 func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
@@ -52,9 +45,8 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 			tunnel.Close(closeRestart, "")
 		}
 	}()
-	var stage atomic.Int32
 	t.try = func(b *balancer.Backend) (_ *http.Response, err error) {
-		tunnel, err = g.connect(t, out, b, &stage)
+		tunnel, err = g.connect(t, out, b)
 		var refusal *upgrade.HandshakeError
 		switch {
 		case err == nil:
@@ -81,8 +73,9 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // it may have got its key just now
-	if stage.CompareAndSwap(0, opened) {         // else Serve says that it has ended
-		g.router.trace.Opened(r, t.backend, tunnel)
+	g.router.trace.Opened(r, t.backend, tunnel)
+	if b, closed := t.backend, g.router.trace.Closed; closed != nil {
+		tunnel.OnClosed(func(s upgrade.Summary) { closed(b, s) })
 	}
 	if err := tunnel.Serve(w); err != nil {
 		if !errors.Is(err, upgrade.ErrClosed) {
@@ -102,7 +95,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 // connect asks b for a tunnel. The tunnel takes over the backend's count of the
 // request. The context of the handshake lives until a refusal has been read, and
 // ends when the backend is lost.
-func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, stage *atomic.Int32) (*upgrade.Tunnel, error) {
+func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upgrade.Tunnel, error) {
 	req, err := t.request(out, b)
 	if err != nil {
 		return nil, err
@@ -113,17 +106,11 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, stage
 		unhook()
 		cancel(nil)
 	}
-	end := t.end
 	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.Options{
-		Group: b.ID(),
-		Key:   t.pin.Key,
-		Turn:  turn(t.pin.Key),
-		Closed: func(s upgrade.Summary) {
-			end()
-			if stage.Swap(ended) == opened {
-				g.router.trace.Closed(b, s)
-			}
-		},
+		Group:  b.ID(),
+		Key:    t.pin.Key,
+		Turn:   turn(t.pin.Key),
+		Closed: func(upgrade.Summary) { b.End() },
 	})
 	var refusal *upgrade.HandshakeError
 	if errors.As(err, &refusal) {
@@ -135,6 +122,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend, stage
 	var known *balancer.Error
 	switch {
 	case err == nil:
+		t.counted = false
 		return tunnel, nil
 	case lost:
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}

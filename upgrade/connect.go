@@ -65,9 +65,9 @@ func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
 	res.Request = out
 	removeHop(res.Header)
 	setUpgrade(res.Header, req.Header.Get("Upgrade"))
-	t := &Tunnel{proxy: p, opts: opts, began: time.Now(), opening: &opening{res: res, backend: conn, early: early}}
+	t := &Tunnel{proxy: p, opts: opts, opening: &opening{res: res, backend: conn, early: early}}
 	if !p.add(t) {
-		t.Close(1012, "shutting down")
+		conn.Close()
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
 	}
 	return t, nil

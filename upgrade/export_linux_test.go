@@ -8,6 +8,7 @@ import (
 // Advance lets time pass for the loops of p, as synctest does for what is in
 // memory.
 func Advance(p *Proxy, by time.Duration) {
+	defer p.look()
 	p.loops.mu.Lock()
 	defer p.loops.mu.Unlock()
 	for _, l := range p.loops.all {

@@ -1,51 +1,99 @@
 package upgrade
 
 import (
-	"math/rand/v2"
+	"math"
 	"time"
 )
 
-// startWatch begins to watch IdleTimeout and MaxAge. t.mu is held.
-func (t *Tunnel) startWatch() {
-	idle, age := t.proxy.IdleTimeout, t.proxy.MaxAge
-	if idle <= 0 && age <= 0 {
-		return
-	}
-	var dies time.Time
-	if age > 0 {
-		dies = time.Now().Add(age - time.Duration(rand.Float64()*float64(age)/10))
-	}
-	t.watch = time.AfterFunc(t.check(idle, dies), func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.ended {
-			return
+// What ends tunnels in their time is one timer for all of them: it looks which
+// are due, and when the next one will be.
+
+const never = time.Duration(math.MaxInt64)
+
+// left returns for how long a tunnel that is served may stay, as things are, and
+// what it is closed with then. p.mu is held.
+func (p *Proxy) left(t *Tunnel, now time.Duration) (left time.Duration, code int, reason string) {
+	left = never
+	sooner := func(in time.Duration, c int, r string) {
+		if in < left {
+			left, code, reason = in, c, r
 		}
-		if next := t.check(idle, dies); next > 0 {
-			t.watch.Reset(next)
+	}
+	if p.IdleTimeout > 0 {
+		sooner(p.IdleTimeout-t.relay.idle(), 1001, "idle")
+	}
+	if p.MaxAge > 0 {
+		age := p.MaxAge - time.Duration(t.young*float32(p.MaxAge/10))
+		sooner(t.began+age-now, 1012, "maximum age")
+	}
+	drain := func(d drain) {
+		if t.began <= d.start+d.over {
+			turn := time.Duration(t.opts.Turn * float64(d.over))
+			sooner(d.start+turn-now, d.code, d.reason)
 		}
-	})
+	}
+	if d, ok := p.drains[t.opts.Group]; ok {
+		drain(d)
+	}
+	if p.last != nil {
+		drain(*p.last)
+	}
+	return left, code, reason
 }
 
-// check closes a tunnel that has been idle for too long, or alive, and returns
-// how long it has otherwise, at least. t.mu is held.
-func (t *Tunnel) check(idle time.Duration, dies time.Time) time.Duration {
-	var next time.Duration
-	if idle > 0 {
-		if next = idle - t.relay.idle(); next <= 0 {
-			t.relay.close(1001, "idle")
-			return 0
-		}
+// watch has a tunnel that is now served end in its time.
+func (p *Proxy) watch(t *Tunnel) {
+	p.mu.Lock()
+	left, code, reason := p.left(t, p.now())
+	t.watched = left > 0
+	if t.watched {
+		p.wind(left)
 	}
-	if !dies.IsZero() {
-		left := time.Until(dies)
+	p.mu.Unlock()
+	if left <= 0 {
+		t.relay.close(code, reason)
+	}
+}
+
+// look closes the tunnels that are due.
+func (p *Proxy) look() {
+	var due []func()
+	p.mu.Lock()
+	now, next := p.now(), never
+	for t := p.first; t != nil; t = t.next {
+		if !t.watched {
+			continue
+		}
+		left, code, reason := p.left(t, now)
 		if left <= 0 {
-			t.relay.close(1012, "maximum age")
-			return 0
-		}
-		if next == 0 || left < next {
-			next = left
+			t.watched = false
+			due = append(due, func() { t.relay.close(code, reason) })
+		} else {
+			next = min(next, left)
 		}
 	}
-	return next
+	// However many there are, looking at them takes a fiftieth of the time at most.
+	p.alarm = 0
+	p.wind(max(next, min(50*(p.now()-now), time.Second)))
+	p.mu.Unlock()
+	for _, end := range due {
+		end()
+	}
+}
+
+// wind has look called by then. p.mu is held.
+func (p *Proxy) wind(in time.Duration) {
+	if in == never {
+		return
+	}
+	at := p.now() + in
+	switch {
+	case p.alarm != 0 && p.alarm <= at:
+		return
+	case p.timer == nil:
+		p.timer = time.AfterFunc(in, p.look)
+	default:
+		p.timer.Reset(in)
+	}
+	p.alarm = at
 }

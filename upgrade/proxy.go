@@ -38,17 +38,19 @@ type Proxy struct {
 	// direction. 0: no limit.
 	MessageLimit int64
 
-	drains sync.Map // group → *drain, what CloseGroup spreads
-	loops  loops
+	loops loops
 
-	mu      sync.Mutex
-	tunnels map[*Tunnel]struct{} // from Connect to the end
+	mu     sync.Mutex
+	epoch  time.Time        // all times are since then; see now
+	first  *Tunnel          // of a list of all, from Connect to the end
+	open   int              // tunnels, those included whose end is still being told
+	drains map[string]drain // by group, what CloseGroup spreads
+	last   *drain           // what Shutdown spreads
+	timer  *time.Timer      // calls look
+	alarm  time.Duration    // when it does so, 0 for not at all
+	gone   chan struct{}    // made by Shutdown, closed when there are no tunnels left
 
-	open     atomic.Int64 // tunnels
-	closed   atomic.Bool  // Shutdown has begun
-	shutdown sync.Once
-	gone     chan struct{} // made by Shutdown, closed when there are no tunnels left
-	allGone  sync.Once
+	closed atomic.Bool // Shutdown has begun; set under mu
 }
 
 // Options tell [Proxy.Connect] about one tunnel.

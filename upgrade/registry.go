@@ -3,9 +3,7 @@ package upgrade
 import (
 	"context"
 	"iter"
-	"maps"
-	"slices"
-	"sync/atomic"
+	"math/rand/v2"
 	"time"
 )
 
@@ -14,7 +12,10 @@ import (
 func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 	return func(yield func(*Tunnel) bool) {
 		p.mu.Lock()
-		all := slices.Collect(maps.Keys(p.tunnels))
+		all := make([]*Tunnel, 0, p.open)
+		for t := p.first; t != nil; t = t.next {
+			all = append(all, t)
+		}
 		p.mu.Unlock()
 		for _, t := range all {
 			if !yield(t) {
@@ -24,37 +25,56 @@ func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 	}
 }
 
-// add takes t into the registry. If Shutdown has begun it reports false, and t
-// is to be closed. Shutdown and CloseGroup first leave word and then look for
-// tunnels, add and join look for word last: no tunnel slips through.
+// now returns the time. p.mu is held.
+func (p *Proxy) now() time.Duration {
+	if p.epoch.IsZero() {
+		p.epoch = time.Now()
+	}
+	return time.Since(p.epoch)
+}
+
+// add takes t into the registry, unless Shutdown has begun.
 func (p *Proxy) add(t *Tunnel) bool {
-	p.open.Add(1)
 	p.mu.Lock()
-	if p.tunnels == nil {
-		p.tunnels = make(map[*Tunnel]struct{})
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		return false
 	}
-	p.tunnels[t] = struct{}{}
-	p.mu.Unlock()
-	return !p.closed.Load()
+	t.began, t.young = p.now(), rand.Float32()
+	if t.next = p.first; t.next != nil {
+		t.next.prev = t
+	}
+	p.first = t
+	p.open++
+	return true
 }
 
-func (p *Proxy) forget(t *Tunnel) {
+// forget takes t out of the registry and returns its age.
+func (p *Proxy) forget(t *Tunnel) time.Duration {
 	p.mu.Lock()
-	delete(p.tunnels, t)
-	p.mu.Unlock()
-}
-
-// join has a tunnel that is now served take part in the closing of its group.
-func (p *Proxy) join(t *Tunnel) {
-	if d, ok := p.drains.Load(t.opts.Group); ok {
-		d.(*drain).schedule(t)
+	defer p.mu.Unlock()
+	if t.next != nil {
+		t.next.prev = t.prev
 	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		p.first = t.next
+	}
+	t.prev, t.next = nil, nil
+	if p.first == nil && p.timer != nil {
+		p.timer.Stop()
+		p.alarm = 0
+	}
+	return p.now() - t.began
 }
 
 // remove counts a tunnel out, when all is done for it.
 func (p *Proxy) remove() {
-	if p.open.Add(-1) == 0 && p.closed.Load() {
-		p.allGone.Do(func() { close(p.gone) })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open--; p.open == 0 && p.gone != nil {
+		close(p.gone)
 	}
 }
 
@@ -68,37 +88,9 @@ func (p *Proxy) relay(l link) relay {
 
 // drain is the closing of many tunnels, spread over a time.
 type drain struct {
-	code   int
-	reason string
-	start  time.Time
-	over   time.Duration
-
-	reopened atomic.Bool
-}
-
-// leaving is a closing that is to come.
-type leaving struct {
-	*time.Timer
-	at time.Time
-}
-
-// schedule closes t at its moment. One that is not served yet gets it from join,
-// when its turn is known, or is refused by Serve. Once Shutdown has begun, the
-// earlier of two moments holds.
-func (d *drain) schedule(t *Tunnel) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	turn := d.start.Add(time.Duration(t.opts.Turn * float64(d.over)))
-	if t.ended || t.relay == nil || d.reopened.Load() || time.Now().After(d.start.Add(d.over)) {
-		return
-	}
-	if t.leave != nil {
-		if t.proxy.closed.Load() && t.leave.at.Before(turn) {
-			return
-		}
-		t.leave.Stop()
-	}
-	t.leave = &leaving{time.AfterFunc(time.Until(turn), func() { t.Close(d.code, d.reason) }), turn}
+	code        int
+	reason      string
+	start, over time.Duration
 }
 
 // CloseGroup closes the tunnels of a group as [Tunnel.Close] does: all at once
@@ -106,16 +98,18 @@ func (d *drain) schedule(t *Tunnel) {
 // of the group that opens before that time is over leaves at its moment too, at
 // once if that has passed. CloseGroup returns at once.
 func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Duration) {
-	d := &drain{code: code, reason: reason, start: time.Now(), over: over}
 	if over > 0 {
-		p.drains.Store(group, d)
+		p.mu.Lock()
+		if p.drains == nil {
+			p.drains = make(map[string]drain)
+		}
+		p.drains[group] = drain{code, reason, p.now(), over}
+		p.mu.Unlock()
+		p.look()
+		return
 	}
 	for t := range p.Tunnels() {
-		switch {
-		case t.opts.Group != group:
-		case over > 0:
-			d.schedule(t)
-		default:
+		if t.opts.Group == group {
 			t.Close(code, reason)
 		}
 	}
@@ -124,22 +118,9 @@ func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Dura
 // Reopen takes back what [Proxy.CloseGroup] spreads over time: the tunnels whose
 // moment has not come stay.
 func (p *Proxy) Reopen(group string) {
-	if d, ok := p.drains.LoadAndDelete(group); ok {
-		d.(*drain).reopened.Store(true) // for join, which may be about to schedule
-	}
-	if p.closed.Load() {
-		return // what Shutdown has scheduled is not to be taken back
-	}
-	for t := range p.Tunnels() {
-		if t.opts.Group == group {
-			t.mu.Lock()
-			if t.leave != nil {
-				t.leave.Stop()
-				t.leave = nil
-			}
-			t.mu.Unlock()
-		}
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.drains, group)
 }
 
 // Shutdown refuses new tunnels and closes those there are with 1012 (Service
@@ -147,23 +128,29 @@ func (p *Proxy) Reopen(group string) {
 // that is left, so that the clients don't come back in a crowd. It returns nil
 // when all tunnels are gone, or what ended ctx, and then cuts those that are left.
 func (p *Proxy) Shutdown(ctx context.Context) error {
-	p.shutdown.Do(func() {
-		p.gone = make(chan struct{})
-		p.closed.Store(true)
-	})
-	if p.open.Load() == 0 {
-		p.allGone.Do(func() { close(p.gone) })
-	}
-	d := drain{code: 1012, reason: "shutting down", start: time.Now()}
+	d := drain{code: 1012, reason: "shutting down"}
 	if deadline, ok := ctx.Deadline(); ok {
 		// The last one needs time for its close as well.
 		left := time.Until(deadline)
 		d.over = left - min(frameTime+drainTime, left/2)
 	}
-	for t := range p.Tunnels() {
-		if d.over > 0 {
-			d.schedule(t)
-		} else {
+	p.mu.Lock()
+	p.closed.Store(true)
+	if p.gone == nil {
+		p.gone = make(chan struct{})
+		if p.open == 0 {
+			close(p.gone)
+		}
+	}
+	if d.over > 0 {
+		d.start = p.now()
+		p.last = &d
+	}
+	p.mu.Unlock()
+	if d.over > 0 {
+		p.look()
+	} else {
+		for t := range p.Tunnels() {
 			t.Close(d.code, d.reason)
 		}
 	}

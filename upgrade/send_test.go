@@ -57,7 +57,7 @@ func TestSend(t *testing.T) {
 			expect(websocket.MessageText, said)
 		}
 		told := make(chan bool, 1)
-		tunnel.OnClosed(func() { told <- true })
+		tunnel.OnClosed(func(upgrade.Summary) { told <- true })
 		client.Close(websocket.StatusNormalClosure, "")
 		wait(t, told)
 		if sum := r.wantSummary(upgrade.Client, 1000); sum.MessagesToClient != 4*7 || sum.MessagesToBackend != 7 || sum.ToClient < total {
@@ -199,11 +199,11 @@ func TestSendWaits(t *testing.T) {
 			go func() { sent <- tunnel.Send(t.Context(), upgrade.TextFrame("x")) }()
 			synctest.Wait()
 			ended := 0
-			tunnel.OnClosed(func() { ended++ })
+			tunnel.OnClosed(func(s upgrade.Summary) { ended += s.Code })
 			tunnel.Close(1012, "")
-			tunnel.OnClosed(func() { ended++ })
-			if ended != 2 {
-				t.Errorf("the end was told to %d of 2", ended)
+			tunnel.OnClosed(func(s upgrade.Summary) { ended += s.Code })
+			if ended != 2*1012 {
+				t.Errorf("the end was told to %d of 2", ended/1012)
 			}
 		})
 		if err := <-sent; !errors.Is(err, upgrade.ErrClosed) {

@@ -15,17 +15,19 @@ import (
 // Response may be called concurrently.
 type Tunnel struct {
 	proxy *Proxy
-	opts  Options
-	began time.Time
 
+	// Under the proxy's mu:
+	prev, next *Tunnel
+	began      time.Duration // since the proxy's epoch
+	young      float32       // the part of a tenth that MaxAge is shorter by
+	watched    bool          // it is served, and look has not closed it
+
+	ended   bool // or never served; as from here on under mu
 	mu      sync.Mutex
-	opening *opening    // until Serve
-	relay   relay       // from Serve on
-	leave   *leaving    // what CloseGroup or Shutdown has scheduled
-	watch   *time.Timer // for IdleTimeout and MaxAge
-	after   func()      // see OnClosed
-	ended   bool        // or never served
-	gone    bool        // both connections are closed
+	opts    Options  // as they are once it is served, except for Closed
+	opening *opening // until Serve
+	relay   relay    // from Serve on
+	summary *Summary // once both connections are closed
 }
 
 // opening is the backend's half of a tunnel. There may be many tunnels that are
@@ -49,11 +51,13 @@ func (t *Tunnel) Response() *http.Response {
 }
 
 // SetClient sets [Options].Key and Turn, for who learns them from the backend's
-// answer. It may be called until Serve.
+// answer. It may be called until Serve; later it does nothing.
 func (t *Tunnel) SetClient(key string, turn float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.opts.Key, t.opts.Turn = key, turn
+	if t.relay == nil {
+		t.opts.Key, t.opts.Turn = key, turn
+	}
 }
 
 // Key returns the key given at Connect or SetClient.
@@ -92,7 +96,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 		t.end(Summary{By: Gateway, Err: err})
 		return fmt.Errorf("upgrade: serve: %w", err)
 	}
-	t.proxy.join(t)
+	t.proxy.watch(t)
 	return nil
 }
 
@@ -118,7 +122,7 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 	l.toBackend = early{bytes.Clone(sent), f}
 	t.relay = t.proxy.relay(l)
 	t.opening = nil
-	t.startWatch()
+	t.opts.Key = strings.Clone(t.opts.Key) // which may be cut from something big
 	return nil
 }
 
@@ -193,40 +197,31 @@ func (t *Tunnel) cut() {
 
 // end is called once, when both connections are closed.
 func (t *Tunnel) end(s Summary) {
+	s.Duration = t.proxy.forget(t)
 	t.mu.Lock()
-	t.ended, t.gone = true, true
-	after := t.after
-	if t.leave != nil {
-		t.leave.Stop()
-	}
-	if t.watch != nil {
-		t.watch.Stop()
-	}
+	t.ended, t.summary = true, &s
+	closed := t.opts.Closed
 	t.mu.Unlock()
-	t.proxy.forget(t)
-	if t.opts.Closed != nil {
-		s.Duration = time.Since(t.began)
-		t.opts.Closed(s)
-	}
-	if after != nil {
-		after()
+	if closed != nil {
+		closed(s)
 	}
 	t.proxy.remove()
 }
 
-// OnClosed has f called when both connections are closed, behind Options.Closed,
-// or at once if they are. The engine waits for it, so it should not block.
-func (t *Tunnel) OnClosed(f func()) {
+// OnClosed has f called when both connections are closed, behind Options.Closed
+// and what OnClosed was given before, or at once if they are. The engine waits for
+// it, so it should not block.
+func (t *Tunnel) OnClosed(f func(Summary)) {
 	t.mu.Lock()
-	gone := t.gone
-	if before := t.after; before == nil {
-		t.after = f
-	} else if !gone {
-		t.after = func() { before(); f() }
+	summary := t.summary
+	if before := t.opts.Closed; before == nil {
+		t.opts.Closed = f
+	} else {
+		t.opts.Closed = func(s Summary) { before(s); f(s) }
 	}
 	t.mu.Unlock()
-	if gone {
-		f()
+	if summary != nil {
+		f(*summary)
 	}
 }
 
