@@ -7,19 +7,13 @@ import (
 )
 
 // link is what an engine gets of a tunnel, to take over both connections: the
-// loops, if they can do with them, else a pump. The frames hold what is to be
-// followed and counted; nothing has been fed to them yet.
+// loops, if they can do with them, else a pump.
 type link struct {
 	client, backend     net.Conn
 	head                []byte // for the client before anything else: the 101, not counted
-	toClient, toBackend early
+	toClient, toBackend []byte // what came behind the handshakes
+	websocket           bool
 	tunnel              *Tunnel // its end is called once, when both are closed; never within start
-}
-
-// early is a direction before its first read: what came behind the handshake.
-type early struct {
-	bytes  []byte
-	frames frames
 }
 
 // relay is a running tunnel, as seen from outside. Its methods may be called at

@@ -28,8 +28,10 @@ func Waiting(t *Tunnel, n int) {
 	for {
 		u.loop.mu.Lock()
 		have := 0
-		for s := u.senders; s != nil; s = s.next {
-			have++
+		if u.moving != nil {
+			for s := u.senders; s != nil; s = s.next {
+				have++
+			}
 		}
 		u.loop.mu.Unlock()
 		if have >= n {

@@ -167,6 +167,9 @@ func (f *flow) lost(err error) {
 
 // failed deals with an error of reading src and reports whether to go on.
 func (f *flow) failed(err error) bool {
+	if errors.Is(err, net.ErrClosed) { // by cut, or in place of a half-close
+		return false
+	}
 	c := f.closing.Load()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if c == nil { // silent for too long after the other direction has ended

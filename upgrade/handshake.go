@@ -16,6 +16,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // HandshakeError is the error of [Proxy.Connect] when the backend gave an answer
@@ -127,13 +128,21 @@ const headerLimit = 64 << 10
 // exchange sends req and reads the header of the final answer. early is what was
 // read behind a 101; behind any other answer it is part of the body.
 func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byte, err error) {
-	if err := req.Write(conn); err != nil {
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(conn)
+	err = req.Write(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	w.Reset(nil)
+	writers.Put(w)
+	if err != nil {
 		return nil, nil, fmt.Errorf("send the request: %w", err)
 	}
 	// The limit sits below the buffer: above it, ReadResponse would have read
 	// what it should not.
 	limited := &io.LimitedReader{R: conn, N: headerLimit}
-	br := bufio.NewReader(limited)
+	br := bufio.NewReaderSize(limited, 1<<10) // there may be many that wait
 	for {
 		res, err = http.ReadResponse(br, req)
 		if err != nil && limited.N <= 0 {
@@ -153,11 +162,21 @@ func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byt
 		}
 	}
 	limited.N = math.MaxInt64
-	if res.StatusCode == http.StatusSwitchingProtocols && br.Buffered() > 0 {
-		peek, _ := br.Peek(br.Buffered())
-		early = bytes.Clone(peek)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		early = buffered(br)
 	}
 	return res, early, nil
+}
+
+var writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+
+// buffered returns what was read behind a handshake, nil if that is nothing.
+func buffered(r *bufio.Reader) []byte {
+	if r.Buffered() == 0 {
+		return nil
+	}
+	early, _ := r.Peek(r.Buffered())
+	return bytes.Clone(early)
 }
 
 // verify checks a 101 as a client must (RFC 6455, section 4.1). Subprotocol and

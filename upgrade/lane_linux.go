@@ -132,7 +132,9 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 				u.lose(f, os.NewSyscallError("write", err))
 				return
 			default:
-				f.bytes += int64(n)
+				if f.state == relaying { // else it is the gateway's close frame
+					f.bytes += int64(n)
+				}
 				b, fed = b[n:], fed-n
 			}
 		}
@@ -140,6 +142,7 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 			const reason = "message too big"
 			f.drop()
 			u.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason})
+			u.settle(f) // which end leaves to who has closed the tunnel before
 			return
 		}
 		if f.from == Backend && !u.serve(len(b) > 0) {

@@ -29,6 +29,7 @@ type loop struct {
 	due   deadlines
 	alarm time.Duration // the deadline of epoll, 0 for none
 	until time.Duration // the end, for want of tunnels
+	spare *moving       // of a tunnel that is at rest again
 
 	events [128]syscall.EpollEvent
 	buf    [stockSize]byte // for reading, in turn

@@ -7,21 +7,62 @@ import (
 )
 
 // looped is a tunnel on a loop, whose mu guards all of it. There are many that
-// are idle: what only ending ones need is elsewhere.
+// are at rest, between two messages with nothing under way: this is what such a
+// one needs.
 type looped struct {
-	loop     *loop
-	tunnel   *Tunnel
-	lanes    [2]lane // see lane
-	last     time.Duration
-	ending   *ending // once that has begun
-	senders  *sender // those who wait for their turn or are at it
-	fds      [2]int32
-	slot     int32
-	interest [2]uint8 // what epoll waits for
-	gone     bool     // both are closed
-
+	loop   *loop
+	tunnel *Tunnel
+	*moving
+	passed    [2]passed // each lane's, at rest
+	last      time.Duration
+	fds       [2]int32
+	slot      int32
+	interest  [2]uint8 // what epoll waits for
+	gone      bool     // both are closed
 	websocket bool
-	closeSeen bool // a close frame of an end has passed
+}
+
+type passed struct{ bytes, messages int64 }
+
+// moving is the rest of a tunnel. One that is at rest has none.
+type moving struct {
+	lanes     [2]lane // see lane
+	ending    *ending // once that has begun
+	senders   *sender // those who wait for their turn or are at it
+	closeSeen bool    // a close frame of an end has passed
+}
+
+// move ends a tunnel's rest, until review.
+func (u *looped) move() {
+	if u.moving != nil {
+		return
+	}
+	m := u.loop.spare
+	if u.loop.spare = nil; m == nil {
+		m = &moving{}
+	}
+	for i, passed := range u.passed {
+		f := u.tunnel.proxy.frames(u.websocket, Side(i+1))
+		f.messages = passed.messages
+		m.lanes[i] = lane{from: Side(i + 1), frames: f, bytes: passed.bytes}
+	}
+	u.moving = m
+}
+
+// rest lets go of what is only needed while something is under way, if nothing is.
+func (u *looped) rest() {
+	m := u.moving
+	if m.ending != nil || m.senders != nil {
+		return
+	}
+	for i := range m.lanes {
+		f := &m.lanes[i]
+		if f.stock != nil || u.websocket && !f.frames.between() {
+			return
+		}
+		u.passed[i] = passed{f.bytes, f.frames.messages}
+	}
+	u.moving, u.loop.spare = nil, m
 }
 
 // ending is what a tunnel remembers once something has ended.
@@ -48,22 +89,21 @@ type ending struct {
 // begin writes what comes first. loop.mu is held, as in all methods that are not
 // those of a relay.
 func (u *looped) begin(k link) {
-	u.lanes = [2]lane{
-		{from: Client, frames: k.toBackend.frames},
-		{from: Backend, frames: k.toClient.frames, bytes: -int64(len(k.head))},
-	}
+	u.websocket = k.websocket
+	u.move()
 	up, down := &u.lanes[0], &u.lanes[1]
-	u.websocket = !down.frames.off
-	first := append(k.head, k.toClient.bytes...) // one packet
-	u.pour(down, first, len(k.head)+u.follow(down, k.toClient.bytes))
+	down.bytes = -int64(len(k.head))
+	first := append(k.head, k.toClient...) // one packet
+	u.pour(down, first, len(k.head)+u.follow(down, k.toClient))
 	if !u.gone {
-		u.pour(up, k.toBackend.bytes, 0)
+		u.pour(up, k.toBackend, 0)
 	}
 	u.review()
 }
 
 // event is what epoll has to say of an end's socket.
 func (u *looped) event(side Side, events uint32) {
+	u.move()
 	const broken = syscall.EPOLLERR | syscall.EPOLLHUP // told without being asked for
 	out, in := u.toward(side), &u.lanes[side-1]
 	if events&(syscall.EPOLLOUT|broken) != 0 && u.blocked(out) {
@@ -75,7 +115,8 @@ func (u *looped) event(side Side, events uint32) {
 	u.review()
 }
 
-// review sees to it that the loop waits for what u now waits for.
+// review sees to it that the loop waits for what u now waits for, if for anything
+// but its ends' next words.
 func (u *looped) review() {
 	if u.gone {
 		return
@@ -87,9 +128,12 @@ func (u *looped) review() {
 	}
 	u.await(Client, up, down)
 	u.await(Backend, down, up)
-	if u.ending != nil {
+	if u.ending != nil && !u.gone {
 		u.loop.due.set(u.ending, u.ending.next(u.loop.now))
 		u.loop.wind()
+	}
+	if !u.gone {
+		u.rest()
 	}
 }
 
@@ -127,6 +171,10 @@ func (u *looped) await(side Side, in, out *lane) {
 func (u *looped) close(code int, reason string) {
 	u.loop.lock()
 	defer u.loop.mu.Unlock()
+	if u.gone {
+		return
+	}
+	u.move()
 	u.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
 	u.review()
 }
@@ -134,6 +182,10 @@ func (u *looped) close(code int, reason string) {
 func (u *looped) cut() {
 	u.loop.lock()
 	defer u.loop.mu.Unlock()
+	if u.gone {
+		return
+	}
+	u.move()
 	u.note(Summary{By: Gateway})
 	u.finish()
 }

@@ -15,15 +15,15 @@ type pump struct{}
 
 func (pump) start(l link) relay {
 	p := &pumped{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
-	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.toClient.frames}
-	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.toBackend.frames}
-	if p.websocket = !p.down.frames.off; p.websocket {
+	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, Backend)}
+	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, Client)}
+	if p.websocket = l.websocket; p.websocket {
 		p.down.turn = make(chan struct{}, 1)
 		p.down.take() // until the head is written
 	}
 	p.running.Store(2)
-	go p.down.run(l.head, l.toClient.bytes)
-	go p.up.run(nil, l.toBackend.bytes)
+	go p.down.run(l.head, l.toClient)
+	go p.up.run(nil, l.toBackend)
 	return p
 }
 

@@ -86,6 +86,11 @@ func (p *Proxy) relay(l link) relay {
 	return pump{}.start(l)
 }
 
+// frames are those that come from an end, before the first.
+func (p *Proxy) frames(websocket bool, from Side) frames {
+	return frames{off: !websocket, masked: from == Client, limit: uint64(max(0, p.MessageLimit))}
+}
+
 // drain is the closing of many tunnels, spread over a time.
 type drain struct {
 	code        int

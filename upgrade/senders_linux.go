@@ -51,6 +51,11 @@ func (u *looped) send(ctx context.Context, frames [][]byte) error {
 func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 	u.loop.lock()
 	defer u.loop.mu.Unlock()
+	if u.gone {
+		return nil, ErrClosed
+	}
+	u.move()
+	defer u.review()
 	f := u.toward(Client)
 	if f.state != relaying || u.closing() || u.closeSeen || !f.frames.following() {
 		return nil, ErrClosed
@@ -60,11 +65,7 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 	}
 	s := sender{frames: frames}
 	if u.senders == nil && f.stock == nil && f.frames.between() {
-		whole, err := u.write(&s)
-		if err != nil {
-			u.review()
-		}
-		if whole || err != nil {
+		if whole, err := u.write(&s); whole || err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +76,6 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 		last = &(*last).next
 	}
 	*last = &waiting
-	u.review()
 	return &waiting, nil
 }
 

@@ -6,8 +6,10 @@ import (
 	"unsafe"
 )
 
-// duplicate returns a descriptor of its own for a plain stream socket. It is
-// non-blocking, as the runtime's are: that belongs to the socket.
+// duplicate returns a descriptor of its own for a plain stream socket whose calls
+// never block. That belongs to the socket: what [os.File.Fd] does to a copy of the
+// descriptor is undone here. A socket that would linger makes its close block all
+// the same, and isn't taken.
 func duplicate(conn net.Conn) (fd int, ok bool) {
 	switch c := conn.(type) {
 	case *net.TCPConn:
@@ -26,7 +28,15 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 		new, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
 		fd, ok = int(new), errno == 0
 	})
-	return fd, ok && err == nil
+	if !ok || err != nil {
+		return 0, false
+	}
+	linger, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_LINGER) // its first half: whether
+	if err != nil || linger != 0 || syscall.SetNonblock(fd, true) != nil {
+		syscall.Close(fd)
+		return 0, false
+	}
+	return fd, true
 }
 
 // read reads from a descriptor that doesn't block. It doesn't tell the scheduler,

@@ -110,17 +110,12 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 		return err
 	}
 	client.SetDeadline(time.Time{}) // those of http.Server, where Hijack left them
-	sent, _ := rw.Reader.Peek(rw.Reader.Buffered())
 
-	f := frames{
-		off:   !isWebSocket(o.res.Header.Get("Upgrade")),
-		limit: uint64(max(0, t.proxy.MessageLimit)),
-	}
-	l := link{client: client, backend: o.backend, head: head(w.Header(), o.res.Header), tunnel: t}
-	l.toClient = early{o.early, f}
-	f.masked = true
-	l.toBackend = early{bytes.Clone(sent), f}
-	t.relay = t.proxy.relay(l)
+	t.relay = t.proxy.relay(link{
+		client: client, backend: o.backend, head: head(w.Header(), o.res.Header),
+		toClient: o.early, toBackend: buffered(rw.Reader),
+		websocket: isWebSocket(o.res.Header.Get("Upgrade")), tunnel: t,
+	})
 	t.opening = nil
 	t.opts.Key = strings.Clone(t.opts.Key) // which may be cut from something big
 	return nil

@@ -29,7 +29,7 @@ func TestNothingBehindTornMessage(t *testing.T) {
 		behind, backend := net.Pipe()
 		let, done := make(chan struct{}), make(chan Summary, 1)
 		relay := pump{}.start(link{
-			client: slowToClose{front, let}, backend: behind, head: []byte("."),
+			client: slowToClose{front, let}, backend: behind, head: []byte("."), websocket: true,
 			tunnel: &Tunnel{proxy: &Proxy{}, opts: Options{Closed: func(s Summary) { done <- s }}},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
