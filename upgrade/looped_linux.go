@@ -105,6 +105,11 @@ func (u *looped) begin(k link) {
 func (u *looped) event(side Side, events uint32) {
 	u.move()
 	const broken = syscall.EPOLLERR | syscall.EPOLLHUP // told without being asked for
+	if events&syscall.EPOLLERR != 0 {
+		// It may be a report that whoever made the socket has asked for, which
+		// has to be taken in before the loop can wait again.
+		syscall.Recvmsg(int(u.fds[side-1]), nil, nil, syscall.MSG_ERRQUEUE|syscall.MSG_DONTWAIT)
+	}
 	out, in := u.toward(side), &u.lanes[side-1]
 	if events&(syscall.EPOLLOUT|broken) != 0 && u.blocked(out) {
 		u.flush(out)
