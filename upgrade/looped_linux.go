@@ -95,7 +95,7 @@ func (u *looped) begin(k link) {
 	down.bytes = -int64(len(k.head))
 	first := append(k.head, k.toClient...) // one packet
 	u.pour(down, first, len(k.head)+u.follow(down, k.toClient))
-	if !u.gone {
+	if up.state == relaying { // else what the backend had to say has ended the tunnel
 		u.pour(up, k.toBackend, 0)
 	}
 	u.review()
