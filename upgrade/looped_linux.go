@@ -313,8 +313,8 @@ func (u *looped) reset() {
 	u.finish()
 }
 
-// finish closes both connections and has that told, but not by the loop, which
-// can't wait for who is told.
+// finish has both connections closed and that told, but not by the loop, which
+// can't wait for a socket that lingers or for who is told.
 func (u *looped) finish() {
 	if u.gone {
 		return
@@ -327,10 +327,9 @@ func (u *looped) finish() {
 	for i := range u.lanes {
 		u.lanes[i].drop()
 		u.lanes[i].state = over
-		if u.interest[i] != 0 { // Close does this only to the last descriptor of a socket
+		if u.interest[i] != 0 {
 			syscall.EpollCtl(u.loop.fd, syscall.EPOLL_CTL_DEL, int(u.fds[i]), nil)
 		}
-		syscall.Close(int(u.fds[i]))
 	}
 	e := u.begins()
 	u.loop.due.set(e, 0)
@@ -338,5 +337,10 @@ func (u *looped) finish() {
 	s := e.cause
 	s.ToClient, s.MessagesToClient = max(0, down.bytes), down.frames.messages
 	s.ToBackend, s.MessagesToBackend = up.bytes, up.frames.messages
-	go u.tunnel.end(s)
+	go func() {
+		for _, fd := range u.fds {
+			syscall.Close(int(fd))
+		}
+		u.tunnel.end(s)
+	}()
 }

@@ -7,9 +7,8 @@ import (
 )
 
 // duplicate returns a descriptor of its own for a plain stream socket whose calls
-// never block. That belongs to the socket: what [os.File.Fd] does to a copy of the
-// descriptor is undone here. A socket that would linger makes its close block all
-// the same, and isn't taken.
+// don't block. That belongs to the socket: what [os.File.Fd] does to a copy of the
+// descriptor is undone here.
 func duplicate(conn net.Conn) (fd int, ok bool) {
 	switch c := conn.(type) {
 	case *net.TCPConn:
@@ -31,8 +30,7 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 	if !ok || err != nil {
 		return 0, false
 	}
-	linger, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_LINGER) // its first half: whether
-	if err != nil || linger != 0 || syscall.SetNonblock(fd, true) != nil {
+	if syscall.SetNonblock(fd, true) != nil {
 		syscall.Close(fd)
 		return 0, false
 	}
