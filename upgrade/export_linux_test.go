@@ -22,6 +22,12 @@ func Advance(p *Proxy, by time.Duration) {
 	}
 }
 
+// OnLoop reports whether a tunnel is on a loop.
+func OnLoop(t *Tunnel) bool {
+	_, ok := t.relay.(*looped)
+	return ok
+}
+
 // Waiting waits until so many are waiting to send.
 func Waiting(t *Tunnel, n int) {
 	u := t.relay.(*looped)

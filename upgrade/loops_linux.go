@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"net"
 	"runtime"
 	"sync"
 	"syscall"
@@ -21,11 +22,13 @@ const linger = 100 * time.Millisecond
 // start takes over both connections of l, or returns nil if it can't; then they
 // are as before.
 func (e *loops) start(l link) relay {
-	client, ok := duplicate(l.client)
+	proxy := l.tunnel.proxy
+	plainClient, plainBackend := proxy.unwrap(l.client), proxy.unwrap(l.backend)
+	client, ok := duplicate(plainClient)
 	if !ok {
 		return nil
 	}
-	backend, ok := duplicate(l.backend)
+	backend, ok := duplicate(plainBackend)
 	if !ok {
 		syscall.Close(client)
 		return nil
@@ -36,10 +39,35 @@ func (e *loops) start(l link) relay {
 		syscall.Close(backend)
 		return nil
 	}
+	l.toBackend = append(l.toBackend, ahead(l.client, plainClient)...)
+	l.toClient = append(l.toClient, ahead(l.backend, plainBackend)...)
 	// The sockets live on in the duplicates; what the runtime keeps for its own goes.
 	l.client.Close()
 	l.backend.Close()
 	return loop.start(l, client, backend)
+}
+
+func (p *Proxy) unwrap(conn net.Conn) net.Conn {
+	if p.Unwrap == nil {
+		return conn
+	}
+	return p.Unwrap(conn)
+}
+
+// ahead returns what a wrapper has read of plain and nobody of the wrapper.
+func ahead(wrapper, plain net.Conn) (b []byte) {
+	if wrapper == plain {
+		return nil
+	}
+	wrapper.SetReadDeadline(past)
+	plain.SetReadDeadline(past) // in case that the wrapper keeps its own to itself
+	for buf := make([]byte, 4<<10); ; {
+		n, err := wrapper.Read(buf)
+		b = append(b, buf[:n]...)
+		if err != nil { // another one than the deadline's comes again
+			return b
+		}
+	}
 }
 
 // least counts a tunnel in at the loop that has the fewest.

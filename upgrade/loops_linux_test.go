@@ -47,6 +47,16 @@ func TestLoopsSlowClient(t *testing.T) {
 	r.wantSummary(upgrade.Client, 0)
 }
 
+func TestLoopsUnwrap(t *testing.T) {
+	t.Parallel()
+	for _, s := range setups {
+		r, _, _ := pair(t, s, &upgrade.Proxy{})
+		if got, want := upgrade.OnLoop(wait(t, r.tunnels)), strings.HasPrefix(s.name, "epoll"); got != want {
+			t.Errorf("%s: on a loop: %v", s.name, got)
+		}
+	}
+}
+
 func TestLoopsSend(t *testing.T) {
 	t.Parallel()
 	r, client, backend := pair(t, setups[0], &upgrade.Proxy{})

@@ -24,6 +24,14 @@ type Proxy struct {
 	// that nobody checks. Frames are followed for "websocket" only.
 	Protocols []string
 
+	// Unwrap returns the connection below a wrapper that passes all bytes on as
+	// they are, and any other connection as it is: on Linux a plain TCP or Unix
+	// connection costs far less than what hides one. It is called once for each
+	// end of a tunnel. If the engine can do with what it returns, the wrapper is
+	// read until a deadline in the past stops that, for what it may have read
+	// ahead, and closed then, long before the tunnel ends. nil unwraps nothing.
+	Unwrap func(conn net.Conn) net.Conn
+
 	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has come
 	// from either end for so long. 0: never.
 	IdleTimeout time.Duration

@@ -45,6 +45,7 @@ var setups = []setup{
 	{name: "epoll", use: func(*upgrade.Proxy) {}}, // on Linux
 	{name: "pump", use: wrapped},
 	{name: "pump,TLS", tls: true, use: func(*upgrade.Proxy) {}},
+	{name: "epoll,unwrapped", use: unwrapped},
 }
 
 // wrapped has p dial connections that are not quite the kernel's own.
@@ -55,6 +56,34 @@ func wrapped(p *upgrade.Proxy) {
 			return nil, err
 		}
 		return struct{ *net.TCPConn }{conn.(*net.TCPConn)}, nil
+	}
+}
+
+// buffered is a connection that reads ahead.
+type buffered struct {
+	*net.TCPConn
+	r *bufio.Reader
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// unwrapped has p dial such connections, which it can do without.
+func unwrapped(p *upgrade.Proxy) {
+	wrapped(p)
+	dial := p.Dial
+	p.Dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
+		conn, err := dial(ctx, out)
+		if err != nil {
+			return nil, err
+		}
+		tcp := conn.(struct{ *net.TCPConn }).TCPConn
+		return buffered{tcp, bufio.NewReader(tcp)}, nil
+	}
+	p.Unwrap = func(conn net.Conn) net.Conn {
+		if b, ok := conn.(buffered); ok {
+			return b.TCPConn
+		}
+		return conn
 	}
 }
 

@@ -89,11 +89,12 @@ func TestBackendCloses(t *testing.T) {
 // Bytes right behind the handshake come first, in both directions.
 func TestEarlyBytes(t *testing.T) {
 	each(t, func(t *testing.T, s setup) {
-		h, ends := backends(t, append(text("from the backend", false), 0x81)...)
+		hello := text(strings.Repeat("from the backend", 200), false) // more than the handshake reads
+		h, ends := backends(t, append(hello, 0x81)...)
 		r := newRig(t, s, &upgrade.Proxy{}, h)
 		client := r.client(append(text("from the client", true), 0x81)...)
 		backend := wait(t, ends)
-		client.expect(string(text("from the backend", false)))
+		client.expect(string(hello))
 		backend.expect(string(text("from the client", true)))
 		client.send(text("more", true)[1:])
 		backend.send(text("more", false)[1:])
