@@ -30,6 +30,7 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 func main() {
@@ -81,6 +82,15 @@ func serve(cfg *config) error {
 	return cfg.gateway.Serve(ctx, server, listener, cfg.drain)
 }
 
+// raw returns what the PROXY protocol came through: behind its header, which has
+// been read when there is a tunnel, it leaves the bytes as they are.
+func raw(conn net.Conn) net.Conn {
+	if c, ok := conn.(*proxyproto.Conn); ok {
+		return c.Raw()
+	}
+	return conn
+}
+
 // build puts pool, affinity and gateway together.
 func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) error {
 	pool, err := balancer.NewPool(&balancer.Options{
@@ -104,6 +114,7 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		Affinity:  aff,
 		ClientIP:  limpet.ClientIP{Trusted: cfg.trusted},
 		PinHeader: pinHeader,
+		Upgrade:   &upgrade.Proxy{Unwrap: raw},
 	}
 	if cfg.bus != nil {
 		opts.Bus = &bus.Redis{Client: cfg.bus}
