@@ -263,7 +263,9 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, err)
 		return
 	}
-	defer p.end()
+	if p.backend != nil {
+		defer p.backend.End() // not p.end: p may be another request's by then
+	}
 	g.answer(w, &p.trip, res)
 	p.recycle()
 }
