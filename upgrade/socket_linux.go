@@ -40,13 +40,14 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 // read reads from a descriptor that doesn't block. It doesn't tell the scheduler,
 // as syscall.Read does in case that the call takes its time: for calls as short
 // as these that is a tenth of the cost.
-func read(fd int, b []byte) (int, error) { return call(syscall.SYS_READ, fd, b) }
+func read(fd int, b []byte) (int, error) { return call(receive, fd, b) }
 
 // write is like read.
-func write(fd int, b []byte) (int, error) { return call(syscall.SYS_WRITE, fd, b) }
+func write(fd int, b []byte) (int, error) { return call(send, fd, b) }
 
 func call(number uintptr, fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	n, _, errno := syscall.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
