@@ -203,10 +203,7 @@ func (t *trial) paced() error {
 }
 
 // churn opens, uses and closes tunnels.
-func (t *trial) churn() error { return t.warmed(t.churning()) }
-
-// churning returns what begins to.
-func (t *trial) churning() (start func()) {
+func (t *trial) churn() error {
 	frame, want := message(64)
 	var number int
 	var step func()
@@ -240,20 +237,16 @@ func (t *trial) churning() (start func()) {
 			end(err)
 		}
 	}
-	return func() {
+	return t.warmed(func() {
 		for range min(t.Clients, 16) {
 			step()
 		}
-	}
+	})
 }
 
 // idle opens many tunnels, which do nothing, and then has one message on each.
-// It warms up, too: what a process needs once, for the first tunnels that it ever
-// has, isn't what a tunnel costs.
+// The gateway has just begun, so that what it needs once is in the figures.
 func (t *trial) idle() error {
-	if err := t.drive(t.Time/2, t.churning()); err != nil {
-		return err
-	}
 	if err := t.settle(t.Settle); err != nil {
 		return err
 	}
