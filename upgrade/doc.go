@@ -16,6 +16,7 @@
 //
 // On Linux, tunnels between two plain sockets (*net.TCPConn, *net.UnixConn) run
 // on a few event loops, and an idle one costs some hundred bytes. Wherever one of
-// the two is anything else, TLS or a connection that somebody has wrapped, and on
-// other systems, a tunnel has two goroutines and costs ten times as much.
+// the two is anything else, TLS or a connection that somebody has wrapped (but see
+// Proxy.Unwrap), and on other systems, a tunnel has two goroutines and costs ten
+// times as much.
 package upgrade
