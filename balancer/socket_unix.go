@@ -88,8 +88,9 @@ func asks(c net.Conn) bool {
 // ask writes a request, unless peek would find the connection unfit for it, and
 // reads what is there of the answer. It is cheaper than the three one by one: the
 // runtime begins to listen before the request is written, so that nobody has to
-// look first for an answer that can't be there yet. sent below len(out) without an
-// error means that the socket is full, and nothing was read.
+// look first for an answer that can't be there yet. n is 0 without an error if
+// nothing was read: the socket is full, when sent is below len(out), or the other
+// end had spoken first.
 func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
 	s.out, s.in, s.kept = out, in, kept
 	s.sent, s.n, s.err = 0, 0, nil
@@ -115,7 +116,7 @@ func (s *socket) send(fd uintptr) (done bool) {
 	} else if s.err != nil {
 		s.err = os.NewSyscallError("write", s.err)
 	}
-	return s.sent < len(s.out)
+	return s.sent < len(s.out) || s.seen == spoke // of what is there already the runtime may not tell again
 }
 
 // again calls f until no signal interrupts it.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // ended waits until the other end has closed c or said something, without taking that from it.
@@ -89,5 +90,36 @@ func TestUnaskedAnswer(t *testing.T) {
 			t.Errorf("%s with %q", res.Status, got)
 		}
 		ended(t, <-conns)
+	}
+}
+
+// A backend that is too busy for a new connection may say so before it was asked
+// anything, and nothing more.
+func TestAnswerBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*net.TCPConn) error{
+		"and waits":  func(*net.TCPConn) error { return nil },
+		"and closes": (*net.TCPConn).CloseWrite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := reach(t, raw(t, func(c net.Conn) {
+				io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
+				end(c.(*net.TCPConn))
+				io.Copy(io.Discard, c)
+			}))
+			dial := s.Dial
+			s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := dial(ctx, network, addr)
+				ended(t, c)
+				return c, err
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			res, err := s.send(ctx, "GET", "")
+			if got := read(t, res, err); got != "busy" {
+				t.Errorf("%q", got)
+			}
+		})
 	}
 }
