@@ -56,6 +56,9 @@ func (p *passage) recycle() {
 	if p.gateway.rewrite != nil || p.gateway.modify != nil {
 		return
 	}
+	if len(p.in.Header) > 64 { // a map never shrinks, and all of it is walked through
+		p.out.header = nil
+	}
 	clear(p.out.header)
 	*p = passage{
 		trip:     trip{try: p.try},
