@@ -20,7 +20,7 @@ import (
 
 // moody serves requests as no backend should, and each as another one does. What
 // it says names the request it is for, a few times over.
-func moody(t *testing.T, c net.Conn) {
+func moody(t *testing.T, c net.Conn, seen *sync.Map) {
 	r := bufio.NewReader(c)
 	for {
 		req, err := http.ReadRequest(r)
@@ -28,6 +28,9 @@ func moody(t *testing.T, c net.Conn) {
 			return
 		}
 		id := req.Header.Get("Id")
+		if _, twice := seen.LoadOrStore(id, true); twice && req.Method == "POST" {
+			t.Errorf("%s came twice", id)
+		}
 		early := rand.IntN(8) == 0
 		if early {
 			fmt.Fprintf(c, "HTTP/1.1 413 Too Large\r\nId: %s\r\nContent-Length: %d\r\n\r\n%[1]s", id, len(id))
@@ -66,7 +69,7 @@ func moody(t *testing.T, c net.Conn) {
 			answer = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(text), text)
 		}
 		if !hangUp && rand.IntN(20) == 0 { // dies
-			answer, hangUp = answer[:rand.IntN(len(answer))], true
+			answer, hangUp = answer[:rand.IntN(2)*rand.IntN(len(answer))], true
 			if rand.IntN(2) == 0 {
 				c.(*net.TCPConn).SetLinger(0)
 			}
@@ -91,16 +94,27 @@ func moody(t *testing.T, c net.Conn) {
 }
 
 // Many clients that go away in the middle, backends that die in the middle: no
-// request and no answer is ever mixed with another one, and nothing is left behind.
+// request and no answer is ever mixed with another one, what isn't idempotent
+// arrives once, and nothing is left behind.
 func TestTorture(t *testing.T) {
 	t.Parallel()
-	s := reach(t, raw(t, func(c net.Conn) { moody(t, c) }))
-	var open atomic.Int64
+	for name, wrapped := range map[string]bool{"TCP": false, "counted": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			torture(t, wrapped)
+		})
+	}
+}
+
+func torture(t *testing.T, wrapped bool) {
+	var seen sync.Map
+	s := reach(t, raw(t, func(c net.Conn) { moody(t, c, &seen) }))
+	var open atomic.Int64 // of those that are wrapped
 	dial := s.Dial
 	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
+		if err != nil || !wrapped {
+			return c, err
 		}
 		open.Add(1)
 		return &counted{TCPConn: c.(*net.TCPConn), open: &open}, nil
@@ -171,6 +185,9 @@ func ask(t *testing.T, s *site, id string) bool {
 		if mood < 3 || rand.IntN(2) == 0 {
 			req.ContentLength, req.Trailer = -1, http.Header{"Id": {id}}
 		}
+	}
+	if body == nil && rand.IntN(2) == 0 {
+		req.Method = "POST" // without a body
 	}
 	if mood == 3 {
 		go cancel()
