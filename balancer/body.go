@@ -16,7 +16,10 @@ func (c *call) Read(p []byte) (int, error) {
 	if c.broken != nil {
 		return 0, c.broken
 	}
-	n, err := 0, c.req.Context().Err() // the watch may be late to tell
+	n, err := 0, error(nil)
+	if c.state.Load() == reading {
+		err = c.req.Context().Err() // the watch may be late to tell
+	}
 	if err == nil {
 		n, err = c.answer.Read(p)
 	}

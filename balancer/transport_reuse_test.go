@@ -377,3 +377,26 @@ func TestSurpriseCloses(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// An answer that was read to its end stays at its end, whatever becomes of the
+// request's context and of the connection.
+func TestEndOfAnAnswerLasts(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello",
+	} {
+		s := reach(t, raw(t, says(answer)))
+		ctx, cancel := context.WithCancel(t.Context())
+		res, err := s.send(ctx, "GET", "")
+		must(t, err)
+		defer res.Body.Close()
+		_, err = io.ReadAll(res.Body)
+		must(t, err)
+		cancel()
+		if n, err := res.Body.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%q: then %d bytes and %v", answer, n, err)
+		}
+	}
+}
