@@ -145,6 +145,10 @@ func inform(w http.ResponseWriter, code int, header textproto.MIMEHeader) {
 	for name, values := range fields {
 		h[name] = append(h[name], values...)
 	}
+	// When the client goes away, net/http's HTTP/2 server returns from WriteHeader
+	// while it still writes h, unless this field makes it take a copy. No server
+	// sends it with a 1xx.
+	h["Content-Length"] = nil
 	w.WriteHeader(code)
 	clear(h)
 	for name, values := range own {
