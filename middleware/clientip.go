@@ -132,10 +132,10 @@ func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out h
 		set(0, "X-Forwarded-For", appendHop(out["X-Forwarded-For"], hop))
 		set(1, "X-Real-Ip", client)
 	}
-	if _, ok := out["X-Forwarded-Host"]; !ok {
+	if len(out["X-Forwarded-Host"]) == 0 {
 		set(2, "X-Forwarded-Host", in.Host)
 	}
-	if _, ok := out["X-Forwarded-Proto"]; !ok {
+	if len(out["X-Forwarded-Proto"]) == 0 {
 		set(3, "X-Forwarded-Proto", proto)
 	}
 	set(4, "Forwarded", forwarded(addr, client, out["X-Forwarded-Host"][0], proto))
