@@ -43,15 +43,25 @@ func validFields(part string, h http.Header) error {
 // misspelled reports whether name is that of a field by which net/http frames a
 // message, but not in its spelling: net/http would send it beside its own.
 func misspelled(name string) bool {
+	switch name {
+	case "Content-Length", "Transfer-Encoding", "Trailer", "Host":
+		return false
+	}
+	return frames(name)
+}
+
+// frames reports whether a field of this name, in any spelling, frames a message or
+// says whom it is for.
+func frames(name string) bool {
 	switch len(name) {
 	case len("Content-Length"):
-		return name != "Content-Length" && strings.EqualFold(name, "Content-Length")
+		return strings.EqualFold(name, "Content-Length")
 	case len("Transfer-Encoding"):
-		return name != "Transfer-Encoding" && strings.EqualFold(name, "Transfer-Encoding")
+		return strings.EqualFold(name, "Transfer-Encoding")
 	case len("Trailer"):
-		return name != "Trailer" && strings.EqualFold(name, "Trailer")
+		return strings.EqualFold(name, "Trailer")
 	case len("Host"):
-		return name != "Host" && strings.EqualFold(name, "Host")
+		return strings.EqualFold(name, "Host")
 	}
 	return false
 }

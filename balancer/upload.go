@@ -36,7 +36,7 @@ type upload struct {
 	mu        sync.Mutex    // over out: locked by the upload but while it waits for src
 	out       *bufio.Writer // nil in the end
 	trailer   http.Header   // to be sent
-	announced http.Header   // has its values when src has ended
+	given     http.Header   // the caller's, which has the values when src has ended
 	begun     bool          // src was read
 	left      int64         // bytes of src, below 0 if that isn't known
 	impatient atomic.Bool   // RoundTrip waits for the answer already
@@ -96,9 +96,9 @@ func (u *upload) spelledOut(c *call) *http.Request {
 		u.left = -1
 		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
 	}
-	if u.announced = req.Trailer; len(u.announced) > 0 {
+	if u.given = req.Trailer; len(u.given) > 0 {
 		u.trailer = make(http.Header)
-		for name := range u.announced {
+		for name := range u.given {
 			u.trailer[name] = nil
 		}
 		req.Trailer = u.trailer
@@ -191,8 +191,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.src.Read(p)
 	u.left -= int64(n)
 	if err == io.EOF {
-		for name := range u.trailer { // no others: they could be any, Content-Length too
-			u.trailer[name] = u.announced[name]
+		for name, values := range u.given { // and what came without having been
+			if !frames(name) {
+				u.trailer[name] = values
+			}
 		}
 		if bad := validFields("trailer", u.trailer); bad != nil {
 			err = bad
