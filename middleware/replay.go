@@ -30,6 +30,7 @@ type replay struct {
 	dropped     bool  // more than limit was read, and buf is gone
 	err         error // src's last word
 	interrupted bool  // the read deadline has passed on purpose
+	cut         bool  // and that at some time
 }
 
 var (
@@ -166,7 +167,7 @@ func (r *replayReader) Interrupt() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.latest == r && p.rc != nil && p.err == nil {
-		p.interrupted = true
+		p.interrupted, p.cut = true, true
 		_ = p.rc.SetReadDeadline(past)
 	}
 }
@@ -181,6 +182,17 @@ func (p *replay) outlives(ctx context.Context, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.interrupted
+}
+
+// wasCut reports whether the end of the request's context may be the doing of an
+// earlier attempt's Interrupt, although the client is there.
+func (p *replay) wasCut() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
 }
 
 // Close ends this attempt only: src is the server's to close.

@@ -126,6 +126,9 @@ func (s *router) send(t *trip) (*http.Response, error) {
 			return res, nil
 		}
 		if ctx.Err() != nil && !t.body.outlives(ctx, err) {
+			if failure != nil && t.body.wasCut() {
+				return nil, failure
+			}
 			return nil, fmt.Errorf("backend %s: %w: %w", b.ID(), ctx.Err(), context.Cause(ctx))
 		}
 		failure = err
