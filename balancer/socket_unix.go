@@ -33,7 +33,7 @@ func newSocket(c net.Conn) *socket {
 	}
 	s.look = func(fd uintptr) {
 		s.seen = closed // also if it was closed on this side
-		n, _, err := syscall.Recvfrom(int(fd), s.room[:], syscall.MSG_PEEK)
+		n, err := receive(int(fd), s.room[:], syscall.MSG_PEEK)
 		switch {
 		case n > 0:
 			s.seen = spoke
@@ -43,9 +43,12 @@ func newSocket(c net.Conn) *socket {
 	}
 	s.turn = func(fd uintptr) bool {
 		if s.sent == 0 {
-			return s.send(fd)
+			return s.begin(fd)
 		}
-		s.n, s.err = again(syscall.Read, int(fd), s.in)
+		s.n, s.err = receive(int(fd), s.in, 0)
+		for s.err == syscall.EINTR {
+			s.n, s.err = receive(int(fd), s.in, 0)
+		}
 		switch {
 		case s.err == syscall.EAGAIN:
 			return false
@@ -102,14 +105,17 @@ func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
 	return s.sent, max(s.n, 0), err
 }
 
-// send is the first turn of ask.
-func (s *socket) send(fd uintptr) (done bool) {
+// begin is the first turn of ask.
+func (s *socket) begin(fd uintptr) (done bool) {
 	s.look(fd)
 	if s.seen == closed || s.seen == spoke && s.kept {
 		s.err = io.EOF
 		return true
 	}
-	s.sent, s.err = again(syscall.Write, int(fd), s.out)
+	s.sent, s.err = send(int(fd), s.out)
+	for s.err == syscall.EINTR {
+		s.sent, s.err = send(int(fd), s.out)
+	}
 	s.sent = max(s.sent, 0)
 	if s.err == syscall.EAGAIN {
 		s.err = nil
@@ -117,14 +123,4 @@ func (s *socket) send(fd uintptr) (done bool) {
 		s.err = os.NewSyscallError("write", s.err)
 	}
 	return s.sent < len(s.out) || s.seen == spoke // of what is there already the runtime may not tell again
-}
-
-// again calls f until no signal interrupts it.
-func again(f func(int, []byte) (int, error), fd int, p []byte) (int, error) {
-	for {
-		n, err := f(fd, p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
 }
