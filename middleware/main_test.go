@@ -233,3 +233,19 @@ func rawBackend(t *testing.T, serve func(conn net.Conn, r *bufio.Reader)) string
 	})
 	return "http://" + l.Addr().String()
 }
+
+// eventually asks until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Errorf("waited in vain for %s", what)
+			return
+		}
+	}
+}

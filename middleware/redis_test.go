@@ -197,19 +197,3 @@ func serveAgain(t *testing.T, pool *balancer.Pool, id string) {
 		t.Fatal(err)
 	}
 }
-
-// eventually asks until ok is true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	late := time.After(patience)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Errorf("waited in vain for %s", what)
-			return
-		}
-	}
-}
