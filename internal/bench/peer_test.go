@@ -4,7 +4,10 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/limpet-go/limpet/internal/need"
 )
 
 // Each gateway that is installed runs as it is configured: it passes on what
@@ -19,7 +22,8 @@ func TestPeers(t *testing.T) {
 	for _, p := range peers {
 		t.Run(p.name, func(t *testing.T) {
 			if p.path == "" {
-				t.Skip("not installed")
+				program := strings.ToLower(p.name)
+				need.Program(t, program, program) // which says that it is missing
 			}
 			homes := make(map[string]int)
 			c := &scene{name: "visit", play: func(t *trial) error {
