@@ -28,10 +28,8 @@ func ended(t *testing.T, c net.Conn) {
 	}
 }
 
-// What can't be sent again isn't written to a kept connection that is closed.
-func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
-	t.Parallel()
-	s := reach(t, raw(t, says("HTTP/1.1 204 No Content\r\n\r\n")))
+// dialed returns where the next two connections to s can be had.
+func dialed(s *site) <-chan net.Conn {
 	conns := make(chan net.Conn, 2)
 	dial := s.Dial
 	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -39,6 +37,14 @@ func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
 		conns <- c
 		return c, err
 	}
+	return conns
+}
+
+// What can't be sent again isn't written to a kept connection that is closed.
+func TestClosedConnectionIsNotWrittenTo(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, says("HTTP/1.1 204 No Content\r\n\r\n")))
+	conns := dialed(s)
 	for range 2 {
 		res, err := s.send(t.Context(), "POST", "hello")
 		read(t, res, err)
@@ -77,13 +83,7 @@ func TestUnaskedAnswer(t *testing.T) {
 		default:
 		}
 	}))
-	conns := make(chan net.Conn, 2)
-	dial := s.Dial
-	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dial(ctx, network, addr)
-		conns <- c
-		return c, err
-	}
+	conns := dialed(s)
 	for range 2 {
 		res, err := s.send(t.Context(), "POST", "hello")
 		if got := read(t, res, err); got != "hello" || res.StatusCode != 200 {

@@ -158,17 +158,17 @@ func foldsToForwarded(name string) bool {
 // forwarded returns a Forwarded field of one element, RFC 7239 section 4. text is
 // the client's address as it is written.
 func forwarded(client netip.Addr, text, host, proto string) string {
-	open, end := "for=", ";host=\""
+	open, end := "for=", ""
 	switch {
 	case !client.IsValid():
 		text = "unknown" // section 6.2
 	case !client.Is4():
-		open, end = "for=\"[", "]\";host=\""
+		open, end = "for=\"[", "]\""
 	}
 	if host == "" || strings.ContainsAny(host, "\"\\") {
-		return open + text + strings.TrimSuffix(end, ";host=\"") + ";proto=" + proto
+		return open + text + end + ";proto=" + proto
 	}
-	return open + text + end + host + "\";proto=" + proto
+	return open + text + end + ";host=\"" + host + "\";proto=" + proto
 }
 
 // named returns the context of in, with the client's address in it if t tells
