@@ -95,6 +95,31 @@ func TestEnginesAlike(t *testing.T) {
 			client.expect(string(big[:2]))
 			backend.send(big[2:])
 		}},
+		"lost track with a limit":    {limit: 1000, sent: append(helloC, hello...), play: func(client, backend *end, _ *upgrade.Tunnel) {}},
+		"backend loses track, limit": {limit: 1000, early: append(hello, "\x87 reserved"...), play: func(client, backend *end, _ *upgrade.Tunnel) {}},
+		"lost track within its header, limit": {limit: 1000, early: big[:1], play: func(client, backend *end, _ *upgrade.Tunnel) {
+			client.expect(string(big[:1]))
+			backend.send(helloC[1:])
+		}},
+		"lost track while closing, limit": {limit: 1000, early: big[:1], play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			client.expect(string(big[:1]))
+			tunnel.Close(1012, "x")
+			backend.expectCloseFrame(1012, "x")
+			backend.send(helloC[1:])
+		}},
+		"lost track behind a goodbye, limit": {limit: 1000, early: bye, play: func(client, backend *end, _ *upgrade.Tunnel) {
+			client.expectCloseFrame(1000, "")
+			client.send(append(helloC, hello...))
+			backend.expect(string(helloC))
+			backend.expectCloseFrame(1002, "protocol error")
+		}},
+		"more behind a goodbye, limit": {limit: 1000, sent: append(byeC, bigC...), play: func(client, backend *end, _ *upgrade.Tunnel) {
+			backend.expectCloseFrame(1000, "")
+			client.send(helloC)
+			backend.send(bye)
+			client.expectCloseFrame(1000, "")
+			backend.closeWrite()
+		}},
 		"too big while closing": {limit: 1000, early: big[:2], play: func(client, backend *end, tunnel *upgrade.Tunnel) {
 			client.expect(string(big[:2]))
 			tunnel.Close(1012, "x")

@@ -9,7 +9,7 @@
 //
 // A tunnel is transparent: subprotocols, extensions, fragments, pings and close
 // frames pass unchanged, and the engine holds no more of a message than one
-// buffer in each direction. It follows the frames (RFC 6455, section 5) only to
+// buffer in each direction. (Proxy.MessageLimit is stricter.) It follows the frames (RFC 6455, section 5) only to
 // count messages, to put a close frame between two of them when the tunnel ends
 // for a reason of the gateway's or the backend's, and to let [Tunnel.Send] put a
 // message of the gateway's between two of the backend's.

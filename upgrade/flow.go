@@ -53,7 +53,7 @@ func (f *flow) relay(head, early []byte) (ended bool) {
 		case !on:
 			return false
 		case err == nil:
-			if q := f.quiet.Load(); q != 0 && f.closing.Load() == nil {
+			if q := f.quiet.Load(); q != 0 && f.closing.Load() == nil && !f.frames.drops() {
 				f.allow(time.Duration(q))
 			}
 		case !f.failed(err):
@@ -82,7 +82,7 @@ func (f *flow) read() (buf *[]byte, n int, err error) {
 	}
 	buf = buffers.Get().(*[]byte)
 	(*buf)[0] = f.first[0]
-	if err == nil && f.frames.more(f.first[0]) {
+	if err == nil && f.frames.more(f.first[:]) {
 		n, err = f.src.Read((*buf)[1:])
 		n++
 	}
@@ -119,9 +119,8 @@ func (f *flow) deliver(head, b []byte) bool {
 		if !f.write(head, part[:n]) {
 			return false
 		}
-		if f.frames.over {
-			const reason = "message too big"
-			f.shut(f.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason}), true)
+		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 {
+			f.shut(f.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason}), true)
 			return false
 		}
 		if !f.frames.following() {
@@ -139,6 +138,9 @@ func (f *flow) deliver(head, b []byte) bool {
 func (f *flow) write(head, b []byte) bool {
 	if len(head) > 0 {
 		b = append(head, b...) // one packet
+	}
+	if len(b) == 0 { // which TLS would make a record of
+		return true
 	}
 	n, err := f.dst.Write(b)
 	f.bytes += int64(max(0, n-len(head)))

@@ -4,9 +4,14 @@ package upgrade
 // 5.2) without holding any of it: where a frame ends, how many messages passed,
 // whether a close frame did.
 //
-// It never stands in the way of the bytes. What it can't make sense of makes it
-// lose track for good, and then nothing may be put between two frames any more.
-// A new one with off set has lost track from the start: not a WebSocket.
+// Without a limit it never stands in the way of the bytes. What it can't make
+// sense of makes it lose track for good, and then nothing may be put between two
+// frames any more. A new one with off set has lost track from the start: not a
+// WebSocket.
+//
+// With a limit nothing passes that it has not counted: a frame that makes no sense
+// ends the tunnel as one that is too big does, and what follows a close frame,
+// behind which an end must not send any more (section 5.5.1), is dropped.
 type frames struct {
 	limit    uint64 // of a message's bytes, 0 for none
 	messages int64
@@ -14,11 +19,11 @@ type frames struct {
 	left     uint64 // of the frame's payload
 	key      uint32 // masking key
 	code     uint16 // of the close frame, noCode if it had none
+	stop     uint16 // the code to end the tunnel with, before the frame under way
 
 	masked bool // the frames come from a client
 	off    bool // lost track
 	closed bool // a close frame has passed; what follows it is not looked at
-	over   bool // a message goes over the limit
 	open   bool // between the fragments of a message
 
 	op   byte  // first byte of the frame's header
@@ -35,8 +40,10 @@ const (
 	opPong    = 10
 	maskBit   = 0x80
 	noCode    = 1005 // RFC 6455, section 7.4.1: the close frame held no code
-	maxShort  = 125  // the longest payload of a control frame
-	lengthTwo = 126  // the length is in the next two bytes, with 127 in the next eight
+	badFrame  = 1002 // also from there, as is the next one
+	tooBig    = 1009
+	maxShort  = 125 // the longest payload of a control frame
+	lengthTwo = 126 // the length is in the next two bytes, with 127 in the next eight
 )
 
 // following reports whether f still knows where frames end.
@@ -49,20 +56,30 @@ func (f *frames) boundary() bool { return f.following() && f.have == 0 }
 func (f *frames) between() bool { return f.boundary() && !f.open }
 
 // within reports whether a frame is under way whose end can be waited for.
-func (f *frames) within() bool { return f.following() && f.have != 0 && !f.over }
+func (f *frames) within() bool { return f.following() && f.have != 0 && f.stop == 0 }
 
-// more reports whether the frame that c belongs to goes on behind c.
-func (f *frames) more(c byte) bool {
+// drops reports whether nothing that comes may pass any more.
+func (f *frames) drops() bool { return f.closed && f.limit != 0 }
+
+// reason says what stop is about.
+func (f *frames) reason() string {
+	if f.stop == tooBig {
+		return "message too big"
+	}
+	return "protocol error"
+}
+
+// more reports whether all of p belongs to a frame that goes on behind p.
+func (f *frames) more(p []byte) bool {
 	g := *f
-	g.next([]byte{c})
-	return g.within()
+	return g.next(p) == len(p) && g.within()
 }
 
 // rest returns how much of p there is to the next place for a message: all, if
 // none comes in p.
 func (f *frames) rest(p []byte) int {
 	g := *f
-	for n := 0; n < len(p) && g.following() && !g.over; {
+	for n := 0; n < len(p) && g.following() && g.stop == 0; {
 		n += g.next(p[n:])
 		if g.between() {
 			return n
@@ -71,14 +88,17 @@ func (f *frames) rest(p []byte) int {
 	return len(p)
 }
 
-// feed follows p and returns how much of it may pass: all, unless it goes over
-// the limit. Then what may pass ends before the frame that does so; if that one
-// began before p, f is left within it.
+// feed follows p and returns how much of it may pass: all, unless there is a
+// limit. Then what may pass ends before a frame that has the tunnel stop, or
+// behind a close frame. If the frame to stop at began before p, f is left within it.
 func (f *frames) feed(p []byte) int {
 	for n := 0; n < len(p); {
+		if f.drops() {
+			return n
+		}
 		whole := f.have == 0
 		m := f.next(p[n:])
-		if f.over {
+		if f.stop != 0 {
 			if whole {
 				f.have = 0
 			}
@@ -111,7 +131,7 @@ func (f *frames) next(p []byte) int {
 		if f.off {
 			return len(p)
 		}
-		if f.over {
+		if f.stop != 0 {
 			return n
 		}
 		if f.have >= 2 && f.have == f.need && f.left == 0 {
@@ -128,7 +148,9 @@ func (f *frames) header(c byte) {
 	f.have++
 	switch {
 	case at == 0:
-		f.op = c
+		if f.op = c; !f.starts() {
+			f.lose()
+		}
 		return
 	case at == 1:
 		f.left, f.key, f.need = uint64(c&^maskBit), 0, 2
@@ -138,7 +160,11 @@ func (f *frames) header(c byte) {
 		case lengthTwo + 1:
 			f.left, f.need = 0, 10
 		}
-		f.off = !f.valid(c)
+		if !f.valid(c) {
+			f.lose()
+			return
+		}
+		f.open = f.opens()
 		if f.masked {
 			f.need += 4
 		}
@@ -146,31 +172,51 @@ func (f *frames) header(c byte) {
 		f.key = f.key<<8 | uint32(c)
 	default:
 		f.left = f.left<<8 | uint64(c)
-		f.off = f.left>>63 != 0
+		if f.left>>63 != 0 {
+			f.lose()
+			return
+		}
 	}
 	if f.have == f.need && f.limit != 0 && f.op&opClose == 0 {
 		// size never exceeds the limit, so this doesn't overflow.
-		if f.over = f.left > f.limit-f.size; !f.over {
-			f.size += f.left
+		if f.left > f.limit-f.size {
+			f.stop = tooBig
+			return
 		}
+		f.size += f.left
 	}
 }
 
-// valid judges the first two bytes of a header. The reserved bits belong to
-// extensions and don't change the framing.
-func (f *frames) valid(second byte) bool {
-	if (second&maskBit != 0) != f.masked {
-		return false
+// lose is for a frame that makes no sense.
+func (f *frames) lose() {
+	if f.limit != 0 {
+		f.stop = badFrame
+	} else {
+		f.off = true
 	}
+}
+
+// starts judges the first byte of a header. The reserved bits belong to extensions
+// and don't change the framing.
+func (f *frames) starts() bool {
 	fin, op := f.op&finBit != 0, f.op&0xf
 	if op >= opClose {
-		return op <= opPong && fin && second&^maskBit <= maxShort
+		return fin && op <= opPong
 	}
-	if op > opBinary || (op == 0) != f.open {
-		return false
+	return op <= opBinary && (op == 0) == f.open
+}
+
+// valid judges the second one.
+func (f *frames) valid(c byte) bool {
+	return (c&maskBit != 0) == f.masked && (f.op&opClose == 0 || c&^maskBit <= maxShort)
+}
+
+// opens reports whether fragments follow the frame.
+func (f *frames) opens() bool {
+	if f.op&opClose != 0 { // it may come between two of them
+		return f.open
 	}
-	f.open = !fin
-	return true
+	return f.op&finBit == 0
 }
 
 // closeCode takes bytes of a close frame's payload; the code is the first two.

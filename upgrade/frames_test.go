@@ -14,46 +14,60 @@ type track struct {
 	seams      map[int]bool // boundaries between messages
 	messages   int64
 	code       uint16
+	stop       uint16
 	closed     bool
 	off        bool
+	pass       int // bytes that may pass
 }
 
 // reference reads a whole stream the straightforward way.
-func reference(b []byte, masked bool) track {
-	tr := track{boundaries: map[int]bool{0: true}, seams: map[int]bool{0: true}}
+func reference(b []byte, masked bool, limit uint64) track {
+	tr := track{boundaries: map[int]bool{0: true}, seams: map[int]bool{0: true}, pass: len(b)}
 	fragments := false
-	for at := 0; ; {
+	var message uint64
+	for at := 0; at < len(b); {
+		bad := func() track {
+			if tr.off = limit == 0; !tr.off {
+				tr.stop, tr.pass = 1002, at
+			}
+			return tr
+		}
 		p := b[at:]
+		fin, op := p[0]&0x80 != 0, p[0]&0xf
+		switch op {
+		case 0:
+			if !fragments {
+				return bad()
+			}
+		case 1, 2:
+			if fragments {
+				return bad()
+			}
+		case 8, 9, 10:
+			if !fin {
+				return bad()
+			}
+		default:
+			return bad()
+		}
 		if len(p) < 2 {
 			return tr
 		}
-		fin, op, size, head := p[0]&0x80 != 0, p[0]&0xf, uint64(p[1]&0x7f), 2
-		tr.off = (p[1]&0x80 != 0) != masked
-		switch op {
-		case 0:
-			tr.off = tr.off || !fragments
-			fragments = !fin
-		case 1, 2:
-			tr.off = tr.off || fragments
-			fragments = !fin
-		case 8, 9, 10:
-			tr.off = tr.off || !fin || size > 125
-		default:
-			tr.off = true
+		size, head := uint64(p[1]&0x7f), 2
+		if (p[1]&0x80 != 0) != masked || op >= 8 && size > 125 {
+			return bad()
 		}
-		if tr.off {
-			return tr
+		if op < 8 {
+			fragments = !fin
 		}
 		if size >= 126 {
 			head = map[uint64]int{126: 4, 127: 10}[size]
 			if len(p) < head {
-				// The highest bit of a length is judged as soon as it is there.
-				tr.off = head == 10 && len(p) > 2 && p[2]&0x80 != 0 && len(p) == 10
 				return tr
 			}
 			size = binary.BigEndian.Uint64(append(make([]byte, 10-head), p[2:head]...))
-			if tr.off = size>>63 != 0; tr.off {
-				return tr
+			if size>>63 != 0 {
+				return bad()
 			}
 		}
 		var mask [4]byte
@@ -64,23 +78,35 @@ func reference(b []byte, masked bool) track {
 			copy(mask[:], p[head:])
 			head += 4
 		}
+		if op < 8 && limit > 0 {
+			if size > limit || message+size > limit {
+				tr.stop, tr.pass = 1009, at
+				return tr
+			}
+			message += size
+		}
 		if uint64(len(p)-head) < size {
 			return tr
 		}
+		at += head + int(size)
 		switch {
 		case op == 8:
 			tr.closed, tr.code = true, 1005
 			if size >= 2 {
 				tr.code = uint16(p[head]^mask[0])<<8 | uint16(p[head+1]^mask[1])
 			}
+			if limit > 0 {
+				tr.pass = at
+			}
 			return tr
 		case op < 8 && fin:
 			tr.messages++
+			message = 0
 		}
-		at += head + int(size)
 		tr.boundaries[at] = true
 		tr.seams[at] = !fragments
 	}
+	return tr
 }
 
 func FuzzFrames(f *testing.F) {
@@ -103,59 +129,92 @@ func FuzzFrames(f *testing.F) {
 			{0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0},
 			{0x83, 0}, {0x80, 0}, {0x08, 0}, {0x89, 126},
 		} {
-			f.Add(stream, masked, uint64(3))
-			f.Add(stream, masked, uint64(0x9e3779b97f4a7c15))
+			for _, limit := range []uint16{0, 4, 200} {
+				f.Add(stream, masked, uint64(3), limit)
+				f.Add(stream, masked, uint64(0x9e3779b97f4a7c15), limit)
+			}
 		}
 	}
-	f.Fuzz(func(t *testing.T, stream []byte, masked bool, cuts uint64) {
-		fr := frames{masked: masked}
-		for at := 0; at < len(stream); {
+	f.Fuzz(func(t *testing.T, stream []byte, masked bool, cuts uint64, limit uint16) {
+		fr := frames{masked: masked, limit: uint64(limit)}
+		feed := func(at, n int) (passed int) {
+			t.Helper()
+			passed = fr.feed(stream[at : at+n])
+			if passed != n && limit == 0 {
+				t.Fatalf("bytes from %d: %d of %d may pass", at, passed, n)
+			}
+			return passed
+		}
+		passed := 0
+		for at := 0; at < len(stream) && fr.stop == 0; {
 			// The cuts come from the fuzzer: chunks of 1 to 64 bytes.
 			n := min(int(cuts&63)+1, len(stream)-at)
 			cuts = cuts*6364136223846793005 + 1442695040888963407
-			more := fr.more(stream[at])
-			if got := fr.feed(stream[at : at+1]); got != 1 {
-				t.Fatalf("byte %d: %d may pass", at, got)
-			}
+			more := fr.more(stream[at : at+1])
+			passed += feed(at, 1)
 			if more != fr.within() {
 				t.Fatalf("byte %d: more %v, then within %v", at, more, fr.within())
 			}
-			if got := fr.feed(stream[at+1 : at+n]); got != n-1 {
-				t.Fatalf("bytes from %d: %d of %d may pass", at, got, n-1)
+			if fr.stop != 0 {
+				n = 1
+			} else {
+				passed += feed(at+1, n-1)
 			}
 			at += n
-			want := reference(stream[:at], masked)
+			want := reference(stream[:at], masked, uint64(limit))
 			if fr.off != want.off || fr.closed != want.closed || fr.messages != want.messages ||
-				fr.closed && fr.code != want.code {
+				fr.stop != want.stop || fr.closed && fr.code != want.code {
 				t.Fatalf("after %d bytes %+v, want %+v", at, fr, want)
 			}
-			if want := want.boundaries[at] && !want.off && !want.closed; fr.boundary() != want {
-				t.Fatalf("after %d bytes boundary %v, want %v", at, fr.boundary(), want)
+			// Pieces of the header of a frame to stop at may have passed by themselves.
+			if header := passed - want.pass; header < 0 || header > 0 && (fr.stop == 0 || header >= 14) {
+				t.Fatalf("%d of %d bytes passed, want %d", passed, at, want.pass)
+			}
+			wantBoundary := want.boundaries[at] && !want.off && !want.closed
+			if fr.stop != 0 {
+				wantBoundary = passed == want.pass
+			}
+			if fr.boundary() != wantBoundary {
+				t.Fatalf("after %d bytes boundary %v, want %v", at, fr.boundary(), wantBoundary)
 			}
 		}
-		// Frame by frame it comes to the same.
-		one := frames{masked: masked}
-		for rest := stream; len(rest) > 0; {
+		// All at once it comes to the same.
+		want := reference(stream, masked, uint64(limit))
+		one := frames{masked: masked, limit: uint64(limit)}
+		if n := one.feed(stream); n != want.pass {
+			t.Fatalf("%d of %d bytes may pass at once, want %d", n, len(stream), want.pass)
+		}
+		if one.code = fr.code; fr.stop != 0 {
+			one.have = fr.have // a boundary, where nothing has passed
+		}
+		if one != fr {
+			t.Fatalf("at once %+v, want %+v", one, fr)
+		}
+		// And frame by frame.
+		one = frames{masked: masked, limit: uint64(limit)}
+		for rest := stream; len(rest) > 0 && one.stop == 0; {
 			n := one.next(rest)
-			if rest = rest[n:]; len(rest) > 0 && one.following() && !one.boundary() {
+			if rest = rest[n:]; len(rest) > 0 && one.following() && !one.boundary() && one.stop == 0 {
 				t.Fatalf("%d bytes before the end: next stopped within a frame", len(rest))
 			}
 		}
-		if one.code = fr.code; one != fr {
+		if one.code = fr.code; fr.stop != 0 {
+			one.have = fr.have
+		}
+		if one != fr {
 			t.Fatalf("%+v, want %+v", one, fr)
 		}
 		// From message to message none is missed.
-		seams := reference(stream, masked).seams
-		one = frames{masked: masked}
-		for at := 0; at < len(stream); {
+		one = frames{masked: masked, limit: uint64(limit)}
+		for at := 0; at < len(stream) && one.stop == 0; {
 			n := one.rest(stream[at:])
 			for i := at + 1; i < at+n; i++ {
-				if seams[i] {
+				if want.seams[i] {
 					t.Fatalf("the end of a message at %d was missed from %d to %d", i, at, at+n)
 				}
 			}
 			one.feed(stream[at : at+n])
-			if at += n; at < len(stream) && !seams[at] {
+			if at += n; at < len(stream) && !want.seams[at] {
 				t.Fatalf("no message ends at %d", at)
 			}
 		}
@@ -172,7 +231,7 @@ func TestFrameLimit(t *testing.T) {
 			} else {
 				for i := range stream {
 					passed += fr.feed(stream[i : i+1])
-					if fr.over {
+					if fr.stop != 0 {
 						break
 					}
 				}
@@ -184,8 +243,9 @@ func TestFrameLimit(t *testing.T) {
 			} else if split {
 				want++ // the header's first byte was gone
 			}
-			if fr.over != wantOver || passed != want {
-				t.Errorf("limit %d, split %v: over %v, %d passed, want %d", limit, split, fr.over, passed, want)
+			over := fr.stop == tooBig
+			if over != wantOver || passed != want {
+				t.Errorf("limit %d, split %v: over %v, %d passed, want %d", limit, split, over, passed, want)
 			}
 			if wantOver && fr.boundary() == split {
 				t.Errorf("limit %d, split %v: boundary %v", limit, split, fr.boundary())
@@ -193,7 +253,7 @@ func TestFrameLimit(t *testing.T) {
 		}
 	}
 	huge := frames{limit: 10}
-	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}); n != 0 || !huge.over {
+	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}); n != 0 || huge.stop != tooBig {
 		t.Error("a huge message passes")
 	}
 }

@@ -96,7 +96,9 @@ func (u *looped) read(f *lane) {
 		u.last = u.loop.now
 		b := u.loop.buf[:n]
 		if !u.closing() {
-			u.extend()
+			if !f.frames.drops() {
+				u.extend()
+			}
 			u.pour(f, b, 0)
 			return
 		}
@@ -138,10 +140,9 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 				b, fed = b[n:], fed-n
 			}
 		}
-		if f.state == relaying && f.frames.over {
-			const reason = "message too big"
+		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 && f.state == relaying {
 			f.drop()
-			u.end(1009, reason, true, Summary{By: Gateway, Code: 1009, Reason: reason})
+			u.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
 			u.settle(f) // which end leaves to who has closed the tunnel before
 			return
 		}
@@ -156,7 +157,9 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 			u.settle(f)
 			return
 		}
-		fed = u.follow(f, b)
+		if fed = u.follow(f, b); f.frames.drops() {
+			b = b[:fed]
+		}
 	}
 }
 

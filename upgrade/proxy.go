@@ -41,9 +41,15 @@ type Proxy struct {
 	// end together. 0: never.
 	MaxAge time.Duration
 
-	// MessageLimit ends a tunnel with 1009 (Message Too Big) before a message
+	// MessageLimit ends a WebSocket with 1009 (Message Too Big) before a message
 	// of more bytes, counted as they are on the wire, passes in either
-	// direction. 0: no limit.
+	// direction. With a limit nothing passes that can't be counted: a frame that
+	// breaks the protocol (RFC 6455, section 5.2) ends the tunnel with 1002
+	// (Protocol Error), and what an end sends behind its close frame is dropped.
+	// Only pieces of a header that came by themselves have passed before its end
+	// is known to be bad; then no close frame can follow in that direction. Other
+	// protocols have no messages to limit. 0: no limit, and whatever the ends
+	// send passes.
 	MessageLimit int64
 
 	loops loops

@@ -88,7 +88,10 @@ func (p *Proxy) relay(l link) relay {
 
 // frames are those that come from an end, before the first.
 func (p *Proxy) frames(websocket bool, from Side) frames {
-	return frames{off: !websocket, masked: from == Client, limit: uint64(max(0, p.MessageLimit))}
+	if !websocket {
+		return frames{off: true}
+	}
+	return frames{masked: from == Client, limit: uint64(max(0, p.MessageLimit))}
 }
 
 // drain is the closing of many tunnels, spread over a time.

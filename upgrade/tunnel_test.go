@@ -301,6 +301,97 @@ func TestMessageLimit(t *testing.T) {
 	})
 }
 
+// With a limit, nothing passes that nobody can count: a frame that makes no sense
+// ends the tunnel, and no byte of it arrives.
+func TestMessageLimitLostTrack(t *testing.T) {
+	for name, nonsense := range map[string]func(masked bool) []byte{
+		"reserved opcode":         func(masked bool) []byte { return frame(0x83, "x", masked) },
+		"reserved control opcode": func(masked bool) []byte { return frame(0x8b, "x", masked) },
+		"wrong masking":           func(masked bool) []byte { return frame(0x81, "x", !masked) },
+		"nothing to continue":     func(masked bool) []byte { return frame(0x80, "x", masked) },
+		"message within a message": func(masked bool) []byte {
+			return append(frame(0x01, "x", masked), frame(0x81, "x", masked)...)
+		},
+		"fragment of a ping": func(masked bool) []byte { return frame(0x09, "x", masked) },
+		"long ping":          func(masked bool) []byte { return frame(0x89, strings.Repeat("x", 126), masked) },
+		"long close":         func(masked bool) []byte { return frame(0x88, strings.Repeat("x", 126), masked) },
+		"negative length": func(masked bool) []byte {
+			b := frame(0x81, "", masked)
+			return append([]byte{b[0], b[1] | 127, 0x80, 0, 0, 0, 0, 0, 0, 0}, b[2:]...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, s setup) {
+				for _, fromClient := range []bool{true, false} {
+					r, client, backend := pair(t, s, &upgrade.Proxy{MessageLimit: 1000})
+					from, to := backend, client
+					if fromClient {
+						from, to = client, backend
+					}
+					fits := text("fits", fromClient)
+					bad := nonsense(fromClient)
+					arrives := string(fits)
+					if name == "message within a message" { // whose first fragment is good
+						arrives += string(bad[:len(bad)/2])
+					}
+					from.send(append(append(fits, bad...), text(strings.Repeat("x", 60_000), fromClient)...))
+					to.expect(arrives)
+					to.expectCloseFrame(1002, "protocol error")
+					from.expectCloseFrame(1002, "protocol error")
+					to.expectEOF()
+					client.Close()
+					backend.Close()
+					if sum := r.wantSummary(upgrade.Gateway, 1002); sum.Reason != "protocol error" || sum.Err != nil {
+						t.Errorf("%+v", sum)
+					}
+				}
+			})
+		})
+	}
+}
+
+// An end that has said goodbye may not send any more. With a limit nothing does
+// arrive behind its close frame, and the other end can say goodbye too.
+func TestMessageLimitBehindClose(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		for _, fromClient := range []bool{true, false} {
+			r, client, backend := pair(t, s, &upgrade.Proxy{MessageLimit: 1000})
+			from, to, by := backend, client, upgrade.Backend
+			if fromClient {
+				from, to, by = client, backend, upgrade.Client
+			}
+			bye := string(closing(1000, ""))
+			big := text(strings.Repeat("x", 60_000), fromClient)
+			from.send(append(frame(0x88, bye, fromClient), big...))
+			to.expectCloseFrame(1000, "")
+			from.send(big)
+			to.send(append(text("still here", !fromClient), frame(0x88, bye, !fromClient)...))
+			from.expect(string(text("still here", !fromClient)))
+			from.expectCloseFrame(1000, "")
+			from.send(big)
+			from.closeWrite()
+			to.expectEOF()
+			to.Close()
+			from.expectEOF()
+			from.Close()
+			sum := r.wantSummary(by, 1000)
+			if passed := max(sum.ToBackend, sum.ToClient); passed > 100 {
+				t.Errorf("%d bytes passed", passed)
+			}
+		}
+	})
+}
+
+// A limit counts messages, and other protocols than WebSocket have none.
+func TestMessageLimitOtherProtocol(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		_, client, backend := otherPair(t, s, &upgrade.Proxy{MessageLimit: 10})
+		long := strings.Repeat("a", 1000)
+		io.WriteString(client, long)
+		backend.expect(long)
+	})
+}
+
 // What is no WebSocket passes as it is, and never gets a close frame.
 func TestLostTrack(t *testing.T) {
 	each(t, func(t *testing.T, s setup) {
@@ -313,26 +404,33 @@ func TestLostTrack(t *testing.T) {
 	})
 }
 
+// otherPair opens a tunnel that is no WebSocket.
+func otherPair(t *testing.T, s setup, proxy *upgrade.Proxy) (r *rig, client io.ReadWriteCloser, backend *end) {
+	t.Helper()
+	proxy.Protocols = []string{"Custom"}
+	accepted := make(chan *end, 1)
+	r = newRig(t, s, proxy, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Custom\r\nConnection: upgrade\r\nUpgrade: custom\r\n\r\n")
+		accepted <- newEnd(t, conn, rw.Reader)
+	}))
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", r.front.URL, nil)
+	req.Header.Set("Connection", "upgrade")
+	req.Header.Set("Upgrade", "h2c, custom")
+	res, err := r.front.Client().Do(req)
+	if err != nil || res.StatusCode != 101 || res.Header.Get("Upgrade") != "custom" {
+		t.Fatal(res, err)
+	}
+	return r, res.Body.(io.ReadWriteCloser), wait(t, accepted)
+}
+
 func TestOtherProtocol(t *testing.T) {
 	each(t, func(t *testing.T, s setup) {
-		accepted := make(chan *end, 1)
-		r := newRig(t, s, &upgrade.Proxy{Protocols: []string{"Custom"}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			conn, rw, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			io.WriteString(conn, "HTTP/1.1 101 Custom\r\nConnection: upgrade\r\nUpgrade: custom\r\n\r\n")
-			accepted <- newEnd(t, conn, rw.Reader)
-		}))
-		req, _ := http.NewRequestWithContext(t.Context(), "GET", r.front.URL, nil)
-		req.Header.Set("Connection", "upgrade")
-		req.Header.Set("Upgrade", "h2c, custom")
-		res, err := r.front.Client().Do(req)
-		if err != nil || res.StatusCode != 101 || res.Header.Get("Upgrade") != "custom" {
-			t.Fatal(res, err)
-		}
-		client, backend := res.Body.(io.ReadWriteCloser), wait(t, accepted)
+		r, client, backend := otherPair(t, s, &upgrade.Proxy{})
 		for range 3 { // single bytes, which no read may wait behind
 			client.Write([]byte("a"))
 			backend.expect("a")
