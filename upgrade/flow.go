@@ -16,7 +16,8 @@ type flow struct {
 	src, dst net.Conn
 	frames   frames
 	bytes    int64
-	first    [1]byte
+	room     [roomSize]byte // for reading, see read
+	full     bool           // what was read last filled its room
 	draining atomic.Bool
 	turns
 }
@@ -40,11 +41,11 @@ func (f *flow) relay(head, early []byte) (ended bool) {
 		return false
 	}
 	for {
-		buf, n, err := f.read()
+		b, buf, err := f.read()
 		on := true
-		if n > 0 {
+		if len(b) > 0 {
 			f.last.Store(int64(time.Since(f.began)))
-			on = f.pass((*buf)[:n])
+			on = f.pass(b)
 		}
 		if buf != nil {
 			buffers.Put(buf)
@@ -62,31 +63,33 @@ func (f *flow) relay(head, early []byte) (ended bool) {
 	}
 }
 
-// buffers are borrowed while bytes are under way, never by an idle tunnel.
+// buffers are borrowed while many bytes are under way. A tunnel that waits holds
+// none, wherever within a frame that is.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// read waits for bytes with room for one, and borrows a buffer when that has
-// come. This works for TLS too, where waiting for the socket would not: the
-// connection may hold a record already. The rest of the frame is then read into
-// the buffer as well. Only if there is none, the byte goes alone: one read more
-// could wait for ever. Where the frames are not followed, one byte may be all
-// there is, and the buffer is held while waiting.
-func (f *flow) read() (buf *[]byte, n int, err error) {
-	if !f.frames.following() {
-		buf = buffers.Get().(*[]byte)
-		n, err = f.src.Read(*buf)
-		return buf, n, err
-	}
-	if n, err = f.src.Read(f.first[:]); n == 0 {
-		return nil, 0, err
+// roomSize holds most messages of a chat whole.
+const roomSize = 250
+
+// read waits for bytes with little room. This works for TLS too, where waiting for
+// the socket would not: the connection may hold a record already. Only when the
+// room was filled, and so there is more to come, a buffer is borrowed to read on;
+// it is held longer only if what came ended exactly with the room. The bytes go
+// alone, unless they are the start of a longer frame: one read more could wait for
+// ever while a whole frame is held back.
+func (f *flow) read() (b []byte, buf *[]byte, err error) {
+	n := 0
+	if !f.full {
+		n, err = f.src.Read(f.room[:])
+		f.full = n == len(f.room)
+		if !f.full || err != nil || !f.frames.more(f.room[:n]) {
+			return f.room[:n], nil, err
+		}
 	}
 	buf = buffers.Get().(*[]byte)
-	(*buf)[0] = f.first[0]
-	if err == nil && f.frames.more(f.first[:]) {
-		n, err = f.src.Read((*buf)[1:])
-		n++
-	}
-	return buf, n, err
+	m, err := f.src.Read((*buf)[copy(*buf, f.room[:n]):])
+	n += m
+	f.full = n == len(*buf)
+	return (*buf)[:n], buf, err
 }
 
 // pass passes on b, or what of it may still pass, and reports whether more may.

@@ -350,6 +350,21 @@ func TestMessageLimitLostTrack(t *testing.T) {
 	}
 }
 
+// Where a header comes in pieces, the bad one of them ends the tunnel.
+func TestMessageLimitLostTrackWithinHeader(t *testing.T) {
+	each(t, func(t *testing.T, s setup) {
+		r, client, backend := pair(t, s, &upgrade.Proxy{MessageLimit: 1000})
+		client.send([]byte{0x81})
+		backend.expect("\x81")
+		client.send([]byte("\x05hello")) // without a mask
+		client.expectClose(1002, "protocol error")
+		backend.expectEOF() // within a frame there is no place for another one
+		client.Close()
+		backend.Close()
+		r.wantSummary(upgrade.Gateway, 1002)
+	})
+}
+
 // An end that has said goodbye may not send any more. With a limit nothing does
 // arrive behind its close frame, and the other end can say goodbye too.
 func TestMessageLimitBehindClose(t *testing.T) {
