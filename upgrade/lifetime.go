@@ -27,7 +27,7 @@ func (p *Proxy) left(t *Tunnel, now time.Duration) (left time.Duration, code int
 		sooner(t.began+age-now, 1012, "maximum age")
 	}
 	drain := func(d drain) {
-		if t.began <= d.start+d.over {
+		if t.began <= d.end() {
 			turn := time.Duration(t.opts.Turn * float64(d.over))
 			sooner(d.start+turn-now, d.code, d.reason)
 		}
@@ -59,9 +59,14 @@ func (p *Proxy) watch(t *Tunnel) {
 func (p *Proxy) look() {
 	var due []func()
 	p.mu.Lock()
-	now, next := p.now(), never
+	now := p.now()
+	spent, next := p.spent(now)
 	for t := p.first; t != nil; t = t.next {
 		if !t.watched {
+			if d, ok := spent[t.opts.Group]; ok && t.began <= d.end() {
+				delete(spent, t.opts.Group) // it may be served yet, and leaves then
+				next = min(next, time.Second)
+			}
 			continue
 		}
 		left, code, reason := p.left(t, now)
@@ -72,6 +77,9 @@ func (p *Proxy) look() {
 			next = min(next, left)
 		}
 	}
+	for group := range spent {
+		delete(p.drains, group)
+	}
 	// However many there are, looking at them takes a fiftieth of the time at most.
 	p.alarm = 0
 	p.wind(max(next, min(50*(p.now()-now), time.Second)))
@@ -79,6 +87,23 @@ func (p *Proxy) look() {
 	for _, end := range due {
 		end()
 	}
+}
+
+// spent returns the drains whose time is over, and in how long that of another one
+// will be. p.mu is held.
+func (p *Proxy) spent(now time.Duration) (spent map[string]drain, next time.Duration) {
+	next = never
+	for group, d := range p.drains {
+		if d.end() >= now {
+			next = min(next, d.end()-now+1)
+			continue
+		}
+		if spent == nil {
+			spent = make(map[string]drain)
+		}
+		spent[group] = d
+	}
+	return spent, next
 }
 
 // wind has look called by then. p.mu is held.

@@ -193,6 +193,57 @@ func TestCloseGroup(t *testing.T) {
 			t.Errorf("left after %v", s.Duration)
 		}
 	})
+	bubble(t, "served behind the time", func(t *testing.T) {
+		p := &upgrade.Proxy{}
+		client, backend, closed := open(t, p, upgrade.Options{Group: "a", Turn: 0.5}, func(*upgrade.Tunnel) {
+			p.CloseGroup("a", 1012, "drain", 100*time.Second)
+			<-time.After(time.Hour)
+			if n := upgrade.Drains(p); n != 1 {
+				t.Errorf("%d drains are kept for one that has begun before", n)
+			}
+		})
+		client.expectCloseFrame(1012, "drain")
+		backend.expectCloseFrame(1012, "drain")
+		answering(client, backend)
+		if s := <-closed; s.Duration > time.Hour+time.Second {
+			t.Errorf("left after %v", s.Duration)
+		}
+		<-time.After(2 * time.Second)
+		if n := upgrade.Drains(p); n != 0 {
+			t.Errorf("%d drains are kept", n)
+		}
+	})
+	bubble(t, "nothing is kept", func(t *testing.T) {
+		p := &upgrade.Proxy{}
+		other := crowd(t, p, "other", 1)
+		for i := range 100 {
+			p.CloseGroup(fmt.Sprint(i), 1012, "drain", time.Duration(i+1)*time.Second)
+		}
+		came := crowd(t, p, "50", 2)
+		<-time.After(time.Second)
+		p.CloseGroup("99", 1012, "now", 0)
+		<-time.After(9 * time.Second)
+		if n := upgrade.Drains(p); n < 88 || n > 90 {
+			t.Errorf("%d drains are kept behind 10 s", n)
+		}
+		<-time.After(90 * time.Second)
+		if n := upgrade.Drains(p); n != 0 {
+			t.Errorf("%d drains are kept", n)
+		}
+		if got := collect(came); got != "[0s 25.5s]" {
+			t.Errorf("they left at %v", got)
+		}
+		if p.Shutdown(t.Context()); collect(other) != "[1m40s]" {
+			t.Error("one that was to stay left")
+		}
+		// Nor where there is no tunnel whose end could be waited for.
+		p = &upgrade.Proxy{}
+		p.CloseGroup("a", 1012, "drain", time.Second)
+		<-time.After(2 * time.Second)
+		if n := upgrade.Drains(p); n != 0 {
+			t.Errorf("%d drains are kept without tunnels", n)
+		}
+	})
 	bubble(t, "reopened", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		a := crowd(t, p, "a", 4)

@@ -62,7 +62,7 @@ func (p *Proxy) forget(t *Tunnel) time.Duration {
 		p.first = t.next
 	}
 	t.prev, t.next = nil, nil
-	if p.first == nil && p.timer != nil {
+	if p.first == nil && len(p.drains) == 0 && p.timer != nil {
 		p.timer.Stop()
 		p.alarm = 0
 	}
@@ -101,10 +101,14 @@ type drain struct {
 	start, over time.Duration
 }
 
+// end is the last moment at which a tunnel may begin that the drain is for.
+func (d drain) end() time.Duration { return d.start + d.over }
+
 // CloseGroup closes the tunnels of a group as [Tunnel.Close] does: all at once
 // if over is 0, else each at its moment, over × [Options].Turn from now. A tunnel
 // of the group that opens before that time is over leaves at its moment too, at
-// once if that has passed. CloseGroup returns at once.
+// once if that has passed. It takes the place of what CloseGroup has spread for
+// the group before, and returns at once.
 func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Duration) {
 	if over > 0 {
 		p.mu.Lock()
@@ -116,6 +120,7 @@ func (p *Proxy) CloseGroup(group string, code int, reason string, over time.Dura
 		p.look()
 		return
 	}
+	p.Reopen(group)
 	for t := range p.Tunnels() {
 		if t.opts.Group == group {
 			t.Close(code, reason)

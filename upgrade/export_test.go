@@ -1,0 +1,8 @@
+package upgrade
+
+// Drains returns how many groups p keeps what CloseGroup spreads for.
+func Drains(p *Proxy) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.drains)
+}
