@@ -1,7 +1,10 @@
 package upgrade
 
 import (
+	"os"
 	"runtime"
+	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +23,34 @@ func Advance(p *Proxy, by time.Duration) {
 			l.mu.Unlock()
 		}
 	}
+}
+
+// OnLoops returns how many tunnels each loop has.
+func OnLoops(p *Proxy) (tunnels []int64) {
+	p.loops.mu.Lock()
+	defer p.loops.mu.Unlock()
+	for _, l := range p.loops.all {
+		if l == nil {
+			tunnels = append(tunnels, 0)
+		} else {
+			tunnels = append(tunnels, l.tunnels.Load())
+		}
+	}
+	return tunnels
+}
+
+// Deafen has the runtime's poller forget the loop of a tunnel, as if each wake-up
+// was lost, and reports whether that was possible.
+func Deafen(t *Tunnel) bool {
+	loop := t.relay.(*looped).loop.fd
+	files, _ := os.ReadDir("/proc/self/fd")
+	for _, f := range files { // only the poller's own epoll knows the loop's
+		fd, _ := strconv.Atoi(f.Name())
+		if syscall.EpollCtl(fd, syscall.EPOLL_CTL_DEL, loop, nil) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // OnLoop reports whether a tunnel is on a loop.

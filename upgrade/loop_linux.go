@@ -15,6 +15,9 @@ import (
 // The epoll descriptor itself waits in the runtime's poller. A thread blocked in
 // epoll_wait would cost the scheduler a hand-over at each sleep, and something to
 // wake it by; here the deadline of a read does that, and is all the timer there is.
+// As long as there are tunnels it comes every lookTime at least: if ever the word
+// that there are events got lost on its way through two pollers, the tunnels would
+// wait for ever.
 type loop struct {
 	set     *loops
 	tunnels atomic.Int64 // counted in under set.mu
@@ -27,13 +30,17 @@ type loop struct {
 	slots []*looped     // what the events name
 	free  []int32       // slots
 	due   deadlines
-	alarm time.Duration // the deadline of epoll, 0 for none
+	alarm time.Duration // the deadline of epoll, 0 for none yet
+	look  time.Duration // when to look for events unasked
 	until time.Duration // the end, for want of tunnels
 	spare *moving       // of a tunnel that is at rest again
 
 	events [128]syscall.EpollEvent
 	buf    [stockSize]byte // for reading, in turn
 }
+
+// lookTime bounds how long an event waits whose wake-up was lost.
+const lookTime = 2 * time.Second
 
 func newLoop(set *loops) (*loop, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -44,7 +51,7 @@ func newLoop(set *loops) (*loop, error) {
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{set: set, began: time.Now(), fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
+	l := &loop{set: set, began: time.Now(), look: lookTime, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
 	if err := l.epoll.SetReadDeadline(time.Time{}); err != nil {
 		l.epoll.Close()
 		return nil, err
@@ -64,6 +71,9 @@ func (l *loop) start(k link, client, backend int) *looped {
 		u.slot, l.slots = int32(len(l.slots)), append(l.slots, u)
 	}
 	u.begin(k)
+	if l.alarm == 0 {
+		l.wind()
+	}
 	return u
 }
 
@@ -128,6 +138,7 @@ func (l *loop) expire() bool {
 	for len(l.due) > 0 && l.due[0].at <= l.now {
 		l.due[0].tunnel.expired()
 	}
+	l.look = l.now + lookTime
 	idle := l.tunnels.Load() == 0 && l.until <= l.now
 	l.alarm = -1 // has passed, so it has to be set anew
 	l.wind()
@@ -137,19 +148,14 @@ func (l *loop) expire() bool {
 
 // wind sets the alarm for the first deadline.
 func (l *loop) wind() {
-	var first time.Duration
-	if len(l.due) > 0 {
-		first = l.due[0].at
-	} else if l.tunnels.Load() == 0 {
+	first := l.look
+	if l.tunnels.Load() == 0 {
 		first = l.until
+	} else if len(l.due) > 0 {
+		first = min(first, l.due[0].at)
 	}
-	if first == l.alarm {
-		return
+	if first != l.alarm {
+		l.alarm = first
+		l.epoll.SetReadDeadline(l.began.Add(first))
 	}
-	l.alarm = first
-	var at time.Time
-	if first != 0 {
-		at = l.began.Add(first)
-	}
-	l.epoll.SetReadDeadline(at)
 }

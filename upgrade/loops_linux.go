@@ -13,7 +13,7 @@ import (
 // no goroutine, no timer and no buffer there. The zero value is ready.
 type loops struct {
 	mu  sync.Mutex
-	all []*loop // one for each processor, nil while it has no tunnels
+	all []*loop // as many as GOMAXPROCS ever was, nil while it has no tunnels
 }
 
 // linger is how long a loop outlives its last tunnel: the next one may be near.
@@ -70,15 +70,17 @@ func ahead(wrapper, plain net.Conn) (b []byte) {
 	}
 }
 
-// least counts a tunnel in at the loop that has the fewest.
+// least counts a tunnel in at the loop that has the fewest, of as many as GOMAXPROCS
+// is now. If that was more, the tunnels of the other loops stay there to their end.
 func (e *loops) least() (*loop, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.all == nil {
-		e.all = make([]*loop, runtime.GOMAXPROCS(0))
+	use := runtime.GOMAXPROCS(0)
+	for len(e.all) < use {
+		e.all = append(e.all, nil)
 	}
 	at := 0
-	for i, l := range e.all {
+	for i, l := range e.all[:use] {
 		if l == nil {
 			at = i
 			break

@@ -3,7 +3,9 @@ package upgrade_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,52 @@ func onLoops(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t
 		r, client, backend := pair(t, setups[0], proxy())
 		test(t, timed{client, backend, wait(t, r.tunnels), r.closed, func(d time.Duration) { upgrade.Advance(r.proxy, d) }})
 	})
+}
+
+// Tunnels go on even if the loop isn't told of its events.
+func TestLoopsLostWakeUp(t *testing.T) {
+	t.Parallel()
+	r, client, backend := pair(t, setups[0], &upgrade.Proxy{})
+	if !upgrade.Deafen(wait(t, r.tunnels)) {
+		t.Fatal("the runtime doesn't know the loop")
+	}
+	for range 2 {
+		client.send(text("hello", true))
+		backend.expect(string(text("hello", true)))
+	}
+	client.closeWrite()
+	backend.expectEOF()
+}
+
+// New tunnels follow GOMAXPROCS when it changes; those there are stay where they are.
+func TestLoopsFollowProcessors(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	h, ends := backends(t)
+	r := newRig(t, setups[0], &upgrade.Proxy{}, h)
+	var clients, behind []*end
+	for _, step := range []struct {
+		processors, open int
+		want             string
+	}{{1, 2, "[2]"}, {3, 4, "[2 2 2]"}, {1, 2, "[4 2 2]"}, {2, 2, "[4 4 2]"}, {4, 3, "[4 4 3 2]"}} {
+		runtime.GOMAXPROCS(step.processors)
+		for range step.open {
+			clients, behind = append(clients, r.client()), append(behind, wait(t, ends))
+			wait(t, r.tunnels)
+		}
+		if got := fmt.Sprint(upgrade.OnLoops(r.proxy)); got != step.want {
+			t.Errorf("%d more with %d processors: %s, want %s", step.open, step.processors, got, step.want)
+		}
+	}
+	runtime.GOMAXPROCS(1)
+	for i := range clients {
+		clients[i].send(text("x", true))
+		behind[i].expect(string(text("x", true)))
+		clients[i].reset()
+		r.wantSummary(upgrade.Client, 0)
+	}
+	if got := fmt.Sprint(upgrade.OnLoops(r.proxy)); got != "[0 0 0 0]" {
+		t.Errorf("%s are left", got)
+	}
 }
 
 // A client that is slow to read doesn't make its backend look silent. Only real
