@@ -18,5 +18,12 @@
 // on a few event loops, and an idle one costs some hundred bytes. Wherever one of
 // the two is anything else, TLS or a connection that somebody has wrapped (but see
 // Proxy.Unwrap), and on other systems, a tunnel has two goroutines and costs ten
-// times as much.
+// times as much. [Proxy].NoEventLoop makes it so everywhere.
+//
+// A loop makes its system calls, which never wait, without telling Go's scheduler,
+// for a tenth of a message's cost. Where such a call takes long all the same, since
+// the kernel looks for memory while it copies, or since a tracer, gVisor or a
+// seccomp notifier looks at each call, the goroutines that share the processor stand
+// still meanwhile. A program for such a place is built with
+// -tags limpet_ordinary_syscalls, and then tells the scheduler each time.
 package upgrade

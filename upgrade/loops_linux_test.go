@@ -105,6 +105,16 @@ func TestLoopsUnwrap(t *testing.T) {
 	}
 }
 
+func TestNoEventLoop(t *testing.T) {
+	t.Parallel()
+	r, client, backend := pair(t, setups[0], &upgrade.Proxy{NoEventLoop: true})
+	if upgrade.OnLoop(wait(t, r.tunnels)) {
+		t.Error("on a loop")
+	}
+	client.send(text("hello", true))
+	backend.expect(string(text("hello", true)))
+}
+
 func TestLoopsSend(t *testing.T) {
 	t.Parallel()
 	r, client, backend := pair(t, setups[0], &upgrade.Proxy{})

@@ -52,6 +52,13 @@ type Proxy struct {
 	// send passes.
 	MessageLimit int64
 
+	// NoEventLoop gives each tunnel two goroutines on Linux too, which costs ten
+	// times the memory of an idle one. It is for systems where epoll or the
+	// system calls of the loops don't do as they should (see the package's
+	// documentation), for profiles that show each tunnel, and to find out whether
+	// the loops are to blame for something.
+	NoEventLoop bool
+
 	loops loops
 
 	mu     sync.Mutex

@@ -80,8 +80,10 @@ func (p *Proxy) remove() {
 
 // relay hands a tunnel to the engine that is right for its connections.
 func (p *Proxy) relay(l link) relay {
-	if r := p.loops.start(l); r != nil {
-		return r
+	if !p.NoEventLoop {
+		if r := p.loops.start(l); r != nil {
+			return r
+		}
 	}
 	return pump{}.start(l)
 }

@@ -37,29 +37,17 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// read reads from a descriptor that doesn't block. It doesn't tell the scheduler,
-// as syscall.Read does in case that the call takes its time: for calls as short
-// as these that is a tenth of the cost.
-func read(fd int, b []byte) (int, error) { return call(receive, fd, b) }
+// read reads from a descriptor that doesn't block.
+func read(fd int, b []byte) (int, error) { return transfer(receive, fd, b) }
 
 // write is like read.
-func write(fd int, b []byte) (int, error) { return call(send, fd, b) }
+func write(fd int, b []byte) (int, error) { return transfer(send, fd, b) }
 
-func call(number uintptr, fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+func transfer(number uintptr, fd int, b []byte) (int, error) {
+	return call(number, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-// ready returns how many events there are now; like read.
+// ready returns how many events there are now.
 func ready(epoll int, events []syscall.EpollEvent) (int, error) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return call(syscall.SYS_EPOLL_PWAIT, epoll, unsafe.Pointer(unsafe.SliceData(events)), len(events), 0)
 }
