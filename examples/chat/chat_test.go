@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"go.uber.org/goleak"
@@ -206,7 +205,7 @@ func TestPage(t *testing.T) {
 		page.Read(t, "the other visitor", `document.querySelectorAll('#people li').length == 2 && 'there'`)
 	}
 	// The second page has the keyboard: it was opened last.
-	second.Do(t, "write", chromedp.SendKeys(chromedp.CSS("#say input"), "Hello <b>you</b>\n"))
+	second.Type(t, "#say input", "Hello <b>you</b>\n")
 	for _, page := range []*browser.Page{first, second} {
 		line := page.Read(t, "the line", `document.querySelector('#lines li')?.textContent`)
 		if !strings.HasSuffix(line, "Hello <b>you</b>") {

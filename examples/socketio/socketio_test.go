@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
 
 	"github.com/limpet-go/limpet/internal/browser"
@@ -127,7 +126,7 @@ func TestPage(t *testing.T) {
 	}
 	second.Read(t, "the other visitor", `document.querySelectorAll('option').length == 3 && 'there'`)
 	// The second page has the keyboard: it was opened last.
-	second.Do(t, "write", chromedp.SendKeys(chromedp.CSS("input"), "Hello <b>you</b>\n"))
+	second.Type(t, "input", "Hello <b>you</b>\n")
 	for _, page := range []*browser.Page{first, second} {
 		line := page.Read(t, "the line", `document.querySelector('li')?.textContent`)
 		if !strings.HasSuffix(line, "Hello <b>you</b>") {

@@ -2,75 +2,183 @@
 package browser
 
 import (
-	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/chromedp/chromedp"
 
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
 )
 
 // Browser is a running Chromium.
-type Browser struct{ ctx context.Context }
+type Browser struct{ devtools *devtools }
 
 // Start starts a browser that ends with the test.
 func Start(t testing.TB) *Browser {
 	t.Helper()
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(need.Chromium(t)),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, // which a browser that runs as root in a container has to do without
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-	)...)
-	t.Cleanup(cancel)
-	b := &Browser{}
-	b.ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	if err := chromedp.Do(b.ctx); err != nil {
-		t.Fatalf("start the browser: %v", err)
+	chromium := process.Start(t, exec.Command(need.Chromium(t),
+		"--headless", "--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), "--no-first-run",
+		"--no-sandbox", // which a browser that runs as root in a container has to do without
+		"--disable-dev-shm-usage", "--disable-gpu",
+		// Pages go on as if each were in front.
+		"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding",
+		// Nothing is fetched but what a test opens.
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+		"about:blank"))
+	line := chromium.AwaitLine(t, "^DevTools listening on ws")
+	devtools, err := dial(t.Context(), line[strings.Index(line, "ws"):])
+	if err != nil {
+		t.Fatalf("connect to the browser: %v", err)
 	}
-	return b
+	t.Cleanup(func() {
+		// A browser that is killed leaves processes behind that still write into
+		// its folder while the test removes that.
+		if err := devtools.call("", "Browser.close", nil, nil); err != nil {
+			t.Errorf("close the browser: %v", err)
+		}
+		chromium.End(t)
+		devtools.close()
+	})
+	return &Browser{devtools}
 }
 
 // Page is a tab with cookies of its own: another visitor.
-type Page struct{ ctx context.Context }
+type Page struct {
+	devtools *devtools
+	session  string
+}
 
-// Open opens a page.
+// Open opens a page and waits until it is loaded.
 func (b *Browser) Open(t testing.TB, url string) *Page {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
-	t.Cleanup(cancel)
-	// The tab lives as long as the context that it is first used with.
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("open a tab: %v", err)
+	var visitor struct{ BrowserContextID string }
+	var tab struct{ TargetID string }
+	var session struct{ SessionID string }
+	var opened struct{ ErrorText string }
+	err := b.devtools.call("", "Target.createBrowserContext", nil, &visitor)
+	if err == nil {
+		err = b.devtools.call("", "Target.createTarget",
+			params{"url": "about:blank", "browserContextId": visitor.BrowserContextID}, &tab)
 	}
-	p := &Page{ctx}
-	p.Do(t, "open "+url, chromedp.Navigate(url))
+	if err == nil {
+		err = b.devtools.call("", "Target.attachToTarget", params{"targetId": tab.TargetID, "flatten": true}, &session)
+	}
+	p := &Page{b.devtools, session.SessionID}
+	if err == nil {
+		err = p.call("Page.navigate", params{"url": url}, &opened)
+	}
+	if err == nil && opened.ErrorText != "" {
+		err = errors.New(opened.ErrorText)
+	}
+	if err != nil {
+		t.Fatalf("open %s: %v", url, err)
+	}
+	p.Read(t, "the page", `location.href !== 'about:blank' && document.readyState === 'complete'`)
 	return p
 }
 
-// Do takes steps on the page; what says what they are for.
-func (p *Page) Do(t testing.TB, what string, steps ...chromedp.Action[chromedp.Void]) {
+func (p *Page) call(method string, in params, out any) error {
+	return p.devtools.call(p.session, method, in, out)
+}
+
+// Resize makes the page's window width by height pixels.
+func (p *Page) Resize(t testing.TB, width, height int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, process.Patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	if err := p.call("Emulation.setDeviceMetricsOverride",
+		params{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil); err != nil {
+		t.Fatalf("resize to %d by %d: %v", width, height, err)
+	}
+}
+
+// Run runs JavaScript statements; what says what they are for.
+func (p *Page) Run(t testing.TB, what, statements string) {
+	t.Helper()
+	if _, err := p.evaluate("{" + statements + "}; ''"); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }
 
-// Read waits until a JavaScript expression is neither false nor empty and returns
-// it; what says what it stands for.
+// Read waits until a JavaScript expression is truthy and returns it as a string;
+// what says what it stands for. As long as the expression throws it isn't true yet.
 func (p *Page) Read(t testing.TB, what, expression string) string {
 	t.Helper()
-	got, err := chromedp.Run(p.ctx, chromedp.Poll[string](expression,
-		chromedp.WithPollingTimeout(process.Patience), chromedp.WithPollingInterval(20*time.Millisecond)))
-	if err != nil {
-		t.Fatalf("waited in vain for %s: %v", what, err)
+	late := time.After(process.Patience)
+	for {
+		got, err := p.evaluate("String((" + expression + ") || '')")
+		if err == nil && got != "" {
+			return got
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-late:
+			t.Fatalf("waited in vain for %s (%v)", what, err)
+		}
 	}
-	return got
+}
+
+// evaluate returns the value of an expression that is a string.
+func (p *Page) evaluate(expression string) (string, error) {
+	var got struct {
+		Result           struct{ Value string }
+		ExceptionDetails *struct {
+			Exception struct{ Description string }
+		}
+	}
+	if err := p.call("Runtime.evaluate", params{"expression": expression}, &got); err != nil {
+		return "", err
+	}
+	if e := got.ExceptionDetails; e != nil {
+		return "", errors.New(e.Exception.Description)
+	}
+	return got.Result.Value, nil
+}
+
+// Click waits for the element that a CSS selector means and clicks it with the mouse.
+func (p *Page) Click(t testing.TB, selector string) {
+	t.Helper()
+	var at struct{ X, Y float64 }
+	centre := p.Read(t, selector, fmt.Sprintf(`(() => {
+		const element = document.querySelector(%q);
+		element.scrollIntoView({block: 'center', behavior: 'instant'});
+		const {x, y, width, height} = element.getBoundingClientRect();
+		return width && JSON.stringify({x: x + width / 2, y: y + height / 2});
+	})()`, selector))
+	err := json.Unmarshal([]byte(centre), &at)
+	for _, event := range []string{"mousePressed", "mouseReleased"} {
+		if err == nil {
+			err = p.call("Input.dispatchMouseEvent",
+				params{"type": event, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil)
+		}
+	}
+	if err != nil {
+		t.Fatalf("click %s: %v", selector, err)
+	}
+}
+
+// Type waits for the element that a CSS selector means, gives it the focus and
+// types text, in which \n is the Enter key.
+func (p *Page) Type(t testing.TB, selector, text string) {
+	t.Helper()
+	p.Read(t, selector, fmt.Sprintf(`(() => {
+		const element = document.querySelector(%q);
+		element.focus();
+		return document.activeElement === element;
+	})()`, selector))
+	for _, r := range text {
+		key := params{"key": string(r), "text": string(r)}
+		if r == '\n' {
+			key = params{"key": "Enter", "text": "\r"}
+		}
+		for _, event := range []string{"keyDown", "keyUp"} {
+			key["type"] = event
+			if err := p.call("Input.dispatchKeyEvent", key, nil); err != nil {
+				t.Fatalf("type %q into %s: %v", text, selector, err)
+			}
+			delete(key, "text") // the character comes with the key's way down
+		}
+	}
 }

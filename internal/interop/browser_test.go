@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/limpet-go/limpet/internal/browser"
 	"github.com/limpet-go/limpet/internal/interop"
 )
@@ -43,13 +41,13 @@ func TestBrowsersStay(t *testing.T) {
 				var nodes []string
 				for i := range pages {
 					p := chromium.Open(t, gateway.URL)
-					p.Do(t, "connect", run(fmt.Sprintf(`
+					p.Run(t, "connect", fmt.Sprintf(`
 						window.heard = [];
 						window.moves = [];
 						window.socket = io(Object.assign(%s, {query: {client: 'page%d'}}));
 						socket.on('connect', () => socket.emit('who', (node) => moves.push(node)));
 						socket.on('disconnect', (reason) => moves.push(reason));
-						socket.on('broadcast', (text) => heard.push(text));`, tt.options, i)))
+						socket.on('broadcast', (text) => heard.push(text));`, tt.options, i))
 					pages[i] = p
 					nodes = append(nodes, p.Read(t, "its node", `moves[0]`))
 				}
@@ -62,18 +60,18 @@ func TestBrowsersStay(t *testing.T) {
 				}
 				// Binary there and back.
 				for _, p := range pages {
-					p.Do(t, "send bytes", run(`
+					p.Run(t, "send bytes", `
 						window.echo = '';
 						const sent = crypto.getRandomValues(new Uint8Array(1 << 16));
 						socket.emit('echo', sent.buffer, (got) => {
 							got = new Uint8Array(got);
 							echo = got.length == sent.length && got.every((b, i) => b == sent[i]) ? 'same' : 'changed';
-						});`))
+						});`)
 					if echo := p.Read(t, "the echo", `echo`); echo != "same" {
 						t.Errorf("64 KiB came back %s", echo)
 					}
 				}
-				pages[0].Do(t, "talk", run(`socket.emit('broadcast', 'ahoy "there"\n')`))
+				pages[0].Run(t, "talk", `socket.emit('broadcast', 'ahoy "there"\n')`)
 				for i, p := range pages {
 					if got := p.Read(t, "the broadcast", `heard.join()`); got != "ahoy \"there\"\n" {
 						t.Errorf("page %d heard %q", i, got)
@@ -85,9 +83,4 @@ func TestBrowsersStay(t *testing.T) {
 			})
 		}
 	})
-}
-
-// run evaluates statements.
-func run(statements string) chromedp.Action[chromedp.Void] {
-	return chromedp.Evaluate[chromedp.Void]("{" + statements + "}; undefined")
 }
