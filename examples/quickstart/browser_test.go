@@ -41,3 +41,43 @@ func TestInTheBrowser(t *testing.T) {
 		t.Errorf("is on %s, want %s still", now, next)
 	}
 }
+
+// However much has happened, the cards keep their height, and what is in them
+// scrolls with the newest in sight.
+func TestLongStoryInTheBrowser(t *testing.T) {
+	t.Parallel()
+	v := newVisitor(t, start(t, 0))
+	p := browser.Start(t).Open(t, v.url)
+	windows := []struct{ width, height int }{{1280, 800}, {1280, 1600}, {400, 800}}
+	const heights = `[...document.querySelectorAll('.chat, .story')].map((card) => card.offsetHeight).join()`
+	var before []string
+	p.Read(t, "its first event", `document.querySelector('#events li') && 'yes'`)
+	for _, w := range windows {
+		p.Resize(t, w.width, w.height)
+		before = append(before, p.Read(t, "the cards' heights", heights))
+	}
+
+	s := v.connect()
+	for n := range 30 {
+		s.say(fmt.Sprint("line ", n))
+		v.press("coral", []string{"drain", "undrain"}[n%2])
+	}
+	p.Read(t, "lines", `document.querySelectorAll('#lines li').length >= 30 && 'yes'`)
+	p.Read(t, "events", `document.querySelectorAll('#events li').length > 20 && 'yes'`)
+	for i, w := range windows {
+		p.Resize(t, w.width, w.height)
+		if after := p.Read(t, "the cards' heights", heights); after != before[i] {
+			t.Errorf("%d by %d: the cards are %s px high, were %s", w.width, w.height, after, before[i])
+		}
+		for _, list := range []string{"lines", "events"} {
+			if got := p.Read(t, list, fmt.Sprintf(`(() => {
+				const list = document.querySelector('#%s'), box = list.parentElement;
+				if (box.scrollHeight <= box.clientHeight) return 'not scrolling';
+				const bottom = (element) => element.getBoundingClientRect().bottom;
+				return bottom(list.lastElementChild) <= bottom(box) + 1 ? 'well' : 'out of sight';
+			})()`, list)); got != "well" {
+				t.Errorf("%d by %d: the newest of #%s is %s", w.width, w.height, list, got)
+			}
+		}
+	}
+}
