@@ -11,7 +11,6 @@ require (
 	github.com/pires/go-proxyproto v0.15.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/tinylib/msgp v1.6.5
-	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -5,16 +5,15 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
+	leaktest.Main(m,
 		// A client that was closed while its server was gone looks for it once
 		// more within a second.
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+		"github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
 }
 
 // find fails the test if Find does.

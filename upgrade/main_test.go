@@ -3,7 +3,7 @@ package upgrade_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

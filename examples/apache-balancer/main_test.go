@@ -6,13 +6,12 @@ import (
 	"net/http"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // start starts the example with two servlet containers behind it.
 func start(t *testing.T, session string) (*exampletest.Gateway, map[string]*exampletest.Backend) {

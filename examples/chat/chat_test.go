@@ -15,14 +15,14 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
-	"go.uber.org/goleak"
 
 	"github.com/limpet-go/limpet/internal/browser"
+	"github.com/limpet-go/limpet/internal/leaktest"
 	"github.com/limpet-go/limpet/internal/process"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // machine starts the example as on a machine of its own, and returns its URL.
 func machine(t *testing.T, args ...string) (*process.Process, string) {

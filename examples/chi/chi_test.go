@@ -14,12 +14,12 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5/middleware"
-	"go.uber.org/goleak"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // backend answers plain requests with its name, the path and the request ID, and each WebSocket message with its name.
 func backend(t *testing.T, id string) string {

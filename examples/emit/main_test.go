@@ -12,12 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/internal/interop"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // Each generation's nodes pass on what the example sends.
 func TestEmit(t *testing.T) {

@@ -8,13 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/internal/exampletest"
 	"github.com/limpet-go/limpet/internal/interop"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // gateway starts the example in a mode.
 func gateway(t *testing.T, mode string, specs ...string) *exampletest.Gateway {

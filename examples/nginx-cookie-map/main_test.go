@@ -6,13 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestCookieMap(t *testing.T) {
 	a, b := exampletest.StartBackend(t, "a", exampletest.Echo), exampletest.StartBackend(t, "b", exampletest.Echo)

@@ -7,13 +7,12 @@ import (
 	"net/netip"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // homes returns where clients are served whose addresses a load balancer on
 // this machine names, one in each of 20 networks, and how many networks each

@@ -16,10 +16,11 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
-	"go.uber.org/goleak"
+
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // start runs the quickstart and returns the URL that it prints.
 func start(t *testing.T, guests int) string {

@@ -11,13 +11,13 @@ import (
 	"testing"
 
 	"github.com/pires/go-proxyproto"
-	"go.uber.org/goleak"
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/exampletest"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // from makes the client connect from this address, and begin with the header
 // that a load balancer sends for somebody; nil: none.

@@ -9,16 +9,15 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/internal/browser"
 	"github.com/limpet-go/limpet/internal/interop"
+	"github.com/limpet-go/limpet/internal/leaktest"
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // build builds the example.
 func build(t *testing.T) string {

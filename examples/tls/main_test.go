@@ -21,12 +21,12 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"go.uber.org/goleak"
 
 	"github.com/limpet-go/limpet/internal/exampletest"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // certificate writes a certificate for this name that signs itself, and its key.
 func certificate(t *testing.T, name string) (cert, key string) {

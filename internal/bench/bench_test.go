@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
 // TestMain lets the test binary be the other processes of a benchmark.
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // small is a bench that is over at once.

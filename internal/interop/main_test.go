@@ -4,16 +4,14 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/internal/interop"
+	"github.com/limpet-go/limpet/internal/leaktest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		interop.Remove()
-		os.Exit(code)
-	}))
+	code := leaktest.Run(m)
+	interop.Remove()
+	os.Exit(code)
 }
 
 var versions = []interop.Version{interop.V2, interop.V3, interop.V4}

@@ -3,12 +3,11 @@ package redistest_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/limpet-go/limpet/internal/leaktest"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
