@@ -34,7 +34,8 @@ import (
 type EngineIO struct {
 	// Path is the path under which Engine.IO is served, as "/socket.io/".
 	// Requests whose path doesn't begin with it are none of this affinity's
-	// business, nor are those without the parameter EIO. Empty: all paths.
+	// business, nor are those without the parameter EIO, unless their sid has a
+	// genuine tag. Empty: all paths.
 	Path string
 
 	// Mode tells how a sid is tied to its backend.
@@ -118,7 +119,8 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 		return Pin{}, nil
 	}
 	q := parseEngineQuery(r.URL.RawQuery)
-	if q.version == "" {
+	tooLong := len(q.sid) > maxSID+maxTag
+	if q.version == "" && (q.sid == "" || tooLong || e.Mode == LearnSID) {
 		return Pin{}, nil
 	}
 	if err := e.Validate(); err != nil {
@@ -133,10 +135,16 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	}
 	pin := Pin{Note: note}
 	switch {
+	case q.version == "":
+		// Any application may have a sid: only a genuine tag says whose this is.
+		if pin = e.openTag(note); pin.Status != Hit {
+			pin = Pin{}
+		}
+		return pin, nil
 	case q.sid == "":
 		note.opens = r.Method == http.MethodGet && q.transport == "polling"
 		return pin, nil
-	case len(q.sid) > maxSID+maxTag:
+	case tooLong:
 		pin.Status = Unknown
 		return pin, nil
 	case note.mode == LearnSID:
@@ -151,13 +159,17 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 		}
 		return pin, err
 	}
-	plain, home, status := e.tagger.open(q.sid)
-	pin.Status = status
-	if status == Hit {
-		note.plain = plain
-		pin.Backend, pin.Key, pin.Fixed = home, secretKey(plain), true
+	return e.openTag(note), nil
+}
+
+// openTag returns the pin of a session whose sid may have a tag.
+func (e *EngineIO) openTag(note *sidNote) Pin {
+	plain, home, status := e.tagger.open(note.sid)
+	if status != Hit {
+		return Pin{Status: status, Note: note}
 	}
-	return pin, nil
+	note.plain = plain
+	return Pin{Backend: home, Key: secretKey(plain), Status: Hit, Fixed: true, Note: note}
 }
 
 // Rewrite restores the sid for the backend. A request that opens a session is

@@ -2,6 +2,7 @@ package affinity_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/limpet-go/limpet/affinity"
 )
@@ -85,6 +87,8 @@ func FuzzEngineIOQuery(f *testing.F) {
 	f.Add("s%69d=" + taggedSID + "&E%49O=4")
 	f.Add("EIO=4&sid=" + strings.Repeat(".", 30))
 	f.Add("EIO=3&sid=s1&EIO=4")
+	f.Add("sid=" + taggedSID)
+	f.Add("sid=&sid=" + taggedSID + "&EIO=")
 	e := &affinity.EngineIO{Keys: testKeys}
 	f.Fuzz(func(t *testing.T, query string) {
 		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/", RawQuery: query}, Header: http.Header{}}
@@ -113,6 +117,45 @@ func FuzzEngineIOQuery(f *testing.F) {
 		}
 		if hit != (found.Status == affinity.Hit) || hit != (found.Backend == "b1") {
 			t.Errorf("Find(%q) = %+v", query, found)
+		}
+	})
+}
+
+// The tag of whatever sid and home is opened again and taken off, and no other
+// sid with a byte of it changed has a home.
+func FuzzEngineIOTag(f *testing.F) {
+	f.Add("s1", "b1", uint(3), byte(1))
+	f.Add("a.b", strings.Repeat("n", 64), uint(70), byte(' '))
+	f.Add("s1.Di7RMhNch5mgqA7FFa5AwEyK", "b1", uint(0), byte(0x80))
+	f.Add("\"\\\n\u00e4", "a:b", uint(9), byte('\n'))
+	e := &affinity.EngineIO{Keys: [][]byte{testKeys[0], []byte("the one before, which opens as well as ever")}}
+	f.Fuzz(func(t *testing.T, sid, home string, at uint, change byte) {
+		if sid == "" || len(sid) > 1024 || !utf8.ValidString(sid) || home == "" || len(home) > 64 || strings.Contains(home, "\x00") {
+			t.Skip("no session of Engine.IO, or no backend's ID")
+		}
+		opening, _ := json.Marshal(map[string]string{"sid": sid})
+		body := bound(t, e, answer(opens("4"), strings.NewReader("0"+string(opening)), -1), home)
+		var opened struct{ Sid string }
+		if err := json.Unmarshal([]byte(body[1:]), &opened); err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		for _, query := range []string{"EIO=4&sid=", "sid="} {
+			r := get("/?" + query + url.QueryEscape(opened.Sid))
+			found := find(t, e, r)
+			if found.Status != affinity.Hit || found.Backend != home || !found.Fixed {
+				t.Fatalf("%q at %q: Find(%q) = %+v", sid, home, opened.Sid, found)
+			}
+			if e.Rewrite(r, found); r.URL.Query().Get("sid") != sid {
+				t.Errorf("%q at %q: %q reached the backend", sid, home, r.URL.RawQuery)
+			}
+			if change == 0 {
+				continue
+			}
+			changed := []byte(opened.Sid)
+			changed[at%uint(len(changed))] ^= change
+			if found := find(t, e, get("/?"+query+url.QueryEscape(string(changed)))); found.Status == affinity.Hit || found.Backend != "" || found.Fixed {
+				t.Errorf("%q at %q: Find(%q) = %+v", sid, home, changed, found)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package affinity_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -314,6 +315,50 @@ func TestEngineIOSids(t *testing.T) {
 	}
 }
 
+// A tag that verifies says that a sid is Engine.IO's, whatever else the query has
+// or lacks. What doesn't verify may be any application's, and is left alone.
+func TestEngineIOSidsWithoutVersion(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, tt := range []struct {
+		name, query string
+		mode        affinity.SIDMode
+		path        string
+		hit         bool
+		want        string // what the backend gets, "" for what the client sent
+	}{
+		{"genuine", "sid=" + taggedSID, affinity.TagSID, "", true, "sid=s1"},
+		{"by version", "transport=polling&sid=" + taggedSID + "&t=1", affinity.SIDByVersion, "", true, "transport=polling&sid=s1&t=1"},
+		{"an empty version", "EIO=&sid=" + taggedSID, affinity.TagSID, "", true, "EIO=&sid=s1"},
+		{"forged", "sid=s2" + taggedSID[2:], affinity.TagSID, "", false, ""},
+		{"without a tag", "sid=s1", affinity.TagSID, "", false, ""},
+		{"very long", "sid=" + strings.Repeat("s", 10_000) + taggedSID, affinity.TagSID, "", false, ""},
+		{"learnt", "sid=s1", affinity.LearnSID, "", false, ""},
+		{"of tags, but those are not in use", "sid=" + taggedSID, affinity.LearnSID, "", false, ""},
+		{"another path", "sid=" + taggedSID, affinity.TagSID, "/engine.io/", false, ""},
+	} {
+		for _, shared := range []bool{false, true} {
+			e := &affinity.EngineIO{Keys: testKeys, Mode: tt.mode, Path: tt.path}
+			if shared {
+				e.Store = &affinity.LRU{}
+				bound(t, e, answer(opens("3"), strings.NewReader(`13:0{"sid":"s1"}`), -1), "b2")
+			}
+			r := get("/socket.io/?" + tt.query)
+			found := find(t, e, r)
+			if (found.Backend == "b1") != tt.hit || found.Fixed != tt.hit || !tt.hit && found != (affinity.Pin{}) {
+				t.Errorf("%s, store %v: Find(%.60q) = %+v", tt.name, shared, tt.query, found)
+			}
+			out := r.Clone(ctx)
+			if e.Rewrite(out, found); out.URL.RawQuery != cmp.Or(tt.want, tt.query) {
+				t.Errorf("%s, store %v: %q became %q", tt.name, shared, tt.query, out.URL.RawQuery)
+			}
+			if gone := tt.hit && e.Gone(r, found) == nil; gone {
+				t.Errorf("%s: no answer for a session whose node is gone", tt.name)
+			}
+		}
+	}
+}
+
 // IDs of all lengths, and none can be read or told by its length.
 func TestEngineIOTagHidesTheBackend(t *testing.T) {
 	t.Parallel()
@@ -375,7 +420,7 @@ func TestEngineIORewritesTheQuery(t *testing.T) {
 		"EIO=4&sid=" + taggedSID + "&xsid=" + taggedSID:     "EIO=4&sid=s1&xsid=" + taggedSID,
 		"EIO=4&sid=" + odd:                                  "EIO=4&sid=s+1%26%2b",
 		"EIO=4&sid=" + strings.Replace(odd, ".", "%2E", 1):  "EIO=4&sid=s+1%26%2B",
-		"sid=" + taggedSID:                                  "sid=" + taggedSID,
+		"sid=" + taggedSID:                                  "sid=s1",
 	} {
 		r := get("/socket.io/?" + in)
 		out := r.Clone(t.Context())

@@ -7,14 +7,15 @@ import (
 
 // An engineQuery is what the query of an Engine.IO request says.
 type engineQuery struct {
-	version   string // EIO, "" if it isn't one
+	version   string // EIO
 	transport string
 	sid       string
 }
 
 func parseEngineQuery(query string) (q engineQuery) {
-	if q.version = queryParam(query, "EIO"); q.version != "" {
-		q.transport, q.sid = queryParam(query, "transport"), queryParam(query, "sid")
+	q.version, q.sid = queryParam(query, "EIO"), queryParam(query, "sid")
+	if q.version != "" || q.sid != "" {
+		q.transport = queryParam(query, "transport")
 	}
 	return q
 }
