@@ -1,7 +1,6 @@
 package affinity_test
 
 import (
-	"bytes"
 	"errors"
 	"net/http"
 	"slices"
@@ -133,7 +132,7 @@ func TestAppCookiePrefixFind(t *testing.T) {
 
 func TestAppCookieSealedPrefix(t *testing.T) {
 	t.Parallel()
-	k1, k2 := testKeys[0], bytes.Repeat([]byte("2"), 32)
+	k1, k2 := testKeys[0], []byte("the key that comes behind the first one")
 	sealed := func(name string, keys ...[]byte) *affinity.AppCookie {
 		return &affinity.AppCookie{Name: name, Prefix: true, Keys: keys}
 	}

@@ -2,8 +2,11 @@ package affinity
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Chain is an [Affinity] of several. All of them are asked: the home comes from
@@ -102,16 +105,89 @@ func (c Chain) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Requ
 	}
 }
 
-// Validate refuses a nil member and joins the errors of all.
+// Validate refuses a chain without members, a nil member, and members that get in
+// each other's way: two that set the same cookie, two EngineIO for one path, and
+// an EngineIO behind one whose pins can move. It joins the errors of all.
 func (c Chain) Validate() error {
+	all := c.flat()
+	if len(all) == 0 {
+		return errors.New("affinity: chain: it has no members, so no client would be pinned")
+	}
 	var errs []error
-	for _, a := range c {
+	for _, a := range all {
 		if a == nil {
 			errs = append(errs, errors.New("affinity: chain: a member is nil"))
 		}
 		errs = append(errs, validate(a))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, conflicts(all)...)...)
+}
+
+// flat returns the members, and in place of each chain among them its own.
+func (c Chain) flat() []Affinity {
+	var all []Affinity
+	for _, a := range c {
+		if inner, ok := a.(Chain); ok {
+			all = append(all, inner.flat()...)
+		} else {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// conflicts tells which of the members, validated before, undo what others do.
+func conflicts(members []Affinity) []error {
+	var (
+		errs  []error
+		moves Affinity // whose pins can move
+		paths []string // of EngineIO
+	)
+	sets := make(map[string]bool) // by the name of the cookie
+	for _, a := range members {
+		if name, taken := takes(sets, a); taken {
+			errs = append(errs, fmt.Errorf("affinity: chain: two members set the cookie %q, and each would take the other's: give one another name", name))
+		}
+		switch a := a.(type) {
+		case *EngineIO:
+			if moves != nil {
+				errs = append(errs, fmt.Errorf("affinity: chain: %T stands before an EngineIO, so a session would be sought at the home that this one names, "+
+					"and answered with \"Session ID unknown\" there: put the EngineIO first", moves))
+			}
+			if slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p, a.Path) || strings.HasPrefix(a.Path, p) }) {
+				errs = append(errs, fmt.Errorf("affinity: chain: two EngineIO serve the path %q, and each would change the other's session IDs: one is enough", a.Path))
+			}
+			paths = append(paths, a.Path)
+		case *Cookie, *CookieMap, *AppCookie, *Route, *Table:
+			moves = a
+		}
+	}
+	return errs
+}
+
+// takes adds the names of the cookies that a sets or changes to those that are
+// taken, and returns one that was taken already.
+func takes(taken map[string]bool, a Affinity) (name string, already bool) {
+	var names []string
+	switch a := a.(type) {
+	case *Cookie:
+		for _, n := range a.names {
+			names = append(names, n.name)
+		}
+	case *AppCookie:
+		names = []string{a.Name}
+	case *Route:
+		if a.Set != nil {
+			names = []string{a.Cookie}
+		}
+	}
+	for _, n := range names {
+		if taken[n] {
+			name, already = n, true
+		}
+		taken[n] = true
+	}
+	return name, already
 }
 
 // own returns the pin that member i found. A found that is not from Find, as

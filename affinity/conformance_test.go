@@ -1,7 +1,6 @@
 package affinity_test
 
 import (
-	"bytes"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -13,7 +12,7 @@ import (
 	"github.com/limpet-go/limpet/affinity/affinitytest"
 )
 
-var testKeys = [][]byte{bytes.Repeat([]byte("k"), 32)}
+var testKeys = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()

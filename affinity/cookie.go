@@ -2,15 +2,15 @@ package affinity
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/setcookie"
 )
 
 // Cookie is an [Affinity] by a cookie of Limpet's own. Its value is encrypted
@@ -239,9 +239,10 @@ func (c *Cookie) Trust(_ func(*http.Request) netip.Addr, secure func(*http.Reque
 	}
 }
 
-// Validate tells what is wrong with the fields: keys that are too short, names
-// and attributes that no cookie can have or that contradict each other. As long
-// as it returns an error, so do Find and Bind, and no client is pinned.
+// Validate tells what is wrong with the fields: keys that are too short, given
+// twice or easy to guess, names and attributes that no cookie can have, that delete
+// it or that contradict each other. As long as it returns an error, so do Find
+// and Bind, and no client is pinned.
 func (c *Cookie) Validate() error {
 	c.once.Do(c.init)
 	return c.err
@@ -251,7 +252,7 @@ func (c *Cookie) Validate() error {
 func (c *Cookie) init() {
 	cookie := c.attributes()
 	names := []string{cookie.Name}
-	if !prefixed(cookie.Name) && cookie.Domain == "" && cookie.Path == "/" {
+	if !setcookie.Prefixed(cookie.Name) && cookie.Domain == "" && cookie.Path == "/" {
 		names = []string{"__Host-" + cookie.Name, cookie.Name}
 	}
 	for _, name := range names {
@@ -268,18 +269,12 @@ func (c *Cookie) init() {
 }
 
 func (c *Cookie) check(cookie http.Cookie) error {
-	if cookie.MaxAge < 0 {
-		return errors.New("a negative MaxAge deletes it")
-	}
-	if hasPrefix(cookie.Name, "__Host-") && (cookie.Domain != "" || cookie.Path != "/") {
-		return errors.New("the prefix __Host- allows no Domain and only the Path /")
-	}
 	for _, d := range []time.Duration{c.Idle, c.Age} {
 		if d < 0 || d%time.Second != 0 {
 			return fmt.Errorf("lifetime of %v: whole seconds are needed", d)
 		}
 	}
-	return cookie.Valid()
+	return setcookie.Check(&cookie)
 }
 
 // attributes returns the cookie without a value, as a client on plain HTTP gets it.
@@ -298,9 +293,7 @@ func (c *Cookie) attributes() http.Cookie {
 			cookie.SameSite = http.SameSiteNoneMode // a partition is only for cross-site requests
 		}
 	}
-	if cookie.SameSite == http.SameSiteNoneMode || cookie.Partitioned || prefixed(cookie.Name) {
-		cookie.Secure = true
-	}
+	cookie.Secure = cookie.Secure || setcookie.NeedsSecure(&cookie)
 	return cookie
 }
 
@@ -315,16 +308,6 @@ func (c *Cookie) expired(p sealedPin) bool {
 }
 
 func since(unix uint32) time.Duration { return time.Since(time.Unix(int64(unix), 0)) }
-
-// prefixed tells whether browsers demand Secure of a cookie for its name
-// (RFC 6265bis section 4.1.3; they don't mind the case).
-func prefixed(name string) bool {
-	return hasPrefix(name, "__Host-") || hasPrefix(name, "__Secure-") || hasPrefix(name, "__Http-")
-}
-
-func hasPrefix(name, prefix string) bool {
-	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
-}
 
 // preflight tells whether r is a CORS preflight, which knows no cookies.
 func preflight(r *http.Request) bool {

@@ -114,7 +114,7 @@ func TestCookieOfSeveral(t *testing.T) {
 
 func TestCookieKeys(t *testing.T) {
 	t.Parallel()
-	k1, k2 := bytes.Repeat([]byte("1"), 32), bytes.Repeat([]byte("2"), 40)
+	k1, k2 := []byte("one of two keys, 32 bytes in all"), []byte("the other one of them, which is longer")
 	cookie := func(keys ...[]byte) *affinity.Cookie {
 		return &affinity.Cookie{Keys: keys, Logger: slog.New(slog.DiscardHandler)}
 	}
@@ -397,7 +397,7 @@ func TestCookieRewrite(t *testing.T) {
 // key can go.
 func TestCookieKeyRotation(t *testing.T) {
 	t.Parallel()
-	one, two := bytes.Repeat([]byte("1"), 32), bytes.Repeat([]byte("2"), 32)
+	one, two := []byte("one of two keys, 32 bytes in all"), []byte("the other one, of 32 bytes, too.")
 	before := &affinity.Cookie{Keys: [][]byte{one, two}}
 	after := &affinity.Cookie{Keys: [][]byte{two, one}}
 	done := &affinity.Cookie{Keys: [][]byte{two}}

@@ -57,14 +57,22 @@ func (m *CookieMap) Trust(addr func(*http.Request) netip.Addr, secure func(*http
 	trustKey(&m.Client, addr, secure)
 }
 
-// Validate refuses a name that no cookie can have and an empty map, and
-// forwards to Client.
+// Validate refuses a name and values that no cookie can have, an empty map and an
+// empty ID in it, and forwards to Client.
 func (m *CookieMap) Validate() error {
 	if err := (&http.Cookie{Name: m.Name}).Valid(); err != nil {
 		return fmt.Errorf("affinity: cookie map: name %q: %w", m.Name, err)
 	}
 	if len(m.Backends) == 0 {
 		return errors.New("affinity: cookie map: no backends")
+	}
+	for value, id := range m.Backends {
+		if id == "" {
+			return fmt.Errorf("affinity: cookie map: value %q names no backend: its ID is empty", value)
+		}
+		if err := (&http.Cookie{Name: m.Name, Value: value}).Valid(); err != nil {
+			return fmt.Errorf("affinity: cookie map: value %q: %w", value, err)
+		}
 	}
 	return validate(m.Client)
 }

@@ -126,7 +126,7 @@ func FuzzEngineIOQuery(f *testing.F) {
 func FuzzEngineIOTag(f *testing.F) {
 	f.Add("s1", "b1", uint(3), byte(1))
 	f.Add("a.b", strings.Repeat("n", 64), uint(70), byte(' '))
-	f.Add("s1.Di7RMhNch5mgqA7FFa5AwEyK", "b1", uint(0), byte(0x80))
+	f.Add("s1.MgICspF9JCqThP9fw77mNdhY", "b1", uint(0), byte(0x80))
 	f.Add("\"\\\n\u00e4", "a:b", uint(9), byte('\n'))
 	e := &affinity.EngineIO{Keys: [][]byte{testKeys[0], []byte("the one before, which opens as well as ever")}}
 	f.Fuzz(func(t *testing.T, sid, home string, at uint, change byte) {

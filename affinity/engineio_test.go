@@ -1,7 +1,6 @@
 package affinity_test
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"io"
@@ -269,7 +268,7 @@ func TestEngineIOAsksForPlainAnswers(t *testing.T) {
 
 // taggedSID is s1 with the home b1 and testKeys. Replicas of different versions
 // of Limpet must understand each other.
-const taggedSID = "s1.Di7RMhNch5mgqA7FFa5AwEyK"
+const taggedSID = "s1.MgICspF9JCqThP9fw77mNdhY"
 
 func TestEngineIOSids(t *testing.T) {
 	t.Parallel()
@@ -386,7 +385,7 @@ func TestEngineIOTagHidesTheBackend(t *testing.T) {
 
 func TestEngineIOKeyRotation(t *testing.T) {
 	t.Parallel()
-	old, new := bytes.Repeat([]byte("o"), 32), bytes.Repeat([]byte("n"), 32)
+	old, new := []byte("the old key, which opens for some time still"), []byte("the new key, which seals from the second step on")
 	before := &affinity.EngineIO{Keys: [][]byte{old}}
 	during := &affinity.EngineIO{Keys: [][]byte{new, old}}
 	after := &affinity.EngineIO{Keys: [][]byte{new}}

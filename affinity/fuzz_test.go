@@ -10,7 +10,7 @@ import (
 
 // sealed is a value of version 1, sealed with testKeys for the name "limpet" and
 // the home b1. It must be understood for as long as there are such cookies.
-const sealed = "Ae14BVcDpK2qdeKviw4mpOrarBDOPzXWnGaBUdgfK4DI356x2Eou--P0j52G0BM20hgDgqxo03s"
+const sealed = "ARe5wJoeASM6elnYUdElqhY_sCpmhNhk6cStuQvcX0OaW3FHC4qMRJF9-L_eU5LcU8FM9fqyjWk"
 
 // Find takes no value but the one that was sealed.
 func FuzzCookieValue(f *testing.F) {
@@ -19,7 +19,7 @@ func FuzzCookieValue(f *testing.F) {
 	f.Add("; limpet=" + sealed)
 	f.Add(sealed + "=")
 	f.Add(sealed[:len(sealed)-1])
-	f.Add(sealed[:len(sealed)-1] + "t") // differs in a bit that base64 leaves unused
+	f.Add(sealed[:len(sealed)-1] + "l") // differs in a bit that base64 leaves unused
 	f.Add("")
 	f.Add("AQ")
 	f.Add(strings.Repeat("A", 2000))

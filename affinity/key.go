@@ -3,6 +3,7 @@ package affinity
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -22,6 +23,14 @@ type KeyFunc func(*http.Request) string
 
 // Key calls f.
 func (f KeyFunc) Key(r *http.Request) string { return f(r) }
+
+// Validate refuses a nil function.
+func (f KeyFunc) Validate() error {
+	if f == nil {
+		return errors.New("affinity: the KeyFunc is nil")
+	}
+	return nil
+}
 
 // Header is a [Key]: the value of the request header of this name, its first
 // line if there are several. The client chooses it. Host is one like the others.
@@ -55,6 +64,14 @@ type Query string
 
 // Key returns the parameter's value.
 func (q Query) Key(r *http.Request) string { return queryParam(r.URL.RawQuery, string(q)) }
+
+// Validate refuses an empty name.
+func (q Query) Validate() error {
+	if q == "" {
+		return errors.New("affinity: a Query key needs the name of a parameter")
+	}
+	return nil
+}
 
 // queryParam returns the value of the first parameter of this name that isn't
 // empty, "" if there is none.
@@ -93,6 +110,14 @@ func (c CookieValue) Key(r *http.Request) string {
 		}
 	}
 	return ""
+}
+
+// Validate refuses a name that no cookie can have.
+func (c CookieValue) Validate() error {
+	if err := (&http.Cookie{Name: string(c)}).Valid(); err != nil {
+		return fmt.Errorf("affinity: key by the cookie %q: %w", string(c), err)
+	}
+	return nil
 }
 
 // secretKey returns the key for a value that must be kept secret.

@@ -75,10 +75,13 @@ func (l *LRU) Swap(ctx context.Context, key, old, new string) (string, error) {
 	return new, nil
 }
 
-// Validate refuses a negative Size.
+// Validate refuses a negative Size or Age.
 func (l *LRU) Validate() error {
 	if l.Size < 0 {
 		return fmt.Errorf("affinity: LRU: size %d is negative", l.Size)
+	}
+	if l.Age < 0 {
+		return fmt.Errorf("affinity: LRU: age %v is negative; 0 means that a pin has none", l.Age)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/limpet-go/limpet/internal/setcookie"
 )
 
 // Route is an [Affinity] by a route, the name of a backend, that stands in a
@@ -161,8 +163,9 @@ func (rt *Route) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Re
 	trust(addr, secure, rt.Client, &rt.addr)
 }
 
-// Validate refuses names that no cookie can have, routes that can't be one, and
-// a Route that looks nowhere. It forwards to Client.
+// Validate refuses names and attributes that no cookie can have or that browsers
+// don't take, routes that can't be one, and a Route that looks nowhere. It
+// forwards to Client.
 func (rt *Route) Validate() error {
 	if err := rt.check(); err != nil {
 		return fmt.Errorf("affinity: route in cookie %q, parameter %q: %w", rt.Cookie, rt.Param, err)
@@ -182,17 +185,15 @@ func (rt *Route) check() error {
 		return errors.New("the Value of Set goes before a separator, and with Whole there is none")
 	case rt.Set != nil && strings.Contains(rt.Set.Value, rt.separator()):
 		return errors.New("the Value of Set has the separator in it")
-	case rt.Set != nil && rt.Set.MaxAge < 0:
-		return errors.New("a negative MaxAge in Set deletes the cookie")
 	}
 	if err := routes(rt.Backends).validate(); err != nil {
 		return err
 	}
-	if rt.Cookie != "" {
-		cookie := rt.setCookie("route")
-		return cookie.Valid()
+	if rt.Cookie == "" {
+		return nil
 	}
-	return nil
+	cookie := rt.setCookie("route")
+	return setcookie.Check(&cookie)
 }
 
 func (rt *Route) separator() string {

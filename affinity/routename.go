@@ -1,6 +1,9 @@
 package affinity
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // routes maps the names that backends have in readable marks to their IDs. Nil
 // means that the names are the IDs.
@@ -43,7 +46,13 @@ func (rs routes) name(backend string) (name string, err error) {
 }
 
 func (rs routes) validate() error {
+	if rs != nil && len(rs) == 0 {
+		return errors.New("Backends is empty, so no route would be known; nil means that the IDs of backends are the routes")
+	}
 	for name, id := range rs {
+		if id == "" {
+			return fmt.Errorf("route %q names no backend: its ID is empty", name)
+		}
 		if !isRoute(name) {
 			return fmt.Errorf("route %q of backend %q: want 1 to %d letters, digits and ._:-", name, id, maxRoute)
 		}

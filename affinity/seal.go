@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -62,8 +63,8 @@ func keysOrRandom(keys [][]byte, logger *slog.Logger, who string, args ...any) [
 func subkeys(purpose string, keys [][]byte, size int) ([][]byte, error) {
 	subs := make([][]byte, len(keys))
 	for i, key := range keys {
-		if len(key) < 32 {
-			return nil, fmt.Errorf("key %d has %d bytes, at least 32 are needed", i, len(key))
+		if err := checkKey(keys, i); err != nil {
+			return nil, err
 		}
 		var err error
 		if subs[i], err = hkdf.Key(sha256.New, key, nil, "limpet "+purpose, size); err != nil {
@@ -71,6 +72,23 @@ func subkeys(purpose string, keys [][]byte, size int) ([][]byte, error) {
 		}
 	}
 	return subs, nil
+}
+
+// checkKey tells what is wrong with key i, without repeating it.
+func checkKey(keys [][]byte, i int) error {
+	key := keys[i]
+	if len(key) < 32 {
+		return fmt.Errorf("key %d has %d bytes, at least 32 are needed", i, len(key))
+	}
+	if bytes.Count(key, key[:1]) == len(key) {
+		return fmt.Errorf("key %d is one byte over and over, which anybody can guess: take the output of openssl rand -hex 32", i)
+	}
+	for j, other := range keys[:i] {
+		if bytes.Equal(key, other) {
+			return fmt.Errorf("keys %d and %d are the same: to rotate, add a new one", j, i)
+		}
+	}
+	return nil
 }
 
 func newSealer(purpose string, keys [][]byte) (sealer, error) {

@@ -40,7 +40,7 @@ func application(t *testing.T) http.Handler {
 // only a gateway can tell.
 func TestAffinities(t *testing.T) {
 	t.Parallel()
-	secret := [][]byte{make([]byte, 32)}
+	secret := testKeys
 	for _, tt := range []struct {
 		name     string
 		affinity func() affinity.Affinity

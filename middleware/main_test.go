@@ -25,6 +25,9 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // patience bounds waits for what must happen; nothing is measured by it.
 const patience = 10 * time.Second
 
+// testKeys are those of all affinities that seal.
+var testKeys = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
+
 // A node is a backend of the tests: a real server that says who it is.
 type node struct {
 	*httptest.Server
@@ -144,7 +147,7 @@ func newGateway(t *testing.T, pool *balancer.Pool, opts *limpet.Options) *limpet
 		opts = &limpet.Options{}
 	}
 	if opts.Affinity == nil {
-		opts.Affinity = &affinity.Cookie{Keys: [][]byte{make([]byte, 32)}}
+		opts.Affinity = &affinity.Cookie{Keys: testKeys}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

@@ -19,7 +19,7 @@ import (
 // warned of, by the gateway that sent them there.
 func TestUnknownSessions(t *testing.T) {
 	t.Parallel()
-	cookie := &affinity.Cookie{Keys: [][]byte{make([]byte, 32)}}
+	cookie := &affinity.Cookie{Keys: testKeys}
 	for _, tt := range []struct {
 		name string
 		in   func(*affinity.EngineIO) affinity.Affinity
@@ -33,7 +33,7 @@ func TestUnknownSessions(t *testing.T) {
 			var hook atomic.Int64 // the user's own
 			engineio := engineIO()
 			engineio.Unknown = func(*http.Request, affinity.Pin, string) { hook.Add(1) }
-			other := &affinity.EngineIO{Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, Unknown: engineio.Unknown}
+			other := &affinity.EngineIO{Keys: [][]byte{[]byte("the key of a replica that was set up alone")}, Unknown: engineio.Unknown}
 
 			type replica struct {
 				srv     *httptest.Server

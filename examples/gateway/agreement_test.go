@@ -58,7 +58,7 @@ func TestAgreement(t *testing.T) {
 			}
 			c := &crowd{}
 			for i, unlike := range []string{"backend=b .*to=draining", "backend=c .*to=draining", "backend=d .*to=down"} {
-				g := gateway(t, []string{"LIMPET_KEYS=" + strings.Repeat("5e", 32)},
+				g := gateway(t, []string{"LIMPET_KEYS=" + strings.Repeat("5eed", 16)},
 					append(slices.Clone(flags), "-health", fmt.Sprint("/health?replica=", i))...)
 				c.replicas = append(c.replicas, "http://"+address(t, g))
 				if tt.differ {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -66,6 +65,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity route:a;b", "a;b", ""},
 		{"-backend " + a + " -affinity header:X-User:", "X-User:", ""},
 		{"-backend " + a + " -affinity cookie,ip,cookie", "twice", ""},
+		{"-backend " + a + " -affinity cookie,engineio -key " + strings.Repeat("5eed", 16), "put the EngineIO first", ""},
 		{"-backend " + a + " -redis secret@nowhere", "-redis", ""},
 		{"-backend " + a + " -bus secret@nowhere", "-bus", ""},
 		{"-backend " + a + " -affinity appcookie:sid -redis=", "-redis", ""},
@@ -77,6 +77,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -local-addr 192.0.2.1", "no address of this machine", ""},
 		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
 		{"-backend " + a + " -key=", "at least 32 bytes", ""},
+		{"-backend " + a + " -key " + strings.Repeat("00", 32), "openssl rand", ""},
 		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=secret-and-short"},
 		{"-backend " + a + " -key-file /does/not/exist", "-key-file", ""},
 		{"-backend " + a + " -key-file " + os.DevNull, "no key", ""},
@@ -128,7 +129,7 @@ func TestAffinities(t *testing.T) {
 		return id + "=" + s.URL
 	}
 	a, b := node("a"), node("b")
-	key := hex.EncodeToString(make([]byte, 32))
+	key, old := strings.Repeat("5eed", 16), strings.Repeat("01d0", 16)
 	file := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(file, []byte(key+"\n\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -142,7 +143,7 @@ func TestAffinities(t *testing.T) {
 		{"default", nil, nil, "", ""},
 		{"key", []string{"-key", key}, nil, "", ""},
 		{"key file", []string{"-key-file", file}, nil, "", ""},
-		{"key in the environment", nil, []string{"LIMPET_KEYS=" + key + "," + key}, "", ""},
+		{"key in the environment", nil, []string{"LIMPET_KEYS=" + key + "," + old}, "", ""},
 		{"cookie map", []string{"-affinity", "cookiemap:server"}, nil, "", ""},
 		{"address", []string{"-affinity", "ip"}, nil, "", ""},
 		{"header", []string{"-affinity", "header:X-User"}, nil, "", "ann"},

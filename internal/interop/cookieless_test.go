@@ -20,7 +20,7 @@ import (
 )
 
 // replicaKey is what the gateways of a test have in common.
-var replicaKey = strings.Repeat("5e", 32)
+var replicaKey = strings.Repeat("5eed", 16)
 
 // Clients without a cookie jar, each of whose requests takes a gateway at random,
 // stay on their nodes. When a gateway is killed, those are disturbed whose
