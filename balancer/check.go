@@ -48,15 +48,36 @@ func (c *Check) ready() (*Check, error) {
 	r.Timeout = cmp.Or(r.Timeout, max(r.Interval/2, 500*time.Millisecond))
 	r.Rise = cmp.Or(r.Rise, 2)
 	r.Fall = cmp.Or(r.Fall, 2)
-	if r.Interval < time.Millisecond || r.Timeout < 0 || r.Rise < 0 || r.Fall < 0 {
-		return nil, errors.New("balancer: check: want Interval of 1 ms or more, and no negative Timeout, Rise or Fall")
-	}
-	if r.Path != "" {
-		if _, err := r.request(context.Background(), r.Method, &url.URL{Scheme: "http", Host: "backend"}); err != nil {
-			return nil, fmt.Errorf("balancer: check: %w", err)
-		}
+	if err := r.validate(); err != nil {
+		return nil, fmt.Errorf("balancer: check: %w", err)
 	}
 	return &r, nil
+}
+
+// validate tells what is wrong with a check that has its defaults.
+func (c *Check) validate() error {
+	switch {
+	case c.Interval < time.Millisecond:
+		return fmt.Errorf("Interval %v: want 1 ms or more, or 0 for 1 s", c.Interval)
+	case c.Timeout < 0 || c.Rise < 0 || c.Fall < 0:
+		return fmt.Errorf("Timeout %v, Rise %d or Fall %d is negative; 0 is the default", c.Timeout, c.Rise, c.Fall)
+	case c.Path == "" && (c.Method != "" || c.Host != "" || c.Expect != nil):
+		return errors.New("Method, Host and Expect need a Path: without one the check only connects")
+	case c.Path == "":
+		return nil
+	case c.Expect != nil && len(c.Expect) == 0:
+		return errors.New("Expect is empty, so no answer would do; nil means 200 to 399")
+	}
+	for _, status := range c.Expect {
+		if status != http.StatusSwitchingProtocols && (status < 200 || status > 599) {
+			return fmt.Errorf("Expect has %d: want final statuses, of 200 to 599", status)
+		}
+	}
+	if u, err := url.Parse("http://" + c.Host); err != nil || u.Host != c.Host {
+		return fmt.Errorf("Host %q: want a host, or host:port", c.Host)
+	}
+	_, err := c.request(context.Background(), c.Method, &url.URL{Scheme: "http", Host: "backend"})
+	return err
 }
 
 func (c *Check) request(ctx context.Context, method string, backend *url.URL) (*http.Request, error) {

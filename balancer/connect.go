@@ -30,7 +30,7 @@ func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 
 // open dials b and says who is calling if ProxyProtocol wants it.
 func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
-	if err := t.valid(); err != nil {
+	if err := t.Validate(); err != nil {
 		return nil, err
 	}
 	dial := t.Dial
@@ -61,9 +61,18 @@ func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
 	return conn, nil
 }
 
-func (t *Transport) valid() error {
-	if t.ProxyProtocol < 0 || t.ProxyProtocol > 2 {
-		return fmt.Errorf("balancer: ProxyProtocol %d: want version 1 or 2, or 0 for none", t.ProxyProtocol)
+// Validate refuses negative limits and a version of the PROXY protocol that
+// doesn't exist. NewPool calls it, and so does a gateway.
+func (t *Transport) Validate() error {
+	switch {
+	case t.DialTimeout < 0:
+		return fmt.Errorf("balancer: transport: DialTimeout %v is negative; 0 is the default", t.DialTimeout)
+	case t.IdleTimeout < 0:
+		return fmt.Errorf("balancer: transport: IdleTimeout %v is negative; 0 is the default", t.IdleTimeout)
+	case t.MaxIdle < 0:
+		return fmt.Errorf("balancer: transport: MaxIdle %d is negative; 0 is the default, 1 keeps next to none", t.MaxIdle)
+	case t.ProxyProtocol < 0 || t.ProxyProtocol > 2:
+		return fmt.Errorf("balancer: transport: ProxyProtocol %d: want version 1 or 2, or 0 for none", t.ProxyProtocol)
 	}
 	return nil
 }

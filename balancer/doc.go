@@ -5,7 +5,7 @@
 // and the PROXY protocol is said once.
 //
 // Health checks run only while the embedder runs them: go pool.Run(ctx).
-// Without Run every backend is taken to be well.
+// Without Run every backend is taken to be well, and a warning says so once.
 //
 // A backend's [State] is derived from two independent facts: what the operator
 // wants (serve, drain, off) and what health says (well, sick, dead).

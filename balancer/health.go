@@ -46,6 +46,9 @@ func (p *Pool) Report(b *Backend, err error) {
 	if err == nil || ours(err) {
 		return
 	}
+	if p.idle.Load() {
+		p.warnIdle(p.check.Interval)
+	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		b.refused.Store(true)
 	}

@@ -26,7 +26,7 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 // pickers of this package allocates nothing.
 func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Backend, error) {
 	if p.idle.Load() {
-		p.warn()
+		p.warnIdle(10 * p.check.Interval)
 	}
 	s := p.now.Load()
 	if b := s.byID[home]; b != nil && b.Keeps(key) && !slices.Contains(tried, b) {
@@ -37,6 +37,9 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 	}
 	if b := p.choose(&s.sick, r, key, tried); b != nil {
 		return b, nil
+	}
+	if p.idle.Load() {
+		p.warnIdle(p.check.Interval)
 	}
 	return nil, ErrNoBackend
 }
@@ -54,9 +57,16 @@ func (p *Pool) choose(f *field, r *http.Request, key string, tried []*Backend) *
 	return p.picker.Pick(r, f.backends)
 }
 
-// warn tells once that checks were configured and nobody runs them.
-func (p *Pool) warn() {
-	if time.Since(p.made) > 10*p.check.Interval && p.idle.CompareAndSwap(true, false) {
-		p.log().Warn("the pool has a health check, but nobody called its Run: every backend is taken to be well")
+// warnIdle tells once that nobody runs the checks, if that is so for longer than
+// late after the first Pick: until then Run may be about to start.
+func (p *Pool) warnIdle(late time.Duration) {
+	now := time.Now().UnixNano()
+	if p.used.CompareAndSwap(0, now) || now-p.used.Load() <= int64(late) || !p.idle.CompareAndSwap(true, false) {
+		return
 	}
+	all := "up"
+	if p.startDown {
+		all = "down"
+	}
+	p.log().Warn("nobody checks the backends' health, so all of them are taken to be " + all + " for ever: call go pool.Run(ctx), or serve with Gateway.Serve")
 }

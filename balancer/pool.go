@@ -28,6 +28,8 @@ type Options struct {
 // safe for concurrent use. Whoever makes a pool runs its health checks:
 //
 //	go pool.Run(ctx)
+//
+// If nobody does, a warning says so once, some time after the first Pick.
 type Pool struct {
 	picker    Picker
 	transport *Transport
@@ -36,8 +38,8 @@ type Pool struct {
 	logger    *slog.Logger
 
 	now  atomic.Pointer[snapshot]
-	idle atomic.Bool // was given a Check, and neither ran it nor warned so far
-	made time.Time
+	idle atomic.Bool  // nobody has called Run, and nobody was warned of that so far
+	used atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
 
 	mu       sync.Mutex
 	watchers []*func(Change)
@@ -58,19 +60,20 @@ type snapshot struct {
 
 // NewPool returns a pool of these backends. It may start without any. Two
 // backends of one ID, a backend of another pool and a Check or a Transport that
-// makes no sense are errors.
+// makes no sense are errors. Two backends of one URL are not, as one that is
+// renamed has two IDs for a while, but there is a warning.
 func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	p := &Pool{picker: opts.Picker, transport: opts.Transport, startDown: opts.StartDown, logger: opts.Logger, made: time.Now()}
+	p := &Pool{picker: opts.Picker, transport: opts.Transport, startDown: opts.StartDown, logger: opts.Logger}
 	if p.picker == nil {
 		p.picker = &RoundRobin{}
 	}
 	if p.transport == nil {
 		p.transport = &Transport{}
 	}
-	if err := p.transport.valid(); err != nil {
+	if err := p.transport.Validate(); err != nil {
 		return nil, err
 	}
 	check, err := opts.Check.ready()
@@ -79,7 +82,7 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	}
 	check.transport = p.transport
 	p.check = check
-	p.idle.Store(opts.Check != nil)
+	p.idle.Store(true)
 	byID := make(map[string]*Backend, len(backends))
 	for _, b := range backends {
 		if err := p.own(byID, b); err != nil {
@@ -87,7 +90,21 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 		}
 	}
 	p.publish(byID, slices.Clone(backends))
+	p.warnOfTwins(backends)
 	return p, nil
+}
+
+// warnOfTwins tells of backends at one address: mostly a slip of the pen, but
+// one that is being renamed has two IDs for a while.
+func (p *Pool) warnOfTwins(backends []*Backend) {
+	ids := make(map[string]string, len(backends))
+	for _, b := range backends {
+		url := b.url.String()
+		if other, ok := ids[url]; ok {
+			p.log().Warn("two backends have the same URL: when it fails, both do", "backends", []string{other, b.id}, "url", url)
+		}
+		ids[url] = b.id
+	}
 }
 
 // Static returns a pool of the backends that the specs describe (see

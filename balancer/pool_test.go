@@ -2,16 +2,20 @@ package balancer_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
 )
+
+func check(c balancer.Check) *balancer.Options { return &balancer.Options{Check: &c} }
 
 func TestNewPoolRefuses(t *testing.T) {
 	t.Parallel()
@@ -23,21 +27,42 @@ func TestNewPoolRefuses(t *testing.T) {
 		name     string
 		opts     *balancer.Options
 		backends []*balancer.Backend
+		want     string // in the error
 	}{
-		{"same ID twice", nil, []*balancer.Backend{newBackend(t, "a", 1), newBackend(t, "a", 2)}},
-		{"backend of another pool", nil, []*balancer.Backend{taken}},
-		{"nil backend", nil, []*balancer.Backend{nil}},
-		{"check of a relative path", &balancer.Options{Check: &balancer.Check{Path: "healthz"}}, nil},
-		{"check of another server", &balancer.Options{Check: &balancer.Check{Path: "http://other/"}}, nil},
-		{"check with a broken method", &balancer.Options{Check: &balancer.Check{Path: "/", Method: "GET IT"}}, nil},
-		{"check without pause", &balancer.Options{Check: &balancer.Check{Interval: -1}}, nil},
-		{"check with negative fall", &balancer.Options{Check: &balancer.Check{Fall: -1}}, nil},
+		{"same ID twice", nil, []*balancer.Backend{newBackend(t, "a", 1), newBackend(t, "a", 2)}, "ID a"},
+		{"backend of another pool", nil, []*balancer.Backend{taken}, "taken"},
+		{"nil backend", nil, []*balancer.Backend{nil}, "nil"},
+		{"check of a relative path", check(balancer.Check{Path: "healthz"}), nil, `"healthz"`},
+		{"check of another server", check(balancer.Check{Path: "http://other/"}), nil, `"http://other/"`},
+		{"check with a broken method", check(balancer.Check{Path: "/", Method: "GET IT"}), nil, "GET IT"},
+		{"check without pause", check(balancer.Check{Interval: -1}), nil, "Interval -1ns"},
+		{"check at every moment", check(balancer.Check{Interval: 5}), nil, "Interval 5ns"}, // of seconds, it was meant
+		{"check with negative timeout", check(balancer.Check{Timeout: -1}), nil, "Timeout -1ns"},
+		{"check with negative rise", check(balancer.Check{Rise: -1}), nil, "Rise -1"},
+		{"check with negative fall", check(balancer.Check{Fall: -1}), nil, "Fall -1"},
+		{"check that expects what can't be", check(balancer.Check{Path: "/", Expect: []int{200, 999}}), nil, "Expect has 999"},
+		{"check that expects 600", check(balancer.Check{Path: "/", Expect: []int{600}}), nil, "Expect has 600"},
+		{"check that expects what isn't final", check(balancer.Check{Path: "/", Expect: []int{100}}), nil, "Expect has 100"},
+		{"check that expects nothing", check(balancer.Check{Path: "/", Expect: []int{}}), nil, "Expect is empty"},
+		{"check that expects without asking", check(balancer.Check{Expect: []int{200}}), nil, "need a Path"},
+		{"check with a method without a path", check(balancer.Check{Method: "GET"}), nil, "need a Path"},
+		{"check with a host without a path", check(balancer.Check{Host: "h.test"}), nil, "need a Path"},
+		{"check of a host that can't be", check(balancer.Check{Path: "/", Host: "h.test/x"}), nil, `Host "h.test/x"`},
+		{"check of a host with a space", check(balancer.Check{Path: "/", Host: "h test"}), nil, `Host "h test"`},
+		{"negative time to dial", &balancer.Options{Transport: &balancer.Transport{DialTimeout: -1}}, nil, "DialTimeout"},
+		{"negative time to be idle", &balancer.Options{Transport: &balancer.Transport{IdleTimeout: -1}}, nil, "IdleTimeout"},
+		{"fewer than no connections", &balancer.Options{Transport: &balancer.Transport{MaxIdle: -1}}, nil, "MaxIdle -1"},
+		{"a PROXY protocol to come", &balancer.Options{Transport: &balancer.Transport{ProxyProtocol: 3}}, nil, "ProxyProtocol 3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := balancer.NewPool(tt.opts, tt.backends...); err == nil {
-				t.Error("accepted")
+			if _, err := balancer.NewPool(tt.opts, tt.backends...); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
+	}
+	good := check(balancer.Check{Path: "/health?deep=1", Method: "OPTIONS", Host: "[::1]:80", Expect: []int{101, 200, 404, 599}})
+	if _, err := balancer.NewPool(good); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -146,30 +171,74 @@ func TestWatcherThatPanics(t *testing.T) {
 
 func TestPoolThatIsNeverRunWarnsOnce(t *testing.T) {
 	t.Parallel()
+	pick := func(p *balancer.Pool) { p.Pick(nil, "", "") }
+	fail := func(p *balancer.Pool) { p.Report(p.Get("a"), syscall.ECONNRESET) }
 	for _, tt := range []struct {
 		name  string
-		check *balancer.Check
-		want  int
+		opts  balancer.Options
+		run   bool // at the end of the first second
+		after time.Duration
+		do    func(*balancer.Pool)
+		want  string // "" for no warning
 	}{
-		{"with a check", &balancer.Check{}, 1},
-		{"without", nil, 0},
+		{"with a check", balancer.Options{Check: &balancer.Check{}}, false, 11 * time.Second, pick, "taken to be up"},
+		{"with the default", balancer.Options{}, false, 11 * time.Second, pick, "go pool.Run(ctx)"},
+		{"soon", balancer.Options{}, false, 9 * time.Second, pick, ""},
+		{"an attempt failed", balancer.Options{}, false, 2 * time.Second, fail, "taken to be up"},
+		{"an attempt failed soon", balancer.Options{}, false, time.Second, fail, ""},
+		{"all are down at the start", balancer.Options{StartDown: true}, false, 2 * time.Second, pick, "taken to be down"},
+		{"run late", balancer.Options{Check: &balancer.Check{}}, true, time.Hour, pick, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
-				p := newPool(t, &balancer.Options{Check: tt.check, Logger: slog.New(slog.NewTextHandler(&log, nil))}, "a")
-				log.Reset()
-				p.Pick(nil, "", "")
+				tt.opts.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+				p := newPool(t, &tt.opts, "a")
+				time.Sleep(time.Hour) // it is the first Pick that counts
+				pick(p)
+				time.Sleep(time.Second)
+				if tt.run {
+					ctx, cancel := context.WithCancel(t.Context())
+					cancel()
+					must(t, p.Run(ctx))
+				}
 				if log.Len() > 0 {
 					t.Errorf("warned too early: %s", &log)
 				}
-				time.Sleep(11 * time.Second)
-				p.Pick(nil, "", "")
-				p.Pick(nil, "a", "")
-				if n := strings.Count(log.String(), "level=WARN"); n != tt.want {
-					t.Errorf("warned %d times, want %d: %s", n, tt.want, &log)
+				time.Sleep(tt.after - time.Second)
+				for range 3 {
+					tt.do(p)
+				}
+				if n := strings.Count(log.String(), "level=WARN"); n > 1 || (n == 1) != (tt.want != "") || !strings.Contains(log.String(), tt.want) {
+					t.Errorf("warned %d times, want %q: %s", n, tt.want, &log)
 				}
 			})
 		})
+	}
+}
+
+func TestPoolWarnsOfTwins(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	opts := &balancer.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	backend := func(spec string) *balancer.Backend {
+		b, err := balancer.ParseBackend(spec)
+		must(t, err)
+		return b
+	}
+	for _, tt := range []struct {
+		specs [2]string
+		warns bool
+	}{
+		{[2]string{"a=http://h.test:3000", "b=http://h.test:3001"}, false},
+		{[2]string{"a=http://h.test:3000", "b=http://h.test:3000/"}, true},
+		{[2]string{"a=unix:///run/a", "b=unix:///run/b"}, false},
+	} {
+		log.Reset()
+		_, err := balancer.NewPool(opts, backend(tt.specs[0]), backend(tt.specs[1]))
+		must(t, err)
+		if (log.Len() > 0) != tt.warns {
+			t.Errorf("%v: %s", tt.specs, &log)
+		}
 	}
 }
