@@ -21,12 +21,19 @@ import (
 // The error is a [*HandshakeError] if the backend gave another answer than 101,
 // and wraps [ErrBadRequest], [ErrClosed], what Dial returned or the cause of the
 // context's end. A 101 for another protocol or with a wrong Sec-WebSocket-Accept
-// is an error too.
+// is an error too, and so are a wrong field, see [Proxy.Validate], and a Turn that
+// isn't one.
 //
 // The tunnel returned must be served or closed.
 func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
 	if p.closed.Load() {
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if turn := opts.Turn; !(turn >= 0 && turn < 1) { // NaN too
+		return nil, fmt.Errorf("upgrade: Options.Turn is %v; want at least 0 and less than 1", turn)
 	}
 	req, err := p.handshake(out)
 	if err != nil {

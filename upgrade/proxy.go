@@ -3,8 +3,10 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +74,25 @@ type Proxy struct {
 	gone   chan struct{}    // made by Shutdown, closed when there are no tunnels left
 
 	closed atomic.Bool // Shutdown has begun; set under mu
+}
+
+// Validate refuses negative limits and protocols that no Upgrade field can name.
+// A gateway calls it in its constructor, and Connect fails with its error.
+func (p *Proxy) Validate() error {
+	switch {
+	case p.IdleTimeout < 0:
+		return fmt.Errorf("upgrade: IdleTimeout %v is negative; 0 means never", p.IdleTimeout)
+	case p.MaxAge < 0:
+		return fmt.Errorf("upgrade: MaxAge %v is negative; 0 means never", p.MaxAge)
+	case p.MessageLimit < 0:
+		return fmt.Errorf("upgrade: MessageLimit %d is negative; 0 means no limit", p.MessageLimit)
+	}
+	for _, name := range p.Protocols {
+		if name == "" || strings.ContainsAny(name, " \t,") {
+			return fmt.Errorf("upgrade: Protocols has %q: want one protocol in each entry, as \"websocket\" is one", name)
+		}
+	}
+	return nil
 }
 
 // Options tell [Proxy.Connect] about one tunnel.

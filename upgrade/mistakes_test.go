@@ -1,0 +1,53 @@
+package upgrade_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+// What no user can mean is an error before a backend is dialled.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	dialled := errors.New("dialled")
+	for _, tt := range []struct {
+		name  string
+		proxy *upgrade.Proxy
+		opts  upgrade.Options
+		want  string
+	}{
+		{"nothing wrong", &upgrade.Proxy{IdleTimeout: time.Hour, MaxAge: time.Hour, MessageLimit: 1, Protocols: []string{"tus", "IRC/6.9"}}, upgrade.Options{Turn: 0.999}, "dialled"},
+		{"IdleTimeout", &upgrade.Proxy{IdleTimeout: -1}, upgrade.Options{}, "IdleTimeout -1ns"},
+		{"MaxAge", &upgrade.Proxy{MaxAge: -time.Hour}, upgrade.Options{}, "MaxAge -1h"},
+		{"MessageLimit", &upgrade.Proxy{MessageLimit: -1}, upgrade.Options{}, "MessageLimit -1"},
+		{"a protocol without a name", &upgrade.Proxy{Protocols: []string{""}}, upgrade.Options{}, "Protocols"},
+		{"several protocols in one", &upgrade.Proxy{Protocols: []string{"tus, irc"}}, upgrade.Options{}, `"tus, irc"`},
+		{"a turn before the first", &upgrade.Proxy{}, upgrade.Options{Turn: -0.1}, "Turn is -0.1"},
+		{"a turn behind the last", &upgrade.Proxy{}, upgrade.Options{Turn: 1}, "Turn is 1"},
+		{"no turn", &upgrade.Proxy{}, upgrade.Options{Turn: math.NaN()}, "Turn is NaN"},
+	} {
+		tt.proxy.Dial = func(context.Context, *http.Request) (net.Conn, error) { return nil, dialled }
+		out := httptest.NewRequest("GET", "http://b.test/", nil)
+		out.Body = nil
+		for name, value := range map[string]string{
+			"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+		} {
+			out.Header.Set(name, value)
+		}
+		_, err := tt.proxy.Connect(out, tt.opts)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, dialled) != (tt.want == "dialled") {
+			t.Errorf("%s: Connect: %v, want an error with %q", tt.name, err, tt.want)
+		}
+		if wrong := tt.proxy.Validate(); wrong != nil && wrong.Error() != err.Error() { // a Turn is no field of it
+			t.Errorf("%s: Validate: %v", tt.name, wrong)
+		}
+	}
+}
