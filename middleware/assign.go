@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/setcookie"
 )
 
 // AssignCookie gives each client that has none a cookie that names its backend
@@ -37,8 +39,9 @@ type AssignCookie struct {
 }
 
 // Handler assigns the cookie on the way to next, which sees it on the request
-// already. It panics when the cookie's name or a value can't be sent, or when
-// there are no values: a mistake in code, found at start-up.
+// already. It panics when browsers would not keep the cookie as it is, when a value
+// can't be sent or names no backend, or when there are no values: a mistake in
+// code, found at start-up.
 func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 	values := a.values()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -100,7 +103,11 @@ func (a *AssignCookie) values() []string {
 		panic("limpet: AssignCookie has no Backends")
 	}
 	for _, v := range values {
-		if err := a.cookie(v).Valid(); err != nil || v == "" {
+		err := setcookie.Check(a.cookie(v))
+		if err == nil && (v == "" || a.Backends[v] == "") {
+			err = errors.New("both the value and the backend's ID are needed")
+		}
+		if err != nil {
 			panic(fmt.Sprintf("limpet: AssignCookie %q with value %q: %v", a.Name, v, err))
 		}
 	}

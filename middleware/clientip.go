@@ -15,7 +15,8 @@ import (
 //
 // Only what a trusted peer says is believed: X-Forwarded-For, X-Forwarded-Host,
 // X-Forwarded-Proto, Forwarded and X-Real-IP of anybody else are dropped before
-// a backend sees them. Trust the addresses of the load balancers in front of
+// a backend sees them, and if that peer has a private address, as a load balancer
+// of one's own has, a warning says so once. Trust the addresses of the load balancers in front of
 // this service, never a range that clients can connect from: whoever is in
 // Trusted can name any address. The zero value trusts nobody, which is right
 // for a service that clients reach directly.

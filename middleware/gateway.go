@@ -84,8 +84,8 @@ type Options struct {
 
 	Trace *Trace
 
-	// Logger hears of requests that failed, once a second at most. Default:
-	// slog.Default().
+	// Logger hears of requests that failed, once a second at most, and once of each
+	// thing that is set up wrong. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -105,13 +105,15 @@ type Gateway struct {
 	fail        func(http.ResponseWriter, *http.Request, error)
 	unwatch     func()
 	replicas    *replicas // nil without a Bus
+	remarks     remarks
 }
 
 // NewGateway returns a gateway in front of pool. It starts nothing: the caller
 // runs the pool's health checks with `go pool.Run(ctx)`, and with a Bus
-// `go gateway.Run(ctx)`; Serve does both. It fails when pool is
-// nil, when a setting of Options or of the affinity is wrong, and when
-// Options.Upgrade is another gateway's.
+// `go gateway.Run(ctx)`; Serve does both. It fails when pool is nil, when a setting
+// of Options is wrong or one of the affinity, the bus, the transport or the limits
+// of tunnels, and when Options.Upgrade is another gateway's. What is only seen to be
+// wrong while requests are served is told the Logger, each once.
 func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	var o Options
 	if opts != nil {
@@ -130,6 +132,11 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	}
 	if g.upgrade == nil {
 		g.upgrade = &upgrade.Proxy{}
+	}
+	for _, part := range []any{g.transport, g.upgrade, o.Bus} {
+		if err := validate(part); err != nil {
+			return nil, err
+		}
 	}
 	if g.upgrade.Dial != nil {
 		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
@@ -169,7 +176,7 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 }
 
 // Run takes part in Options.Bus until ctx ends, and then returns nil. Without a
-// Bus it returns at once.
+// Bus it returns at once. A second one while the first runs returns an error.
 //
 // The operator's decisions, which are those made with Drain, Off and Undrain of
 // any replica's pool, hold on all of them: the last one about a backend counts, as
@@ -197,8 +204,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 // an address these may be many people's. The client may come back at once: who
 // is to stay away has to be refused where he signs in.
 //
-// An error says that the other replicas may not have been told. One that is cut
-// off from the bus isn't told later.
+// An error says that the other replicas may not have been told, as when nobody has
+// called Run. One that is cut off from the bus isn't told later.
 func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason string) error {
 	if key == "" {
 		return errors.New("limpet: close session: no key")
@@ -208,7 +215,11 @@ func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason
 	if g.replicas == nil {
 		return nil
 	}
-	return g.replicas.publish(ctx, note{From: g.replicas.id, Close: &n})
+	err := g.replicas.publish(ctx, note{From: g.replicas.id, Close: &n})
+	if err == nil && !g.replicas.ran.Load() {
+		err = errors.New("limpet: close session: this gateway has a Bus and hears nothing on it, and the other replicas may be as deaf: call go gateway.Run(ctx), or serve with Gateway.Serve")
+	}
+	return err
 }
 
 func (g *Gateway) closeSession(n sessionNote) {
@@ -233,6 +244,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 // ServeHTTP brings the request to its backend and the answer to the client.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.remarks.made.Load() {
+		g.look(r)
+	}
 	switch {
 	case r.Method == http.MethodConnect:
 		// A backend that said 200 would get a connection to anybody (RFC 9110

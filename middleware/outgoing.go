@@ -78,6 +78,8 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
 	for name, values := range in.Header {
 		if !hopByHop(name) && !hearsay(name, trusted) {
 			out.Header[name] = values
+		} else if !trusted {
+			g.distrust(name, from)
 		}
 	}
 	removeNamed(out.Header, in.Header["Connection"])

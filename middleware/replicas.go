@@ -30,7 +30,8 @@ type replicas struct {
 	close   func(sessionNote) // closes the tunnels of a session here
 	log     *slog.Logger
 	changed chan struct{} // something about the pool has
-	ran     atomic.Bool
+	running atomic.Bool
+	ran     atomic.Bool // at any time
 
 	// Of the goroutine in run:
 	known   map[string]*known // by backend
@@ -86,14 +87,21 @@ func (r *replicas) change() {
 
 // run takes part until ctx ends.
 func (r *replicas) run(ctx context.Context) error {
-	if r.ran.Swap(true) {
-		return errors.New("limpet: Gateway.Run was called before")
+	if r.running.Swap(true) {
+		return errors.New("limpet: Gateway.Run runs already: Gateway.Serve calls it too, and one of them is enough")
 	}
+	defer r.running.Store(false)
+	r.ran.Store(true)
 	r.timer = time.NewTimer(tellEvery)
+	r.due = time.Time{}
 	defer r.timer.Stop()
+	told := ""
 	for ctx.Err() == nil {
 		if err := r.join(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("replicas are not heard", "err", err)
+			if why := err.Error(); why != told {
+				r.log.Warn("replicas are not heard; trying again each second", "err", err)
+				told = why
+			}
 			sleep(ctx, time.Second)
 		}
 	}

@@ -1,6 +1,8 @@
 package middleware
 
 import (
+	"cmp"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -32,19 +34,19 @@ type Retry struct {
 }
 
 func (r Retry) withDefaults() Retry {
-	if r.Attempts <= 0 {
-		r.Attempts = 3
+	return Retry{
+		Attempts: cmp.Or(r.Attempts, 3), Budget: cmp.Or(r.Budget, 0.2), Floor: cmp.Or(r.Floor, 10), Body: cmp.Or(r.Body, 64<<10),
 	}
-	if r.Budget <= 0 {
-		r.Budget = 0.2
+}
+
+func (r Retry) validate() error {
+	switch {
+	case r.Attempts < 0 || r.Floor < 0 || r.Body < 0:
+		return fmt.Errorf("limpet: Retry has a negative limit (Attempts %d, Floor %d, Body %d); 0 is the default, and Attempts: 1 means never again", r.Attempts, r.Floor, r.Body)
+	case !(r.Budget >= 0 && r.Budget <= 1): // NaN too
+		return fmt.Errorf("limpet: Retry.Budget is %v; want a share of the requests, from 0 for the default to 1", r.Budget)
 	}
-	if r.Floor <= 0 {
-		r.Floor = 10
-	}
-	if r.Body <= 0 {
-		r.Body = 64 << 10
-	}
-	return r
+	return nil
 }
 
 // A budget holds what may be spent on retries. It is a token bucket that every

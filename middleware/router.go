@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -64,13 +65,20 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if err := o.ClientIP.validate(); err != nil {
 		return nil, fmt.Errorf("limpet: %w", err)
 	}
-	if o.WaitFor <= 0 {
+	if o.WaitFor < 0 {
+		return nil, fmt.Errorf("limpet: WaitFor %v is negative; 0 is the default, and Gone: Move doesn't wait", o.WaitFor)
+	}
+	if o.WaitFor == 0 {
 		o.WaitFor = 5 * time.Second
 	}
-	if v, ok := o.Affinity.(affinity.Validator); ok {
-		if err := v.Validate(); err != nil {
-			return nil, fmt.Errorf("limpet: %w", err)
-		}
+	if err := o.Retry.validate(); err != nil {
+		return nil, err
+	}
+	if err := validatePinHeader(o.PinHeader); err != nil {
+		return nil, err
+	}
+	if err := validate(o.Affinity); err != nil {
+		return nil, err
 	}
 	if t, ok := o.Affinity.(affinity.Truster); ok {
 		t.Trust(o.ClientIP.Addr, o.ClientIP.Secure)
@@ -83,6 +91,34 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry,
 		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger, header: o.PinHeader,
 	}, nil
+}
+
+// validate asks a part that can tell whether it is set up right, as an affinity, a
+// bus and a transport can.
+func validate(part any) error {
+	if v, ok := part.(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return fmt.Errorf("limpet: %w", err)
+		}
+	}
+	return nil
+}
+
+// validatePinHeader refuses what is no field's name, and fields that the answer
+// needs for something else.
+func validatePinHeader(name string) error {
+	if name == "" {
+		return nil
+	}
+	token := http.Cookie{Name: name} // as a field's name is one, RFC 9110 section 5.6.2
+	if token.Valid() != nil {
+		return fmt.Errorf("limpet: PinHeader %q: no field can have this name; want one such as Limpet-Pin", name)
+	}
+	field := http.CanonicalHeaderKey(name)
+	if hopByHop(field) || field == "Set-Cookie" || field == "Location" || strings.HasPrefix(field, "Content-") || strings.HasPrefix(field, "Sec-Websocket-") {
+		return fmt.Errorf("limpet: PinHeader %q has a meaning of its own in HTTP; want a field that nothing else uses, such as Limpet-Pin", name)
+	}
+	return nil
 }
 
 // find asks the affinity whom the request belongs to. An affinity in trouble

@@ -17,13 +17,21 @@ import (
 // their end, health checked all the while. What is left then is cut, which is no
 // error.
 //
-// With a TLSConfig server serves TLS. Serve returns nil after a drain, or why
-// server could not serve.
+// With a TLSConfig server serves TLS. Its WriteTimeout would end long polls and
+// streams and its ReadTimeout uploads, of which a warning tells; ReadHeaderTimeout
+// and IdleTimeout do no harm. Serve returns nil after a drain, or why server could
+// not serve.
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var beside sync.WaitGroup // an error of these means that it runs already
-	beside.Go(func() { _ = g.router.pool.Run(running) })
-	beside.Go(func() { _ = g.Run(running) })
+	var beside sync.WaitGroup
+	for _, run := range []func(context.Context) error{g.router.pool.Run, g.Run} {
+		beside.Go(func() {
+			if err := run(running); err != nil { // it runs already, which does as well
+				g.router.log.Info("Serve leaves to the service what that runs itself", "err", err)
+			}
+		})
+	}
+	g.lookAtServer(server)
 	defer func() {
 		stop()
 		beside.Wait()

@@ -59,6 +59,9 @@ func (s *Sticky) start() {
 	if s.transport = s.Transport; s.transport == nil && s.err == nil {
 		s.transport = s.Pool.Transport()
 	}
+	if s.err == nil {
+		s.err = validate(s.transport)
+	}
 }
 
 // RoundTrip sends req to the client's backend and returns its answer, with the
