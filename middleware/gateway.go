@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -247,18 +246,21 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.remarks.made.Load() {
 		g.look(r)
 	}
-	switch {
-	case r.Method == http.MethodConnect:
+	if r.Method == http.MethodConnect {
 		// A backend that said 200 would get a connection to anybody (RFC 9110
 		// section 9.3.6): this is no forward proxy.
 		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
-	case strings.ContainsAny(r.Method, " \t"): // HTTP/2 lets it through
-		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
-	case g.upgrade.Protocol(r) != "":
-		g.tunnel(w, r)
-	default:
-		g.proxy(w, r)
+		return
 	}
+	if err := wellFormed(r); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	if g.upgrade.Protocol(r) != "" {
+		g.tunnel(w, r)
+		return
+	}
+	g.proxy(w, r)
 }
 
 // proxy serves a plain request.
@@ -266,7 +268,10 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	p := passages.Get().(*passage)
 	p.gateway, p.w = g, w
 	p.in, p.pin = r, g.router.find(r)
-	g.prepare(&p.out, r, p.pin)
+	if err := g.prepare(&p.out, r, p.pin); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
 	if p.out.Body != nil {
 		p.body = &replay{src: p.out.Body, limit: g.router.retry.Body, rc: http.NewResponseController(w)}
 		defer p.body.join()

@@ -54,8 +54,9 @@ type outgoing struct {
 
 // prepare makes o the outgoing request for in, without the connection to one of
 // the backends. Its body is a placeholder: each attempt opens its own. Fields that
-// don't change share their values with those of in.
-func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
+// don't change share their values with those of in. It fails when the target can't be
+// passed on as it is.
+func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error {
 	o.Request, o.url = *in, *in.URL
 	if ctx := g.client.named(in, g.transport); ctx != in.Context() {
 		o.Request = *in.WithContext(ctx)
@@ -98,40 +99,11 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) {
 		out.Header = out.Header.Clone()
 		g.rewrite(in, out)
 	}
-	asWritten(in, out.URL)
-	// HTTP/2 lets a space through, which would end the request's target.
-	out.URL.RawQuery = strings.ReplaceAll(out.URL.RawQuery, " ", "%20")
+	return setTarget(in, out.URL)
 }
 
 // noAgent keeps net/http from naming itself.
 var noAgent = []string{""}
-
-// asWritten makes u the request target that the client wrote, byte for byte:
-// URL.RequestURI would escape what browsers and old clients leave as it is, as |
-// and ^. A query that somebody changed, as an affinity does to take its mark off,
-// counts as it is now. A path that somebody changed, as StripPrefix and
-// Options.Rewrite do, or a target that isn't in origin-form leaves u alone.
-func asWritten(in *http.Request, u *url.URL) {
-	target := in.RequestURI
-	// Behind an Opaque of two slashes net/http writes the scheme, and the
-	// backend would take what follows for a host. A space, which HTTP/2 lets
-	// through, would end the target in the middle.
-	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") || strings.Contains(target, " ") {
-		return
-	}
-	path, query, _ := strings.Cut(target, "?")
-	if path != u.Path || u.RawPath != "" || query != u.RawQuery {
-		written, err := url.ParseRequestURI(target)
-		if err != nil || written.Path != u.Path || written.RawPath != u.RawPath {
-			return
-		}
-		if written.RawQuery != u.RawQuery {
-			u.Opaque = path
-			return
-		}
-	}
-	u.Opaque, u.RawQuery, u.ForceQuery = target, "", false
-}
 
 // inform passes an informational answer (1xx) on to the client, except 100, which
 // the server sends by itself when the backend's 100 lets the transport read the

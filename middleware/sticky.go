@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -71,6 +72,10 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.once.Do(s.start)
 	if s.err != nil {
 		return nil, closing(req, s.err)
+	}
+	if opaque := req.URL.Opaque; opaque != "" && opaque[0] != '/' {
+		// ReverseProxy leaves it as a client wrote it (x:http://host/admin).
+		return nil, closing(req, fmt.Errorf("%w: the target is no path", errMalformed))
 	}
 	t := &trip{in: req, pin: s.router.find(req)}
 	out := req.Clone(s.ClientIP.named(req, s.transport))

@@ -32,7 +32,10 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	t := &trip{in: r, pin: g.router.find(r)}
 	var o outgoing
-	g.prepare(&o, r, t.pin)
+	if err := g.prepare(&o, r, t.pin); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
 	out := &o.Request
 	// prepare took the handshake's own fields off with the other hop-by-hop
 	// ones; Connect reads what the client asked for from here.

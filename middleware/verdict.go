@@ -67,7 +67,7 @@ func StatusCode(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.As(err, &body) && errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusRequestTimeout
-	case errors.As(err, &body), errors.Is(err, upgrade.ErrBadRequest):
+	case errors.As(err, &body), errors.Is(err, upgrade.ErrBadRequest), errors.Is(err, errMalformed):
 		return http.StatusBadRequest
 	case errors.Is(err, errNoHijack):
 		return http.StatusInternalServerError
