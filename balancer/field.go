@@ -130,7 +130,7 @@ func expectsContinue(req *http.Request) bool { return hasToken(req.Header["Expec
 
 // switches reports whether the connection is now spoken on in another protocol.
 func switches(res *http.Response) bool {
-	return res.StatusCode == http.StatusSwitchingProtocols &&
+	return res.StatusCode == http.StatusSwitchingProtocols && res.ProtoAtLeast(1, 1) && // HTTP/1.0 can't (RFC 9110, section 15.2)
 		res.Header.Get("Upgrade") != "" && hasToken(res.Header["Connection"], "upgrade")
 }
 

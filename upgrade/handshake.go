@@ -182,6 +182,9 @@ func buffered(r *bufio.Reader) []byte {
 // verify checks a 101 as a client must (RFC 6455, section 4.1). Subprotocol and
 // extensions are between the backend and the client, who checks them itself.
 func verify(res *http.Response, req *http.Request) error {
+	if !res.ProtoAtLeast(1, 1) {
+		return errors.New("101 over HTTP/1.0, which knows none") // RFC 9110, section 15.2
+	}
 	protocol := req.Header.Get("Upgrade")
 	if got := res.Header["Upgrade"]; len(got) != 1 || !strings.EqualFold(got[0], protocol) {
 		return fmt.Errorf("101 for %q instead of %q", got, protocol)

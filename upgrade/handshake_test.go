@@ -277,6 +277,7 @@ func TestBadAnswer(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ response, want string }{
 		"wrong accept": {strings.Replace(switching, "s3p", "xxx", 1), "wrong Sec-WebSocket-Accept"},
+		"HTTP/1.0":     {strings.Replace(switching, "HTTP/1.1", "HTTP/1.0", 1), "HTTP/1.0"},
 		"no accept":    {"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "wrong Sec-WebSocket-Accept"},
 		"protocol":     {strings.Replace(switching, "websocket", "h2c", 1), `101 for ["h2c"]`},
 		"two":          {strings.Replace(switching, "Upgrade: w", "Upgrade: h2c\r\nUpgrade: w", 1), "101 for"},
