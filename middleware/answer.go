@@ -45,9 +45,7 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 		if len(res.Trailer) != announced {
 			name = http.TrailerPrefix + name
 		}
-		for _, value := range values {
-			h.Add(name, value)
-		}
+		h[name] = values // in place of a field of the header that has the same name
 	}
 }
 

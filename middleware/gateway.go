@@ -51,7 +51,9 @@ type Options struct {
 
 	// Rewrite may change the outgoing request, after the gateway has prepared
 	// it: its path, header and Host. It runs once a request, whatever number of
-	// attempts it takes; the backend isn't known yet.
+	// attempts it takes; the backend isn't known yet. Who changes URL.Path changes
+	// URL.RawPath too, as [url.URL.JoinPath] does: where the client has escaped
+	// what would be read otherwise, as %2F, the request is refused with 400.
 	Rewrite func(in, out *http.Request)
 
 	// ModifyResponse may change a backend's answer, a 101 included, before the
@@ -241,7 +243,18 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// ServeHTTP brings the request to its backend and the answer to the client.
+// ServeHTTP brings the request to its backend and the answer to the client. The
+// path isn't normalised: it arrives as the client wrote it, and r.URL and r.Host
+// are what handlers in front have seen. What can't be passed on so is answered with
+// 400, as are targets that are neither a path, a URL of http or https with a host,
+// nor OPTIONS *, and hosts that RFC 3986 doesn't allow.
+//
+// Some things are left to net/http's server. It takes a client that closes its side
+// of an HTTP/1 connection behind a request for one that went away, and that
+// request is given up. It serves a request with both Transfer-Encoding and
+// Content-Length by the former, and one over HTTP/1.0 as if it had no
+// Transfer-Encoding; it removes the other field, so that nobody can tell, and may
+// keep the connection, which RFC 9112 section 6.1 forbids.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.remarks.made.Load() {
 		g.look(r)
@@ -296,7 +309,7 @@ func final(res *http.Response, b *balancer.Backend) (*http.Response, error) {
 		res.Body.Close()
 		return nil, &balancer.Error{Backend: b.ID(), Sent: true, Err: fmt.Errorf("answered %s, which is no final status", res.Status)}
 	}
-	removeHopByHop(res.Header)
+	endToEnd(res)
 	return res, nil
 }
 

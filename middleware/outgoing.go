@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -43,6 +42,18 @@ func removeNamed(h http.Header, connection []string) {
 	}
 }
 
+// hasToken reports whether a field that is a list has this member.
+func hasToken(lines []string, token string) bool {
+	for _, line := range lines {
+		for member := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(textproto.TrimString(member), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // outgoing is a request as the backends will see it, with room for what is made
 // for it.
 type outgoing struct {
@@ -69,6 +80,8 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	out.Close = in.Header.Get("Expect") != ""
 	if in.ContentLength == 0 {
 		out.Body = nil // or net/http would send an empty chunked body
+	} else if len(in.Trailer) > 0 {
+		passTrailer(in, out)
 	}
 	if o.header == nil {
 		o.header = make(http.Header, len(in.Header)+len(o.fields)+1)
@@ -84,7 +97,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 		}
 	}
 	removeNamed(out.Header, in.Header["Connection"])
-	if slices.ContainsFunc(in.Header["Te"], func(line string) bool { return strings.Contains(strings.ToLower(line), "trailers") }) {
+	if hasToken(in.Header["Te"], "trailers") {
 		out.Header["Te"] = []string{"trailers"}
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {

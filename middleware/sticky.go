@@ -90,7 +90,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		res, err := s.transport.RoundTrip(attempt)
 		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
-			removeHopByHop(res.Header) // before the pin is bound, which they could name
+			endToEnd(res) // before the pin is bound, which a Connection field could name
 		}
 		return res, err
 	}
