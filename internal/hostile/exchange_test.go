@@ -17,14 +17,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/leaktest"
 	"github.com/limpet-go/limpet/middleware"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // wire turns the notation of the tables into bytes: \n is CR LF there, and ␍, ␊ and
 // ␀ are CR, LF and NUL alone.
@@ -42,7 +41,7 @@ func gateway(t *testing.T, addr string) (*httptest.Server, *balancer.Pool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := [][]byte{make([]byte, 32)}
+	keys := [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
 	gw, err := middleware.NewGateway(pool, &middleware.Options{
 		Affinity: affinity.Chain{&affinity.EngineIO{Keys: keys}, &affinity.Cookie{Keys: keys}},
 		Logger:   quiet,
