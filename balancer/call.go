@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"cmp"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,14 +114,10 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 		}
 	}
 	c.conn.room = maxHeader
-	if _, err := c.conn.in.Peek(1); err != nil {
-		return nil, err
-	}
-	c.heard = true
-	if c.trace != nil && c.trace.GotFirstResponseByte != nil {
-		c.trace.GotFirstResponseByte()
-	}
 	for {
+		if err := c.await(); err != nil {
+			return nil, err
+		}
 		res, err := http.ReadResponse(c.conn.in, c.req)
 		switch {
 		case err != nil && c.conn.room <= 0:
@@ -134,6 +132,43 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// await returns when something of an answer is there. With the upload's gate shut it
+// opens that if it takes too long.
+func (c *call) await() error {
+	if c.upload != nil && c.upload.shut {
+		if err := c.awaitContinue(); err != nil {
+			return err
+		}
+	}
+	if _, err := c.conn.in.Peek(1); err != nil {
+		return err
+	}
+	if !c.heard && c.trace != nil && c.trace.GotFirstResponseByte != nil {
+		c.trace.GotFirstResponseByte()
+	}
+	c.heard = true
+	return nil
+}
+
+// awaitContinue returns when something of an answer is there, or the backend has said
+// nothing for so long that the body is sent as if it had said 100. The header of an
+// answer that has begun is waited for as that of any other.
+func (c *call) awaitContinue() error {
+	_ = c.conn.SetReadDeadline(c.upload.until) // which fails on a closed connection; the reading tells
+	_, err := c.conn.in.Peek(1)
+	_ = c.conn.SetReadDeadline(time.Time{})
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if c.informed != nil {
+		if err := c.informed(http.StatusContinue, nil); err != nil {
+			return err
+		}
+	}
+	c.upload.tell(true)
+	return nil
 }
 
 // spelledOut returns the request for http.Request.Write: with the backend's scheme
@@ -166,28 +201,31 @@ func (c *call) write() error {
 	return err
 }
 
-// inform passes an informational answer on.
+// inform passes an informational answer on. After a 100 the upload may read: last, so
+// that whoever is told can tell the client before that.
 func (c *call) inform(res *http.Response) error {
-	if res.StatusCode == http.StatusContinue {
-		if c.upload != nil {
-			c.upload.tell(true)
-		}
-		if c.trace != nil && c.trace.Got100Continue != nil {
+	header := textproto.MIMEHeader(res.Header)
+	if c.trace != nil {
+		if res.StatusCode == http.StatusContinue && c.trace.Got100Continue != nil {
 			c.trace.Got100Continue()
 		}
+		if c.trace.Got1xxResponse != nil {
+			if err := c.trace.Got1xxResponse(res.StatusCode, header); err != nil {
+				return err
+			}
+			c.conn.room = maxHeader // how many there may be is for the hooks to judge
+		}
 	}
-	if c.trace != nil && c.trace.Got1xxResponse != nil {
-		if err := c.trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+	if c.informed != nil {
+		if err := c.informed(res.StatusCode, header); err != nil {
 			return err
 		}
-	} else if c.informed == nil {
-		return nil
+		c.conn.room = maxHeader
 	}
-	c.conn.room = maxHeader // how many there may be is for the hooks to judge
-	if c.informed == nil {
-		return nil
+	if c.upload != nil && res.StatusCode == http.StatusContinue {
+		c.upload.tell(true)
 	}
-	return c.informed(res.StatusCode, textproto.MIMEHeader(res.Header))
+	return nil
 }
 
 // ended returns why the call can't go on, nil if neither its backend is lost nor
@@ -198,7 +236,7 @@ func (c *call) ended() error {
 
 // failed ends a call that got no answer.
 func (c *call) failed(err error) *Error {
-	why := c.ended() // before the body is interrupted, by which a server takes its client for gone
+	why := c.ended()
 	c.stop()
 	var broken *error // before the connection is closed, by which the upload breaks too
 	if c.upload != nil {

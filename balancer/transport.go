@@ -88,8 +88,10 @@ func FromContext(ctx context.Context) *Backend {
 // isn't sent.
 //
 // As [http.RoundTripper] allows, the request's body may be read for a moment
-// after RoundTrip has returned an answer; but not after the answer's body was
-// closed, if it is an [Interrupter].
+// after RoundTrip has returned an answer, and a Read that waits then may outlast the
+// answer. When RoundTrip fails it waits for that Read, unless the body is an
+// [Interrupter]. A body whose Read returns [http.ErrBodyReadAfterClose], since its
+// owner has no more use for it, ends the request there; the answer is still read.
 //
 // Of the hooks of [net/http/httptrace], those for DNS, connecting and TLS depend
 // on Dial; PutIdleConn is not called.
@@ -106,6 +108,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // informational answers (1xx) are told to informed, if it isn't nil, as to a
 // Got1xxResponse hook: its error ends the request. It is cheaper than a context and
 // a trace for each request.
+//
+// With Expect: 100-continue informed is told of the 100 before the body is read for
+// the first time, so that it can pass the 100 on without anybody reading meanwhile.
+// That the backend has said nothing for five seconds is told as a 100 without a header.
 func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	l := b.life.Load()
 	if err := l.over(); err != nil {

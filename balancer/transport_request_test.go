@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,7 @@ type source struct {
 	r           io.Reader
 	interrupted chan struct{}
 	began       chan struct{} // its first Read
+	mu          sync.Mutex    // locked while it is read
 	reads       atomic.Int32
 	reading     atomic.Int32
 	closed      atomic.Bool
@@ -36,6 +38,13 @@ func newSource(r io.Reader) *source {
 var errEnough = errors.New("enough")
 
 func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.interrupted:
+		return 0, errEnough
+	default:
+	}
 	if s.reads.Add(1) == 1 {
 		close(s.began)
 	}
@@ -53,7 +62,7 @@ func (s *source) Close() error {
 	return nil
 }
 
-// An interruptible is a source that a Transport can interrupt.
+// An interruptible is a source that ends its Read when it is interrupted.
 type interruptible struct{ *source }
 
 func (s interruptible) Interrupt() {
@@ -62,6 +71,8 @@ func (s interruptible) Interrupt() {
 	default:
 		close(s.interrupted)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 }
 
 // failing is a reader that ends with an error.

@@ -13,16 +13,29 @@ import (
 	"time"
 )
 
-// An Interrupter is the body of a request whose Read can be ended from outside.
-// A Transport waits for a Read that is under way before it says that an attempt
-// failed, and a client that sends nothing would keep it waiting. Interrupt is
-// called when the attempt has failed, or its answer's body is closed before the
-// request's body was sent; it may be called when no Read is under way, and must
-// not call the Transport.
+// An Interrupter is the body of a request that doesn't mind a late Read. An attempt
+// may fail, or its answer be read and closed, while a Read of the request's body
+// waits for a client that sends nothing; RoundTrip and the answer's Close would have
+// to wait for it. With a body that is an Interrupter they don't: they call Interrupt
+// and Close, and leave that Read to the body. What it brings is lost to this attempt,
+// so that a body which another attempt will read has to keep it. One more Read may
+// still begin; the Transport does nothing with what it brings either.
 type Interrupter interface{ Interrupt() }
 
 // An upload sends a request with a body, in a goroutine of its own, so that an
-// answer which comes before the body's end is heard.
+// answer which comes before the body's end is heard. It is in one of these states,
+// and mu is held in all of them but waiting, reading and detached:
+//
+//	writing   the header or a piece of the body goes out
+//	waiting   for the backend's word, at the gate, with Expect: 100-continue
+//	reading   src is read, which may take as long as the client likes
+//	detached  nobody wants the request any more, but a Read of src lasts
+//	done      it is sent, or has failed, or src wants it to end
+//
+// Writing and reading alternate until it is done. The goroutine of RoundTrip ends
+// it: with the connection closed no writing lasts, the gate is shut for good, and from
+// reading it is detached if src is an Interrupter, and waited for otherwise. A
+// detached upload has neither connection nor buffer and ends with that Read.
 //
 // The request's header waits for the first piece of the body, which mostly is
 // there already, to go out in one write with it. So that it doesn't wait for a
@@ -31,10 +44,13 @@ type upload struct {
 	conn  *conn
 	src   io.ReadCloser
 	trace *httptrace.ClientTrace
-	gate  chan bool // with Expect: 100-continue: hears once whether the backend wants the body
 
-	mu        sync.Mutex    // over out: locked by the upload but while it waits for src
-	out       *bufio.Writer // nil in the end
+	gate  chan bool // with Expect: 100-continue: hears once whether the backend wants the body
+	shut  bool      // it hasn't heard yet; for the goroutine of RoundTrip
+	until time.Time // and that goes on with the body then
+
+	mu        sync.Mutex    // over what the goroutine of RoundTrip has to do with it
+	out       *bufio.Writer // nil when it is detached or done
 	trailer   http.Header   // to be sent
 	given     http.Header   // the caller's, which has the values when src has ended
 	begun     bool          // src was read
@@ -48,7 +64,10 @@ type upload struct {
 	done    chan struct{}
 }
 
-var errUnwanted = errors.New("the backend answered without asking for the body")
+var (
+	errUnwanted = errors.New("the backend answered without asking for the body")
+	errDetached = errors.New("the request has ended without its body")
+)
 
 // continueTimeout is how long a backend may take to say whether it wants a body:
 // not ours to judge, but one that knows nothing of Expect never says.
@@ -70,7 +89,7 @@ func newUpload(c *call, head []byte) *upload {
 	}
 	u.out.Reset(u.conn)
 	if expectsContinue(c.req) {
-		u.gate = make(chan bool, 1)
+		u.gate, u.shut, u.until = make(chan bool, 1), true, time.Now().Add(continueTimeout)
 	}
 	var req *http.Request
 	if head != nil && len(head) <= u.out.Available() { // a longer one could block
@@ -79,7 +98,7 @@ func newUpload(c *call, head []byte) *upload {
 		req = u.spelledOut(c)
 	}
 	u.mu.Lock()
-	go u.run(req) // until it is sent, src fails or is interrupted, or the connection breaks
+	go u.run(req) // until it is sent, or src fails or ends it, or the connection breaks
 	runtime.Gosched()
 	u.impatient.Store(true)
 	u.flush()
@@ -109,25 +128,33 @@ func (u *upload) spelledOut(c *call) *http.Request {
 // run sends the request: what is in out and the body, or all of req.
 func (u *upload) run(req *http.Request) {
 	defer close(u.done)
+	defer u.mu.Unlock()
 	var err error
 	if req == nil {
 		err = u.copy()
 	} else {
-		err = req.Write(plain{u.out})
+		err = req.Write(plain{u})
+	}
+	if u.out == nil { // detached: the connection isn't the call's any more
+		return
 	}
 	if err == nil {
 		err = u.out.Flush()
 	}
-	u.out.Reset(nil)
-	writers.Put(u.out)
-	u.out = nil
-	u.mu.Unlock()
-	if u.whole = err == nil; u.whole || u.readErr == errUnwanted || u.conn.rebuffed() {
+	u.release()
+	if u.whole = err == nil; u.whole || u.readErr == errUnwanted || u.readErr == http.ErrBodyReadAfterClose || u.conn.rebuffed() {
 		return
 	}
 	err = cmp.Or(u.conn.writeErr, u.readErr, err) // as it was, not wrapped by net/http
 	u.err.Store(&err)
 	u.conn.abort()
+}
+
+// release gives the buffer back.
+func (u *upload) release() {
+	u.out.Reset(nil)
+	writers.Put(u.out)
+	u.out = nil
 }
 
 // copy writes a body of known length.
@@ -140,7 +167,7 @@ func (u *upload) copy() error {
 		if u.left < 0 || u.left > 0 && err == io.EOF {
 			return errors.New("the body isn't as long as ContentLength says")
 		}
-		if _, failed := u.out.Write(piece[:n]); failed != nil {
+		if _, failed := (plain{u}).Write(piece[:n]); failed != nil {
 			return failed
 		}
 		if err == io.EOF {
@@ -152,13 +179,31 @@ func (u *upload) copy() error {
 	}
 }
 
-// plain hides the methods of a bufio.Writer by which net/http would flush the
-// header, and io.Copy would read into its buffer.
-type plain struct{ w *bufio.Writer }
+// plain is where http.Request.Write writes to. It has none of the methods of a
+// bufio.Writer by which that would flush the header, and io.Copy would read into its
+// buffer.
+type plain struct{ u *upload }
 
-func (p plain) Write(b []byte) (int, error)       { return p.w.Write(b) }
-func (p plain) WriteByte(b byte) error            { return p.w.WriteByte(b) }
-func (p plain) WriteString(s string) (int, error) { return p.w.WriteString(s) }
+func (p plain) Write(b []byte) (int, error) {
+	if p.u.out == nil {
+		return 0, errDetached
+	}
+	return p.u.out.Write(b)
+}
+
+func (p plain) WriteByte(b byte) error {
+	if p.u.out == nil {
+		return errDetached
+	}
+	return p.u.out.WriteByte(b)
+}
+
+func (p plain) WriteString(s string) (int, error) {
+	if p.u.out == nil {
+		return 0, errDetached
+	}
+	return p.u.out.WriteString(s)
+}
 
 // flush sends what waits, unless the upload is busy with sending.
 func (u *upload) flush() {
@@ -172,23 +217,15 @@ func (u *upload) flush() {
 
 // Read implements [io.Reader] for http.Request.Write.
 func (u *upload) Read(p []byte) (int, error) {
-	first := !u.begun
-	u.begun = true
-	if !first {
+	if u.begun {
 		if err := u.out.Flush(); err != nil {
 			return 0, err
 		}
 	}
-	u.mu.Unlock()
-	defer u.mu.Lock()
-	if first && u.impatient.Load() {
-		u.flush()
+	n, err := u.read(p)
+	if u.out == nil {
+		return 0, errDetached
 	}
-	if first && u.gate != nil && !u.wanted() {
-		u.readErr = errUnwanted
-		return 0, errUnwanted
-	}
-	n, err := u.src.Read(p)
 	u.left -= int64(n)
 	if err == io.EOF {
 		for name, values := range u.given { // and what came without having been
@@ -209,47 +246,64 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements [io.Closer].
-func (u *upload) Close() error { return u.src.Close() }
+// read reads src, without mu. The first time it sees to it that the header is sent,
+// and asks at the gate.
+func (u *upload) read(p []byte) (int, error) {
+	first := !u.begun
+	u.begun = true
+	u.mu.Unlock()
+	defer u.mu.Lock()
+	if first && u.impatient.Load() {
+		u.flush()
+	}
+	if first && u.gate != nil {
+		if u.trace != nil && u.trace.Wait100Continue != nil {
+			u.trace.Wait100Continue()
+		}
+		if !<-u.gate {
+			return 0, errUnwanted
+		}
+	}
+	return u.src.Read(p)
+}
 
-// wanted waits until the backend wants the body, or has said nothing for too long.
-func (u *upload) wanted() bool {
-	if u.trace != nil && u.trace.Wait100Continue != nil {
-		u.trace.Wait100Continue()
+// Close implements [io.Closer].
+func (u *upload) Close() error {
+	if u.out == nil { // whoever detached it has closed src
+		return nil
 	}
-	timer := time.NewTimer(continueTimeout)
-	defer timer.Stop()
-	select {
-	case yes := <-u.gate:
-		return yes
-	case <-timer.C:
-		return true
-	}
+	return u.src.Close()
 }
 
 // tell says whether the backend wants the body. What was said first counts.
 func (u *upload) tell(wanted bool) {
-	select {
-	case u.gate <- wanted: // nil without Expect
-	default:
+	if u.shut {
+		u.shut = false
+		u.gate <- wanted
 	}
 }
 
-// end ends the upload and returns when src is read no more. It can't end a Read
-// that isn't interrupted: patiently it waits for that, as net/http does.
+// end ends the upload, whose connection is closed if it isn't done. It returns when
+// src is read no more, or is an Interrupter. Of another one it can't end a Read:
+// patiently it waits for that, as net/http does.
 func (u *upload) end(patiently bool) {
-	select {
-	case <-u.done:
-		return
-	default:
-	}
 	u.tell(false)
 	i, ok := u.src.(Interrupter)
-	if ok {
-		i.Interrupt()
+	if !ok {
+		if patiently {
+			<-u.done
+		}
+		return
 	}
-	if ok || patiently {
-		<-u.done
+	u.mu.Lock()
+	detach := u.out != nil
+	if detach {
+		u.release()
+	}
+	u.mu.Unlock()
+	if detach {
+		i.Interrupt()
+		u.src.Close()
 	}
 }
 
