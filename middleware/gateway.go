@@ -45,6 +45,16 @@ type Options struct {
 	// Retry limits how often failed requests are sent again.
 	Retry Retry
 
+	// MaxBody is how many bytes a request's body may have, 0 for any number. A
+	// longer one is answered with 413 and the end of its HTTP/1 connection: at once
+	// if the client says its length, or where it crosses the limit, and an answer that
+	// has begun by then breaks off. It is better than [http.MaxBytesReader] around the
+	// gateway, as of http.MaxBytesHandler and chi's RequestSize. Such a body, and that of
+	// any middleware which wraps it, might write to the client when it is read; so it
+	// isn't read on once the backend answers, and informational answers that come while
+	// it is read are dropped.
+	MaxBody int64
+
 	// BackendHost sends the backend's own host in the Host field instead of
 	// the client's.
 	BackendHost bool
@@ -285,11 +295,19 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, err)
 		return
 	}
-	if p.out.Body != nil {
-		p.body = &replay{src: p.out.Body, limit: g.router.retry.Body, rc: http.NewResponseController(w)}
+	if p.body = newReplay(g.router, r, &p.out.Request); p.body != nil {
+		p.guard()
 		defer p.body.join()
+		if ctx := p.out.Context(); p.body.touches && r.ProtoMajor == 1 && ctx.Done() != nil {
+			ctx, cancel := p.body.outlive(ctx)
+			defer cancel()
+			p.out.Request = *p.out.WithContext(ctx)
+		}
 	}
 	res, err := g.router.send(&p.trip)
+	if err != nil {
+		err = p.body.reason(err)
+	}
 	p.body.answerEarly(w, r)
 	if err != nil {
 		g.refuse(w, r, err)

@@ -80,8 +80,6 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	out.Close = in.Header.Get("Expect") != ""
 	if in.ContentLength == 0 {
 		out.Body = nil // or net/http would send an empty chunked body
-	} else if len(in.Trailer) > 0 {
-		passTrailer(in, out)
 	}
 	if o.header == nil {
 		o.header = make(http.Header, len(in.Header)+len(o.fields)+1)
@@ -117,28 +115,3 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 
 // noAgent keeps net/http from naming itself.
 var noAgent = []string{""}
-
-// inform passes an informational answer (1xx) on to the client, except 100, which
-// the server sends by itself when the backend's 100 lets the transport read the
-// client's body.
-func inform(w http.ResponseWriter, code int, header textproto.MIMEHeader) {
-	if code == http.StatusContinue {
-		return
-	}
-	h := w.Header()
-	own := h.Clone() // what middlewares around the gateway set is for the final answer
-	fields := http.Header(header).Clone()
-	removeHopByHop(fields)
-	for name, values := range fields {
-		h[name] = append(h[name], values...)
-	}
-	// When the client goes away, net/http's HTTP/2 server returns from WriteHeader
-	// while it still writes h, unless this field makes it take a copy. No server
-	// sends it with a 1xx.
-	h["Content-Length"] = nil
-	w.WriteHeader(code)
-	clear(h)
-	for name, values := range own {
-		h[name] = values
-	}
-}

@@ -15,6 +15,7 @@ type passage struct {
 	trip
 	gateway  *Gateway
 	w        http.ResponseWriter
+	owes     bool // the client waits for a 100, which proceed has to write
 	out      outgoing
 	informed func(code int, header textproto.MIMEHeader) error
 }
@@ -34,6 +35,9 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 	if g.modify != nil { // which may ask for the backend
 		out = out.WithContext(balancer.NewContext(out.Context(), b))
 	}
+	if !expectsContinue(out.Header) { // then the body is read at once
+		p.proceed()
+	}
 	informed := p.informed
 	if !p.in.ProtoAtLeast(1, 1) {
 		informed = nil // HTTP/1.0 knows no 1xx
@@ -45,13 +49,9 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 	return final(res, b)
 }
 
-func (p *passage) inform(code int, header textproto.MIMEHeader) error {
-	inform(p.w, code, header)
-	return nil
-}
-
-// recycle gives p back when the answer has been written: the body of the request,
-// if it had one, isn't read any more then. What a hook has seen it may have kept.
+// recycle gives p back when the answer has been written: the transport is done with
+// the request then, but for a last Read of its body, which is no part of p. What a hook
+// has seen it may have kept.
 func (p *passage) recycle() {
 	if p.gateway.rewrite != nil || p.gateway.modify != nil {
 		return

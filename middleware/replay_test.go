@@ -165,8 +165,7 @@ func TestReplayJoin(t *testing.T) {
 	}()
 	<-src.began
 	p.join()
-	var body *bodyError
-	if err := <-got; !errors.As(err, &body) {
+	if err := <-got; err != http.ErrBodyReadAfterClose {
 		t.Errorf("the read ended with %v", err)
 	}
 	if _, err := r.Read(make([]byte, 1)); err == nil {

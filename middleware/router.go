@@ -41,6 +41,7 @@ type router struct {
 	gone     Gone
 	wait     time.Duration
 	retry    Retry
+	maxBody  int64
 	budget   *budget
 	trace    Trace
 	log      *slog.Logger
@@ -65,6 +66,9 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if err := o.ClientIP.validate(); err != nil {
 		return nil, fmt.Errorf("limpet: %w", err)
 	}
+	if o.MaxBody < 0 {
+		return nil, fmt.Errorf("limpet: MaxBody is %d; want a number of bytes, or 0 for no limit", o.MaxBody)
+	}
 	if o.WaitFor < 0 {
 		return nil, fmt.Errorf("limpet: WaitFor %v is negative; 0 is the default, and Gone: Move doesn't wait", o.WaitFor)
 	}
@@ -88,7 +92,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	}
 	retry := o.Retry.withDefaults()
 	return &router{
-		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry,
+		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry, maxBody: o.MaxBody,
 		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger, header: o.PinHeader,
 	}, nil
 }
@@ -143,6 +147,9 @@ func (s *router) rewrite(out *http.Request, pin affinity.Pin) {
 // its home on that answer. t.backend is then who answered, or nil when the answer
 // is the affinity's own, and the caller owes the call of t.end.
 func (s *router) send(t *trip) (*http.Response, error) {
+	if s.maxBody > 0 && t.body != nil && t.in.ContentLength > s.maxBody {
+		return nil, &http.MaxBytesError{Limit: s.maxBody}
+	}
 	s.budget.earn()
 	t.tried = t.first[:0]
 	ctx := t.in.Context()
@@ -161,10 +168,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if err == nil {
 			return res, nil
 		}
-		if ctx.Err() != nil && !t.body.outlives(ctx, err) {
-			if failure != nil && t.body.wasCut() {
-				return nil, failure
-			}
+		if ctx.Err() != nil {
 			return nil, fmt.Errorf("backend %s: %w: %w", b.ID(), ctx.Err(), context.Cause(ctx))
 		}
 		failure = err
@@ -179,7 +183,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if v.network {
 			s.pool.Report(b, err)
 		}
-		again := ctx.Err() == nil && !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
+		again := !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
 		s.trace.Failed(t.in, b, err, again)
 		if !again {
 			return nil, err

@@ -42,6 +42,7 @@ type Sticky struct {
 	Gone      Gone
 	WaitFor   time.Duration
 	Retry     Retry
+	MaxBody   int64
 	PinHeader string
 	Trace     *Trace
 	Logger    *slog.Logger
@@ -55,7 +56,7 @@ type Sticky struct {
 func (s *Sticky) start() {
 	s.router, s.err = newRouter(s.Pool, Options{
 		Affinity: s.Affinity, ClientIP: s.ClientIP, Gone: s.Gone, WaitFor: s.WaitFor,
-		Retry: s.Retry, PinHeader: s.PinHeader, Trace: s.Trace, Logger: s.Logger,
+		Retry: s.Retry, MaxBody: s.MaxBody, PinHeader: s.PinHeader, Trace: s.Trace, Logger: s.Logger,
 	})
 	if s.transport = s.Transport; s.transport == nil && s.err == nil {
 		s.transport = s.Pool.Transport()
@@ -80,9 +81,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	t := &trip{in: req, pin: s.router.find(req)}
 	out := req.Clone(s.ClientIP.named(req, s.transport))
 	s.router.rewrite(out, t.pin)
-	if req.Body != nil && req.Body != http.NoBody {
-		t.body = &replay{src: req.Body, limit: s.router.retry.Body}
-	}
+	t.body = newReplay(s.router, req, out)
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
 		attempt, err := t.request(out, b)
 		if err != nil {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -25,29 +26,34 @@ func inTrailer(name string, connection []string) bool {
 	return !hopByHop(name) && !hearsay(name, false) && !strings.HasPrefix(name, "If-") && !hasToken(connection, name)
 }
 
-// passTrailer gives out a trailer of its own, of what may pass of that of in. Both
-// get their values, and some of them their names, when the body has been read.
-func passTrailer(in, out *http.Request) {
-	out.Trailer = nil
-	connection := in.Header["Connection"]
-	for name := range in.Trailer {
-		if inTrailer(name, connection) {
-			if out.Trailer == nil {
-				out.Trailer = make(http.Header)
+// announced returns the names in the trailer of r that may pass, without values: those
+// come when the body has been read. It is nil if there are none.
+func announced(r *http.Request) http.Header {
+	var names http.Header
+	for name := range r.Trailer {
+		if inTrailer(name, r.Header["Connection"]) {
+			if names == nil {
+				names = make(http.Header)
 			}
-			out.Trailer[name] = nil
+			names[name] = nil
 		}
 	}
-	if trailer := out.Trailer; trailer != nil {
-		out.Body = &endingIn{out.Body, func() {
-			for name, values := range in.Trailer {
-				if inTrailer(name, connection) {
-					trailer[name] = values
-				}
-			}
-		}}
-	}
+	return names
 }
+
+// checkTrailer returns an error if a field of a trailer can't be passed on. net/http
+// checks those of a header only.
+func checkTrailer(trailer http.Header) error {
+	for name, values := range trailer {
+		if !isToken(name) || slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, isControl) }) {
+			return fmt.Errorf("%w: a field of the trailer", errMalformed)
+		}
+	}
+	return nil
+}
+
+// isControl reports whether c can't be in a field's value, RFC 9110 section 5.5.
+func isControl(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 // endToEnd takes off res what concerns the connection to the backend only, and the
 // trailers that must be none. Those come when the body ends.
