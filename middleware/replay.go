@@ -27,8 +27,9 @@ type replay struct {
 	touches bool                     // a read of src may touch the client's ResponseWriter
 	h2      bool                     // src is an HTTP/2 server's own: the first read may send a 100, and Close ends a read
 
-	in      *http.Request // its Trailer has its values when src has ended
-	trailer http.Header   // of the outgoing request, nil for none
+	given      http.Header // the client's trailers, which have their values when src has ended
+	connection []string    // the client's Connection field
+	trailer    http.Header // the trailers of the outgoing request, nil for none
 
 	reading sync.Mutex // held while src is read
 
@@ -47,7 +48,7 @@ func newReplay(s *router, in, out *http.Request) *replay {
 	if out.Body == nil || out.Body == http.NoBody {
 		return nil
 	}
-	p := &replay{src: out.Body, limit: s.retry.Body, max: s.maxBody, in: in, trailer: announced(in)}
+	p := &replay{src: out.Body, limit: s.retry.Body, max: s.maxBody, given: in.Trailer, connection: in.Header["Connection"], trailer: announced(in)}
 	out.Trailer = p.trailer
 	return p
 }
@@ -223,7 +224,7 @@ func (r *replayReader) keep(b []byte, err error) (int, error) {
 		r.off += len(b)
 	}
 	if err == io.EOF {
-		if bad := checkTrailer(p.in.Trailer); bad != nil {
+		if bad := checkTrailer(p.given); bad != nil {
 			err = bad
 		}
 	}
@@ -245,8 +246,8 @@ func (p *replay) follow() {
 	if p.err != io.EOF || p.trailer == nil {
 		return
 	}
-	for name, values := range p.in.Trailer {
-		if inTrailer(name, p.in.Header["Connection"]) {
+	for name, values := range p.given {
+		if inTrailer(name, p.connection) {
 			p.trailer[name] = values
 		}
 	}
