@@ -33,7 +33,7 @@ func newSocket(c net.Conn) *socket {
 	}
 	s.look = func(fd uintptr) {
 		s.seen = closed // also if it was closed on this side
-		n, err := receive(int(fd), s.room[:], syscall.MSG_PEEK)
+		n, _, err := syscall.Recvfrom(int(fd), s.room[:], syscall.MSG_PEEK)
 		switch {
 		case n > 0:
 			s.seen = spoke
@@ -45,10 +45,7 @@ func newSocket(c net.Conn) *socket {
 		if s.sent == 0 {
 			return s.begin(fd)
 		}
-		s.n, s.err = receive(int(fd), s.in, 0)
-		for s.err == syscall.EINTR {
-			s.n, s.err = receive(int(fd), s.in, 0)
-		}
+		s.n, s.err = untilDone(syscall.Read, fd, s.in)
 		switch {
 		case s.err == syscall.EAGAIN:
 			return false
@@ -102,7 +99,7 @@ func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
 		err = s.err
 	}
 	s.out, s.in = nil, nil
-	return s.sent, max(s.n, 0), err
+	return s.sent, s.n, err
 }
 
 // begin is the first turn of ask.
@@ -112,15 +109,21 @@ func (s *socket) begin(fd uintptr) (done bool) {
 		s.err = io.EOF
 		return true
 	}
-	s.sent, s.err = send(int(fd), s.out)
-	for s.err == syscall.EINTR {
-		s.sent, s.err = send(int(fd), s.out)
-	}
-	s.sent = max(s.sent, 0)
+	s.sent, s.err = untilDone(syscall.Write, fd, s.out)
 	if s.err == syscall.EAGAIN {
 		s.err = nil
 	} else if s.err != nil {
 		s.err = os.NewSyscallError("write", s.err)
 	}
 	return s.sent < len(s.out) || s.seen == spoke // of what is there already the runtime may not tell again
+}
+
+// untilDone makes a system call again for as long as a signal interrupts it.
+func untilDone(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (n int, err error) {
+	for {
+		n, err = call(int(fd), p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
 }
