@@ -91,7 +91,6 @@ func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader)
 		closeBody(req)
 		return nil, &Error{Backend: r.backend.id, Err: cmp.Or(c.ended(), err)}
 	}
-	c.conn.begin()
 	r.transport.watch.begin(c)
 	res, err := c.exchange(head)
 	if err != nil {
@@ -267,7 +266,7 @@ func (c *call) receive(res *http.Response) {
 	case switches(res):
 		res.Body = &upgraded{c}
 		return
-	case !res.Close && !c.req.Close && res.StatusCode >= 200 &&
+	case !c.conn.early && !res.Close && !c.req.Close && res.StatusCode >= 200 &&
 		c.req.Method != http.MethodConnect && !hasToken(c.req.Header["Connection"], "close"):
 		c.keep = c.route.transport.idleTime(res.Header)
 	}

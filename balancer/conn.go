@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
@@ -31,6 +30,7 @@ type conn struct {
 	room     int64  // bytes that may still be read
 	head     []byte // of a request, to be written by the first Read
 	reused   bool   // it has served another one before
+	early    bool   // the backend spoke first, or may have: see first
 	wrote    bool   // bytes of the request may have gone out
 	writeErr error
 }
@@ -64,11 +64,19 @@ func newConn(raw net.Conn, r *route) *conn {
 	return c
 }
 
-// begin readies it for a request.
-func (c *conn) begin() {
+// ready readies it for a request, and reports whether it is fit for that. If it
+// isn't, it is closed.
+func (c *conn) ready(asks bool) bool {
 	c.in = readers.Get().(*bufio.Reader)
 	c.in.Reset(c)
+	c.room = maxHeader
 	c.wrote, c.writeErr = false, nil
+	if asks && c.asks || c.first() {
+		return true
+	}
+	c.close()
+	c.rest()
+	return false
 }
 
 // rest takes its buffer away. Nobody may be reading.
@@ -109,6 +117,7 @@ func (c *conn) ask(p []byte) (n int, err error) {
 	if c.asks {
 		sent, n, err = c.socket.ask(head, p, c.reused)
 		c.wrote = sent > 0
+		c.early = c.socket.seen == spoke
 	}
 	if sent < len(head) {
 		if err == nil {
@@ -126,14 +135,8 @@ func (c *conn) ask(p []byte) (n int, err error) {
 
 const unlimited = math.MaxInt64
 
-// Write implements [io.Writer]. A new connection that the backend has closed,
-// as one does that is just being killed, isn't written to: what was never
-// written may be sent elsewhere, a POST too.
+// Write implements [io.Writer].
 func (c *conn) Write(p []byte) (int, error) {
-	if !c.wrote && !c.reused && c.socket.peek(false) == closed {
-		c.writeErr = io.EOF
-		return 0, io.EOF
-	}
 	n, err := c.Conn.Write(p)
 	c.wrote = c.wrote || n > 0 || err == nil
 	if err != nil {
@@ -142,21 +145,58 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// quiet reports whether the backend has said nothing on an idle connection, not
-// even its end.
-func (c *conn) quiet() bool {
-	if c.socket.peek(true) != silent {
-		return false
+// first looks what the backend did before a request is written to c, as ask does
+// for itself, and reports whether the request may be.
+//
+// A connection that the backend has closed, as one does that is just being killed,
+// isn't written to: what was never written may be sent elsewhere, a POST too.
+//
+// What a backend says before it is asked anything answers no request. On a kept
+// connection it may be the 408 of a backend that tired of waiting: it isn't used.
+// On a new one it may be the 503 of a backend that is too busy for more: there it
+// is passed on, whatever status it has, for it is all that this backend has to say
+// so far. But an answer to the request may still follow, and mustn't be taken for
+// that to the next one: a connection on which the backend spoke first, or may have,
+// is never kept.
+//
+// The rule is about the request's first byte. An answer that comes when that was
+// written, though before the end of a body, is an answer to it. What comes between
+// the look and the writing nobody can tell from such a one.
+func (c *conn) first() (fit bool) {
+	sight := c.look()
+	c.early = sight == spoke
+	return sight == silent || c.early && !c.reused
+}
+
+// look says what the backend did. What it said can still be read.
+func (c *conn) look() sight {
+	if c.asks { // so that nothing is between the kernel and c
+		return c.socket.peek()
 	}
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		return true
+	// TLS, or a type of somebody's own, may hold bytes that the kernel has not any
+	// more, and may take those that it has without passing any on, as the session
+	// tickets of TLS 1.3. A read whose time is over is told of the former only.
+	for patience := 50 * time.Microsecond; patience < 20*time.Millisecond; patience *= 2 {
+		below, until := c.socket.peek(), past
+		if below == closed {
+			return closed
+		}
+		if below != silent {
+			until = time.Now().Add(patience)
+		}
+		if c.Conn.SetReadDeadline(until) != nil {
+			return spoke // for all that can be known
+		}
+		late := !time.Now().Before(until)
+		_, err := c.in.Peek(1)
+		if c.Conn.SetReadDeadline(time.Time{}) != nil || c.in.Buffered() > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return spoke
+		}
+		if below == silent || below == hidden && !late {
+			return silent
+		}
 	}
-	// A record may have come along with the last one of the answer. A read whose
-	// time is over gets no further than that.
-	_ = t.SetReadDeadline(past)
-	n, err := t.Read(make([]byte, 1))
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && t.SetReadDeadline(time.Time{}) == nil
+	return spoke
 }
 
 var past = time.Unix(1, 0)

@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"context"
+	"io"
 	"net/http/httptrace"
 	"sync"
 	"time"
@@ -47,7 +48,8 @@ func (r *route) end() {
 }
 
 // get returns an idle connection or, if there is none or fresh asks for it, a new
-// one. Whether an idle one is good is left to its ask, if that will be called.
+// one, ready for a request. Whether it is fit for one is left to its ask, if that
+// will be called.
 func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, asks bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(r.backend.addr)
@@ -62,14 +64,15 @@ func (r *route) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, as
 		c = r.kept(client, asks)
 	}
 	if c != nil {
-		c.reused = true
 		info = httptrace.GotConnInfo{Reused: true, WasIdle: true, IdleTime: time.Since(c.since)}
 	} else {
 		var err error
 		if c, err = r.open(ctx); err != nil {
 			return nil, err
 		}
-		c.client = client
+		if c.client = client; !c.ready(asks) {
+			return nil, io.EOF
+		}
 	}
 	if trace != nil && trace.GotConn != nil {
 		info.Conn = c.Conn
@@ -85,12 +88,12 @@ func (r *route) kept(client string, asks bool) *conn {
 		if c == nil {
 			return nil
 		}
-		// Whatever a backend sends without having been asked, as the 408 of
-		// some, must not be taken for the next answer.
-		if time.Now().Before(c.until) && (asks && c.asks || c.quiet()) {
+		c.reused = true
+		if !time.Now().Before(c.until) {
+			c.close()
+		} else if c.ready(asks) {
 			return c
 		}
-		c.close()
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 // A socket is how the kernel knows a connection. Its functions are made once:
 // each would be an allocation otherwise.
 type socket struct {
-	conn net.Conn
 	raw  syscall.RawConn // nil if it doesn't
 	look func(fd uintptr)
 	seen sight // by look
@@ -27,7 +26,7 @@ type socket struct {
 }
 
 func newSocket(c net.Conn) *socket {
-	s := &socket{conn: c}
+	s := &socket{}
 	if c, ok := c.(syscall.Conn); ok {
 		s.raw, _ = c.SyscallConn()
 	}
@@ -59,15 +58,11 @@ func newSocket(c net.Conn) *socket {
 	return s
 }
 
-// peek says what the other end did. It asks the kernel without taking a byte and
-// without waiting; where that can't be asked, a kept connection only.
-func (s *socket) peek(kept bool) sight {
-	switch {
-	case s.raw != nil:
-	case kept:
-		return overhear(s.conn)
-	default:
-		return silent
+// peek asks the kernel what the other end did, without taking a byte and without
+// waiting.
+func (s *socket) peek() sight {
+	if s.raw == nil {
+		return hidden
 	}
 	s.seen = closed
 	// Control, since Read would wait. The runtime keeps sockets non-blocking, so

@@ -31,9 +31,10 @@ type Transport struct {
 	// Dial makes connections: network is tcp, with addr a host and a port, or
 	// unix, with addr a path. Nil: DialContext of a [Dialer].
 	//
-	// Before a kept connection is used again the kernel is asked whether the
-	// backend has closed it. A connection of a type of one's own is left out of
-	// that unless it is a [syscall.Conn] or has a method NetConn that returns one.
+	// Before a connection is used the kernel is asked whether the backend has
+	// closed it, or has spoken unasked. A connection of a type of one's own is
+	// read for a moment instead, unless it is a [syscall.Conn] or has a method
+	// NetConn that returns one. If it can't have a read deadline it isn't kept.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	DialTimeout time.Duration // of the dial and the TLS handshake; 0: 2 s

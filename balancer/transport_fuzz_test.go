@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func (s *script) Close() error {
 
 func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
 // FuzzAnswers compares what a Transport makes of an answer with what net/http's
