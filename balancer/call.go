@@ -22,6 +22,12 @@ type Error struct {
 	Sent    bool   // bytes of the request may have gone out; false: surely none have
 	Err     error  // what went wrong, ErrLost or what the network said
 
+	// Invalid says that no backend would do better: the request can't be sent, or
+	// its body failed, or the Transport is set wrongly. All else is the backend's
+	// fault or that of the way to it, whatever type Err has, but for the end of the
+	// request's context.
+	Invalid bool
+
 	stale bool // a kept connection was closed, and nothing speaks against sending the request again
 }
 
@@ -80,16 +86,19 @@ func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader)
 			*room = head
 		}
 	}
-	err := ctx.Err()
+	err := r.transport.Validate()
 	if head == nil {
-		err = cmp.Or(valid(req), err)
+		err = cmp.Or(err, valid(req))
+	}
+	if c.unfit = err != nil; !c.unfit {
+		err = ctx.Err()
 	}
 	if err == nil {
 		c.conn, err = r.get(ctx, c.trace, fresh, head != nil && !hasBody(req))
 	}
 	if err != nil {
 		closeBody(req)
-		return nil, &Error{Backend: r.backend.id, Err: cmp.Or(c.ended(), err)}
+		return nil, &Error{Backend: r.backend.id, Invalid: c.unfit, Err: cmp.Or(c.ended(), err)}
 	}
 	r.transport.watch.begin(c)
 	res, err := c.exchange(head)
@@ -249,7 +258,7 @@ func (c *call) failed(err error) *Error {
 			c.unfit = c.conn.writeErr == nil
 		}
 	}
-	e := &Error{Backend: c.route.backend.id, Sent: c.conn.wrote, Err: cmp.Or(why, err)}
+	e := &Error{Backend: c.route.backend.id, Sent: c.conn.wrote, Invalid: why == nil && c.unfit, Err: cmp.Or(why, err)}
 	e.stale = why == nil && !c.unfit && !c.heard && c.conn.reused && (!e.Sent || repeatable(c.req))
 	c.conn.rest()
 	return e

@@ -16,16 +16,17 @@ import (
 )
 
 // A Check is how a pool finds out about a backend's health. The zero value
-// connects to it and closes the connection. That finds a process that is gone,
+// connects to it, with the TLS handshake if its URL is https, and closes the
+// connection. That finds a process that is gone,
 // but not one that hangs: the kernel still accepts for a stopped process. To find
 // that one too, give a Path.
 //
-// A backend that doesn't answer (the connection is refused or reset, or the
-// timeout passes) is dead; one that answers, but not as expected, is sick.
+// A backend that doesn't answer (the connection is refused or reset, TLS fails, or
+// the timeout passes) is dead; one that answers, but not as expected, is sick.
 // The first failed check is repeated at once, so that with the defaults a hang
 // is found within Interval + 2 x Timeout.
 type Check struct {
-	Path   string // of the health page, a query may follow; "": a TCP connect only
+	Path   string // of the health page, a query may follow; "": connect only
 	Method string // "": HEAD, and GET for a backend that answers HEAD with 405 or 501. An answer's body is not read
 	Host   string // of the request; "": the backend's own
 	Expect []int  // status codes of a well backend; nil: 200 to 399
@@ -113,7 +114,7 @@ func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) 
 
 // attempt is one connection of ask's.
 func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err error) {
-	conn, err := c.transport.open(ctx, b)
+	conn, err := c.transport.connect(ctx, b)
 	if err != nil {
 		return false, err
 	}
@@ -141,12 +142,6 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 	if err != nil {
 		return err
 	}
-	if b.url.Scheme == "https" {
-		conn, err = handshake(ctx, conn, b, c.transport.TLS)
-		if err != nil {
-			return err
-		}
-	}
 	if err := req.Write(conn); err != nil {
 		return err
 	}
@@ -164,7 +159,8 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 				(status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented) {
 				return errHead
 			}
-			return fmt.Errorf("%s %s: unexpected status %s", method, c.Path, res.Status)
+			// Without the path's query, which may hold a secret.
+			return fmt.Errorf("%s %s: unexpected status %s", method, req.URL.Path, res.Status)
 		}
 		return nil
 	}

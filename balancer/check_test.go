@@ -88,8 +88,9 @@ func TestCheckOverTheNetwork(t *testing.T) {
 		{"closes without answer", raw(t, says("")), page, balancer.Dead},
 		{"resets", raw(t, func(c net.Conn) { c.(*net.TCPConn).SetLinger(0) }), page, balancer.Dead},
 		{"GET with a query and a host", plain.URL, get, balancer.Well},
-		{"HTTPS, unknown issuer", secure.URL, get, balancer.Sick},
-		{"TLS expected, plain found", strings.Replace(raw(t, says("HTTP/1.1 400 Bad Request\r\n\r\n")), "http:", "https:", 1), page, balancer.Sick},
+		{"HTTPS, unknown issuer", secure.URL, get, balancer.Dead},
+		{"HTTPS, unknown issuer, connect only", secure.URL, balancer.Check{}, balancer.Dead},
+		{"TLS expected, plain found", strings.Replace(raw(t, says("HTTP/1.1 400 Bad Request\r\n\r\n")), "http:", "https:", 1), page, balancer.Dead},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

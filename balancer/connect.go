@@ -30,9 +30,6 @@ func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 
 // open dials b and says who is calling if ProxyProtocol wants it.
 func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
-	if err := t.Validate(); err != nil {
-		return nil, err
-	}
 	dial := t.Dial
 	if dial == nil {
 		dial = (&Dialer{}).DialContext

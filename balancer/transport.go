@@ -164,6 +164,9 @@ func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	if err := b.life.Load().over(); err != nil {
 		return nil, &Error{Backend: b.id, Err: err}
 	}
+	if err := t.Validate(); err != nil {
+		return nil, &Error{Backend: b.id, Invalid: true, Err: err}
+	}
 	conn, err := t.connect(ctx, b)
 	if err != nil {
 		return nil, &Error{Backend: b.id, Err: cmp.Or(ctx.Err(), err)}

@@ -113,8 +113,9 @@ func TestInvalidRequests(t *testing.T) {
 			req.ContentLength = 5
 			spoil(req)
 			closes := req.Body != nil
-			if _, err := s.RoundTrip(req); err == nil {
-				t.Error("it was sent")
+			var e *balancer.Error
+			if _, err := s.RoundTrip(req); !errors.As(err, &e) || !e.Invalid {
+				t.Errorf("error %#v, want one that says that the request is invalid", err)
 			}
 			if closes && !body.closed.Load() {
 				t.Error("the body is left open")
