@@ -10,8 +10,9 @@ import (
 
 // Retry limits how often a failed request is sent again, for each request and
 // for the gateway as a whole, so that a cluster in trouble isn't beaten to death
-// by its own gateway. A refused connection isn't counted by either limit: nothing
-// was sent, and it costs the cluster nothing. A request that waited for a backend
+// by its own gateway. A connection that can't be made costs no budget, and isn't
+// counted as an attempt unless it took all its time: nothing was sent, and it costs
+// the cluster nothing. A request that waited for a backend
 // which is then lost costs no budget.
 //
 // A request is sent again only if the backend surely saw nothing of it, or if

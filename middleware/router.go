@@ -169,7 +169,11 @@ func (s *router) send(t *trip) (*http.Response, error) {
 			return res, nil
 		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("backend %s: %w: %w", b.ID(), ctx.Err(), context.Cause(ctx))
+			cause := context.Cause(ctx)
+			if !errors.Is(cause, ctx.Err()) {
+				cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
+			}
+			return nil, fmt.Errorf("backend %s: %w", b.ID(), cause)
 		}
 		failure = err
 
@@ -177,10 +181,10 @@ func (s *router) send(t *trip) (*http.Response, error) {
 		if v.refused && b.ID() == t.pin.Backend {
 			t.refused = true
 		}
-		if v.sent || !v.refused {
+		if v.sent || v.slow {
 			sent++
 		}
-		if v.network {
+		if !v.fault && !v.lost {
 			s.pool.Report(b, err)
 		}
 		again := !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -87,7 +90,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		res, err := s.transport.RoundTrip(attempt)
+		res, err := s.roundTrip(b, attempt)
 		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
 			endToEnd(res) // before the pin is bound, which a Connection field could name
 		}
@@ -102,6 +105,27 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = closing(req, nil)
 	})
 	return res, nil
+}
+
+// roundTrip sends req to b. A RoundTripper of the user's own may fail before it has
+// a connection, for whatever reason: then nothing was sent. If it traces what it
+// does, as net/http's, it tells so.
+func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request) (*http.Response, error) {
+	if _, own := s.transport.(*balancer.Transport); own {
+		return s.transport.RoundTrip(req)
+	}
+	var wants, got atomic.Bool
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { wants.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { got.Store(true) },
+	})
+	res, err := s.transport.RoundTrip(req.WithContext(ctx))
+	var known *balancer.Error
+	var op *net.OpError
+	if err != nil && !errors.As(err, &known) && !got.Load() && (wants.Load() || errors.As(err, &op) && op.Op == "dial") {
+		err = &balancer.Error{Backend: b.ID(), Err: err}
+	}
+	return res, err
 }
 
 // closing closes req's body, which a RoundTripper owes its caller, and returns err.

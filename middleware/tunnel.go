@@ -140,7 +140,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		return tunnel, nil
 	case lost:
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}
-	case !errors.As(err, &known) && !judge(err).fault:
+	case !errors.As(err, &known) && !judge(err).fault: // the connection was made
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: err}
 	}
 	return nil, err

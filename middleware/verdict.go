@@ -3,7 +3,6 @@ package middleware
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -18,37 +17,30 @@ var (
 	errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
 )
 
-// A verdict is what a failed attempt's error says.
+// A verdict is what a failed attempt's error says. What is no fault of the request
+// is one of the backend, or of the way to it, and told to health.
 type verdict struct {
 	fault   bool // of the request, or of this gateway; no backend does better
 	sent    bool // bytes of the request may have reached the backend
 	refused bool // the connection was refused
+	slow    bool // it took all the time that it was given
 	lost    bool // the backend was lost while the request waited for it
-	network bool // the backend, or the way to it, is to blame
 }
 
 func judge(err error) verdict {
+	var body *bodyError
+	var failed *balancer.Error
+	var wire net.Error
 	v := verdict{
+		fault:   errors.As(err, &body) || errors.Is(err, upgrade.ErrBadRequest) || errors.Is(err, upgrade.ErrClosed),
 		sent:    true,
 		refused: errors.Is(err, syscall.ECONNREFUSED),
+		slow:    errors.As(err, &wire) && wire.Timeout(),
 		lost:    errors.Is(err, balancer.ErrLost),
 	}
-	var failed *balancer.Error
-	var op *net.OpError // from a RoundTripper of the user's own
 	if errors.As(err, &failed) {
-		v.sent = failed.Sent
-	} else if errors.As(err, &op) {
-		v.sent = op.Op != "dial"
+		v.fault, v.sent = v.fault || failed.Invalid, failed.Sent
 	}
-	var body *bodyError
-	v.fault = errors.As(err, &body) || errors.Is(err, upgrade.ErrBadRequest) || errors.Is(err, upgrade.ErrClosed)
-
-	var no syscall.Errno
-	var wire net.Error
-	v.network = !v.fault && !v.lost && (errors.As(err, &no) || errors.As(err, &wire) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
-	// What was never sent, and not for the network's sake, can't be sent.
-	v.fault = v.fault || !v.sent && !v.network && !v.lost
 	return v
 }
 
