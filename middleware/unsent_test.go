@@ -126,7 +126,7 @@ func TestWhatWasNotSentGoesElsewhere(t *testing.T) {
 						t.Fatal(err)
 					}
 					run(t, pool)
-					srv := httptest.NewServer(f.front(pool, tr, [][]byte{make([]byte, 32)}))
+					srv := httptest.NewServer(f.front(pool, tr, testKeys))
 					t.Cleanup(srv.Close)
 					for range 4 {
 						if method == "tunnel" {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,7 +27,7 @@ func secured(t *testing.T, h http.Handler, h2 bool) *httptest.Server {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.EnableHTTP2 = h2
-	srv.Config.ErrorLog = stdlog.New(io.Discard, "", 0)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	return srv

@@ -87,7 +87,11 @@ func (l *liar) lie(conn net.Conn) (hangsUp bool) {
 func (r answerRow) run(t *testing.T) {
 	says, early := strings.CutPrefix(r.says, "at once ")
 	l := &liar{says: says, early: early, went: make(chan struct{}), told: make(chan struct{})}
-	srv, _ := gateway(t, listen(t, l.serve))
+	srv, _ := gateway(t, listen(t, l.serve), func() {
+		if early { // what comes while the request is written looks like its answer
+			<-l.told
+		}
+	})
 	addr := srv.Listener.Addr().String()
 
 	ask := r.ask

@@ -29,15 +29,23 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // ␀ are CR, LF and NUL alone.
 var wire = strings.NewReplacer("\n", "\r\n", "␍", "\r", "␊", "\n", "␀", "\x00").Replace
 
-// gateway starts one in front of the backend at addr, which lives as long as t.
-func gateway(t *testing.T, addr string) (*httptest.Server, *balancer.Pool) {
+// gateway starts one in front of the backend at addr, which lives as long as t. It
+// calls opened when it has opened a connection to the backend.
+func gateway(t *testing.T, addr string, opened func()) (*httptest.Server, *balancer.Pool) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	b, err := balancer.NewBackend("a", "http://"+addr, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool, err := balancer.NewPool(&balancer.Options{Logger: quiet}, b)
+	reach := &balancer.Transport{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&balancer.Dialer{}).DialContext(ctx, network, addr)
+		if err == nil {
+			opened()
+		}
+		return conn, err
+	}}
+	pool, err := balancer.NewPool(&balancer.Options{Logger: quiet, Transport: reach}, b)
 	if err != nil {
 		t.Fatal(err)
 	}

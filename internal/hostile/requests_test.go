@@ -108,7 +108,7 @@ type rig struct {
 
 func newRig(t *testing.T) rig {
 	b := newBackend(t)
-	srv, pool := gateway(t, b.addr)
+	srv, pool := gateway(t, b.addr, func() {})
 	return rig{srv.Listener.Addr().String(), pool, b}
 }
 
