@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // Redis is a [Store] in a Redis that several replicas share, with a memory of
@@ -165,21 +167,8 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 // Validate refuses a missing Client, one without ContextTimeoutEnabled, and a
 // negative Age or Timeout.
 func (r *Redis) Validate() error {
-	var heeds bool
-	switch c := r.Client.(type) {
-	case nil:
-		return errors.New("affinity: Redis: no Client")
-	case *redis.Client:
-		heeds = c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		heeds = c.Options().ContextTimeoutEnabled
-	case *redis.Ring:
-		heeds = c.Options().ContextTimeoutEnabled
-	default: // somebody's own
-		heeds = true
-	}
-	if !heeds {
-		return errors.New("affinity: Redis: the Client's options need ContextTimeoutEnabled, or a Redis that hangs holds up requests")
+	if err := redisclient.Check(r.Client); err != nil {
+		return fmt.Errorf("affinity: Redis: %w", err)
 	}
 	if r.Age < 0 || r.Timeout < 0 {
 		return fmt.Errorf("affinity: Redis: age %v or timeout %v is negative", r.Age, r.Timeout)

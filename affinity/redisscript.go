@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // redisScriptSource loads or swaps the pin at KEYS[1] and returns its age in
@@ -93,14 +95,9 @@ func (r *Redis) swap(ctx context.Context, key string, old []string, known bool, 
 		args = append(args, backend)
 	}
 	cmd := r.command(ctx, key, args...)
-	return r.ask(ctx, key, cmd, once{cmd})
+	// A swap that was made twice could undo one that came in between.
+	return r.ask(ctx, key, cmd, redisclient.Once{Cmd: cmd})
 }
-
-// once is a command that go-redis doesn't send again when it has lost the
-// connection: a swap that was made twice could undo one that came in between.
-type once struct{ *redis.Cmd }
-
-func (once) NoRetry() bool { return true }
 
 func (r *Redis) command(ctx context.Context, key string, args ...any) *redis.Cmd {
 	head := []any{"evalsha", redisScript.Hash(), 1, r.conf.prefix + key, milliseconds(r.conf.idle), milliseconds(r.conf.age)}

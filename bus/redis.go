@@ -3,12 +3,13 @@ package bus
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // Redis is a [Bus] over the publish and subscribe of Redis.
@@ -50,10 +51,12 @@ import (
 // It has no goroutine and no connection while there is no subscription. Fields
 // must not be changed once it is used, and a Redis must not be copied.
 type Redis struct {
-	// Client reaches a single Redis, a Sentinel group or a Cluster. It needs
-	// ContextTimeoutEnabled, or go-redis ignores Timeout once a command is sent.
-	// A refused connection is noticed at once only with DialerRetries of 1. The
-	// client is the caller's to close, after the subscriptions. A Ring won't do.
+	// Client reaches a single Redis, a Sentinel group or a Cluster; [NewRedisClient]
+	// makes one for a single Redis. It must have ContextTimeoutEnabled in its
+	// options, or go-redis would ignore Timeout once a command is sent, and it
+	// should have a DialerRetries of 1, or a refused connection takes half a second
+	// to be noticed. A Ring won't do. The client is the caller's to close, after the
+	// subscriptions.
 	Client redis.UniversalClient
 	// Prefix goes before each topic. "" means none.
 	Prefix string
@@ -93,30 +96,15 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 	if r.Sharded {
 		name = "spublish"
 	}
-	cmd := onceCmd{redis.NewIntCmd(ctx, name, r.Prefix+topic, data)}
+	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, name, r.Prefix+topic, data)}
 	// In a Cluster a channel has no node of its own for PUBLISH. It gets one, or
 	// messages would arrive in another order.
 	cmd.SetFirstKeyPos(1)
 	err := r.Client.Process(ctx, cmd)
 	if err != nil {
-		reload(r.Client)
+		redisclient.Reload(r.Client)
 	}
 	return err
-}
-
-// onceCmd is a command that go-redis doesn't send again when it doesn't know
-// whether Redis has it.
-type onceCmd struct{ *redis.IntCmd }
-
-// NoRetry tells go-redis so.
-func (onceCmd) NoRetry() bool { return true }
-
-// reload has a client of a Cluster ask which node has which slots: without that
-// it may learn of a failover a minute later.
-func reload(client any) {
-	if c, ok := client.(interface{ ReloadState(context.Context) }); ok {
-		c.ReloadState(context.Background())
-	}
 }
 
 // Subscribe returns once Redis has confirmed all topics, or an error.
@@ -132,9 +120,27 @@ func (r *Redis) Subscribe(ctx context.Context, topics ...string) (Subscription, 
 	return s, nil
 }
 
+// Validate returns an error if the Client can't be used, because it is missing, is
+// a Ring, or lacks ContextTimeoutEnabled, and if Queue or Timeout is negative. It
+// asks Redis nothing. A hub, a gateway and package socketio call it when they are
+// made; Publish and Subscribe return its error, too.
+func (r *Redis) Validate() error {
+	if err := r.check(); err != nil {
+		return fmt.Errorf("bus: Redis: %w", err)
+	}
+	return nil
+}
+
+func (r *Redis) check() error {
+	if r.Queue < 0 || r.Timeout < 0 {
+		return fmt.Errorf("a Queue of %d or a Timeout of %v is negative; 0 is the default", r.Queue, r.Timeout)
+	}
+	return redisclient.CheckPubSub(r.Client)
+}
+
 // ready returns what keeps a call from being made at all.
 func (r *Redis) ready(ctx context.Context) error {
-	r.once.Do(func() { r.invalid = checkClient(r.Client) })
+	r.once.Do(func() { r.invalid = r.check() })
 	if r.invalid != nil {
 		return r.invalid
 	}
@@ -142,22 +148,3 @@ func (r *Redis) ready(ctx context.Context) error {
 }
 
 func (r *Redis) timeout() time.Duration { return cmp.Or(r.Timeout, time.Second) }
-
-// checkClient refuses a client that a bus can't be built on.
-func checkClient(client redis.UniversalClient) error {
-	heeds := true // if it is somebody's own
-	switch c := client.(type) {
-	case nil:
-		return errors.New("no Client")
-	case *redis.Ring:
-		return errors.New("a Ring is several Redis, which know nothing of each other")
-	case *redis.Client:
-		heeds = c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		heeds = c.Options().ContextTimeoutEnabled
-	}
-	if !heeds {
-		return errors.New("the Client's options need ContextTimeoutEnabled, or a Redis that hangs holds up publishers")
-	}
-	return nil
-}

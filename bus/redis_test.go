@@ -236,9 +236,15 @@ func TestRedisClients(t *testing.T) {
 			if tt.client != nil {
 				defer tt.client.Close()
 			}
-			for _, b := range []bus.Bus{&bus.Streams{Client: tt.client}, &bus.Redis{Client: tt.client}} {
+			for _, b := range []interface {
+				bus.Bus
+				Validate() error
+			}{&bus.Streams{Client: tt.client}, &bus.Redis{Client: tt.client}} {
 				if _, ok := b.(*bus.Redis); ok && tt.want == "replicas" {
 					continue // it reads nothing
+				}
+				if err := b.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("%T: Validate: %v", b, err)
 				}
 				if err := b.Publish(t.Context(), "a", nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%T: Publish: %v", b, err)
@@ -249,4 +255,55 @@ func TestRedisClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRedisOptions(t *testing.T) {
+	t.Parallel()
+	client, err := bus.NewRedisClient("redis://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, tt := range []struct {
+		name string
+		bus  interface{ Validate() error }
+		ok   bool
+	}{
+		{"Redis", &bus.Redis{Client: client}, true},
+		{"Streams", &bus.Streams{Client: client}, true},
+		{"Redis with a negative Queue", &bus.Redis{Client: client, Queue: -1}, false},
+		{"Redis with a negative Timeout", &bus.Redis{Client: client, Timeout: -1}, false},
+		{"Streams with a negative MaxLen", &bus.Streams{Client: client, MaxLen: -1}, false},
+		{"Streams with a negative Idle", &bus.Streams{Client: client, Idle: -1}, false},
+		{"Streams with a negative Queue", &bus.Streams{Client: client, Queue: -1}, false},
+		{"Streams with a negative Timeout", &bus.Streams{Client: client, Timeout: -1}, false},
+	} {
+		if err := tt.bus.Validate(); (err == nil) != tt.ok || err != nil && !strings.Contains(err.Error(), "negative") {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+func TestNewRedisClient(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "http://:secret@host", "redis://:sec ret@host", "redis://:secret@host/?secret=1", "redis://:pa/secret@host"} {
+		if c, err := bus.NewRedisClient(url); c != nil || err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	server := redistest.Start(t)
+	client, err := bus.NewRedisClient("redis://" + server.Addr + "/3?dial_timeout=2s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if o := client.Options(); o.DB != 3 || o.DialTimeout != 2*time.Second || o.DialerRetries != 1 {
+		t.Errorf("%+v", o)
+	}
+	b := &bus.Redis{Client: client, Timeout: patience}
+	sub := listen(t, b, "a")
+	if err := b.Publish(t.Context(), "a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	sub.await(t, 1)
 }

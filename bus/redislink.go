@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // A redisLink is the connection to one node on which topics are subscribed. It
@@ -93,7 +95,7 @@ func (l *redisLink) broken(err error) {
 	}
 	l.work, l.orders, l.back = nil, nil, nil
 	if f.bus.Sharded {
-		reload(f.bus.Client)
+		redisclient.Reload(f.bus.Client)
 	}
 }
 
@@ -266,7 +268,7 @@ func (l *redisLink) confirmed(m *redis.Subscription) error {
 	if t := l.topics[m.Channel]; t != nil && t.sent {
 		t.err = errors.New("the channel has moved to another node")
 		f.unhouse(t, retry) // the others have to learn of it
-		reload(f.bus.Client)
+		redisclient.Reload(f.bus.Client)
 	}
 	return nil
 }
@@ -294,7 +296,7 @@ func (l *redisLink) answer(err error) {
 		case err != nil:
 			t.err = err
 			f.unhouse(t, retry)
-			reload(f.bus.Client)
+			redisclient.Reload(f.bus.Client)
 		case o.subscribe && t.sent && t.pending == 0:
 			t.live = true
 			close(t.changed)

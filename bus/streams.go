@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // Streams is a [Bus] over Redis Streams, of Redis 7 or later: one stream for each
@@ -118,7 +120,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 		if err == nil {
 			return nil
 		}
-		reload(s.Client)
+		redisclient.Reload(s.Client)
 		if !passes(err) {
 			return err
 		}
@@ -176,13 +178,35 @@ func (s *Streams) SubscribeFrom(ctx context.Context, after map[string]string) (S
 	return sub, nil
 }
 
+// Validate returns an error if the Client can't be used: for the reasons of
+// [Redis.Validate], or because it reads from replicas. It refuses negative options,
+// too.
+func (s *Streams) Validate() error {
+	if err := s.check(); err != nil {
+		return fmt.Errorf("bus: Streams: %w", err)
+	}
+	return nil
+}
+
+func (s *Streams) check() error {
+	if s.MaxLen < 0 || s.Idle < 0 || s.Queue < 0 || s.Timeout < 0 {
+		return fmt.Errorf("a MaxLen of %d, an Idle of %v, a Queue of %d or a Timeout of %v is negative; 0 is the default",
+			s.MaxLen, s.Idle, s.Queue, s.Timeout)
+	}
+	if err := redisclient.CheckPubSub(s.Client); err != nil {
+		return err
+	}
+	if c, ok := s.Client.(*redis.ClusterClient); ok && c.Options().ReadOnly {
+		return errors.New("the Client reads from replicas, which may lack what was added just now: " +
+			"set ReadOnly, RouteByLatency and RouteRandomly to false in its options")
+	}
+	return nil
+}
+
 // ready returns what keeps a call from being made at all.
 func (s *Streams) ready(ctx context.Context) error {
 	s.once.Do(func() {
-		s.invalid = checkClient(s.Client)
-		if c, ok := s.Client.(*redis.ClusterClient); ok && c.Options().ReadOnly {
-			s.invalid = errors.New("the Client reads from replicas, which don't have what was added just now")
-		}
+		s.invalid = s.check()
 		s.bell = Redis{Client: s.Client, Sharded: true, Queue: 1 << 14, Timeout: s.Timeout}
 	})
 	if s.invalid != nil {

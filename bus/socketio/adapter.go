@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // An Adapter is a generation of Socket.IO's Redis adapters, with the options
@@ -56,7 +58,7 @@ func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
 	default:
 		args = []any{"publish", f.channel, f.data}
 	}
-	cmd := once{redis.NewCmd(ctx, args...)}
+	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, args...)} // or clients would get an event twice
 	// In a Cluster PUBLISH has no node of its own. It gets one, or the messages of
 	// a channel would arrive in another order.
 	cmd.SetFirstKeyPos(1)
@@ -65,13 +67,6 @@ func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
 	}
 	return nil
 }
-
-// once is a command that go-redis doesn't send again: clients would get an event
-// twice.
-type once struct{ *redis.Cmd }
-
-// NoRetry tells go-redis so.
-func (once) NoRetry() bool { return true }
 
 // prefixed returns a configured prefix, or the one that all packages have by
 // default.

@@ -80,13 +80,14 @@ type Cluster struct {
 
 // NewCluster returns a Cluster whose caller runs [Cluster.Run]. A nil adapter
 // means Current{}, nil options are defaults. The client needs
-// ContextTimeoutEnabled, or go-redis ignores time limits once a command is sent;
-// it is the caller's to close, after Run has returned.
+// ContextTimeoutEnabled, as that of [bus.NewRedisClient] has; it is the caller's to
+// close, after Run has returned.
 func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
-	if client == nil {
-		return nil, errors.New("socketio: a Cluster needs a Redis client")
+	link, err := newRedisLink(client)
+	if err != nil {
+		return nil, err
 	}
-	return newCluster(redisLink{client}, adapter, opts)
+	return newCluster(link, adapter, opts)
 }
 
 func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {

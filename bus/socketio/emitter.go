@@ -2,7 +2,6 @@ package socketio
 
 import (
 	"context"
-	"errors"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -17,12 +16,14 @@ type Emitter struct {
 }
 
 // NewEmitter returns an emitter for the nodes that share a Redis and speak what
-// adapter says; nil means Current{}. The client is the caller's to close.
+// adapter says; nil means Current{}. The client needs ContextTimeoutEnabled, as
+// that of bus.NewRedisClient has; it is the caller's to close.
 func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error) {
-	if client == nil {
-		return nil, errors.New("socketio: an Emitter needs a Redis client")
+	link, err := newRedisLink(client)
+	if err != nil {
+		return nil, err
 	}
-	return newEmitter(redisLink{client}, adapter)
+	return newEmitter(link, adapter)
 }
 
 func newEmitter(link link, adapter Adapter) (*Emitter, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/socketio"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
@@ -23,7 +24,7 @@ type recorder struct {
 }
 
 func record(t testing.TB) (*redis.Client, *recorder) {
-	client, r := redis.NewClient(&redis.Options{Addr: "unused:1"}), &recorder{}
+	client, r := redis.NewClient(&redis.Options{Addr: "unused:1", ContextTimeoutEnabled: true}), &recorder{}
 	client.AddHook(r)
 	t.Cleanup(func() { client.Close() })
 	return client, r
@@ -207,5 +208,29 @@ func TestEmitterWithoutRedis(t *testing.T) {
 	var refused *net.OpError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), `"socket.io#/#room#"`) {
 		t.Errorf("without Redis: %v", err)
+	}
+}
+
+// A client that can't keep time limits is refused at once, before anything is
+// sent or subscribed to.
+func TestClients(t *testing.T) {
+	t.Parallel()
+	hub := bus.NewHub(nil, nil)
+	for name, client := range map[string]redis.UniversalClient{
+		"ContextTimeoutEnabled": redis.NewClient(&redis.Options{Addr: "unused:1"}),
+		"Ring":                  redis.NewRing(&redis.RingOptions{ContextTimeoutEnabled: true}),
+		"no Client":             nil,
+	} {
+		if client != nil {
+			defer client.Close()
+		}
+		_, emitter := socketio.NewEmitter(client, nil)
+		_, cluster := socketio.NewCluster(client, nil, nil)
+		_, bridge := socketio.NewBridge(hub, client, nil, nil)
+		for of, err := range map[string]error{"NewEmitter": emitter, "NewCluster": cluster, "NewBridge": bridge} {
+			if err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v, want %s", of, err, name)
+			}
+		}
 	}
 }

@@ -15,7 +15,11 @@ import (
 
 // A service without Socket.IO tells the clients of a cluster what has happened.
 func ExampleEmitter() {
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
+	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	defer client.Close()
 	emitter, err := socketio.NewEmitter(client, nil) // for nodes with @socket.io/redis-adapter
 	if err != nil {
@@ -42,7 +46,11 @@ func ExampleEmitter() {
 // Clients with a plain WebSocket are in rooms together with Socket.IO clients.
 func ExampleBridge() {
 	ctx := context.Background() // until the service ends
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
+	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	defer client.Close()
 	hub := bus.NewHub(nil, nil)
 	bridge, err := socketio.NewBridge(hub, client, socketio.Current{}, nil)
@@ -68,7 +76,7 @@ func ExampleBridge() {
 // Names of Socket.IO's own events are refused, and so is what a generation of
 // nodes can't do, before anything is sent.
 func ExampleTarget_Emit() {
-	client := redis.NewClient(&redis.Options{})
+	client := redis.NewClient(&redis.Options{ContextTimeoutEnabled: true})
 	defer client.Close()
 	emitter, err := socketio.NewEmitter(client, socketio.Legacy{})
 	if err != nil {

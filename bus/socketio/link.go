@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // link is what a Cluster needs of Redis.
@@ -56,11 +57,18 @@ func publish(ctx context.Context, l link, a Adapter, m *message) error {
 
 type redisLink struct{ client redis.UniversalClient }
 
-// checked has a client of a Redis Cluster ask which node has what after an error:
-// without that it may learn of a failover a minute later.
+// newRedisLink refuses a client that can't be used.
+func newRedisLink(client redis.UniversalClient) (redisLink, error) {
+	if err := redisclient.CheckPubSub(client); err != nil {
+		return redisLink{}, fmt.Errorf("socketio: %w", err)
+	}
+	return redisLink{client}, nil
+}
+
+// checked has a client of a Redis Cluster learn of a failover after an error.
 func (l redisLink) checked(err error) error {
-	if c, ok := l.client.(interface{ ReloadState(context.Context) }); ok && err != nil {
-		c.ReloadState(context.Background())
+	if err != nil {
+		redisclient.Reload(l.client)
 	}
 	return err
 }

@@ -30,7 +30,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
@@ -120,13 +119,10 @@ func openBus(url string, streams bool) (bus.Bus, func() error, error) {
 	if url == "" {
 		return &bus.Memory{}, func() error { return nil }, nil
 	}
-	opts, err := redis.ParseURL(url)
+	client, err := bus.NewRedisClient(url)
 	if err != nil {
-		return nil, nil, errors.New("-redis: want a URL as redis://:password@host:6379/0") // err may hold the password
+		return nil, nil, fmt.Errorf("-redis: %w", err)
 	}
-	// So the bus can keep its time limits while Redis is away.
-	opts.ContextTimeoutEnabled, opts.DialerRetries = true, 1
-	client := redis.NewClient(opts)
 	if streams {
 		return &bus.Streams{Client: client, Idle: 24 * time.Hour}, client.Close, nil
 	}

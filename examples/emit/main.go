@@ -33,8 +33,7 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/socketio"
 )
 
@@ -76,16 +75,14 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return err
 	}
 
-	opts, err := redis.ParseURL(*url)
-	if err != nil {
-		return errors.New("-redis: want a URL as redis://:password@host:6379/0") // err may hold the password
-	}
-	opts.ContextTimeoutEnabled = true
 	speaks, err := adapterOf(*adapter, *mode, *prefix)
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(opts)
+	client, err := bus.NewRedisClient(*url)
+	if err != nil {
+		return fmt.Errorf("-redis: %w", err)
+	}
 	defer client.Close()
 	emitter, err := socketio.NewEmitter(client, speaks)
 	if err != nil {

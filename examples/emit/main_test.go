@@ -109,7 +109,7 @@ func TestMistakes(t *testing.T) {
 	for name, args := range map[string][]string{
 		"there is nothing to do":      nil,
 		"-redis":                      {"-redis", "http://example.com", "ev"},
-		"-redis: want":                {"-redis", "redis://:secret@example.com:port", "ev"},
+		"-redis: bus: ":               {"-redis", "redis://:secret@example.com:port", "ev"},
 		"-adapter other":              {"-adapter", "other", "ev"},
 		"-mode other":                 {"-adapter", "sharded", "-mode", "other", "ev"},
 		"argument 2 isn't JSON: text": {"ev", "1", "text"},

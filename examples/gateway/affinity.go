@@ -2,29 +2,24 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 )
 
-// openRedis connects on first use. The options are those that affinity.Redis and
-// bus.Redis ask for.
+// openRedis returns a client that connects on first use.
 func openRedis(flag, url string) (*redis.Client, error) {
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, errors.New(flag + ": want a URL as redis://host:6379/0") // it may hold a password
-	}
 	redis.SetLogger(quiet{})
-	opts.ContextTimeoutEnabled = true
-	opts.DialerRetries = 1
-	opts.DialTimeout = time.Second
-	return redis.NewClient(opts), nil
+	client, err := bus.NewRedisClient(url)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	return client, nil
 }
 
 // quiet keeps go-redis from printing each of its failed dials: the store logs
