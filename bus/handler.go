@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"net/http"
 	"time"
@@ -69,7 +70,8 @@ type sockets struct {
 }
 
 func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.hub.isClosed() {
+	if err := s.hub.hasClosed(); err != nil {
+		s.hub.refuse(err)
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
@@ -108,6 +110,18 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	context.AfterFunc(m.ctx, c.cut)
 	s.serve(m, c, r)
+}
+
+// refuse logs, once, why clients are refused from now on. That Run has ended with
+// its context is no failure, but clients that still come are worth a line.
+func (h *Hub) refuse(closed error) {
+	h.refusing.Do(func() {
+		level := slog.LevelError
+		if closed == ErrClosed {
+			level = slog.LevelInfo
+		}
+		h.opts.Log.Log(context.Background(), level, "clients are refused with 503: Hub.Run has ended", "err", closed)
+	})
 }
 
 // serve serves a member until its connection ends.

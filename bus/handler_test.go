@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -338,6 +339,56 @@ func TestHandlerSlowClient(t *testing.T) {
 	}
 }
 
+// A burst of many small messages closes nobody who reads, even if the sender is
+// faster than all of them. Who doesn't read is closed once the bound in bytes is
+// reached.
+func TestHandlerBurst(t *testing.T) {
+	t.Parallel()
+	const clients, messages = 50, 1000
+	h := startHub(t, nil, &bus.HubOptions{WriteTimeout: time.Minute})
+	s := serveHub(t, h, greeting)
+	stuck := &conn{stuck: make(chan struct{})}
+	slow := connectConn(t, h, stuck, "")
+	ctx := patient(t)
+	var reading sync.WaitGroup
+	for range clients {
+		c := dial(t, s, "/", nil)
+		read(t, c)
+		reading.Go(func() {
+			for i := range messages {
+				if _, data, err := c.Read(ctx); err != nil || len(data) != 100 {
+					t.Errorf("message %d: %d bytes, %v", i, len(data), err)
+					return
+				}
+			}
+		})
+	}
+	f := bus.Text(bytes.Repeat([]byte("x"), 100))
+	for range messages {
+		if err := h.Send(t.Context(), bus.Who{All: true}, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reading.Wait()
+	if got := h.Stats(); got.Slow != 0 || got.Members != clients+1 {
+		t.Errorf("%+v", got)
+	}
+	waiting := 1<<20/100 - messages // what fits into the queue of the one that doesn't read
+	for range waiting {
+		slow.Send(f)
+	}
+	if got := h.Stats(); got.Slow != 0 {
+		t.Errorf("closed although the queue had room: %+v", got)
+	}
+	for range 64 + 1 { // as many as are being written, and one more
+		slow.Send(f)
+	}
+	if got := h.Stats(); got.Slow != 1 || got.Members != clients {
+		t.Errorf("not closed: %+v", got)
+	}
+	close(stuck.stuck)
+}
+
 // What a client sends behind its end isn't for the application.
 func TestHandlerClosedMember(t *testing.T) {
 	t.Parallel()
@@ -368,7 +419,7 @@ func TestHandlerClosedMember(t *testing.T) {
 // When the hub has ended, clients are told so before and after the upgrade.
 func TestHandlerHubEnds(t *testing.T) {
 	t.Parallel()
-	h := bus.NewHub(nil, nil)
+	h := newHub(t, nil, nil)
 	stop := runHub(t, h)
 	s := serveHub(t, h, nil)
 	c := dial(t, s, "/", nil)
@@ -383,6 +434,36 @@ func TestHandlerHubEnds(t *testing.T) {
 	}
 	if _, res, _ := websocket.Dial(patient(t), s.URL, nil); res == nil || res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("then: %v", res)
+	}
+}
+
+// broken is a bus that can't be subscribed to.
+type broken struct{ bus.Memory }
+
+func (*broken) Subscribe(context.Context, ...string) (bus.Subscription, error) {
+	return nil, errAway
+}
+
+// A hub whose Run has failed refuses clients, and says why once, whatever became
+// of Run's error.
+func TestHandlerRunFails(t *testing.T) {
+	t.Parallel()
+	var logged strings.Builder
+	h := newHub(t, &broken{}, &bus.HubOptions{Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	if err := h.Run(t.Context()); !errors.Is(err, errAway) {
+		t.Errorf("Run: %v", err)
+	}
+	for range 3 {
+		w := httptest.NewRecorder()
+		if h.Handler(nil).ServeHTTP(w, httptest.NewRequest("GET", "/", nil)); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%d", w.Code)
+		}
+	}
+	if got := logged.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, errAway.Error()) {
+		t.Errorf("logged %q, want one line with the cause", got)
+	}
+	if _, err := h.Connect(t.Context(), &conn{}, bus.MemberOptions{}); !errors.Is(err, bus.ErrClosed) || !errors.Is(err, errAway) {
+		t.Errorf("Connect: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,14 +22,19 @@ type HubOptions struct {
 	// the same bus are one, its nodes.
 	Prefix string
 
-	// QueueMessages and QueueBytes (of payload) bound what waits for a member
-	// whose connection is slow: 256 and 1 MiB by default. A message that is
-	// bigger by itself fits into an empty queue. When the queue is full the
-	// member is closed with 1013 (Try Again Later), or, with DropOldest, loses
-	// the oldest messages; [Hub.Stats] counts both.
+	// QueueBytes bounds what waits for a member whose connection is slow: 1 MiB by
+	// default. A message counts as its payload, but as 64 bytes at least. One that
+	// is larger than QueueBytes fits into an empty queue. It is a bound and not a
+	// buffer: an empty queue takes no memory, and a message to many members is
+	// kept once for all of them.
+	QueueBytes int
+	// QueueMessages bounds the number of messages that wait as well; 0 means that
+	// only QueueBytes counts. With DropOldest and a QueueMessages of 1 a slow
+	// member gets the newest message only, say of a position that changes often.
 	QueueMessages int
-	QueueBytes    int
-	DropOldest    bool
+	// DropOldest makes a member whose queue is full lose the oldest messages. By
+	// default it is closed with 1013 (Try Again Later). [Hub.Stats] counts both.
+	DropOldest bool
 
 	// WriteTimeout is how long a Conn may take for what it is given at once, and
 	// for closing: 5 s by default. A member that takes longer is cut.
@@ -90,9 +97,10 @@ type Hub struct {
 	ran      atomic.Bool
 	unrun    sync.Once // the warning that Run isn't called
 	foreign  sync.Once // the warning of messages that make no sense
+	refusing sync.Once // the warning that clients are refused
 
 	mu     sync.RWMutex
-	closed bool
+	closed error          // ErrClosed once Run has ended, with its error
 	open   sync.WaitGroup // members whose Conn isn't closed yet; grows under mu
 
 	batches       sync.Pool // of *[]*Frame
@@ -102,39 +110,42 @@ type Hub struct {
 // NewHub returns a hub whose caller runs [Hub.Run]: before that it hears nothing
 // of other nodes, and who joins waits. A nil bus is a Memory of its own: the hub
 // is alone.
-func NewHub(bus Bus, opts *HubOptions) *Hub {
+//
+// It returns an error if the bus has a method Validate that does, as [Redis] and
+// [Streams] have, and for negative options.
+func NewHub(bus Bus, opts *HubOptions) (*Hub, error) {
 	h := &Hub{bus: bus, id: rand.Text()}
 	if bus == nil {
 		h.bus = &Memory{}
+	}
+	if v, ok := h.bus.(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return nil, fmt.Errorf("bus: hub: %w", err)
+		}
 	}
 	if opts != nil {
 		h.opts = *opts
 	}
 	o := &h.opts
+	if min(o.QueueBytes, o.QueueMessages) < 0 || min(o.WriteTimeout, o.Heartbeat, o.Timeout) < 0 {
+		return nil, errors.New("bus: hub: an option is negative; 0 is the default")
+	}
 	if o.Prefix == "" {
 		o.Prefix = "hub"
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	o.QueueMessages = positive(o.QueueMessages, 256)
-	o.QueueBytes = positive(o.QueueBytes, 1<<20)
-	o.WriteTimeout = positive(o.WriteTimeout, 5*time.Second)
-	o.Heartbeat = positive(o.Heartbeat, 5*time.Second)
-	o.Timeout = positive(o.Timeout, 2*time.Second)
+	o.QueueBytes = cmp.Or(o.QueueBytes, 1<<20)
+	o.QueueMessages = cmp.Or(o.QueueMessages, math.MaxInt)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
 	h.rooms.interest, h.rooms.seed = &h.interest, maphash.MakeSeed()
 	h.interest.wake = make(chan struct{}, 1)
 	h.rooms.lists.New = func() any { return new([]*Member) }
 	h.batches.New = func() any { return new([]*Frame) }
-	return h
-}
-
-// positive returns n, or otherwise if n isn't set.
-func positive[T int | time.Duration](n, otherwise T) T {
-	if n > 0 {
-		return n
-	}
-	return otherwise
+	return h, nil
 }
 
 // ID returns the random ID of this node.
@@ -146,11 +157,11 @@ func (h *Hub) ID() string { return h.id }
 //
 // It returns an error if the bus refuses the subscription or ends it (a bus may,
 // when a subscriber is too slow); members are closed in the same way.
-func (h *Hub) Run(ctx context.Context) error {
+func (h *Hub) Run(ctx context.Context) (err error) {
 	if h.ran.Swap(true) {
 		return errors.New("bus: hub: Run was called before")
 	}
-	defer h.shut()
+	defer func() { h.shut(err) }()
 	sub, err := h.bus.Subscribe(ctx)
 	if ctx.Err() != nil {
 		if err == nil {
@@ -193,17 +204,24 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-received:
 			return fmt.Errorf("bus: hub: %w", failed)
 		case <-ctx.Done():
-			h.shut()
+			h.shut(nil)
 			h.tell(context.WithoutCancel(ctx), kindBye)
 			return nil
 		}
 	}
 }
 
-// shut refuses what is new, and closes the members and waits for them.
-func (h *Hub) shut() {
+// shut refuses what is new, because of err if it isn't nil, and closes the members
+// and waits for them.
+func (h *Hub) shut(err error) {
 	h.mu.Lock()
-	h.closed = true
+	switch {
+	case h.closed != nil:
+	case err != nil:
+		h.closed = fmt.Errorf("%w: %w", ErrClosed, err)
+	default:
+		h.closed = ErrClosed
+	}
 	h.mu.Unlock()
 	h.interest.close()
 	for m := range h.rooms.members(everybody) {
@@ -212,7 +230,9 @@ func (h *Hub) shut() {
 	h.open.Wait()
 }
 
-func (h *Hub) isClosed() bool {
+// hasClosed returns nil until Run has ended, and then an error that wraps ErrClosed
+// and what Run has returned.
+func (h *Hub) hasClosed() error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.closed

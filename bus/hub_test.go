@@ -327,7 +327,7 @@ func TestHubNodes(t *testing.T) {
 			defer mu.Unlock()
 			told = append(told, fmt.Sprint(id, alive))
 		}})
-		second, third := bus.NewHub(b, &bus.HubOptions{Heartbeat: time.Second}), bus.NewHub(b, &bus.HubOptions{Heartbeat: time.Second})
+		second, third := newHub(t, b, &bus.HubOptions{Heartbeat: time.Second}), newHub(t, b, &bus.HubOptions{Heartbeat: time.Second})
 		stopSecond, stopThird := runHub(t, second), runHub(t, third)
 		defer stopThird()
 		synctest.Wait()
@@ -403,7 +403,7 @@ func TestHubBusAway(t *testing.T) {
 func TestHubEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := bus.NewHub(nil, nil)
+		h := newHub(t, nil, nil)
 		stop := runHub(t, h)
 		m, c := connect(t, h, "ann", "room")
 		slow := &conn{stuck: make(chan struct{})}
@@ -438,7 +438,7 @@ func TestHubEndsJoin(t *testing.T) {
 	for range 10 { // whether Run sees the room or its end first is up to chance
 		synctest.Test(t, func(t *testing.T) {
 			b := &faulty{}
-			h := bus.NewHub(b, nil)
+			h := newHub(t, b, nil)
 			stop := runHub(t, h)
 			m, _ := connect(t, h, "")
 			b.set(func() { b.slow = time.Minute })
@@ -462,7 +462,7 @@ func TestHubSubscriptionEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &faulty{}
-		h := bus.NewHub(b, nil)
+		h := newHub(t, b, nil)
 		ended := make(chan error)
 		go func() { ended <- h.Run(context.Background()) }()
 		_, c := connect(t, h, "")
@@ -481,7 +481,7 @@ func TestHubConnectBeforeRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		memory := &bus.Memory{}
-		h, other := bus.NewHub(memory, nil), startHub(t, memory, nil)
+		h, other := newHub(t, memory, nil), startHub(t, memory, nil)
 		connected := make(chan *conn)
 		go func() {
 			_, c := connect(t, h, "ann")

@@ -13,7 +13,11 @@ import (
 // reaches everybody in the lobby, on all nodes. With [bus.Redis] in the place of
 // [bus.Memory] the nodes are on machines of their own.
 func ExampleHub_Handler() {
-	hub := bus.NewHub(&bus.Memory{}, nil)
+	hub, err := bus.NewHub(&bus.Memory{}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- hub.Run(ctx) }()
@@ -54,12 +58,24 @@ func (p printer) Close(_ context.Context, code int, reason string) error {
 
 // Two nodes: what one of them sends reaches the members of both.
 func ExampleHub() {
-	memory := &bus.Memory{}
-	here, there := bus.NewHub(memory, nil), bus.NewHub(memory, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	go here.Run(ctx)
-	go there.Run(ctx)
+	memory := &bus.Memory{}
+	var nodes []*bus.Hub
+	for range 2 {
+		node, err := bus.NewHub(memory, nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		nodes = append(nodes, node)
+		go func() {
+			if err := node.Run(ctx); err != nil {
+				fmt.Println(err)
+			}
+		}()
+	}
+	here, there := nodes[0], nodes[1]
 
 	conn := printer{make(chan struct{})}
 	ann, err := there.Connect(ctx, conn, bus.MemberOptions{ID: "ann", Data: map[string]string{"name": "Ann"}})

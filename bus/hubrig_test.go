@@ -12,10 +12,19 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
+func newHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
+	t.Helper()
+	h, err := bus.NewHub(b, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // startHub runs a hub until the end of the test.
 func startHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
 	t.Helper()
-	h := bus.NewHub(b, opts)
+	h := newHub(t, b, opts)
 	stop := runHub(t, h)
 	t.Cleanup(func() { stop() })
 	return h

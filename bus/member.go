@@ -55,8 +55,8 @@ type event struct {
 
 // Connect makes a connection a member. It returns when messages of other nodes
 // will reach it, or when ctx ends; if the bus is away they do once it is back.
-// There is an error if Data doesn't marshal, or the hub is closed (then it is
-// [ErrClosed]); conn is still the caller's then.
+// There is an error if Data doesn't marshal, or if Run has ended (then it wraps
+// [ErrClosed] and what Run has returned); conn is still the caller's then.
 //
 // Whoever reads from the connection calls [Member.Close] when it has ended.
 func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Member, error) {
@@ -70,10 +70,10 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Memb
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.run = m.write
 	h.mu.RLock()
-	if h.closed {
+	if closed := h.closed; closed != nil {
 		h.mu.RUnlock()
 		m.cancel()
-		return nil, fmt.Errorf("bus: hub: connect: %w", ErrClosed)
+		return nil, fmt.Errorf("bus: hub: connect: %w", closed)
 	}
 	h.open.Add(1)
 	m.enter(everybody) // shut finds it there

@@ -29,6 +29,10 @@ func TestMemberSlow(t *testing.T) {
 		{"drop by messages", bus.HubOptions{QueueMessages: 10, DropOldest: true}, 1, 0, 89},
 		{"drop by bytes", bus.HubOptions{QueueBytes: 1000, DropOldest: true}, 100, 0, 89},
 		{"fits", bus.HubOptions{}, 100, 0, 0},
+		{"bytes by default", bus.HubOptions{}, 20_000, 1013, 0},
+		{"drop by bytes by default", bus.HubOptions{DropOldest: true}, 20_000, 0, 47}, // 52 fit into 1 MiB
+		{"small ones count as 64 bytes", bus.HubOptions{QueueBytes: 640, DropOldest: true}, 2, 0, 89},
+		{"the newest only", bus.HubOptions{QueueMessages: 1, DropOldest: true}, 100, 0, 98},
 		{"each is too big", bus.HubOptions{QueueBytes: 10, DropOldest: true}, 100, 0, 98},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,7 +240,7 @@ func TestHubConcurrently(t *testing.T) {
 	var conns []*conn
 	var stops []func()
 	for node := range 2 {
-		h := bus.NewHub(memory, &bus.HubOptions{QueueMessages: 4, DropOldest: node == 0, Joined: func(*bus.Member, string) {}})
+		h := newHub(t, memory, &bus.HubOptions{QueueMessages: 4, DropOldest: node == 0, Joined: func(*bus.Member, string) {}})
 		stops = append(stops, runHub(t, h))
 		for range 4 {
 			all.Go(func() {

@@ -9,16 +9,20 @@ import (
 type queued struct {
 	ping   bool // goes first, beside the limits
 	frames []*Frame
-	bytes  int // of payload
+	bytes  int // the sum of their sizes
 }
+
+// size returns what a message counts as in a queue: the length of its payload, but
+// at least about what it takes to keep a short one.
+func (f *Frame) size() int { return max(len(f.payload), 64) }
 
 // push puts a message at the end. Without room it drops the oldest ones or, as
 // the options say, reports that it doesn't fit.
 func (q *queued) push(f *Frame, opts *HubOptions) (dropped int, fits bool) {
 	left := q.bytes
 	for dropped < len(q.frames) &&
-		(len(q.frames)-dropped >= opts.QueueMessages || left+len(f.payload) > opts.QueueBytes) {
-		left -= len(q.frames[dropped].payload)
+		(len(q.frames)-dropped >= opts.QueueMessages || left+f.size() > opts.QueueBytes) {
+		left -= q.frames[dropped].size()
 		dropped++
 	}
 	if dropped > 0 {
@@ -28,7 +32,7 @@ func (q *queued) push(f *Frame, opts *HubOptions) (dropped int, fits bool) {
 		q.frames = slices.Delete(q.frames, 0, dropped)
 	}
 	q.frames = append(q.frames, f)
-	q.bytes = left + len(f.payload)
+	q.bytes = left + f.size()
 	return dropped, true
 }
 
@@ -46,7 +50,7 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 	}
 	n, bytes := 0, 0
 	for n < min(len(q.frames), batchMessages) && bytes < batchBytes {
-		bytes += len(q.frames[n].payload)
+		bytes += q.frames[n].size()
 		n++
 	}
 	batch = append(batch, q.frames[:n]...)

@@ -72,7 +72,10 @@ func ExampleGateway_Serve() {
 // Every WebSocket client of the gateway is in a room of the hub, which can speak
 // to it whatever its backend does.
 func ExampleJoin() {
-	hub := bus.NewHub(&bus.Memory{}, nil) // go hub.Run(ctx)
+	hub, err := bus.NewHub(&bus.Memory{}, nil) // somebody calls hub.Run(ctx) and logs its error
+	if err != nil {
+		panic(err)
+	}
 	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), &limpet.Options{Trace: &limpet.Trace{
 		Opened: func(r *http.Request, _ *balancer.Backend, t *upgrade.Tunnel) {
 			room := r.URL.Query().Get("room")

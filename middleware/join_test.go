@@ -25,7 +25,8 @@ func TestJoin(t *testing.T) {
 	var hubs []*bus.Hub
 	var conns []*websocket.Conn
 	for range 2 {
-		hub := bus.NewHub(mem, &bus.HubOptions{Left: func(_ *bus.Member, room string) { left <- room }})
+		hub, err := bus.NewHub(mem, &bus.HubOptions{Left: func(_ *bus.Member, room string) { left <- room }})
+		ok(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- hub.Run(ctx) }()

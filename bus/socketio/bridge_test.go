@@ -37,7 +37,10 @@ func TestBridge(t *testing.T) {
 				}
 			}
 
-			hub := bus.NewHub(nil, nil)
+			hub, err := bus.NewHub(nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			b, err := socketio.NewBridge(hub, f.cluster.Redis.Client(t), tt.adapter, nil)
 			ok(err)
 			ctx, stop := context.WithCancel(context.Background())

@@ -215,7 +215,10 @@ func TestEmitterWithoutRedis(t *testing.T) {
 // sent or subscribed to.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	hub := bus.NewHub(nil, nil)
+	hub, err := bus.NewHub(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, client := range map[string]redis.UniversalClient{
 		"ContextTimeoutEnabled": redis.NewClient(&redis.Options{Addr: "unused:1"}),
 		"Ring":                  redis.NewRing(&redis.RingOptions{ContextTimeoutEnabled: true}),

@@ -52,14 +52,18 @@ func ExampleBridge() {
 		return
 	}
 	defer client.Close()
-	hub := bus.NewHub(nil, nil)
+	hub, err := bus.NewHub(nil, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	bridge, err := socketio.NewBridge(hub, client, socketio.Current{}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	go hub.Run(ctx)
-	go bridge.Run(ctx)
+	go func() { fmt.Println(hub.Run(ctx)) }()
+	go func() { fmt.Println(bridge.Run(ctx)) }()
 
 	http.Handle("/ws", hub.Handler(&bus.HandlerOptions{
 		Member: func(r *http.Request) (bus.MemberOptions, error) {

@@ -130,7 +130,10 @@ func bePeer(addr, name, room string) error {
 
 // bridged is a Bridge with one member in the room.
 func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
-	hub := bus.NewHub(nil, nil)
+	hub, err := bus.NewHub(nil, nil)
+	if err != nil {
+		panic(err)
+	}
 	b, err := socketio.NewBridge(hub, client, adapter, nil)
 	if err != nil {
 		panic(err)

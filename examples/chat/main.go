@@ -84,7 +84,10 @@ func run(ctx context.Context, listen, name string, n int, url string, streams bo
 	defer nodes.Wait()
 	defer stop()
 	for i := range n {
-		node := newNode(fmt.Sprint(name, i+1), b)
+		node, err := newNode(fmt.Sprint(name, i+1), b)
+		if err != nil {
+			return err
+		}
 		at, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err

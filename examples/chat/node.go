@@ -42,14 +42,14 @@ type person struct {
 	Node string `json:"node"`
 }
 
-func newNode(name string, b bus.Bus) *node {
+func newNode(name string, b bus.Bus) (_ *node, err error) {
 	n := &node{name: name}
 	// Clients that are told of a change ask who is there, in their own time. So
 	// they also see those go whose node had no time to say goodbye.
 	changed := func(_ *bus.Member, room string) {
 		n.send(context.Background(), bus.Who{Rooms: []string{room}}, message{Type: "changed"})
 	}
-	n.hub = bus.NewHub(b, &bus.HubOptions{
+	n.hub, err = bus.NewHub(b, &bus.HubOptions{
 		Prefix: "chat",
 		Joined: changed,
 		Left:   changed,
@@ -61,7 +61,7 @@ func newNode(name string, b bus.Bus) *node {
 			n.send(context.Background(), who, message{Type: "missed"})
 		},
 	})
-	return n
+	return n, err
 }
 
 // serve serves clients until ctx ends.

@@ -47,13 +47,16 @@ func (b *backend) start() error {
 	if b.addr == "" {
 		b.addr = "127.0.0.1:0"
 	}
+	hub, err := bus.NewHub(b.bus, nil)
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", b.addr)
 	if err != nil {
 		return err
 	}
 	b.addr = ln.Addr().String()
 
-	hub := bus.NewHub(b.bus, nil)
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
