@@ -8,8 +8,8 @@
 //   - balancer knows who can serve: backends, pool, pickers, health, transport.
 //   - affinity knows whom a client belongs to: cookies, hashes, tables, stores.
 //   - upgrade takes WebSockets through: handshakes and tunnels.
-//   - bus carries messages between processes, joins rooms of sockets over several
-//     machines, and speaks with Socket.IO's own clusters (bus/socketio).
+//   - bus carries messages between processes. Over it bus/hub joins rooms of sockets
+//     on several machines, and bus/socketio speaks with Socket.IO's own clusters.
 //   - middleware puts them together: the Gateway, and parts that work alone.
 //
 // The others import nothing of each other and can be used by themselves.

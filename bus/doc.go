@@ -1,10 +1,21 @@
 // Package bus carries messages between the processes of a service.
 //
-// A [Bus] has topics. [Memory] serves one process and is the reference, [Redis]
-// is pub/sub, and [Streams] keeps a history from which a subscriber goes on where
-// it was cut off. None of them loses a message in silence: what a subscription
-// has missed, or may have, it says with a [Gap].
+// A [Bus] has topics. Whoever publishes a message on a topic reaches all who are
+// subscribed to it, in this process and in others. [Memory] serves one process and
+// is the reference for the others. [Redis] is the publish and subscribe of Redis.
+// [Streams] keeps a history in Redis, from which a subscriber that was cut off reads
+// on. None of them loses a message in silence: a subscription returns a [Gap] for
+// messages that it has missed, or may have.
 //
-// A [Hub] keeps rooms of local sockets and joins them over a bus to those of the
-// other processes. Package bus/socketio speaks to Socket.IO's own clusters.
+//	client, err := bus.NewRedisClient("redis://10.0.0.5:6379")
+//	// ...
+//	b := &bus.Redis{Client: client}
+//	sub, err := b.Subscribe(ctx, "orders")
+//	// ...
+//	err = b.Publish(ctx, "orders", []byte("tea"))
+//	// ...
+//	m, err := sub.Next(ctx) // m.Data is "tea"
+//
+// Package bus/hub keeps rooms of local sockets and joins them over a bus to those of
+// other processes. Package bus/socketio speaks with Socket.IO's own clusters.
 package bus

@@ -11,8 +11,8 @@ import (
 //
 // Publish puts a message into the queue of each subscription before it returns:
 // exactly once, and in the same order in all of them, whoever publishes on the
-// topic. It never waits for a subscriber; one that is too slow loses what
-// Overflow says.
+// topic. It never waits for a subscriber: one that is too slow loses messages or is
+// closed, as CloseSlow says.
 //
 // The zero value is ready. It starts no goroutine. Fields must not be changed
 // once it is used, and a Memory must not be copied.
@@ -20,8 +20,12 @@ type Memory struct {
 	// Queue is the number of messages that may wait in each subscription. 0
 	// means 1024.
 	Queue int
-	// Overflow is what happens to a subscription when one more comes.
-	Overflow Overflow
+	// CloseSlow says what happens to a subscription whose queue is full when
+	// another message comes. By default it loses the oldest message in its queue,
+	// and Next returns a [Gap] with the number of lost messages in their place.
+	// With CloseSlow the subscription is closed: Next still returns what is in the
+	// queue, and then an error that wraps [ErrClosed] and says why.
+	CloseSlow bool
 
 	mu     sync.RWMutex
 	topics map[string]*memoryTopic
@@ -75,7 +79,7 @@ func (m *Memory) Subscribe(ctx context.Context, topics ...string) (Subscription,
 		return nil, err
 	}
 	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
-	sub.limit, sub.overflow = m.Queue, m.Overflow
+	sub.limit, sub.closeSlow = m.Queue, m.CloseSlow
 	return sub, sub.Add(ctx, topics...)
 }
 

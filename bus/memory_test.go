@@ -8,9 +8,9 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-func TestCloseSubscriber(t *testing.T) {
+func TestCloseSlow(t *testing.T) {
 	t.Parallel()
-	m := &bus.Memory{Queue: 2, Overflow: bus.CloseSubscriber}
+	m := &bus.Memory{Queue: 2, CloseSlow: true}
 	slow, err := m.Subscribe(t.Context(), "a", "b")
 	if err != nil {
 		t.Fatal(err)

@@ -6,26 +6,14 @@ import (
 	"sync"
 )
 
-// Overflow says what becomes of a subscription whose queue is full.
-type Overflow int
-
-const (
-	// DropOldest drops the oldest message of the queue for the newest one. Next
-	// returns a [Gap] with their number in their place.
-	DropOldest Overflow = iota
-	// CloseSubscriber closes the subscription. Next still returns what is in
-	// the queue, and then an error that wraps [ErrClosed] and says why.
-	CloseSubscriber
-)
-
 // defaultQueue is the size of a queue for which none is given.
 const defaultQueue = 1024
 
 // A queue holds what a subscription's Next hasn't returned yet. Its zero value
 // holds defaultQueue messages and drops the oldest ones.
 type queue struct {
-	limit    int
-	overflow Overflow
+	limit     int
+	closeSlow bool // close the subscription when one more is too many
 
 	mu     sync.Mutex
 	ring   []item
@@ -52,7 +40,7 @@ func (q *queue) push(it item) bool {
 		return false
 	}
 	if q.n == q.size() {
-		if q.overflow == CloseSubscriber {
+		if q.closeSlow {
 			q.close(fmt.Errorf("%w: the subscriber was too slow, %d messages are waiting", ErrClosed, q.n))
 			return false
 		}
@@ -91,15 +79,6 @@ func (q *queue) drop() {
 	default:
 		q.gap = q.gap.and(it.gap)
 	}
-}
-
-// and returns a gap that says what both say.
-func (g *Gap) and(next *Gap) *Gap {
-	sum := Gap{Lost: -1, Err: next.Err}
-	if g.Lost >= 0 && next.Lost >= 0 {
-		sum.Lost = g.Lost + next.Lost
-	}
-	return &sum
 }
 
 // grow doubles the ring up to the limit.

@@ -30,8 +30,8 @@ import (
 // that is nobody knows. A connection on which nothing comes is asked for a word every 0.3 s
 // at most, so one that is dead is found within 1.3 s.
 //
-// A subscriber that is too slow loses what Overflow says, and doesn't delay the
-// others.
+// A subscriber that is too slow doesn't delay the others: it loses messages or is
+// closed, as CloseSlow says.
 //
 // # Cluster
 //
@@ -66,8 +66,12 @@ type Redis struct {
 	// Queue is the number of messages that may wait in each subscription. 0
 	// means 1024.
 	Queue int
-	// Overflow is what happens to a subscription when one more comes.
-	Overflow Overflow
+	// CloseSlow says what happens to a subscription whose queue is full when
+	// another message comes. By default it loses the oldest message in its queue,
+	// and Next returns a [Gap] with the number of lost messages in their place.
+	// With CloseSlow the subscription is closed: Next still returns what is in the
+	// queue, and then an error that wraps [ErrClosed] and says why.
+	CloseSlow bool
 	// Timeout bounds each Publish, Subscribe and Add. 0 means one second.
 	Timeout time.Duration
 

@@ -167,7 +167,7 @@ func TestRedisRefusesATopic(t *testing.T) {
 func TestRedisClosesTheSlow(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
-	b := &bus.Redis{Client: client, Queue: 1, Overflow: bus.CloseSubscriber, Timeout: patience}
+	b := &bus.Redis{Client: client, Queue: 1, CloseSlow: true, Timeout: patience}
 	sub, err := b.Subscribe(t.Context(), "a", "b")
 	if err != nil {
 		t.Fatal(err)
@@ -306,22 +306,4 @@ func TestNewRedisClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub.await(t, 1)
-}
-
-// The README's hub with a client that ignores time limits: what is wrong is said
-// where it is made, before anybody could drop the error of Run.
-func TestHubRefusesAnOrdinaryClient(t *testing.T) {
-	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
-	defer client.Close()
-	for _, b := range []bus.Bus{&bus.Redis{Client: client}, &bus.Streams{Client: client}} {
-		if _, err := bus.NewHub(b, nil); err == nil || !strings.Contains(err.Error(), "ContextTimeoutEnabled") {
-			t.Errorf("%T: %v", b, err)
-		}
-	}
-	for _, opts := range []bus.HubOptions{{QueueBytes: -1}, {QueueMessages: -1}, {WriteTimeout: -1}, {Heartbeat: -1}, {Timeout: -1}} {
-		if _, err := bus.NewHub(nil, &opts); err == nil {
-			t.Errorf("%+v: no error", opts)
-		}
-	}
 }

@@ -125,7 +125,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 			return err
 		}
 		select {
-		case <-time.After(retry / 4):
+		case <-time.After(retryPause / 4):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/upgrade"
 )
@@ -72,14 +73,14 @@ func ExampleGateway_Serve() {
 // Every WebSocket client of the gateway is in a room of the hub, which can speak
 // to it whatever its backend does.
 func ExampleJoin() {
-	hub, err := bus.NewHub(&bus.Memory{}, nil) // somebody calls hub.Run(ctx) and logs its error
+	h, err := hub.New(&bus.Memory{}, nil) // somebody calls h.Run(ctx) and logs its error
 	if err != nil {
 		panic(err)
 	}
 	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), &limpet.Options{Trace: &limpet.Trace{
 		Opened: func(r *http.Request, _ *balancer.Backend, t *upgrade.Tunnel) {
 			room := r.URL.Query().Get("room")
-			if _, err := limpet.Join(r.Context(), hub, t, bus.MemberOptions{Rooms: []string{room}}); err != nil {
+			if _, err := limpet.Join(r.Context(), h, t, hub.MemberOptions{Rooms: []string{room}}); err != nil {
 				t.Close(1011, "no room")
 			}
 		},
@@ -89,8 +90,8 @@ func ExampleJoin() {
 	}
 	http.Handle("/chat", gateway)
 
-	maintenance := bus.Text([]byte("maintenance in five minutes"))
-	_ = hub.Send(context.Background(), bus.Who{Rooms: []string{"lobby"}}, maintenance)
+	maintenance := hub.Text([]byte("maintenance in five minutes"))
+	_ = h.Send(context.Background(), hub.Who{Rooms: []string{"lobby"}}, maintenance)
 }
 
 // Stickiness for a proxy that is there already.

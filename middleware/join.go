@@ -3,7 +3,7 @@ package middleware
 import (
 	"context"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -11,16 +11,16 @@ import (
 // the member go to the client, between those of its backend, which knows nothing
 // of it. What the client says goes to the backend only. Call it from
 // [Trace].Opened, with the request's context; it waits and fails as
-// [bus.Hub.Connect] does.
+// [hub.Hub.Connect] does.
 //
 // Messages wait for one of the backend's that is passing, which counts for
-// [bus.HubOptions].WriteTimeout: if it takes longer, the tunnel is closed as that
+// [hub.Options].WriteTimeout: if it takes longer, the tunnel is closed as that
 // of a slow client.
 //
 // The client must be able to tell the hub's messages from those of its backend:
 // Socket.IO clients would take them for packets of the backend's.
-func Join(ctx context.Context, hub *bus.Hub, t *upgrade.Tunnel, opts bus.MemberOptions) (*bus.Member, error) {
-	m, err := hub.Connect(ctx, member{t}, opts)
+func Join(ctx context.Context, h *hub.Hub, t *upgrade.Tunnel, opts hub.MemberOptions) (*hub.Member, error) {
+	m, err := h.Connect(ctx, member{t}, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func Join(ctx context.Context, hub *bus.Hub, t *upgrade.Tunnel, opts bus.MemberO
 // member is a tunnel as the hub sees it.
 type member struct{ tunnel *upgrade.Tunnel }
 
-func (m member) Send(ctx context.Context, messages []*bus.Frame) error {
+func (m member) Send(ctx context.Context, messages []*hub.Frame) error {
 	frames := make([][]byte, len(messages))
 	for i, f := range messages {
 		frames[i] = f.Bytes()

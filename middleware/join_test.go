@@ -11,6 +11,7 @@ import (
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/upgrade"
 )
@@ -22,26 +23,26 @@ func TestJoin(t *testing.T) {
 	nodes := map[string]*node{"a": newNode(t, "a", echo), "b": newNode(t, "b", echo)}
 	mem := &bus.Memory{}
 	left := make(chan string, 10)
-	var hubs []*bus.Hub
+	var hubs []*hub.Hub
 	var conns []*websocket.Conn
 	for range 2 {
-		hub, err := bus.NewHub(mem, &bus.HubOptions{Left: func(_ *bus.Member, room string) { left <- room }})
+		h, err := hub.New(mem, &hub.Options{Left: func(_ *hub.Member, room string) { left <- room }})
 		ok(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
-		go func() { ended <- hub.Run(ctx) }()
+		go func() { ended <- h.Run(ctx) }()
 		t.Cleanup(func() {
 			cancel()
 			ok(t, <-ended)
 		})
 		srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{Trace: &limpet.Trace{
 			Opened: func(r *http.Request, _ *balancer.Backend, tunnel *upgrade.Tunnel) {
-				if _, err := limpet.Join(r.Context(), hub, tunnel, bus.MemberOptions{Rooms: []string{"news"}}); err != nil {
+				if _, err := limpet.Join(r.Context(), h, tunnel, hub.MemberOptions{Rooms: []string{"news"}}); err != nil {
 					t.Error(err)
 				}
 			},
 		}})
-		hubs = append(hubs, hub)
+		hubs = append(hubs, h)
 		for range 2 {
 			conn, _ := dial(t, newClient(t), srv)
 			conns = append(conns, conn)
@@ -62,7 +63,7 @@ func TestJoin(t *testing.T) {
 	}
 	wg.Go(func() {
 		for i := range messages {
-			ok(t, hubs[i%2].Send(t.Context(), bus.Who{Rooms: []string{"news"}}, bus.Text(fmt.Append(nil, "news ", i))))
+			ok(t, hubs[i%2].Send(t.Context(), hub.Who{Rooms: []string{"news"}}, hub.Text(fmt.Append(nil, "news ", i))))
 		}
 	})
 	for _, conn := range conns {
@@ -87,7 +88,7 @@ func TestJoin(t *testing.T) {
 	if room := <-left; room != "news" {
 		t.Errorf("left %q", room)
 	}
-	for m := range hubs[1].Local(bus.Who{All: true}) {
+	for m := range hubs[1].Local(hub.Who{All: true}) {
 		m.Close(4002, "enough")
 	}
 	for _, conn := range conns[2:] {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // BridgeOptions are a Bridge's. The zero value of each field is a good default.
@@ -23,10 +23,10 @@ type BridgeOptions struct {
 	// message. By default it is text, a JSON array of the event's name and its
 	// arguments: ["name", 1, {"a": true}]. Binary data is what JSON.stringify makes
 	// of a Buffer, {"type": "Buffer", "data": [1, 2]}.
-	Frame func(Event) *bus.Frame
+	Frame func(Event) *hub.Frame
 }
 
-// A Bridge makes the members that a bus.Hub has in this process sockets of a
+// A Bridge makes the members that a hub.Hub has in this process sockets of a
 // namespace of Socket.IO, so that clients with a plain WebSocket share rooms with
 // Socket.IO clients. The rooms of both have the same names, and the ID of a
 // member is that of its socket.
@@ -39,13 +39,13 @@ type BridgeOptions struct {
 // Every process of a Hub over several machines has a Bridge of its own.
 type Bridge struct {
 	*Cluster
-	hub *bus.Hub
+	hub *hub.Hub
 }
 
 // NewBridge returns a Bridge whose caller runs [Bridge.Run]; the other arguments
 // are those of [NewCluster].
-func NewBridge(hub *bus.Hub, client redis.UniversalClient, adapter Adapter, opts *BridgeOptions) (*Bridge, error) {
-	if hub == nil {
+func NewBridge(h *hub.Hub, client redis.UniversalClient, adapter Adapter, opts *BridgeOptions) (*Bridge, error) {
+	if h == nil {
 		return nil, errors.New("socketio: a Bridge needs a Hub")
 	}
 	var o BridgeOptions
@@ -55,18 +55,18 @@ func NewBridge(hub *bus.Hub, client redis.UniversalClient, adapter Adapter, opts
 	if o.Frame == nil {
 		o.Frame = textFrame
 	}
-	o.Sockets = hubSockets{hub, o.Frame}
+	o.Sockets = hubSockets{h, o.Frame}
 	c, err := NewCluster(client, adapter, &o.ClusterOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &Bridge{Cluster: c, hub: hub}, nil
+	return &Bridge{Cluster: c, hub: h}, nil
 }
 
 // Run is [Cluster.Run], beside which Hub.Run has to run: a member that joins a
 // room waits until what others send there will arrive, a second if Redis is away.
 func (b *Bridge) Run(ctx context.Context) error {
-	stop := b.hub.OnRooms(func(opened, closed bus.Who) {
+	stop := b.hub.OnRooms(func(opened, closed hub.Who) {
 		err := errors.Join(
 			b.Watch(ctx, slices.Concat(opened.Rooms, opened.IDs)...),
 			b.Unwatch(ctx, slices.Concat(closed.Rooms, closed.IDs)...),
@@ -80,8 +80,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 }
 
 // textFrame is the default of BridgeOptions.Frame.
-func textFrame(e Event) *bus.Frame {
-	return bus.Text(appendJSON(nil, asObjects(append([]any{e.Name}, e.Args...))))
+func textFrame(e Event) *hub.Frame {
+	return hub.Text(appendJSON(nil, asObjects(append([]any{e.Name}, e.Args...))))
 }
 
 // asObjects makes what was read what can be written. normalize would refuse what
@@ -106,13 +106,13 @@ func asObjects(v any) any {
 
 // hubSockets are the members of a Hub in this process.
 type hubSockets struct {
-	hub   *bus.Hub
-	frame func(Event) *bus.Frame
+	hub   *hub.Hub
+	frame func(Event) *hub.Frame
 }
 
 // who selects members: a room of Socket.IO may be one of the Hub's or an ID.
-func (h hubSockets) who(s Selection) bus.Who {
-	return bus.Who{
+func (h hubSockets) who(s Selection) hub.Who {
+	return hub.Who{
 		All: len(s.Rooms) == 0, Rooms: s.Rooms, IDs: s.Rooms, ExceptRooms: s.Except, ExceptIDs: s.Except,
 	}
 }
@@ -129,11 +129,11 @@ func (h hubSockets) Find(s Selection) []Socket {
 }
 
 func (h hubSockets) Do(s Selection, a Action) (n int) {
-	var do func(*bus.Member)
+	var do func(*hub.Member)
 	switch a := a.(type) {
 	case Event:
-		frame := sync.OnceValue(func() *bus.Frame { return h.frame(a) }) // not for nobody
-		do = func(m *bus.Member) {
+		frame := sync.OnceValue(func() *hub.Frame { return h.frame(a) }) // not for nobody
+		do = func(m *hub.Member) {
 			if f := frame(); f != nil {
 				m.Send(f)
 			}
@@ -141,11 +141,11 @@ func (h hubSockets) Do(s Selection, a Action) (n int) {
 	case Join:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		do = func(m *bus.Member) { _ = m.Join(ctx, a.Rooms...) } // it is in the rooms at last
+		do = func(m *hub.Member) { _ = m.Join(ctx, a.Rooms...) } // it is in the rooms at last
 	case Leave:
-		do = func(m *bus.Member) { m.Leave(a.Rooms...) }
+		do = func(m *hub.Member) { m.Leave(a.Rooms...) }
 	case Disconnect:
-		do = func(m *bus.Member) { m.Close(1000, "disconnected by a server") }
+		do = func(m *hub.Member) { m.Close(1000, "disconnected by a server") }
 	}
 	for m := range h.hub.Local(h.who(s)) {
 		do(m)

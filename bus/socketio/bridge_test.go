@@ -11,7 +11,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/bus/socketio"
 	"github.com/limpet-go/limpet/internal/interop"
 )
@@ -37,11 +37,11 @@ func TestBridge(t *testing.T) {
 				}
 			}
 
-			hub, err := bus.NewHub(nil, nil)
+			h, err := hub.New(nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := socketio.NewBridge(hub, f.cluster.Redis.Client(t), tt.adapter, nil)
+			b, err := socketio.NewBridge(h, f.cluster.Redis.Client(t), tt.adapter, nil)
 			ok(err)
 			ctx, stop := context.WithCancel(context.Background())
 			var running sync.WaitGroup
@@ -50,17 +50,17 @@ func TestBridge(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			running.Go(func() { report(hub.Run(ctx)) })
+			running.Go(func() { report(h.Run(ctx)) })
 			running.Go(func() { report(b.Run(ctx)) })
 			defer running.Wait()
 			defer stop()
 
 			sent := make(chan struct{}, 1)
-			server := httptest.NewServer(hub.Handler(&bus.HandlerOptions{
-				Member: func(r *http.Request) (bus.MemberOptions, error) {
-					return bus.MemberOptions{ID: "gus", Rooms: []string{"r1"}, Data: map[string]any{"name": "Gus"}}, nil
+			server := httptest.NewServer(h.Handler(&hub.HandlerOptions{
+				Member: func(r *http.Request) (hub.MemberOptions, error) {
+					return hub.MemberOptions{ID: "gus", Rooms: []string{"r1"}, Data: map[string]any{"name": "Gus"}}, nil
 				},
-				Message: func(ctx context.Context, _ *bus.Member, said *bus.Frame) {
+				Message: func(ctx context.Context, _ *hub.Member, said *hub.Frame) {
 					if text := string(said.Payload()); text != "here" {
 						report(b.To("r1").Emit(ctx, "ev", text))
 					}

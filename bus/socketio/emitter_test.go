@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/bus/socketio"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
@@ -215,7 +215,7 @@ func TestEmitterWithoutRedis(t *testing.T) {
 // sent or subscribed to.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	hub, err := bus.NewHub(nil, nil)
+	h, err := hub.New(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestClients(t *testing.T) {
 		}
 		_, emitter := socketio.NewEmitter(client, nil)
 		_, cluster := socketio.NewCluster(client, nil, nil)
-		_, bridge := socketio.NewBridge(hub, client, nil, nil)
+		_, bridge := socketio.NewBridge(h, client, nil, nil)
 		for of, err := range map[string]error{"NewEmitter": emitter, "NewCluster": cluster, "NewBridge": bridge} {
 			if err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v, want %s", of, err, name)

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/bus/socketio"
 )
 
@@ -52,24 +53,24 @@ func ExampleBridge() {
 		return
 	}
 	defer client.Close()
-	hub, err := bus.NewHub(nil, nil)
+	h, err := hub.New(nil, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	bridge, err := socketio.NewBridge(hub, client, socketio.Current{}, nil)
+	bridge, err := socketio.NewBridge(h, client, socketio.Current{}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	go func() { fmt.Println(hub.Run(ctx)) }()
+	go func() { fmt.Println(h.Run(ctx)) }()
 	go func() { fmt.Println(bridge.Run(ctx)) }()
 
-	http.Handle("/ws", hub.Handler(&bus.HandlerOptions{
-		Member: func(r *http.Request) (bus.MemberOptions, error) {
-			return bus.MemberOptions{Rooms: []string{"lobby"}}, nil
+	http.Handle("/ws", h.Handler(&hub.HandlerOptions{
+		Member: func(r *http.Request) (hub.MemberOptions, error) {
+			return hub.MemberOptions{Rooms: []string{"lobby"}}, nil
 		},
-		Message: func(ctx context.Context, m *bus.Member, f *bus.Frame) {
+		Message: func(ctx context.Context, m *hub.Member, f *hub.Frame) {
 			if err := bridge.To("lobby").Emit(ctx, "said", m.ID(), string(f.Payload())); err != nil {
 				fmt.Println(err)
 			}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/bus/socketio"
 	"github.com/limpet-go/limpet/internal/process"
 )
@@ -130,11 +130,11 @@ func bePeer(addr, name, room string) error {
 
 // bridged is a Bridge with one member in the room.
 func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
-	hub, err := bus.NewHub(nil, nil)
+	h, err := hub.New(nil, nil)
 	if err != nil {
 		panic(err)
 	}
-	b, err := socketio.NewBridge(hub, client, adapter, nil)
+	b, err := socketio.NewBridge(h, client, adapter, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -144,9 +144,9 @@ func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
 		},
 		receive: func(ctx context.Context, room string, got func(string)) error {
 			ended := make(chan error, 3)
-			go func() { ended <- hub.Run(ctx) }()
+			go func() { ended <- h.Run(ctx) }()
 			go func() { ended <- b.Run(ctx) }()
-			if _, err := hub.Connect(ctx, listening(got), bus.MemberOptions{Rooms: []string{room}}); err != nil {
+			if _, err := h.Connect(ctx, listening(got), hub.MemberOptions{Rooms: []string{room}}); err != nil {
 				return err
 			}
 			return <-ended
@@ -157,7 +157,7 @@ func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
 // listening is the connection of a member that reads the number in each message.
 type listening func(number string)
 
-func (l listening) Send(_ context.Context, messages []*bus.Frame) error {
+func (l listening) Send(_ context.Context, messages []*hub.Frame) error {
 	for _, f := range messages {
 		_ = f.Bytes()
 		l(string(bytes.SplitN(f.Payload(), []byte{'"'}, 5)[3])) // ["ev","1","xxx"]

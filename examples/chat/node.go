@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // node is one chat server, as it would run on a machine of its own.
 type node struct {
 	name string
-	hub  *bus.Hub
+	hub  *hub.Hub
 }
 
 // message is what nodes and clients send; Type says which fields are set:
@@ -46,17 +47,17 @@ func newNode(name string, b bus.Bus) (_ *node, err error) {
 	n := &node{name: name}
 	// Clients that are told of a change ask who is there, in their own time. So
 	// they also see those go whose node had no time to say goodbye.
-	changed := func(_ *bus.Member, room string) {
-		n.send(context.Background(), bus.Who{Rooms: []string{room}}, message{Type: "changed"})
+	changed := func(_ *hub.Member, room string) {
+		n.send(context.Background(), hub.Who{Rooms: []string{room}}, message{Type: "changed"})
 	}
-	n.hub, err = bus.NewHub(b, &bus.HubOptions{
+	n.hub, err = hub.New(b, &hub.Options{
 		Prefix: "chat",
 		Joined: changed,
 		Left:   changed,
 		Node: func(string, bool) {
-			n.send(context.Background(), bus.Who{All: true, Local: true}, message{Type: "changed"})
+			n.send(context.Background(), hub.Who{All: true, Local: true}, message{Type: "changed"})
 		},
-		Gap: func(who bus.Who, gap *bus.Gap) {
+		Gap: func(who hub.Who, gap *bus.Gap) {
 			slog.Warn("messages of other nodes are missing", "node", name, "err", gap)
 			n.send(context.Background(), who, message{Type: "missed"})
 		},
@@ -67,7 +68,7 @@ func newNode(name string, b bus.Bus) (_ *node, err error) {
 // serve serves clients until ctx ends.
 func (n *node) serve(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
-	mux.Handle("/chat", n.hub.Handler(&bus.HandlerOptions{Member: n.member, Opened: n.opened, Message: n.message}))
+	mux.Handle("/chat", n.hub.Handler(&hub.HandlerOptions{Member: n.member, Opened: n.opened, Message: n.message}))
 	mux.HandleFunc("/health", func(http.ResponseWriter, *http.Request) {})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(ln) // ends with Close
@@ -76,19 +77,19 @@ func (n *node) serve(ctx context.Context, ln net.Listener) error {
 }
 
 // member takes a client's word for its name. A real one looks at a session here.
-func (n *node) member(r *http.Request) (bus.MemberOptions, error) {
+func (n *node) member(r *http.Request) (hub.MemberOptions, error) {
 	name := clip(r.URL.Query().Get("name"), 24)
 	if name == "" {
-		return bus.MemberOptions{}, errors.New("it has no name")
+		return hub.MemberOptions{}, errors.New("it has no name")
 	}
-	return bus.MemberOptions{Data: person{Name: name, Node: n.name}}, nil
+	return hub.MemberOptions{Data: person{Name: name, Node: n.name}}, nil
 }
 
-func (n *node) opened(_ context.Context, m *bus.Member, _ *http.Request) {
+func (n *node) opened(_ context.Context, m *hub.Member, _ *http.Request) {
 	m.Send(frame(message{Type: "hello", ID: m.ID(), Node: n.name}))
 }
 
-func (n *node) message(ctx context.Context, m *bus.Member, f *bus.Frame) {
+func (n *node) message(ctx context.Context, m *hub.Member, f *hub.Frame) {
 	var in message
 	if json.Unmarshal(f.Payload(), &in) != nil {
 		m.Close(1007, "no JSON")
@@ -106,9 +107,9 @@ func (n *node) message(ctx context.Context, m *bus.Member, f *bus.Frame) {
 		var me person
 		info := m.Info()
 		_ = json.Unmarshal(info.Data, &me) // it is ours
-		who := bus.Who{Rooms: info.Rooms}
+		who := hub.Who{Rooms: info.Rooms}
 		if in.To != "" {
-			who = bus.Who{IDs: []string{in.To, m.ID()}}
+			who = hub.Who{IDs: []string{in.To, m.ID()}}
 		}
 		n.send(ctx, who, message{Type: "said", To: in.To, ID: m.ID(), From: me.Name, Node: n.name, Text: clip(in.Text, 500)})
 	}
@@ -116,7 +117,7 @@ func (n *node) message(ctx context.Context, m *bus.Member, f *bus.Frame) {
 
 // people returns who is in rooms, on all nodes.
 func (n *node) people(ctx context.Context, rooms []string) (people []person) {
-	roster, err := n.hub.Members(ctx, bus.Who{Rooms: rooms})
+	roster, err := n.hub.Members(ctx, hub.Who{Rooms: rooms})
 	if err != nil || roster.Answered < roster.Nodes {
 		slog.Warn("not all nodes have answered", "node", n.name, "answered", roster.Answered, "nodes", roster.Nodes, "err", err)
 	}
@@ -129,15 +130,15 @@ func (n *node) people(ctx context.Context, rooms []string) (people []person) {
 	return people
 }
 
-func (n *node) send(ctx context.Context, who bus.Who, m message) {
+func (n *node) send(ctx context.Context, who hub.Who, m message) {
 	if err := n.hub.Send(ctx, who, frame(m)); err != nil {
 		slog.Warn("only clients of this node have got a message", "node", n.name, "err", err)
 	}
 }
 
-func frame(m message) *bus.Frame {
+func frame(m message) *hub.Frame {
 	b, _ := json.Marshal(m) // strings only
-	return bus.Text(b)
+	return hub.Text(b)
 }
 
 // clip trims s and cuts it to n characters.

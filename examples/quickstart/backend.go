@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // backend is one chat server, as it would run on a machine of its own: a listener, a health page, a WebSocket, and a hub
@@ -47,7 +48,7 @@ func (b *backend) start() error {
 	if b.addr == "" {
 		b.addr = "127.0.0.1:0"
 	}
-	hub, err := bus.NewHub(b.bus, nil)
+	h, err := hub.New(b.bus, nil)
 	if err != nil {
 		return err
 	}
@@ -61,11 +62,11 @@ func (b *backend) start() error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		hub.Run(running) // a bus in memory gives it no reason to fail
+		h.Run(running) // a bus in memory gives it no reason to fail
 	}()
 
 	var sockets sync.Map // the connection of each WebSocket
-	chat := b.chat(hub)
+	chat := b.chat(h)
 	r := chi.NewRouter()
 	r.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {}) // any method: checks come with HEAD
 	r.Get("/chat", func(w http.ResponseWriter, r *http.Request) {
@@ -114,9 +115,9 @@ const room = "chat"
 
 // chat serves clients. The handler refuses pages of other origins: the gateway passes the browser's Host on, so that the
 // two can be compared. A client that is too slow loses its socket, and is given what it missed when it comes back.
-func (b *backend) chat(hub *bus.Hub) http.Handler {
-	return hub.Handler(&bus.HandlerOptions{
-		Opened: func(ctx context.Context, m *bus.Member, r *http.Request) {
+func (b *backend) chat(h *hub.Hub) http.Handler {
+	return h.Handler(&hub.HandlerOptions{
+		Opened: func(ctx context.Context, m *hub.Member, r *http.Request) {
 			m.Send(frame(hello{"hello", b.id, b.hue, b.history.last()}))
 			// First into the room, then what it missed: a line may come twice, but none is left out.
 			m.Join(ctx, room)
@@ -125,7 +126,7 @@ func (b *backend) chat(hub *bus.Hub) http.Handler {
 				m.Send(frame(l))
 			}
 		},
-		Message: func(ctx context.Context, m *bus.Member, f *bus.Frame) {
+		Message: func(ctx context.Context, m *hub.Member, f *hub.Frame) {
 			var in struct{ From, Text string }
 			if json.Unmarshal(f.Payload(), &in) != nil {
 				m.Close(1007, "not JSON")
@@ -140,16 +141,16 @@ func (b *backend) chat(hub *bus.Hub) http.Handler {
 			}
 			said := b.history.add(line{From: from, Backend: b.id, Hue: b.hue, Text: text})
 			// To those on this backend, and over the bus to all others.
-			if err := hub.Send(ctx, bus.Who{Rooms: []string{room}}, frame(said)); err != nil {
+			if err := h.Send(ctx, hub.Who{Rooms: []string{room}}, frame(said)); err != nil {
 				slog.Warn("a line has reached one backend only", "backend", b.id, "err", err)
 			}
 		},
 	})
 }
 
-func frame(v any) *bus.Frame {
+func frame(v any) *hub.Frame {
 	data, _ := json.Marshal(v) // strings and numbers
-	return bus.Text(data)
+	return hub.Text(data)
 }
 
 // clip trims s and cuts it to n characters.

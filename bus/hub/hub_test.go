@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"context"
@@ -13,7 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // Each kind of Who selects the same members from every node, and each of them
@@ -22,27 +25,27 @@ func TestHubWho(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		who  bus.Who
+		who  hub.Who
 		want string // a and b are on the first node, c and d on the second
 	}{
-		{"nobody", bus.Who{}, ""},
-		{"all", bus.Who{All: true}, "abcd"},
+		{"nobody", hub.Who{}, ""},
+		{"all", hub.Who{All: true}, "abcd"},
 		{"a room", inRooms("red"), "ac"},
 		{"rooms", inRooms("red", "blue"), "abc"},
 		{"the same room twice", inRooms("red", "red"), "ac"},
 		{"a room without members", inRooms("green"), ""},
-		{"an ID", bus.Who{IDs: []string{"c"}}, "c"},
-		{"a room and IDs", bus.Who{Rooms: []string{"red"}, IDs: []string{"c", "d", "nobody"}}, "acd"},
+		{"an ID", hub.Who{IDs: []string{"c"}}, "c"},
+		{"a room and IDs", hub.Who{Rooms: []string{"red"}, IDs: []string{"c", "d", "nobody"}}, "acd"},
 		{"an ID is no room", inRooms("a"), ""},
-		{"except a room", bus.Who{All: true, ExceptRooms: []string{"blue"}}, "ad"},
-		{"except IDs", bus.Who{Rooms: []string{"red", "blue"}, ExceptIDs: []string{"a", "b"}}, "c"},
-		{"except all", bus.Who{Rooms: []string{"red"}, ExceptRooms: []string{"red"}}, ""},
+		{"except a room", hub.Who{All: true, ExceptRooms: []string{"blue"}}, "ad"},
+		{"except IDs", hub.Who{Rooms: []string{"red", "blue"}, ExceptIDs: []string{"a", "b"}}, "c"},
+		{"except all", hub.Who{Rooms: []string{"red"}, ExceptRooms: []string{"red"}}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				memory := &bus.Memory{}
-				nodes := []*bus.Hub{startHub(t, memory, nil), startHub(t, memory, nil), startHub(t, memory, nil)}
+				nodes := []*hub.Hub{startHub(t, memory, nil), startHub(t, memory, nil), startHub(t, memory, nil)}
 				conns := make([]*conn, 4)
 				_, conns[0] = connect(t, nodes[0], "a", "red")
 				_, conns[1] = connect(t, nodes[0], "b", "blue")
@@ -75,7 +78,7 @@ func TestHubWho(t *testing.T) {
 	}
 }
 
-func ids(members []bus.MemberInfo) string {
+func ids(members []hub.MemberInfo) string {
 	var all []string
 	for _, info := range members {
 		all = append(all, info.ID)
@@ -94,7 +97,7 @@ func TestHubOrder(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const senders, messages = 4, 100
 				b := &faulty{Memory: bus.Memory{Queue: 10_000}}
-				nodes := []*bus.Hub{startHub(t, b, nil), startHub(t, b, nil)}
+				nodes := []*hub.Hub{startHub(t, b, nil), startHub(t, b, nil)}
 				var conns []*conn
 				for i := range 4 {
 					// The last ones are in both rooms, and get each message to both once.
@@ -106,7 +109,7 @@ func TestHubOrder(t *testing.T) {
 				for s := range senders {
 					all.Go(func() {
 						for n := range messages {
-							who := []bus.Who{inRooms("red"), inRooms("red", "blue")}[s%2]
+							who := []hub.Who{inRooms("red"), inRooms("red", "blue")}[s%2]
 							send(t, nodes[s/2], who, fmt.Sprintf("%d %d", s, n))
 						}
 					})
@@ -149,7 +152,7 @@ func TestHubInterest(t *testing.T) {
 		first, firstConn := connect(t, here, "first")
 		second, secondConn := connect(t, here, "second")
 		var changes []string
-		stop := here.OnRooms(func(opened, closed bus.Who) {
+		stop := here.OnRooms(func(opened, closed hub.Who) {
 			if len(opened.Rooms)+len(closed.Rooms) > 0 {
 				changes = append(changes, fmt.Sprint(opened.Rooms, closed.Rooms, closed.IDs))
 			}
@@ -158,7 +161,7 @@ func TestHubInterest(t *testing.T) {
 
 		start := time.Now()
 		var joins sync.WaitGroup
-		for _, m := range []*bus.Member{first, second} {
+		for _, m := range []*hub.Member{first, second} {
 			joins.Go(func() {
 				if err := m.Join(t.Context(), "room"); err != nil {
 					t.Error(err)
@@ -201,8 +204,8 @@ func TestHubInterest(t *testing.T) {
 				t.Errorf("subscribed to %q, want %q", topics, want)
 			}
 		})
-		var again bus.Who
-		here.OnRooms(func(opened, _ bus.Who) { again = opened })
+		var again hub.Who
+		here.OnRooms(func(opened, _ hub.Who) { again = opened })
 		if !slices.Equal(again.Rooms, []string{"other"}) || !slices.Equal(again.IDs, []string{"first"}) {
 			t.Errorf("a late OnRooms is told %+v", again)
 		}
@@ -216,7 +219,7 @@ func TestHubCommands(t *testing.T) {
 		memory := &bus.Memory{}
 		near, far := startHub(t, memory, nil), startHub(t, memory, nil)
 		var conns []*conn
-		for i, h := range []*bus.Hub{near, far, far} {
+		for i, h := range []*hub.Hub{near, far, far} {
 			_, c := connect(t, h, string(rune('a'+i)), "room")
 			conns = append(conns, c)
 		}
@@ -230,7 +233,7 @@ func TestHubCommands(t *testing.T) {
 			return ids(roster.Members)
 		}
 		ctx := t.Context()
-		if err := near.Join(ctx, bus.Who{IDs: []string{"a", "b"}}, "one", two); err != nil || in("one")+in(two) != "abab" {
+		if err := near.Join(ctx, hub.Who{IDs: []string{"a", "b"}}, "one", two); err != nil || in("one")+in(two) != "abab" {
 			t.Errorf("Join: %v, %q and %q", err, in("one"), in(two))
 		}
 		if err := near.Leave(ctx, inRooms("room"), two, "room"); err != nil || in("one")+in(two)+in("room") != "ab" {
@@ -247,14 +250,14 @@ func TestHubCommands(t *testing.T) {
 				t.Errorf("member %d: %q", i, got)
 			}
 		}
-		if err := far.Disconnect(ctx, bus.Who{All: true}, 1005, strings.Repeat("ö", 100)); err != nil {
+		if err := far.Disconnect(ctx, hub.Who{All: true}, 1005, strings.Repeat("ö", 100)); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
 		if code, reason := conns[2].closed(); code != 1005 || reason != "" {
 			t.Errorf("closed with %d, %q", code, reason)
 		}
-		if s := near.Stats(); s != (bus.HubStats{Nodes: 2}) {
+		if s := near.Stats(); s != (hub.Stats{Nodes: 2}) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -267,7 +270,7 @@ func TestHubMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &faulty{}
 		near, far := startHub(t, b, nil), startHub(t, b, nil)
-		m, err := far.Connect(t.Context(), &conn{}, bus.MemberOptions{ID: "ann", Data: map[string]int{"age": 7}, Rooms: []string{"z", "a"}})
+		m, err := far.Connect(t.Context(), &conn{}, hub.MemberOptions{ID: "ann", Data: map[string]int{"age": 7}, Rooms: []string{"z", "a"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,16 +325,16 @@ func TestHubNodes(t *testing.T) {
 		b := &faulty{}
 		var mu sync.Mutex
 		var told []string
-		first := startHub(t, b, &bus.HubOptions{Heartbeat: time.Second, Node: func(id string, alive bool) {
+		first := startHub(t, b, &hub.Options{Heartbeat: time.Second, Node: func(id string, alive bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, fmt.Sprint(id, alive))
 		}})
-		second, third := newHub(t, b, &bus.HubOptions{Heartbeat: time.Second}), newHub(t, b, &bus.HubOptions{Heartbeat: time.Second})
+		second, third := newHub(t, b, &hub.Options{Heartbeat: time.Second}), newHub(t, b, &hub.Options{Heartbeat: time.Second})
 		stopSecond, stopThird := runHub(t, second), runHub(t, third)
 		defer stopThird()
 		synctest.Wait()
-		for i, h := range []*bus.Hub{first, second, third} {
+		for i, h := range []*hub.Hub{first, second, third} {
 			if n := h.Stats().Nodes; n != 3 {
 				t.Errorf("node %d knows %d nodes", i, n)
 			}
@@ -367,15 +370,15 @@ func TestHubBusAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &faulty{}
-		gaps := make(chan bus.Who, 10)
+		gaps := make(chan hub.Who, 10)
 		far := startHub(t, b, nil)
 		b.set(func() { b.away = true })
-		near := startHub(t, b, &bus.HubOptions{Gap: func(who bus.Who, _ *bus.Gap) { gaps <- who }})
+		near := startHub(t, b, &hub.Options{Gap: func(who hub.Who, _ *bus.Gap) { gaps <- who }})
 		m, c := connect(t, near, "ann")
 		if err := m.Join(t.Context(), "room"); !errors.Is(err, errAway) {
 			t.Errorf("Join: %v", err)
 		}
-		if err := near.Send(t.Context(), inRooms("room", "more"), bus.Text([]byte("here"))); !errors.Is(err, errAway) {
+		if err := near.Send(t.Context(), inRooms("room", "more"), hub.Text([]byte("here"))); !errors.Is(err, errAway) {
 			t.Errorf("Send: %v", err)
 		}
 		synctest.Wait()
@@ -388,7 +391,7 @@ func TestHubBusAway(t *testing.T) {
 			t.Errorf("a gap of %v and %d more", who, len(gaps))
 		}
 		send(t, far, inRooms("room"), "there")
-		send(t, far, bus.Who{IDs: []string{"ann"}}, "to you")
+		send(t, far, hub.Who{IDs: []string{"ann"}}, "to you")
 		synctest.Wait()
 		if got := c.take(); !slices.Equal(got, []string{"there", "to you"}) {
 			t.Errorf("got %q", got)
@@ -420,7 +423,7 @@ func TestHubEnds(t *testing.T) {
 		if code, _ := slow.closed(); code == 0 {
 			t.Error("the stuck one isn't closed")
 		}
-		if _, err := h.Connect(t.Context(), &conn{}, bus.MemberOptions{}); !errors.Is(err, bus.ErrClosed) {
+		if _, err := h.Connect(t.Context(), &conn{}, hub.MemberOptions{}); !errors.Is(err, hub.ErrClosed) {
 			t.Errorf("Connect: %v", err)
 		}
 		if err := m.Join(t.Context(), "room"); err != nil || len(m.Info().Rooms) != 0 {
@@ -445,7 +448,7 @@ func TestHubEndsJoin(t *testing.T) {
 			var joins sync.WaitGroup
 			for _, room := range []string{"red", "blue"} {
 				joins.Go(func() {
-					if err := m.Join(context.Background(), room); err != nil && !errors.Is(err, bus.ErrClosed) {
+					if err := m.Join(context.Background(), room); err != nil && !errors.Is(err, hub.ErrClosed) {
 						t.Error(err)
 					}
 				})
@@ -495,7 +498,7 @@ func TestHubConnectBeforeRun(t *testing.T) {
 		}
 		defer runHub(t, h)()
 		c := <-connected
-		send(t, other, bus.Who{IDs: []string{"ann"}}, "hello")
+		send(t, other, hub.Who{IDs: []string{"ann"}}, "hello")
 		synctest.Wait()
 		if got := c.take(); len(got) != 1 {
 			t.Errorf("got %q", got)
@@ -521,4 +524,22 @@ func TestHubForeignMessages(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// The README's hub with a client that ignores time limits: what is wrong is said
+// where it is made, before anybody could drop the error of Run.
+func TestNew(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
+	for _, b := range []bus.Bus{&bus.Redis{Client: client}, &bus.Streams{Client: client}} {
+		if _, err := hub.New(b, nil); err == nil || !strings.Contains(err.Error(), "ContextTimeoutEnabled") {
+			t.Errorf("%T: %v", b, err)
+		}
+	}
+	for _, opts := range []hub.Options{{QueueBytes: -1}, {QueueMessages: -1}, {WriteTimeout: -1}, {Heartbeat: -1}, {Timeout: -1}} {
+		if _, err := hub.New(nil, &opts); err == nil {
+			t.Errorf("%+v: no error", opts)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // A member that doesn't take its messages is closed with 1013, or loses the
@@ -19,21 +20,21 @@ func TestMemberSlow(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
-		opts    bus.HubOptions
+		opts    hub.Options
 		size    int // of messages
 		code    int // that the slow one is closed with
 		dropped int
 	}{
-		{"messages", bus.HubOptions{QueueMessages: 10}, 1, 1013, 0},
-		{"bytes", bus.HubOptions{QueueBytes: 1000}, 100, 1013, 0},
-		{"drop by messages", bus.HubOptions{QueueMessages: 10, DropOldest: true}, 1, 0, 89},
-		{"drop by bytes", bus.HubOptions{QueueBytes: 1000, DropOldest: true}, 100, 0, 89},
-		{"fits", bus.HubOptions{}, 100, 0, 0},
-		{"bytes by default", bus.HubOptions{}, 20_000, 1013, 0},
-		{"drop by bytes by default", bus.HubOptions{DropOldest: true}, 20_000, 0, 47}, // 52 fit into 1 MiB
-		{"small ones count as 64 bytes", bus.HubOptions{QueueBytes: 640, DropOldest: true}, 2, 0, 89},
-		{"the newest only", bus.HubOptions{QueueMessages: 1, DropOldest: true}, 100, 0, 98},
-		{"each is too big", bus.HubOptions{QueueBytes: 10, DropOldest: true}, 100, 0, 98},
+		{"messages", hub.Options{QueueMessages: 10}, 1, 1013, 0},
+		{"bytes", hub.Options{QueueBytes: 1000}, 100, 1013, 0},
+		{"drop by messages", hub.Options{QueueMessages: 10, DropOldest: true}, 1, 0, 89},
+		{"drop by bytes", hub.Options{QueueBytes: 1000, DropOldest: true}, 100, 0, 89},
+		{"fits", hub.Options{}, 100, 0, 0},
+		{"bytes by default", hub.Options{}, 20_000, 1013, 0},
+		{"drop by bytes by default", hub.Options{DropOldest: true}, 20_000, 0, 47}, // 52 fit into 1 MiB
+		{"small ones count as 64 bytes", hub.Options{QueueBytes: 640, DropOldest: true}, 2, 0, 89},
+		{"the newest only", hub.Options{QueueMessages: 1, DropOldest: true}, 100, 0, 98},
+		{"each is too big", hub.Options{QueueBytes: 10, DropOldest: true}, 100, 0, 98},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -76,13 +77,13 @@ func TestMemberBatches(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ size, want int }{{1, 64}, {10_000, 7}, {100_000, 1}} {
 		synctest.Test(t, func(t *testing.T) {
-			h := startHub(t, nil, &bus.HubOptions{QueueBytes: 100 << 20})
+			h := startHub(t, nil, &hub.Options{QueueBytes: 100 << 20})
 			c := &conn{stuck: make(chan struct{})}
 			m := connectConn(t, h, c, "")
-			m.Send(bus.Text(nil))
+			m.Send(hub.Text(nil))
 			synctest.Wait()
 			for range 100 {
-				m.Send(bus.Text(make([]byte, tt.size)))
+				m.Send(hub.Text(make([]byte, tt.size)))
 			}
 			for _, want := range []int{1, tt.want} {
 				c.stuck <- struct{}{}
@@ -105,7 +106,7 @@ func TestMemberConnFails(t *testing.T) {
 		m := connectConn(t, h, stuck, "", "room")
 		start := time.Now()
 		for range 200 { // more than is written at once: the rest is not tried
-			m.Send(bus.Text([]byte("hello")))
+			m.Send(hub.Text([]byte("hello")))
 		}
 		time.Sleep(5*time.Second - time.Nanosecond)
 		if code, _ := stuck.closed(); code != 0 {
@@ -140,11 +141,11 @@ func TestMemberClose(t *testing.T) {
 				c := &conn{stuck: make(chan struct{})}
 				m := connectConn(t, h, c, "", "room")
 				for range 100 {
-					m.Send(bus.Text(nil))
+					m.Send(hub.Text(nil))
 				}
 				m.Close(tt.code, tt.reason)
 				m.Close(1000, "later")
-				m.Send(bus.Text(nil))
+				m.Send(hub.Text(nil))
 				send(t, h, inRooms("room"), "")
 				close(c.stuck)
 				synctest.Wait()
@@ -161,17 +162,17 @@ func TestMemberClose(t *testing.T) {
 func TestMemberHooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var h *bus.Hub
+		var h *hub.Hub
 		var told []string
-		tell := func(what string) func(*bus.Member, string) {
-			return func(m *bus.Member, room string) {
+		tell := func(what string) func(*hub.Member, string) {
+			return func(m *hub.Member, room string) {
 				told = append(told, what+m.ID()+room)
-				send(t, h, bus.Who{Rooms: []string{room}, ExceptIDs: []string{m.ID()}}, what+room)
+				send(t, h, hub.Who{Rooms: []string{room}, ExceptIDs: []string{m.ID()}}, what+room)
 			}
 		}
-		h = startHub(t, nil, &bus.HubOptions{Joined: tell("+"), Left: tell("-")})
+		h = startHub(t, nil, &hub.Options{Joined: tell("+"), Left: tell("-")})
 		_, c := connect(t, h, "b")
-		if err := h.Join(t.Context(), bus.Who{All: true}, "one"); err != nil {
+		if err := h.Join(t.Context(), hub.Who{All: true}, "one"); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -196,9 +197,9 @@ func TestMemberHooksLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		var told []string
-		h := startHub(t, nil, &bus.HubOptions{
-			Joined: func(_ *bus.Member, room string) { <-release; told = append(told, "+"+room) },
-			Left:   func(_ *bus.Member, room string) { told = append(told, "-"+room) },
+		h := startHub(t, nil, &hub.Options{
+			Joined: func(_ *hub.Member, room string) { <-release; told = append(told, "+"+room) },
+			Left:   func(_ *hub.Member, room string) { told = append(told, "-"+room) },
 		})
 		m, _ := connect(t, h, "", "one")
 		for range 1000 {
@@ -226,7 +227,7 @@ func TestMemberHooksLate(t *testing.T) {
 func TestMemberData(t *testing.T) {
 	t.Parallel()
 	h := startHub(t, nil, nil)
-	if _, err := h.Connect(t.Context(), &conn{}, bus.MemberOptions{Data: make(chan int)}); err == nil || errors.Is(err, bus.ErrClosed) {
+	if _, err := h.Connect(t.Context(), &conn{}, hub.MemberOptions{Data: make(chan int)}); err == nil || errors.Is(err, hub.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -240,30 +241,30 @@ func TestHubConcurrently(t *testing.T) {
 	var conns []*conn
 	var stops []func()
 	for node := range 2 {
-		h := newHub(t, memory, &bus.HubOptions{QueueMessages: 4, DropOldest: node == 0, Joined: func(*bus.Member, string) {}})
+		h := newHub(t, memory, &hub.Options{QueueMessages: 4, DropOldest: node == 0, Joined: func(*hub.Member, string) {}})
 		stops = append(stops, runHub(t, h))
 		for range 4 {
 			all.Go(func() {
 				for range 200 {
 					send(t, h, inRooms("a", "b"), "x")
-					send(t, h, bus.Who{All: true, ExceptRooms: []string{"b"}}, "x")
+					send(t, h, hub.Who{All: true, ExceptRooms: []string{"b"}}, "x")
 				}
 			})
 			c := &conn{}
 			conns = append(conns, c)
 			all.Go(func() {
 				for i := range 200 {
-					m, err := h.Connect(t.Context(), c, bus.MemberOptions{ID: "id", Rooms: []string{"a"}})
+					m, err := h.Connect(t.Context(), c, hub.MemberOptions{ID: "id", Rooms: []string{"a"}})
 					if err != nil {
 						return // Run has ended
 					}
 					_ = m.Join(t.Context(), "b", fmt.Sprint(i))
-					m.Send(bus.Text(nil))
+					m.Send(hub.Text(nil))
 					m.Leave("a")
 					if i%2 == 0 {
 						m.Close(1000, "")
 					} else {
-						_ = h.Disconnect(t.Context(), bus.Who{IDs: []string{"id"}}, 1000, "")
+						_ = h.Disconnect(t.Context(), hub.Who{IDs: []string{"id"}}, 1000, "")
 					}
 					c = &conn{}
 				}
@@ -271,7 +272,7 @@ func TestHubConcurrently(t *testing.T) {
 		}
 		all.Go(func() {
 			for range 20 {
-				if _, err := h.Members(t.Context(), bus.Who{All: true}); err != nil {
+				if _, err := h.Members(t.Context(), hub.Who{All: true}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import (
 	"context"
@@ -8,6 +8,20 @@ import (
 	"iter"
 	"slices"
 )
+
+// Send sends a message to the members that who selects: to those of this node at
+// once, then over the bus. An error says that the members of other nodes, or some
+// of them, were not reached.
+//
+// Send doesn't wait for members. A member that is gone, or that nobody knows, is
+// no error.
+func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
+	e := envelope{kind: kindText, payload: f.payload}
+	if f.binary {
+		e.kind = kindBinary
+	}
+	return h.dispatch(ctx, who, e, f)
+}
 
 // Join has the members that who selects enter rooms. An error says that other
 // nodes weren't reached; Join doesn't wait for them, nor until messages from
@@ -48,7 +62,7 @@ func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error
 	e.node, e.to, e.except = h.id, who.to(), who.except()
 	for _, key := range e.to {
 		if err := h.apply(&e, f, key); err != nil {
-			return fmt.Errorf("bus: hub: %w", err)
+			return fmt.Errorf("hub: %w", err)
 		}
 	}
 	if who.Local || len(e.to) == 0 {
@@ -64,7 +78,7 @@ func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error
 		err = errors.Join(err, <-failed)
 	}
 	if err != nil {
-		return fmt.Errorf("bus: hub: other nodes were not reached: %w", err)
+		return fmt.Errorf("hub: other nodes were not reached: %w", err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // counter is a connection that costs nothing, with a frame that is used.
@@ -17,7 +18,7 @@ type counter struct {
 	done chan struct{}
 }
 
-func (c *counter) Send(_ context.Context, messages []*bus.Frame) error {
+func (c *counter) Send(_ context.Context, messages []*hub.Frame) error {
 	for _, f := range messages {
 		_ = f.Bytes()
 	}
@@ -43,7 +44,7 @@ func BenchmarkHubFanOut(b *testing.B) {
 			payload := make([]byte, size)
 			send := func() {
 				c.left.Store(members)
-				if err := h.Send(b.Context(), inRooms("room"), bus.Binary(payload)); err != nil {
+				if err := h.Send(b.Context(), inRooms("room"), hub.Binary(payload)); err != nil {
 					b.Fatal(err)
 				}
 				<-c.done
@@ -66,8 +67,8 @@ func BenchmarkHubFanOut(b *testing.B) {
 func BenchmarkHubFanOutSockets(b *testing.B) {
 	const clients = 500
 	h := startHub(b, nil, nil)
-	s := serveHub(b, h, &bus.HandlerOptions{Member: func(*http.Request) (bus.MemberOptions, error) {
-		return bus.MemberOptions{Rooms: []string{"room"}}, nil
+	s := serveHub(b, h, &hub.HandlerOptions{Member: func(*http.Request) (hub.MemberOptions, error) {
+		return hub.MemberOptions{Rooms: []string{"room"}}, nil
 	}})
 	var left atomic.Int64
 	done := make(chan struct{})
@@ -90,7 +91,7 @@ func BenchmarkHubFanOutSockets(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		left.Store(clients)
-		if err := h.Send(b.Context(), inRooms("room"), bus.Binary(payload)); err != nil {
+		if err := h.Send(b.Context(), inRooms("room"), hub.Binary(payload)); err != nil {
 			b.Fatal(err)
 		}
 		<-done
@@ -141,7 +142,7 @@ func BenchmarkHubLatency(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		c.left.Store(1)
-		if err := here.Send(b.Context(), inRooms("room"), bus.Binary(payload)); err != nil {
+		if err := here.Send(b.Context(), inRooms("room"), hub.Binary(payload)); err != nil {
 			b.Fatal(err)
 		}
 		<-c.done

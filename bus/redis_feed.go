@@ -3,7 +3,6 @@ package bus
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -42,11 +41,6 @@ type redisTopic struct {
 	pending int        // commands on this link that aren't answered
 	after   time.Time  // when to find it a link
 }
-
-// retry is the pause before another node is asked for a topic that one has refused.
-const retry = 100 * time.Millisecond
-
-var errLate = errors.New("Redis has confirmed the subscription late")
 
 func newFeed(r *Redis) *feed {
 	f := &feed{bus: r, wake: make(chan struct{}, 1), topics: map[string]*redisTopic{}, links: map[*redis.Client]*redisLink{}}
@@ -129,7 +123,7 @@ func (f *feed) house() {
 			return
 		}
 		if !f.houseAll() {
-			timer.Reset(retry)
+			timer.Reset(retryPause)
 		}
 	}
 }
@@ -162,7 +156,7 @@ func (f *feed) houseAll() bool {
 		case f.topics[t.channel] != t: // nobody wants it any more
 		case err != nil:
 			t.err = err
-			f.unhouse(t, retry)
+			f.unhouse(t, retryPause)
 		default:
 			f.move(t, nodes[i])
 		}

@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import (
 	"slices"
@@ -36,8 +36,8 @@ func (who *Who) to() []string {
 	return keys(who.Rooms, who.IDs)
 }
 
-// name adds whom the key of a room or an ID names.
-func (who *Who) name(key string) {
+// add adds whom the key of a room or an ID names.
+func (who *Who) add(key string) {
 	if room, ok := strings.CutPrefix(key, roomKey); ok {
 		who.Rooms = append(who.Rooms, room)
 	} else if id, ok := strings.CutPrefix(key, memberKey); ok {

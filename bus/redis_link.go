@@ -35,15 +35,9 @@ type order struct {
 	last      bool // of those that were sent together
 }
 
-const (
-	// deadAfter is how long Redis may take to answer.
-	deadAfter = time.Second
-	// probe is the time without a word from Redis after which it is asked for
-	// one, and is two times that at most.
-	probe = 150 * time.Millisecond
-	// pauses between two attempts to connect
-	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond
-)
+// probe is the time without a word from Redis after which it is asked for one, and
+// is two times that at most.
+const probe = 150 * time.Millisecond
 
 var errReplaced = errors.New("go-redis has replaced the connection")
 
@@ -267,7 +261,7 @@ func (l *redisLink) confirmed(m *redis.Subscription) error {
 	}
 	if t := l.topics[m.Channel]; t != nil && t.sent {
 		t.err = errors.New("the channel has moved to another node")
-		f.unhouse(t, retry) // the others have to learn of it
+		f.unhouse(t, retryPause) // the others have to learn of it
 		redisclient.Reload(f.bus.Client)
 	}
 	return nil
@@ -295,7 +289,7 @@ func (l *redisLink) answer(err error) {
 		switch {
 		case err != nil:
 			t.err = err
-			f.unhouse(t, retry)
+			f.unhouse(t, retryPause)
 			redisclient.Reload(f.bus.Client)
 		case o.subscribe && t.sent && t.pending == 0:
 			t.live = true

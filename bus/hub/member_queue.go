@@ -1,9 +1,6 @@
-package bus
+package hub
 
-import (
-	"slices"
-	"unicode/utf8"
-)
+import "slices"
 
 // queued is what waits for a member's connection.
 type queued struct {
@@ -18,7 +15,7 @@ func (f *Frame) size() int { return max(len(f.payload), 64) }
 
 // push puts a message at the end. Without room it drops the oldest ones or, as
 // the options say, reports that it doesn't fit.
-func (q *queued) push(f *Frame, opts *HubOptions) (dropped int, fits bool) {
+func (q *queued) push(f *Frame, opts *Options) (dropped int, fits bool) {
 	left := q.bytes
 	for dropped < len(q.frames) &&
 		(len(q.frames)-dropped >= opts.QueueMessages || left+f.size() > opts.QueueBytes) {
@@ -59,32 +56,4 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 		q.frames = nil // what a burst has needed
 	}
 	return batch
-}
-
-// Close codes (RFC 6455, section 7.4, and those that are registered with IANA
-// beside it).
-const (
-	closeNormal  = 1000
-	closeNone    = 1005 // not on the wire: stands for a close frame without a code
-	closeInvalid = 1007 // invalid frame payload data
-	closeBroken  = 1011 // internal error
-	closeRestart = 1012 // service restart
-	closeSlow    = 1013 // try again later
-)
-
-// sendable returns what may be in a close frame (RFC 6455, sections 5.5 and 7.4).
-func sendable(code int, reason string) (int, string) {
-	if code < 1000 || code == 1004 || code == 1005 || code == 1006 || code == 1015 || code >= 5000 ||
-		code > 1014 && code < 3000 {
-		return closeNone, ""
-	}
-	const most = 123
-	if len(reason) > most {
-		n := most
-		for n > 0 && !utf8.RuneStart(reason[n]) {
-			n--
-		}
-		reason = reason[:n]
-	}
-	return code, reason
 }

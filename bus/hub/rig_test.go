@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"context"
@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
-func newHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
+func newHub(t testing.TB, b bus.Bus, opts *hub.Options) *hub.Hub {
 	t.Helper()
-	h, err := bus.NewHub(b, opts)
+	h, err := hub.New(b, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +23,7 @@ func newHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
 }
 
 // startHub runs a hub until the end of the test.
-func startHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
+func startHub(t testing.TB, b bus.Bus, opts *hub.Options) *hub.Hub {
 	t.Helper()
 	h := newHub(t, b, opts)
 	stop := runHub(t, h)
@@ -31,7 +32,7 @@ func startHub(t testing.TB, b bus.Bus, opts *bus.HubOptions) *bus.Hub {
 }
 
 // runHub runs a hub until stop, which may be called again.
-func runHub(t testing.TB, h *bus.Hub) (stop func()) {
+func runHub(t testing.TB, h *hub.Hub) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background()) // t.Context() ends before Cleanup
 	ended := make(chan error, 1)
 	go func() { ended <- h.Run(ctx) }()
@@ -54,7 +55,7 @@ type conn struct {
 	after  bool // Send was called behind Close
 }
 
-func (c *conn) Send(ctx context.Context, messages []*bus.Frame) error {
+func (c *conn) Send(ctx context.Context, messages []*hub.Frame) error {
 	if c.stuck != nil {
 		select {
 		case <-c.stuck:
@@ -96,29 +97,29 @@ func (c *conn) closed() (int, string) {
 }
 
 // connect makes a new conn a member.
-func connect(t testing.TB, h *bus.Hub, id string, rooms ...string) (*bus.Member, *conn) {
+func connect(t testing.TB, h *hub.Hub, id string, rooms ...string) (*hub.Member, *conn) {
 	t.Helper()
 	c := &conn{}
 	return connectConn(t, h, c, id, rooms...), c
 }
 
-func connectConn(t testing.TB, h *bus.Hub, c bus.Conn, id string, rooms ...string) *bus.Member {
+func connectConn(t testing.TB, h *hub.Hub, c hub.Conn, id string, rooms ...string) *hub.Member {
 	t.Helper()
-	m, err := h.Connect(context.Background(), c, bus.MemberOptions{ID: id, Rooms: rooms})
+	m, err := h.Connect(context.Background(), c, hub.MemberOptions{ID: id, Rooms: rooms})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-func send(t testing.TB, h *bus.Hub, who bus.Who, text string) {
+func send(t testing.TB, h *hub.Hub, who hub.Who, text string) {
 	t.Helper()
-	if err := h.Send(context.Background(), who, bus.Text([]byte(text))); err != nil {
+	if err := h.Send(context.Background(), who, hub.Text([]byte(text))); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func inRooms(rooms ...string) bus.Who { return bus.Who{Rooms: rooms} }
+func inRooms(rooms ...string) hub.Who { return hub.Who{Rooms: rooms} }
 
 // faulty is a Memory with the faults of networks.
 type faulty struct {

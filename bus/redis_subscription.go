@@ -22,7 +22,7 @@ func (r *Redis) join() *redisSubscription {
 		r.feed = newFeed(r)
 	}
 	s := &redisSubscription{bus: r, feed: r.feed, topics: map[string]*redisTopic{}}
-	s.limit, s.overflow = r.Queue, r.Overflow
+	s.limit, s.closeSlow = r.Queue, r.CloseSlow
 	r.feed.users++
 	return s
 }

@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"context"
@@ -7,28 +7,29 @@ import (
 	"net/http"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // A whole chat server: clients say in the URL who they are, and what they write
 // reaches everybody in the lobby, on all nodes. With [bus.Redis] in the place of
 // [bus.Memory] the nodes are on machines of their own.
 func ExampleHub_Handler() {
-	hub, err := bus.NewHub(&bus.Memory{}, nil)
+	h, err := hub.New(&bus.Memory{}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
-	go func() { ended <- hub.Run(ctx) }()
+	go func() { ended <- h.Run(ctx) }()
 
-	http.Handle("/chat", hub.Handler(&bus.HandlerOptions{
-		Member: func(r *http.Request) (bus.MemberOptions, error) {
-			return bus.MemberOptions{Data: r.URL.Query().Get("name"), Rooms: []string{"lobby"}}, nil
+	http.Handle("/chat", h.Handler(&hub.HandlerOptions{
+		Member: func(r *http.Request) (hub.MemberOptions, error) {
+			return hub.MemberOptions{Data: r.URL.Query().Get("name"), Rooms: []string{"lobby"}}, nil
 		},
-		Message: func(ctx context.Context, m *bus.Member, f *bus.Frame) {
+		Message: func(ctx context.Context, m *hub.Member, f *hub.Frame) {
 			line, _ := json.Marshal(map[string]string{"from": m.ID(), "text": string(f.Payload())})
-			if err := hub.Send(ctx, bus.Who{Rooms: []string{"lobby"}}, bus.Text(line)); err != nil {
+			if err := h.Send(ctx, hub.Who{Rooms: []string{"lobby"}}, hub.Text(line)); err != nil {
 				fmt.Println(err) // the clients of this node have it
 			}
 		},
@@ -43,7 +44,7 @@ func ExampleHub_Handler() {
 // printer is a connection of a kind of its own.
 type printer struct{ closed chan struct{} }
 
-func (p printer) Send(_ context.Context, messages []*bus.Frame) error {
+func (p printer) Send(_ context.Context, messages []*hub.Frame) error {
 	for _, f := range messages {
 		fmt.Printf("Ann gets %s\n", f.Payload())
 	}
@@ -61,9 +62,9 @@ func ExampleHub() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	memory := &bus.Memory{}
-	var nodes []*bus.Hub
+	var nodes []*hub.Hub
 	for range 2 {
-		node, err := bus.NewHub(memory, nil)
+		node, err := hub.New(memory, nil)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -78,7 +79,7 @@ func ExampleHub() {
 	here, there := nodes[0], nodes[1]
 
 	conn := printer{make(chan struct{})}
-	ann, err := there.Connect(ctx, conn, bus.MemberOptions{ID: "ann", Data: map[string]string{"name": "Ann"}})
+	ann, err := there.Connect(ctx, conn, hub.MemberOptions{ID: "ann", Data: map[string]string{"name": "Ann"}})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -87,8 +88,8 @@ func ExampleHub() {
 		fmt.Println(err) // messages of other nodes may be missed at first
 	}
 
-	lobby := bus.Who{Rooms: []string{"lobby"}}
-	if err := here.Send(ctx, lobby, bus.Text([]byte("hello"))); err != nil {
+	lobby := hub.Who{Rooms: []string{"lobby"}}
+	if err := here.Send(ctx, lobby, hub.Text([]byte("hello"))); err != nil {
 		fmt.Println(err) // other nodes weren't reached
 	}
 	if err := here.Disconnect(ctx, lobby, 4000, "enough"); err != nil {

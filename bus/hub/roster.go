@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import (
 	"context"
@@ -27,7 +27,7 @@ type Roster struct {
 }
 
 // Members returns the members that who selects, of all nodes, in no order. It
-// waits for the nodes that are known until ctx or [HubOptions].Timeout ends, and
+// waits for the nodes that are known until ctx or [Options].Timeout ends, and
 // returns what it has got by then. An error says that the others couldn't be
 // asked; the members of this node are returned with it.
 func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
@@ -56,7 +56,7 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	defer cancel()
 	err := h.bus.Publish(ctx, h.topic(everybody), e.append(nil))
 	if err != nil {
-		err = fmt.Errorf("bus: hub: other nodes were not asked: %w", err)
+		err = fmt.Errorf("hub: other nodes were not asked: %w", err)
 	} else {
 		select {
 		case <-q.done:

@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // MemberOptions say who a new member is.
@@ -73,7 +75,7 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Memb
 	if closed := h.closed; closed != nil {
 		h.mu.RUnlock()
 		m.cancel()
-		return nil, fmt.Errorf("bus: hub: connect: %w", closed)
+		return nil, fmt.Errorf("hub: connect: %w", closed)
 	}
 	h.open.Add(1)
 	m.enter(everybody) // shut finds it there
@@ -91,7 +93,7 @@ func (m *Member) ID() string { return m.id }
 func (m *Member) SetData(v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("bus: hub: the data of member %q: %w", m.id, err)
+		return fmt.Errorf("hub: the data of member %q: %w", m.id, err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,7 +121,7 @@ func (m *Member) Info() MemberInfo {
 // ctx ended, or the hub is closed.
 func (m *Member) Join(ctx context.Context, rooms ...string) error {
 	if err := m.hub.await(ctx, m.enter(keys(rooms, nil)...)); err != nil {
-		return fmt.Errorf("bus: hub: join: %w", err)
+		return fmt.Errorf("hub: join: %w", err)
 	}
 	return nil
 }
@@ -197,7 +199,7 @@ func (m *Member) is(keys []string) bool {
 }
 
 // Send puts a message into the member's queue, behind what others have sent.
-// What it does when the queue is full is said at [HubOptions].
+// What it does when the queue is full is said at [Options].
 func (m *Member) Send(f *Frame) {
 	m.mu.Lock()
 	if m.ended {
@@ -208,7 +210,7 @@ func (m *Member) Send(f *Frame) {
 	m.wake()
 	m.mu.Unlock()
 	m.hub.dropped.Add(int64(dropped))
-	if !fits && m.end(closeSlow, "too slow", true) {
+	if !fits && m.end(closecode.TryAgainLater, "too slow", true) {
 		m.hub.slow.Add(1)
 	}
 }
@@ -243,7 +245,10 @@ func (m *Member) end(code int, reason string, discard bool) bool {
 		return false
 	}
 	m.ended = true
-	m.code, m.reason = sendable(code, reason)
+	m.code, m.reason = code, closecode.Reason(reason)
+	if !closecode.Sendable(code) {
+		m.code, m.reason = closecode.NoStatus, ""
+	}
 	if discard {
 		m.queue = queued{}
 	}
@@ -318,7 +323,7 @@ func (m *Member) watch() {
 
 // fail ends a member that can't be written to.
 func (m *Member) fail() {
-	if !m.end(closeBroken, "", true) {
+	if !m.end(closecode.InternalError, "", true) {
 		m.mu.Lock()
 		m.queue = queued{}
 		m.mu.Unlock()

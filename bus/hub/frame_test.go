@@ -1,11 +1,11 @@
-package bus_test
+package hub_test
 
 import (
 	"bytes"
 	"fmt"
 	"testing"
 
-	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 func TestFrameBytes(t *testing.T) {
@@ -23,7 +23,7 @@ func TestFrameBytes(t *testing.T) {
 		t.Run(fmt.Sprint(tt.size), func(t *testing.T) {
 			t.Parallel()
 			payload := bytes.Repeat([]byte("x"), tt.size)
-			text, binary := bus.Text(payload), bus.Binary(payload)
+			text, binary := hub.Text(payload), hub.Binary(payload)
 			want := append([]byte(tt.head), payload...)
 			if got := text.Bytes(); !bytes.Equal(got, want) {
 				t.Errorf("text: %q…", got[:min(len(got), 12)])

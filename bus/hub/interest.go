@@ -1,9 +1,11 @@
-package bus
+package hub
 
 import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/bus"
 )
 
 // interest keeps the subscription in line with the rooms: Run's goroutine alone
@@ -77,7 +79,7 @@ func (n *interest) close() {
 }
 
 // tend does what Run was woken for.
-func (h *Hub) tend(ctx context.Context, sub Subscription) {
+func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	if h.nodes.greeting() {
 		h.tell(ctx, kindHello)
 	}
@@ -108,11 +110,11 @@ func (h *Hub) tend(ctx context.Context, sub Subscription) {
 			}
 			n.have[key] = struct{}{}
 			add = append(add, h.topic(key))
-			opened.name(key)
+			opened.add(key)
 		case !want && have:
 			delete(n.have, key)
 			remove = append(remove, h.topic(key))
-			closed.name(key)
+			closed.add(key)
 		}
 	}
 	var err error
@@ -149,7 +151,7 @@ func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	n.hooks[&f] = struct{}{}
 	var opened Who
 	for key := range n.have {
-		opened.name(key)
+		opened.add(key)
 	}
 	if len(n.have) > 0 {
 		f(opened, Who{})

@@ -227,7 +227,7 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 				continue
 			}
 			count = max(1, count/2) // it may be too much for the time that there is
-			pause = time.After(retry)
+			pause = time.After(retryPause)
 		}
 		select {
 		case <-wait:

@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // HandlerOptions are a handler's. The zero value of each field is a good default.
@@ -101,11 +103,11 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m, err := s.hub.Connect(r.Context(), c, who)
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
-			ws.Close(closeRestart, "service restart") // as a moment later
+			ws.Close(closecode.ServiceRestart, "service restart") // as a moment later
 			return
 		}
 		s.hub.opts.Log.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
-		ws.Close(closeBroken, "")
+		ws.Close(closecode.InternalError, "")
 		return
 	}
 	context.AfterFunc(m.ctx, c.cut)
@@ -129,7 +131,7 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 	if s.opts.Closed != nil {
 		defer s.opts.Closed(m)
 	}
-	defer m.Close(closeBroken, "") // counts when a callback panics
+	defer m.Close(closecode.InternalError, "") // counts when a callback panics
 	var pings *time.Timer
 	pings = time.AfterFunc(math.MaxInt64, func() { // not before it is assigned
 		if c.wire.heard.Swap(false) {
@@ -150,12 +152,12 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 			break
 		}
 		if kind == websocket.MessageText && !utf8.Valid(data) { // passed on, it would end those who get it
-			m.Close(closeInvalid, "text that is not UTF-8")
+			m.Close(closecode.InvalidPayload, "text that is not UTF-8")
 			continue
 		}
 		if s.opts.Message != nil && !m.over() {
 			s.opts.Message(m.ctx, m, &Frame{payload: data, binary: kind == websocket.MessageBinary})
 		}
 	}
-	m.Close(closeNormal, "")
+	m.Close(closecode.Normal, "")
 }

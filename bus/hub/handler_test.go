@@ -1,4 +1,4 @@
-package bus_test
+package hub_test
 
 import (
 	"bytes"
@@ -21,10 +21,11 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 )
 
 // serveHub serves a hub's handler on loopback.
-func serveHub(t testing.TB, h *bus.Hub, opts *bus.HandlerOptions) *httptest.Server {
+func serveHub(t testing.TB, h *hub.Hub, opts *hub.HandlerOptions) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h.Handler(opts))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // panics
@@ -46,8 +47,8 @@ func dial(t testing.TB, s *httptest.Server, path string, header http.Header) *we
 }
 
 // greeting tells a client when it has become a member.
-var greeting = &bus.HandlerOptions{Opened: func(_ context.Context, m *bus.Member, _ *http.Request) {
-	m.Send(bus.Text([]byte("hello")))
+var greeting = &hub.HandlerOptions{Opened: func(_ context.Context, m *hub.Member, _ *http.Request) {
+	m.Send(hub.Text([]byte("hello")))
 }}
 
 // patient bounds what must not take forever.
@@ -80,20 +81,20 @@ func ends(t testing.TB, c *websocket.Conn) (websocket.StatusCode, string) {
 
 func TestHandler(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, nil, &bus.HubOptions{QueueMessages: 1000, QueueBytes: 10 << 20, Log: slog.New(slog.DiscardHandler)})
+	h := startHub(t, nil, &hub.Options{QueueMessages: 1000, QueueBytes: 10 << 20, Log: slog.New(slog.DiscardHandler)})
 	ended := make(chan string, 10)
-	s := serveHub(t, h, &bus.HandlerOptions{
-		Member: func(r *http.Request) (bus.MemberOptions, error) {
+	s := serveHub(t, h, &hub.HandlerOptions{
+		Member: func(r *http.Request) (hub.MemberOptions, error) {
 			id := r.URL.Query().Get("id")
 			if id == "" {
-				return bus.MemberOptions{}, errors.New("nobody")
+				return hub.MemberOptions{}, errors.New("nobody")
 			}
-			return bus.MemberOptions{ID: id, Rooms: []string{"room"}}, nil
+			return hub.MemberOptions{ID: id, Rooms: []string{"room"}}, nil
 		},
-		Opened: func(_ context.Context, m *bus.Member, r *http.Request) {
-			m.Send(bus.Text([]byte("hello " + m.ID() + " of " + r.URL.Path)))
+		Opened: func(_ context.Context, m *hub.Member, r *http.Request) {
+			m.Send(hub.Text([]byte("hello " + m.ID() + " of " + r.URL.Path)))
 		},
-		Message: func(ctx context.Context, _ *bus.Member, f *bus.Frame) {
+		Message: func(ctx context.Context, _ *hub.Member, f *hub.Frame) {
 			if string(f.Payload()) == "panic" {
 				panic("as it was told")
 			}
@@ -101,7 +102,7 @@ func TestHandler(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		Closed:       func(m *bus.Member) { ended <- m.ID() },
+		Closed:       func(m *hub.Member) { ended <- m.ID() },
 		Origins:      []string{"*.friends.example"},
 		Subprotocols: []string{"a", "b"},
 		ReadLimit:    1000,
@@ -155,7 +156,7 @@ func TestHandler(t *testing.T) {
 		}
 	}
 
-	if err := h.Disconnect(t.Context(), bus.Who{IDs: []string{"ann"}}, 4001, "enough"); err != nil {
+	if err := h.Disconnect(t.Context(), hub.Who{IDs: []string{"ann"}}, 4001, "enough"); err != nil {
 		t.Error(err)
 	}
 	if code, reason := ends(t, ann); code != 4001 || reason != "enough" {
@@ -224,7 +225,7 @@ func TestHandlerPing(t *testing.T) {
 		stuck := l.client(t, true)
 		defer stuck.CloseNow()
 		read(t, stuck)
-		send(t, h, bus.Who{All: true}, strings.Repeat("x", 10_000)) // more than it has buffers for
+		send(t, h, hub.Who{All: true}, strings.Repeat("x", 10_000)) // more than it has buffers for
 		alive.CloseNow()
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
@@ -250,7 +251,7 @@ func TestHandlerControlFrames(t *testing.T) {
 		pinged <- err
 	}()
 	for i := range 200 {
-		send(t, h, bus.Who{All: true}, strings.Repeat("x", i))
+		send(t, h, hub.Who{All: true}, strings.Repeat("x", i))
 		if got := read(t, c); got != "Text "+strings.Repeat("x", i) {
 			t.Fatalf("message %d is %q", i, got)
 		}
@@ -264,7 +265,7 @@ func TestHandlerControlFrames(t *testing.T) {
 }
 
 // servePipes serves a hub in this process, in a synctest bubble if need be.
-func servePipes(t *testing.T, h *bus.Hub) pipes {
+func servePipes(t *testing.T, h *hub.Hub) pipes {
 	l := make(pipes)
 	server := &http.Server{Handler: h.Handler(greeting)}
 	go server.Serve(l)
@@ -321,7 +322,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
 // within WriteTimeout, and delays nobody.
 func TestHandlerSlowClient(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, nil, &bus.HubOptions{QueueBytes: 1 << 20, WriteTimeout: time.Minute})
+	h := startHub(t, nil, &hub.Options{QueueBytes: 1 << 20, WriteTimeout: time.Minute})
 	s := serveHub(t, h, greeting)
 	slow, quick := dial(t, s, "/", nil), dial(t, s, "/", nil)
 	for _, c := range []*websocket.Conn{slow, quick} {
@@ -329,7 +330,7 @@ func TestHandlerSlowClient(t *testing.T) {
 	}
 	big := strings.Repeat("x", 500_000)
 	for h.Stats().Slow == 0 {
-		send(t, h, bus.Who{All: true}, big)
+		send(t, h, hub.Who{All: true}, big)
 		if got := read(t, quick); got != "Text "+big {
 			t.Fatalf("the quick one got %.20q", got)
 		}
@@ -345,7 +346,7 @@ func TestHandlerSlowClient(t *testing.T) {
 func TestHandlerBurst(t *testing.T) {
 	t.Parallel()
 	const clients, messages = 50, 1000
-	h := startHub(t, nil, &bus.HubOptions{WriteTimeout: time.Minute})
+	h := startHub(t, nil, &hub.Options{WriteTimeout: time.Minute})
 	s := serveHub(t, h, greeting)
 	stuck := &conn{stuck: make(chan struct{})}
 	slow := connectConn(t, h, stuck, "")
@@ -363,9 +364,9 @@ func TestHandlerBurst(t *testing.T) {
 			}
 		})
 	}
-	f := bus.Text(bytes.Repeat([]byte("x"), 100))
+	f := hub.Text(bytes.Repeat([]byte("x"), 100))
 	for range messages {
-		if err := h.Send(t.Context(), bus.Who{All: true}, f); err != nil {
+		if err := h.Send(t.Context(), hub.Who{All: true}, f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -395,12 +396,12 @@ func TestHandlerClosedMember(t *testing.T) {
 	h := startHub(t, nil, nil)
 	var messages atomic.Int32
 	ended := make(chan struct{})
-	s := serveHub(t, h, &bus.HandlerOptions{
-		Message: func(_ context.Context, m *bus.Member, _ *bus.Frame) {
+	s := serveHub(t, h, &hub.HandlerOptions{
+		Message: func(_ context.Context, m *hub.Member, _ *hub.Frame) {
 			messages.Add(1)
 			m.Close(4000, "enough")
 		},
-		Closed: func(*bus.Member) { close(ended) },
+		Closed: func(*hub.Member) { close(ended) },
 	})
 	c := dial(t, s, "/", nil)
 	for range 10 {
@@ -449,7 +450,7 @@ func (*broken) Subscribe(context.Context, ...string) (bus.Subscription, error) {
 func TestHandlerRunFails(t *testing.T) {
 	t.Parallel()
 	var logged strings.Builder
-	h := newHub(t, &broken{}, &bus.HubOptions{Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	h := newHub(t, &broken{}, &hub.Options{Log: slog.New(slog.NewTextHandler(&logged, nil))})
 	if err := h.Run(t.Context()); !errors.Is(err, errAway) {
 		t.Errorf("Run: %v", err)
 	}
@@ -462,7 +463,7 @@ func TestHandlerRunFails(t *testing.T) {
 	if got := logged.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, errAway.Error()) {
 		t.Errorf("logged %q, want one line with the cause", got)
 	}
-	if _, err := h.Connect(t.Context(), &conn{}, bus.MemberOptions{}); !errors.Is(err, bus.ErrClosed) || !errors.Is(err, errAway) {
+	if _, err := h.Connect(t.Context(), &conn{}, hub.MemberOptions{}); !errors.Is(err, hub.ErrClosed) || !errors.Is(err, errAway) {
 		t.Errorf("Connect: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package bus
+package hub
 
 import "context"
 
@@ -6,7 +6,7 @@ import "context"
 // of a gateway, or anything else that takes messages.
 //
 // The hub calls one method at a time. ctx ends when the hub has waited for
-// [HubOptions].WriteTimeout; the Conn then has to return soon, and is given up.
+// [Options].WriteTimeout; the Conn then has to return soon, and is given up.
 type Conn interface {
 	// Send takes messages in their order; the slice is the hub's again when Send
 	// returns. An error ends the member.

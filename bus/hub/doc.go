@@ -1,0 +1,19 @@
+// Package hub keeps rooms of connections, and joins those of several processes over
+// a [bus.Bus].
+//
+// A [Hub] is one node. [Hub.Handler] makes WebSocket clients its members, and
+// [Hub.Connect] takes connections of any other kind. Members are in rooms, and
+// [Hub.Send] sends to all that a [Who] selects, on whichever node they are:
+//
+//	h, err := hub.New(&bus.Redis{Client: client}, nil)
+//	// ...
+//	go func() { ended <- h.Run(ctx) }()
+//	http.Handle("/ws", h.Handler(&hub.HandlerOptions{
+//		Member: func(r *http.Request) (hub.MemberOptions, error) {
+//			return hub.MemberOptions{Rooms: []string{"lobby"}}, nil
+//		},
+//		Message: func(ctx context.Context, m *hub.Member, f *hub.Frame) {
+//			h.Send(ctx, hub.Who{Rooms: []string{"lobby"}}, f)
+//		},
+//	}))
+package hub

@@ -1,0 +1,129 @@
+package hub
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// A Hub keeps rooms of members. The members are connections of this process; the
+// rooms are joined over a bus to those of all other hubs with the same prefix. Each
+// of these hubs is a node.
+//
+// # Order
+//
+// Messages that one goroutine sends to one room reach each member of the room in
+// the order in which they were sent, if each was sent after the call before had
+// returned. The messages to everybody have an order of their own, and so have those
+// to an ID. How surely a message reaches the other nodes is what the bus promises.
+//
+// # Cost
+//
+// A slow member delays nobody: each member has a queue of its own. A member has no
+// goroutine while there is nothing to write to it.
+//
+// A hub subscribes to one topic for all nodes, to one for itself, and to one for
+// each room and each ID that has members here. With [bus.Streams] set its Idle:
+// otherwise every topic that was ever published on stays in Redis.
+//
+// All methods may be called concurrently.
+type Hub struct {
+	bus  bus.Bus
+	opts Options
+	id   string
+
+	rooms    rooms
+	interest interest
+	nodes    nodes
+	asked    asked
+	ran      atomic.Bool // Run was called
+	unrun    sync.Once   // logs that Run isn't called
+	foreign  sync.Once   // logs that a message makes no sense
+	refusing sync.Once   // logs that clients are refused
+
+	mu     sync.RWMutex
+	closed error          // wraps ErrClosed once Run ends, nil before
+	open   sync.WaitGroup // counts members whose Conn isn't closed yet; grows with mu held
+
+	batches       sync.Pool // of *[]*Frame
+	dropped, slow atomic.Int64
+}
+
+// ErrClosed is wrapped by the errors of [Hub.Connect] and [Member.Join] once
+// [Hub.Run] has ended. If Run has failed, its error is wrapped, too.
+var ErrClosed = errors.New("the hub has ended")
+
+// New returns a hub. The caller starts [Hub.Run]: until then the hub hears nothing
+// of other nodes, and connections that join it wait. A nil b is a [bus.Memory] of
+// its own, with which the hub has no other nodes. Nil options are defaults.
+//
+// New returns an error for negative options, and if b has a method Validate that
+// returns one, as those of [bus.Redis] and [bus.Streams] do for a client that can't
+// be used.
+func New(b bus.Bus, opts *Options) (*Hub, error) {
+	h := &Hub{bus: b, id: rand.Text()}
+	if b == nil {
+		h.bus = &bus.Memory{}
+	}
+	if v, ok := b.(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return nil, fmt.Errorf("hub: %w", err)
+		}
+	}
+	if opts != nil {
+		h.opts = *opts
+	}
+	if err := h.opts.setDefaults(); err != nil {
+		return nil, fmt.Errorf("hub: %w", err)
+	}
+	h.rooms.interest, h.rooms.seed = &h.interest, maphash.MakeSeed()
+	h.interest.wake = make(chan struct{}, 1)
+	h.rooms.lists.New = func() any { return new([]*Member) }
+	h.batches.New = func() any { return new([]*Frame) }
+	return h, nil
+}
+
+// ID returns the random ID of this node.
+func (h *Hub) ID() string { return h.id }
+
+// topic returns the name of the topic that belongs to a key.
+func (h *Hub) topic(key string) string { return h.opts.Prefix + key }
+
+// Stats are figures of one node.
+type Stats struct {
+	Members int   // the members of this node
+	Rooms   int   // the rooms that have members on this node
+	Nodes   int   // the nodes that are known, this one included
+	Dropped int64 // the messages that slow members have lost since the start
+	Slow    int64 // the members that were closed because they were slow
+}
+
+// Stats returns the figures of this node.
+func (h *Hub) Stats() Stats {
+	members, rooms := h.rooms.count()
+	return Stats{
+		Members: members, Rooms: rooms, Nodes: 1 + h.nodes.count(),
+		Dropped: h.dropped.Load(), Slow: h.slow.Load(),
+	}
+}
+
+// Local iterates over the members of this node that who selects. They may join,
+// leave and end meanwhile.
+func (h *Hub) Local(who Who) iter.Seq[*Member] {
+	return func(yield func(*Member) bool) {
+		to, except := who.to(), who.except()
+		for i := range to {
+			for m := range h.selected(to, i, except) {
+				if !yield(m) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package hub
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// Options are the options of a hub. The zero value of each field is a good default.
+type Options struct {
+	// Prefix begins the names of the hub's topics; it is "hub" by default. Hubs
+	// with the same prefix on the same bus are the nodes of one hub.
+	Prefix string
+
+	// QueueBytes bounds what waits for a member whose connection is slow; it is
+	// 1 MiB by default. A message counts as the length of its payload, but as 64
+	// bytes at least. A message that is larger than QueueBytes fits into an empty
+	// queue. This is a bound and not a buffer: an empty queue takes no memory, and
+	// a message to many members is kept once for all of them.
+	QueueBytes int
+	// QueueMessages bounds the number of messages that wait as well; 0 means that
+	// only QueueBytes counts. With DropOldest and a QueueMessages of 1 a slow
+	// member gets only the newest message, which is what a position that changes
+	// often needs.
+	QueueMessages int
+	// DropOldest makes a member whose queue is full lose the oldest messages in
+	// it. By default such a member is closed with 1013 (Try Again Later).
+	// [Hub.Stats] counts both.
+	DropOldest bool
+
+	// WriteTimeout is how long a [Conn] may take for one call of Send or Close; it
+	// is 5 s by default. A connection that takes longer is given up.
+	WriteTimeout time.Duration
+
+	// Heartbeat is how often each node tells the others that it is there; it is
+	// every 5 s by default. A node that hasn't been heard for three heartbeats is
+	// forgotten. Heartbeat should be the same on all nodes.
+	Heartbeat time.Duration
+
+	// Timeout is how long [Hub.Members] waits for the other nodes unless its
+	// context ends earlier; it is 2 s by default.
+	Timeout time.Duration
+
+	// Joined is called for each room that a member of this node enters, and Left
+	// for each that it leaves; when the member ends, Left is called for all rooms
+	// that it was in. A member's own goroutine makes its calls, one after the
+	// other and in order, and writes nothing to the connection meanwhile. When
+	// hundreds of calls are due, a room that the member has left as often as it
+	// has entered it is skipped.
+	Joined, Left func(m *Member, room string)
+
+	// Node is called with true when another node is heard for the first time, and
+	// with false when it has left or is forgotten. It must return soon, and must
+	// not wait for [Member.Join] or [Hub.Connect]: both wait for the goroutine
+	// that calls Node.
+	Node func(id string, alive bool)
+
+	// Gap is called when messages of other nodes to members of this node are
+	// missing, or may be. Those members are the ones that who selects. It must
+	// return soon. Without it gaps are logged.
+	Gap func(who Who, gap *bus.Gap)
+
+	// Log gets what the hub has to say; nil means [slog.Default].
+	Log *slog.Logger
+}
+
+// setDefaults replaces what isn't set.
+func (o *Options) setDefaults() error {
+	if min(o.QueueBytes, o.QueueMessages) < 0 || min(o.WriteTimeout, o.Heartbeat, o.Timeout) < 0 {
+		return errors.New("an option is negative; 0 is the default")
+	}
+	o.Prefix = cmp.Or(o.Prefix, "hub")
+	o.QueueBytes = cmp.Or(o.QueueBytes, 1<<20)
+	o.QueueMessages = cmp.Or(o.QueueMessages, math.MaxInt)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
+	o.Log = cmp.Or(o.Log, slog.Default())
+	return nil
+}

@@ -1,0 +1,170 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/closecode"
+)
+
+// Run takes part in the bus until ctx ends. The caller starts it once, before
+// members connect or while they do. When ctx ends, Run closes all members with 1012
+// (Service Restart), waits for their connections, tells the other nodes that this
+// one leaves, and returns nil.
+//
+// Run returns an error if the bus refuses the subscription or ends it, as a bus may
+// do when a subscriber is too slow. Members are closed in the same way, and the
+// handler refuses clients from then on: the caller should log the error, and end
+// the process if that helps.
+func (h *Hub) Run(ctx context.Context) (err error) {
+	if h.ran.Swap(true) {
+		return errors.New("hub: Run was called before")
+	}
+	defer func() { h.shut(err) }()
+	sub, err := h.bus.Subscribe(ctx)
+	if ctx.Err() != nil {
+		if err == nil {
+			sub.Close()
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("hub: subscribe: %w", err)
+	}
+	defer sub.Close()
+
+	receiving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var failed error
+	received := make(chan struct{})
+	go func() { // ends with stop
+		defer close(received)
+		failed = h.receive(receiving, sub)
+	}()
+	defer func() {
+		stop()
+		<-received
+		h.asked.answers.Wait()
+	}()
+
+	if err := sub.Add(ctx, h.topic(everybody), h.topic(nodeKey+h.id)); err != nil && ctx.Err() == nil {
+		h.opts.Log.Warn("the bus can't be reached; the hub goes on by itself until it can", "err", err)
+	}
+	h.greet()
+	tick := time.NewTicker(h.opts.Heartbeat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.interest.wake:
+			h.tend(ctx, sub)
+		case <-tick.C:
+			h.tell(ctx, kindAlive)
+			h.nodes.forget(time.Now().Add(-3 * h.opts.Heartbeat))
+			h.tellNodes()
+		case <-received:
+			return fmt.Errorf("hub: %w", failed)
+		case <-ctx.Done():
+			h.shut(nil)
+			h.tell(context.WithoutCancel(ctx), kindBye)
+			return nil
+		}
+	}
+}
+
+// shut refuses new members, closes those that there are, and waits for them. err is
+// why, or nil if Run ends because its caller wants it to.
+func (h *Hub) shut(err error) {
+	h.mu.Lock()
+	switch {
+	case h.closed != nil:
+	case err != nil:
+		h.closed = fmt.Errorf("%w: %w", ErrClosed, err)
+	default:
+		h.closed = ErrClosed
+	}
+	h.mu.Unlock()
+	h.interest.close()
+	for m := range h.rooms.members(everybody) {
+		m.Close(closecode.ServiceRestart, "service restart")
+	}
+	h.open.Wait()
+}
+
+// hasClosed returns nil until Run ends, and then why new members are refused.
+func (h *Hub) hasClosed() error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.closed
+}
+
+// receive deals with the messages of the bus until ctx ends or the subscription
+// does.
+func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
+	for {
+		msg, err := sub.Next(ctx)
+		var gap *bus.Gap
+		switch {
+		case errors.As(err, &gap):
+			h.gap(gap)
+		case err != nil:
+			return err
+		default:
+			h.handle(msg)
+		}
+	}
+}
+
+// gap says which members may have missed messages.
+func (h *Hub) gap(gap *bus.Gap) {
+	h.greet() // the missing messages may be those by which nodes know each other
+	if h.opts.Gap == nil {
+		h.opts.Log.Warn("messages between nodes are missing", "err", gap)
+		return
+	}
+	who := Who{Local: true, All: gap.Topics == nil}
+	for _, topic := range gap.Topics {
+		key, _ := strings.CutPrefix(topic, h.opts.Prefix)
+		who.All = who.All || key == everybody
+		who.add(key)
+	}
+	h.opts.Gap(who, gap)
+}
+
+// handle deals with one message of the bus.
+func (h *Hub) handle(msg bus.Message) {
+	e, err := parseEnvelope(msg.Data)
+	if err != nil {
+		h.misfit(msg.Topic, err)
+		return
+	}
+	if e.node == h.id {
+		return // the members of this node had it when it was sent
+	}
+	key, _ := strings.CutPrefix(msg.Topic, h.opts.Prefix)
+	switch e.kind {
+	case kindAlive, kindHello, kindBye:
+		h.heard(&e)
+	case kindAsk:
+		// An answer takes as long as the bus does to publish it: messages must not
+		// wait for that.
+		h.asked.answers.Go(func() { h.answer(&e) })
+	case kindAnswer:
+		err = h.asked.add(&e)
+	default:
+		err = h.apply(&e, nil, key)
+	}
+	if err != nil {
+		h.misfit(msg.Topic, err)
+	}
+}
+
+// misfit logs the first message that isn't one of a hub, or is one of another
+// version.
+func (h *Hub) misfit(topic string, err error) {
+	h.foreign.Do(func() {
+		h.opts.Log.Warn("a message between nodes makes no sense; further ones aren't logged", "topic", topic, "err", err)
+	})
+}

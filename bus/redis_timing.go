@@ -1,0 +1,26 @@
+package bus
+
+import (
+	"errors"
+	"time"
+)
+
+// How patient [Redis] and [Streams] are with the server that they share.
+const (
+	// deadAfter is how long Redis may take to answer. It is taken for dead then,
+	// and connected to anew.
+	deadAfter = time.Second
+
+	// The pause before another attempt to connect or to read begins with minPause
+	// and doubles up to maxPause.
+	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond
+
+	// retryPause is the pause before a node is asked again for what it, or another
+	// node of the Cluster, has refused: the nodes need a moment to learn of a slot
+	// that has moved.
+	retryPause = 100 * time.Millisecond
+)
+
+// errLate is the reason of a Gap for a topic that was added, but not subscribed to
+// within the time limit of Add.
+var errLate = errors.New("Redis has confirmed the subscription late")
