@@ -5,30 +5,31 @@ import (
 	"errors"
 )
 
-// Message is one message of a topic.
+// A Message is one message of a topic.
 type Message struct {
 	Topic string
-	// ID tells a message from any other of its topic and where to resume behind
-	// it. Only a bus with a history has IDs.
+	// ID identifies the message within its topic, and is what a subscription to the
+	// messages behind it begins with ([Streams.SubscribeFrom]). It is empty on a bus
+	// without a history.
 	ID string
-	// Data may be shared with other subscribers: it must not be changed.
+	// Data must not be changed: other subscribers may have the same bytes.
 	Data []byte
 }
 
-// A Bus carries messages to everyone who is subscribed to their topic, in this
-// process and in others. What is promised about order and loss is said by each
-// type; the messages that one goroutine publishes on one topic, each after the
-// last call has returned, never arrive in another order.
+// A Bus carries messages to all who are subscribed to their topic, in this process and
+// in others. The messages that one goroutine publishes on one topic, each after the
+// call before has returned, never arrive in another order. What else is promised about
+// order and loss is said at each implementation.
 //
 // All methods may be called concurrently.
 type Bus interface {
-	// Publish sends data to topic. It returns an error when the bus doesn't take
-	// it before ctx ends or within a limit of the bus's own, whatever is sooner;
-	// the message may then have been sent or not. data isn't kept.
+	// Publish sends data to a topic, and doesn't keep data. It returns an error if
+	// the bus hasn't taken the message before ctx ends, or within a time limit of
+	// the bus. The message may have been sent all the same.
 	Publish(ctx context.Context, topic string, data []byte) error
-	// Subscribe returns when messages published on topics from now on will
-	// arrive; one that was just published may arrive, too. Topics may be none,
-	// to be added later.
+	// Subscribe returns when all messages that are published on the topics from
+	// then on will arrive. A message that was published just before may arrive,
+	// too. Without topics it returns a subscription to add some to.
 	Subscribe(ctx context.Context, topics ...string) (Subscription, error)
 }
 
@@ -36,22 +37,22 @@ type Bus interface {
 //
 // All methods may be called concurrently, Next by one goroutine at a time.
 type Subscription interface {
-	// Next waits for the next message. A *[Gap] says that messages which were
-	// published before now are missing, or may be; the subscription goes on. Any
-	// other error wraps [ErrClosed] or is that of ctx.
+	// Next waits for the next message. An error that is a *[Gap] says that messages
+	// are missing here, or may be, and the subscription goes on. Any other error
+	// wraps [ErrClosed] or is that of ctx.
 	Next(ctx context.Context) (Message, error)
-	// Add subscribes to further topics; it returns when their messages will
-	// arrive. An error says that this isn't sure yet: the topics stay wanted,
-	// and a Gap tells when they are there. Topics that it has already are left
-	// as they are.
+	// Add subscribes to further topics and returns when their messages will arrive.
+	// An error says that this isn't certain yet: the bus goes on trying, and Next
+	// returns a Gap with these topics once it has succeeded. Topics that are
+	// subscribed to already stay as they are.
 	Add(ctx context.Context, topics ...string) error
-	// Remove ends the subscription to topics. Messages that are in the queue
-	// already are still delivered.
+	// Remove ends the subscription to topics. Next still returns their messages
+	// that are in the queue already.
 	Remove(ctx context.Context, topics ...string) error
-	// Close ends the subscription: Next returns ErrClosed. It doesn't wait for
-	// Redis and returns no error.
+	// Close ends the subscription: Next returns ErrClosed from then on. It doesn't
+	// wait for anything, and returns no error.
 	Close() error
 }
 
-// ErrClosed is what Next returns once its subscription is closed.
+// ErrClosed is returned by the methods of a subscription once it is closed.
 var ErrClosed = errors.New("bus: subscription closed")

@@ -2,17 +2,18 @@ package bus
 
 import "fmt"
 
-// A Gap is the error by which a subscription says that messages are missing.
-// Once it is returned the subscription misses nothing any more: what is read
-// from elsewhere after a Gap makes up for it.
+// A Gap is the error by which [Subscription].Next says that messages are missing. By
+// the time that Next returns it, the subscription gets all messages again: a subscriber
+// that now reads the state from where it is kept, a database for example, has missed
+// nothing.
 type Gap struct {
-	// Lost is the number of messages that are missing, or -1 when nobody can
-	// tell whether and how many there were.
+	// Lost is the number of messages that are missing, or -1 if nobody can tell
+	// whether there were any.
 	Lost int64
-	// Topics are those that may miss messages. Nil means any of the
-	// subscription's.
+	// Topics are the topics whose messages may be missing. Nil means all topics of
+	// the subscription.
 	Topics []string
-	// Err is why; nil when the queue was full.
+	// Err is the reason. It is nil if the queue was full.
 	Err error
 }
 
@@ -30,7 +31,8 @@ func (g *Gap) Error() string {
 // Unwrap returns why messages are missing.
 func (g *Gap) Unwrap() error { return g.Err }
 
-// and returns a gap that says what both say.
+// and returns one gap for two: for the sum of what is lost, and the reason of the
+// second. Its topics may be any.
 func (g *Gap) and(next *Gap) *Gap {
 	sum := Gap{Lost: -1, Err: next.Err}
 	if g.Lost >= 0 && next.Lost >= 0 {

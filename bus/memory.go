@@ -9,16 +9,16 @@ import (
 
 // Memory is a [Bus] within this process, and the reference for the others.
 //
-// Publish puts a message into the queue of each subscription before it returns:
-// exactly once, and in the same order in all of them, whoever publishes on the
-// topic. It never waits for a subscriber: one that is too slow loses messages or is
-// closed, as CloseSlow says.
+// Publish puts a message into the queue of each subscription before it returns. Each
+// message arrives exactly once, and all subscriptions get the messages of a topic in
+// the same order, however many goroutines publish on it. Publish never waits for a
+// subscriber: one that is too slow loses messages or is closed, as CloseSlow says.
 //
-// The zero value is ready. It starts no goroutine. Fields must not be changed
-// once it is used, and a Memory must not be copied.
+// The zero value is ready for use. A Memory starts no goroutine. It must not be copied,
+// and its fields must not be changed, once it is used.
 type Memory struct {
-	// Queue is the number of messages that may wait in each subscription. 0
-	// means 1024.
+	// Queue is the number of messages that may wait in each subscription. 0 means
+	// 1024.
 	Queue int
 	// CloseSlow says what happens to a subscription whose queue is full when
 	// another message comes. By default it loses the oldest message in its queue,
@@ -28,18 +28,18 @@ type Memory struct {
 	CloseSlow bool
 
 	mu     sync.RWMutex
-	topics map[string]*memoryTopic
+	topics map[string]*memoryTopic // those that have subscriptions
 }
 
 type memoryTopic struct {
-	mu   sync.Mutex // for the order of messages
+	mu   sync.Mutex // held while a message is put into all queues, so that they agree on the order
 	subs []*memorySubscription
 }
 
 type memorySubscription struct {
 	queue
 	bus    *Memory
-	topics map[string]bool // under bus.mu, nil when closed
+	topics map[string]bool // under bus.mu; nil once it is closed
 }
 
 // Publish puts a copy of data into the queues of topic. The only error is that
@@ -54,7 +54,8 @@ func (m *Memory) Publish(ctx context.Context, topic string, data []byte) error {
 	return nil
 }
 
-// publish returns the subscriptions that are closed.
+// publish returns the subscriptions that are closed, to be taken off their topics: that
+// needs bus.mu for writing.
 func (m *Memory) publish(topic string, data []byte) (gone []*memorySubscription) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -126,7 +127,7 @@ func (s *memorySubscription) Close() error {
 	return nil
 }
 
-// leave gives up all topics.
+// leave takes the subscription off all topics, for good.
 func (s *memorySubscription) leave() {
 	s.bus.mu.Lock()
 	defer s.bus.mu.Unlock()
@@ -136,7 +137,7 @@ func (s *memorySubscription) leave() {
 	s.topics = nil
 }
 
-// remove is called with bus.mu held.
+// remove takes the subscription off a topic. bus.mu is held.
 func (s *memorySubscription) remove(topic string) {
 	if !s.topics[topic] {
 		return

@@ -9,30 +9,30 @@ import (
 // defaultQueue is the size of a queue for which none is given.
 const defaultQueue = 1024
 
-// A queue holds what a subscription's Next hasn't returned yet. Its zero value
-// holds defaultQueue messages and drops the oldest ones.
+// A queue holds the messages of a subscription that Next hasn't returned yet. The zero
+// value holds defaultQueue messages and drops the oldest ones.
 type queue struct {
 	limit     int
 	closeSlow bool // close the subscription when one more is too many
 
 	mu     sync.Mutex
-	ring   []item
-	head   int
-	n      int
-	lost   int64 // dropped before the head
-	gap    *Gap  // dropped before the head, or nil
-	closed error
-	wake   chan struct{} // of the Next that waits, or nil
+	ring   []item        // grows up to limit
+	head   int           // index of the oldest item
+	n      int           // number of items
+	lost   int64         // number of messages that were dropped before the oldest item
+	gap    *Gap          // the sum of the gaps that were dropped before it, or nil
+	closed error         // what Next returns once the queue is empty; nil while it is open
+	wake   chan struct{} // wakes the Next that waits; nil until one has waited
 }
 
-// An item is a message, or a gap.
+// An item is a message, or a gap if that isn't nil.
 type item struct {
 	Message
 	gap *Gap
 }
 
-// push puts it at the end. It never waits. It returns false if the queue is
-// closed, maybe by this.
+// push puts an item at the end of the queue. It never waits. It returns false if the
+// queue is closed, or if this call has closed it because it was full.
 func (q *queue) push(it item) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -55,7 +55,7 @@ func (q *queue) push(it item) bool {
 	return true
 }
 
-// full tells whether one more is too many.
+// full reports whether one more item is too many.
 func (q *queue) full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -69,7 +69,7 @@ func (q *queue) size() int {
 	return q.limit
 }
 
-// drop drops the head, and keeps account of it.
+// drop drops the oldest item, of which Next will return a gap.
 func (q *queue) drop() {
 	switch it := q.pop(); {
 	case it.gap == nil:
@@ -81,7 +81,7 @@ func (q *queue) drop() {
 	}
 }
 
-// grow doubles the ring up to the limit.
+// grow makes room in the ring: twice as much as there is, up to the limit.
 func (q *queue) grow() {
 	ring := make([]item, min(max(2*len(q.ring), 8), q.size()))
 	n := copy(ring, q.ring[q.head:])
@@ -89,6 +89,7 @@ func (q *queue) grow() {
 	q.ring, q.head = ring, 0
 }
 
+// pop takes the oldest item out of the queue.
 func (q *queue) pop() item {
 	it := q.ring[q.head]
 	q.ring[q.head] = item{}
@@ -112,7 +113,8 @@ func (q *queue) Next(ctx context.Context) (Message, error) {
 	}
 }
 
-// next returns what is next, or a channel to wait on.
+// next returns the next message or error, or a channel to wait on before it is called
+// again.
 func (q *queue) next() (m Message, wait <-chan struct{}, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -139,7 +141,7 @@ func (q *queue) next() (m Message, wait <-chan struct{}, err error) {
 	return m, wait, err
 }
 
-// end closes the queue and forgets what is in it.
+// end closes the queue and drops what is in it.
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,11 +149,13 @@ func (q *queue) end() {
 	q.close(ErrClosed)
 }
 
+// close closes the queue. q.mu is held.
 func (q *queue) close(why error) {
 	q.closed = why
 	q.awake()
 }
 
+// awake wakes the Next that waits, if one does. q.mu is held.
 func (q *queue) awake() {
 	select {
 	case q.wake <- struct{}{}:

@@ -14,42 +14,43 @@ import (
 
 // Redis is a [Bus] over the publish and subscribe of Redis.
 //
-// A topic, with Prefix before it, is the name of a channel, and a message is
-// sent as it is: whatever speaks to Redis can take part.
+// The name of a channel is Prefix followed by the topic, and a message is sent as it
+// is, so any program that speaks to Redis can take part.
 //
 // # What it promises
 //
-// A message arrives at most once. Those that one goroutine publishes on a topic
-// arrive in their order. That Publish returns no error means that Redis had the
-// message, which has no history: who isn't subscribed doesn't get it.
+// A message arrives at most once. The messages that one goroutine publishes on a topic
+// arrive in their order. If Publish returns no error, Redis has had the message. Redis
+// keeps no history: only those who are subscribed at that moment get it.
 //
-// All subscriptions of a Redis value share one connection, and one SUBSCRIBE a
-// topic. When it breaks, or doesn't answer for a second, it is made anew with all
-// topics, and each subscription that was on one of them gets one [Gap] with those
-// topics, whose Lost is -1: what was published in between is lost, and how much
-// that is nobody knows. A connection on which nothing comes is asked for a word every 0.3 s
-// at most, so one that is dead is found within 1.3 s.
+// All subscriptions of a Redis value share one connection, on which each topic is
+// subscribed to once. When the connection breaks, or Redis doesn't answer for a second,
+// it is made anew and subscribes to all topics again. Each subscription that has some
+// of these topics then gets one [Gap] with them. Its Lost is -1: the messages that were
+// published in between are lost, and nobody knows how many they were. When nothing
+// comes on the connection Redis is sent a PING, after 0.3 s at most, so a dead
+// connection is noticed within 1.3 s.
 //
 // A subscriber that is too slow doesn't delay the others: it loses messages or is
 // closed, as CloseSlow says.
 //
 // # Cluster
 //
-// Without Sharded a message goes through all nodes of a Cluster, and nobody is
-// told when the connection between two of them breaks: what is lost there is
-// lost in silence. With Sharded, a topic lives on one node, which the publisher
-// and the subscriber are both connected to: the Redis has a connection to each
-// primary that has one of its topics, follows them when their slots move, and
-// says by a Gap what it may have missed then.
+// Without Sharded a message passes through all nodes of a Cluster. Nobody is told when
+// the connection between two of them breaks, and what is lost there is lost in silence.
+// With Sharded a topic lives on one node, and publishers and subscribers are connected
+// to that one. There is a connection to each primary that has some of the topics. When
+// the slot of a topic moves to another node, the subscription follows it, and a Gap
+// says that messages may be missing.
 //
 // # When Redis is gone
 //
-// Publish, Subscribe and Add return an error within Timeout. Publish sends a
-// message once, so after an error it may have been sent or not. Subscriptions
-// go on by themselves.
+// Publish, Subscribe and Add return an error within Timeout. Publish sends a message
+// only once; after an error it may have been sent all the same. Subscriptions go on by
+// themselves when Redis is back.
 //
-// It has no goroutine and no connection while there is no subscription. Fields
-// must not be changed once it is used, and a Redis must not be copied.
+// A Redis has no goroutine and no connection of its own while it has no subscription.
+// It must not be copied, and its fields must not be changed, once it is used.
 type Redis struct {
 	// Client reaches a single Redis, a Sentinel group or a Cluster; [NewRedisClient]
 	// makes one for a single Redis. It must have ContextTimeoutEnabled in its
@@ -58,10 +59,10 @@ type Redis struct {
 	// to be noticed. A Ring won't do. The client is the caller's to close, after the
 	// subscriptions.
 	Client redis.UniversalClient
-	// Prefix goes before each topic. "" means none.
+	// Prefix is put before each topic to make the name of its channel. "" means none.
 	Prefix string
-	// Sharded means sharded channels (SPUBLISH, SSUBSCRIBE), of Redis 7. All
-	// who use a topic must agree on it.
+	// Sharded uses the sharded channels of Redis 7 (SPUBLISH, SSUBSCRIBE). All who
+	// use a topic must agree on it.
 	Sharded bool
 	// Queue is the number of messages that may wait in each subscription. 0
 	// means 1024.
@@ -72,7 +73,8 @@ type Redis struct {
 	// With CloseSlow the subscription is closed: Next still returns what is in the
 	// queue, and then an error that wraps [ErrClosed] and says why.
 	CloseSlow bool
-	// Timeout bounds each Publish, Subscribe and Add. 0 means one second.
+	// Timeout is how long each Publish, Subscribe and Add may take. 0 means one
+	// second.
 	Timeout time.Duration
 
 	once    sync.Once
@@ -82,7 +84,7 @@ type Redis struct {
 	feed *feed // nil while there is no subscription
 }
 
-// Publish sends data on topic, once.
+// Publish sends data on topic, and does so only once.
 func (r *Redis) Publish(ctx context.Context, topic string, data []byte) error {
 	if err := r.publish(ctx, topic, data); err != nil {
 		return fmt.Errorf("bus: Redis: publish on %q: %w", topic, err)
@@ -101,8 +103,9 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 		name = "spublish"
 	}
 	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, name, r.Prefix+topic, data)}
-	// In a Cluster a channel has no node of its own for PUBLISH. It gets one, or
-	// messages would arrive in another order.
+	// In a Cluster PUBLISH may be sent to any node, and messages that were sent to
+	// different ones could overtake each other. With the channel as its key all
+	// messages of a channel are sent to the same node.
 	cmd.SetFirstKeyPos(1)
 	err := r.Client.Process(ctx, cmd)
 	if err != nil {
@@ -111,7 +114,7 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 	return err
 }
 
-// Subscribe returns once Redis has confirmed all topics, or an error.
+// Subscribe returns when Redis has confirmed the subscription to all topics.
 func (r *Redis) Subscribe(ctx context.Context, topics ...string) (Subscription, error) {
 	if err := r.ready(ctx); err != nil {
 		return nil, fmt.Errorf("bus: Redis: subscribe: %w", err)
@@ -142,7 +145,7 @@ func (r *Redis) check() error {
 	return redisclient.CheckPubSub(r.Client)
 }
 
-// ready returns what keeps a call from being made at all.
+// ready returns the error of a call that can't be made at all.
 func (r *Redis) ready(ctx context.Context) error {
 	r.once.Do(func() { r.invalid = r.check() })
 	if r.invalid != nil {

@@ -10,46 +10,63 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A feed is what the subscriptions of a [Redis] share: which topics are wanted,
-// and the connections on which they are subscribed. It lives from the first
-// subscription to the last one.
+// A feed is what the subscriptions of a [Redis] share: the topics that are wanted, and
+// the links, which are the connections on which they are subscribed to. It lives from
+// the first subscription to the last one.
+//
+// Goroutines: house finds a link for each topic that has none. Each link has a reader
+// and a writer.
 type feed struct {
 	bus   *Redis
-	users int // under bus.mu
+	users int // number of subscriptions; under bus.mu
 	ctx   context.Context
 	stop  context.CancelFunc
-	wake  chan struct{} // there are topics that have no link
+	wake  chan struct{} // has a value when some topics have no link
 
 	mu       sync.Mutex
-	topics   map[string]*redisTopic // by channel
-	links    map[*redis.Client]*redisLink
-	homeless []*redisTopic
+	topics   map[string]*redisTopic       // by channel
+	links    map[*redis.Client]*redisLink // by node of a Cluster; nil is the bus' Client
+	homeless []*redisTopic                // those without a link
 }
 
-// A redisTopic is a topic that is wanted, or was a moment ago. It is under
-// feed.mu.
+// A redisTopic is a topic that is wanted, or was a moment ago. All of it is under
+// feed.mu. Its states:
+//
+//	link  sent   live   what it is                         who moves it on
+//	----  -----  -----  ---------------------------------  ----------------------------------
+//	nil   false  false  homeless                           house, by feed.move: to a link
+//	set   false  false  to be subscribed to                the writer, by link.take
+//	set   true   false  SUBSCRIBE sent, not confirmed      the reader, by link.answer
+//	set   true   true   live: messages are delivered       the writer, by link.take, once subs
+//	                                                       is empty
+//	set   false  false  UNSUBSCRIBE sent; forgotten when   the reader, by link.answer; or back
+//	                    it is answered                     to the third if it is wanted again
+//
+// From each of them feed.unhouse leads back to homeless: when the link breaks, when
+// Redis refuses the topic, and when its slot moves. Subscriptions of a topic that was
+// live are then due a Gap, which they get when it is live again.
 type redisTopic struct {
 	name, channel string
-	subs          map[*redisSubscription]bool // true: a Gap is due once the topic is live
-	live          bool                        // Redis has confirmed it
-	changed       chan struct{}               // closed when live becomes true
-	err           error                       // why it isn't live, if there was an error
+	subs          map[*redisSubscription]bool // who wants it; true if a Gap is due once it is live
+	live          bool                        // Redis has confirmed the subscription
+	changed       chan struct{}               // closed when live becomes true, and then replaced
+	err           error                       // the last error that kept it from being live
 
-	link    *redisLink // nil: homeless
-	stay    int        // counts the links it was on, so that an old one's answers are told apart
-	sent    bool       // the last command on this link was to subscribe
-	pending int        // commands on this link that aren't answered
-	after   time.Time  // when to find it a link
+	link    *redisLink // nil if it is homeless
+	stay    int        // number of links that it has left: tells an answer of an old one apart
+	sent    bool       // the last command for it on this link was to subscribe
+	pending int        // number of commands for it on this link that aren't answered
+	after   time.Time  // if it is homeless: when to find a link for it
 }
 
 func newFeed(r *Redis) *feed {
 	f := &feed{bus: r, wake: make(chan struct{}, 1), topics: map[string]*redisTopic{}, links: map[*redis.Client]*redisLink{}}
 	f.ctx, f.stop = context.WithCancel(context.Background())
-	go f.house() // until stop
+	go f.house() // ends with stop
 	return f
 }
 
-// want puts s on a topic, unless it is there already. f.mu is held.
+// want subscribes s to a topic, unless it is already. f.mu is held.
 func (f *feed) want(name string, s *redisSubscription) *redisTopic {
 	channel := f.bus.Prefix + name
 	t := f.topics[channel]
@@ -59,14 +76,14 @@ func (f *feed) want(name string, s *redisSubscription) *redisTopic {
 		f.unhouse(t, 0)
 	} else if _, ok := t.subs[s]; !ok {
 		t.subs[s] = false
-		if len(t.subs) == 1 && t.link != nil { // it was about to go
+		if len(t.subs) == 1 && t.link != nil { // it was about to be unsubscribed
 			t.link.todo(t)
 		}
 	}
 	return t
 }
 
-// drop takes s off t. f.mu is held.
+// drop ends the subscription of s to t. f.mu is held.
 func (f *feed) drop(t *redisTopic, s *redisSubscription) {
 	delete(t.subs, s)
 	if len(t.subs) > 0 {
@@ -79,14 +96,15 @@ func (f *feed) drop(t *redisTopic, s *redisSubscription) {
 	t.link.todo(t)
 }
 
-// quiet makes t one that isn't live. f.mu is held.
+// quiet notes that t isn't live, or not any more. f.mu is held.
 func (f *feed) quiet(t *redisTopic) {
 	if t.live {
 		t.live, t.changed = false, make(chan struct{})
 	}
 }
 
-// unhouse takes t off its link, to find it another. f.mu is held.
+// unhouse takes t off its link, and makes house find another one for it after a pause.
+// A topic that nobody wants is forgotten. f.mu is held.
 func (f *feed) unhouse(t *redisTopic, pause time.Duration) {
 	if t.link != nil {
 		delete(t.link.topics, t.channel)
@@ -111,7 +129,7 @@ func (f *feed) unhouse(t *redisTopic, pause time.Duration) {
 	}
 }
 
-// house finds links for topics that have none.
+// house finds links for topics that have none, until stop.
 func (f *feed) house() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -128,7 +146,8 @@ func (f *feed) house() {
 	}
 }
 
-// houseAll returns false if some are left.
+// houseAll finds links for the homeless topics that are due. It returns false if some
+// topics are homeless still.
 func (f *feed) houseAll() bool {
 	f.mu.Lock()
 	due, now := []*redisTopic(nil), time.Now()
@@ -145,7 +164,7 @@ func (f *feed) houseAll() bool {
 	var err error
 	for i, t := range due {
 		if nodes[i], err = f.node(t.channel); err != nil {
-			break // it concerns all of them
+			break // the state of the Cluster isn't known: that concerns all of them
 		}
 	}
 
@@ -164,7 +183,7 @@ func (f *feed) houseAll() bool {
 	return len(f.homeless) == 0
 }
 
-// node returns the primary that has a channel. Nil means that any node will do.
+// node returns the primary that has a channel, or nil if any node will do.
 func (f *feed) node(channel string) (*redis.Client, error) {
 	c, ok := f.bus.Client.(interface {
 		MasterForKey(context.Context, string) (*redis.Client, error)
@@ -177,20 +196,21 @@ func (f *feed) node(channel string) (*redis.Client, error) {
 	return c.MasterForKey(ctx, channel)
 }
 
-// move puts t on the link to a node. f.mu is held.
+// move puts t on the link to a node, which is made if there is none. f.mu is held.
 func (f *feed) move(t *redisTopic, node *redis.Client) {
 	l := f.links[node]
 	if l == nil {
 		l = &redisLink{feed: f, node: node, wake: make(chan struct{}, 1), topics: map[string]*redisTopic{}}
 		f.links[node] = l
-		go l.run() // until it has no topics left, or stop
+		go l.run() // ends when it has no topics left, or with stop
 	}
 	t.link = l
 	l.topics[t.channel] = t
 	l.todo(t)
 }
 
-// deliver hands a message to the subscriptions.
+// deliver puts a message from a link into the queues of the topic's subscriptions. A
+// message from a link that the topic has left is dropped: a Gap is due for it.
 func (f *feed) deliver(l *redisLink, channel, payload string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -204,14 +224,16 @@ func (f *feed) deliver(l *redisLink, channel, payload string) {
 	}
 }
 
-// push puts an item into a subscription's queue. f.mu is held.
+// push puts an item into a subscription's queue. If that closes the subscription, it is
+// taken off its topics. f.mu is held.
 func (f *feed) push(s *redisSubscription, it item) {
 	if !s.queue.push(it) {
 		s.detach()
 	}
 }
 
-// gaps tells the subscriptions of topics that are live again. f.mu is held.
+// gaps puts the Gaps that are due for topics into the queues of their subscriptions: one
+// for each subscription, with all of these topics that it has. f.mu is held.
 func (f *feed) gaps(topics []*redisTopic) {
 	due := map[*redisSubscription]*Gap{}
 	for _, t := range topics {
@@ -228,7 +250,7 @@ func (f *feed) gaps(topics []*redisTopic) {
 			}
 			due[s].Topics = append(due[s].Topics, t.name)
 		}
-		t.err = nil // it is told
+		t.err = nil // the Gaps hold it
 	}
 	for s, gap := range due {
 		slices.Sort(gap.Topics)

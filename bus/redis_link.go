@@ -13,26 +13,31 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// A redisLink is the connection to one node on which topics are subscribed. It
-// is made anew as long as it has topics.
+// A redisLink is the connection to one node, on which topics are subscribed to. When it
+// breaks, another one is made as long as the link has topics.
+//
+// Its goroutines share the work. run makes the connections, one after the other, and is
+// the reader of the current one. The writer sends what is in work, and PINGs. Topics
+// get into work by todo, with feed.mu held, from any goroutine. The states of a topic
+// are described at [redisTopic].
 type redisLink struct {
 	feed *feed
-	node *redis.Client // nil: the bus' Client
-	wake chan struct{} // there is something to do
+	node *redis.Client // of a Cluster; nil means the bus' Client
+	wake chan struct{} // has a value when there is work
 
-	// Under feed.mu.
+	// These are under feed.mu.
 	topics map[string]*redisTopic // by channel
-	work   []*redisTopic          // to subscribe or unsubscribe
-	orders []order                // what Redis hasn't answered, in order
-	back   []*redisTopic          // live again, their Gaps are due
+	work   []*redisTopic          // the topics to subscribe to or to unsubscribe from
+	orders []order                // the commands that Redis hasn't answered, the oldest first
+	back   []*redisTopic          // topics that are live again, whose Gaps are due
 }
 
-// An order is a command that was sent. Redis answers in order.
+// An order is a command that was sent. Redis answers commands in their order.
 type order struct {
 	*redisTopic
-	at        int // the topic's stay
-	subscribe bool
-	last      bool // of those that were sent together
+	at        int  // the topic's stay when the command was sent
+	subscribe bool // otherwise it unsubscribes
+	last      bool // it is the last one of those that were sent together
 }
 
 // probe is the time without a word from Redis after which it is asked for one, and
@@ -41,7 +46,8 @@ const probe = 150 * time.Millisecond
 
 var errReplaced = errors.New("go-redis has replaced the connection")
 
-// todo has t subscribed or unsubscribed, as it is wanted then. feed.mu is held.
+// todo makes the writer look whether t is to be subscribed to or unsubscribed from.
+// feed.mu is held.
 func (l *redisLink) todo(t *redisTopic) {
 	l.work = append(l.work, t)
 	select {
@@ -50,7 +56,7 @@ func (l *redisLink) todo(t *redisTopic) {
 	}
 }
 
-// run serves one connection after the other.
+// run makes and serves one connection after the other.
 func (l *redisLink) run() {
 	f := l.feed
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
@@ -78,7 +84,8 @@ func (l *redisLink) run() {
 	}
 }
 
-// broken gives the topics up, most likely to get them back at once.
+// broken makes all topics of the link homeless. Unless they have moved in a Cluster, they
+// come back to this link at once.
 func (l *redisLink) broken(err error) {
 	f := l.feed
 	f.mu.Lock()
@@ -93,7 +100,7 @@ func (l *redisLink) broken(err error) {
 	}
 }
 
-// serve connects, and returns when that connection is broken.
+// serve makes a connection, and returns why it broke.
 func (l *redisLink) serve() error {
 	ctx, fail := context.WithCancelCause(l.feed.ctx)
 	defer fail(nil)
@@ -122,10 +129,10 @@ func (l *redisLink) serve() error {
 	return context.Cause(ctx)
 }
 
-// pubsub returns a PubSub that isn't connected. There is one for each
-// connection: go-redis would connect it anew and say nothing, and it would
-// subscribe to all sharded channels by one command, which Redis refuses unless
-// they are in one slot.
+// pubsub returns a PubSub that isn't connected yet. It is used for one connection only.
+// After a break go-redis would make another one without a word, so that nobody learns of
+// the gap; and it would subscribe to all sharded channels by one command, which Redis
+// refuses unless they are in one slot.
 func (l *redisLink) pubsub(ctx context.Context) *redis.PubSub {
 	if l.node != nil {
 		return l.node.SSubscribe(ctx)
@@ -133,7 +140,8 @@ func (l *redisLink) pubsub(ctx context.Context) *redis.PubSub {
 	return l.feed.bus.Client.Subscribe(ctx)
 }
 
-// read takes what Redis sends until the connection breaks.
+// read deals with what Redis sends until the connection breaks. It counts in heard what
+// has come.
 func (l *redisLink) read(ctx context.Context, pubsub *redis.PubSub, heard *atomic.Int64) error {
 	for {
 		received, err := pubsub.Receive(ctx)
@@ -155,7 +163,8 @@ func (l *redisLink) read(ctx context.Context, pubsub *redis.PubSub, heard *atomi
 	}
 }
 
-// write sends what there is to do, and probes the connection.
+// write sends commands for the topics that are in work. When nothing was heard for a
+// while it sends a PING, and calls fail if that isn't answered.
 func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atomic.Int64, fail context.CancelCauseFunc) error {
 	tick := time.NewTicker(probe)
 	defer tick.Stop()
@@ -197,8 +206,8 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 	}
 }
 
-// take returns the commands to send. They are on record before they are sent:
-// the answer may be read at once.
+// take returns the commands to send for what is in work. They are put into orders before
+// they are sent, since the answer may be read before the call that sends has returned.
 func (l *redisLink) take() []order {
 	f := l.feed
 	f.mu.Lock()
@@ -224,13 +233,15 @@ func (l *redisLink) take() []order {
 	return append([]order(nil), l.orders[first:]...)
 }
 
-// tidy forgets t if nobody wants it any more. feed.mu is held.
+// tidy forgets t if nobody wants it, and Redis has nothing left to answer. feed.mu is
+// held.
 func (l *redisLink) tidy(t *redisTopic) {
 	if len(t.subs) == 0 && !t.sent && t.pending == 0 {
 		l.feed.unhouse(t, 0)
 	}
 }
 
+// send sends one command.
 func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, o order) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
@@ -246,7 +257,8 @@ func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, o order) err
 	}
 }
 
-// confirmed takes the answer to an order, or the news that a slot has moved.
+// confirmed deals with a confirmation, which is the answer to the oldest order or, if
+// nobody has asked for it, says that a slot has moved to another node.
 func (l *redisLink) confirmed(m *redis.Subscription) error {
 	f := l.feed
 	f.mu.Lock()
@@ -261,14 +273,14 @@ func (l *redisLink) confirmed(m *redis.Subscription) error {
 	}
 	if t := l.topics[m.Channel]; t != nil && t.sent {
 		t.err = errors.New("the channel has moved to another node")
-		f.unhouse(t, retryPause) // the others have to learn of it
+		f.unhouse(t, retryPause) // the other nodes have to learn of it
 		redisclient.Reload(f.bus.Client)
 	}
 	return nil
 }
 
-// refused takes an error as the answer to an order. It returns the error if it
-// isn't one.
+// refused takes an error for the answer to the oldest order. It returns the error if
+// there is no order that it may be the answer to.
 func (l *redisLink) refused(err error) error {
 	f := l.feed
 	f.mu.Lock()
@@ -280,7 +292,9 @@ func (l *redisLink) refused(err error) error {
 	return nil
 }
 
-// answer takes the answer to the first order. feed.mu is held.
+// answer deals with the answer to the oldest order, which is err, or nil if Redis has
+// done what it says. The Gaps of topics that were ordered together are sent together.
+// feed.mu is held.
 func (l *redisLink) answer(err error) {
 	f, o := l.feed, l.orders[0]
 	l.orders = l.orders[1:]

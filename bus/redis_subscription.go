@@ -14,7 +14,7 @@ type redisSubscription struct {
 	topics map[string]*redisTopic // by channel, under feed.mu; nil once it is closed
 }
 
-// join starts the feed for the first subscription.
+// join returns a new subscription without topics. The first one starts the feed.
 func (r *Redis) join() *redisSubscription {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -27,7 +27,8 @@ func (r *Redis) join() *redisSubscription {
 	return s
 }
 
-// leave ends the feed with the last subscription.
+// leave takes a subscription off the feed, which ends with the last one. f.mu may be
+// held, and bus.mu must not be: where both are held, f.mu is taken first.
 func (r *Redis) leave(f *feed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *redisSubscription) Add(ctx context.Context, topics ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
 	defer cancel()
 	var failed error
-	for _, t := range s.add(topics) { // all of them: each that is late is due a Gap
+	for _, t := range s.add(topics) { // all of them, also after an error: each that is late is due a Gap
 		if err := s.await(ctx, t); err != nil && failed == nil {
 			failed = fmt.Errorf("bus: Redis: subscribe to %q: %w", t.name, err)
 		}
@@ -50,7 +51,7 @@ func (s *redisSubscription) Add(ctx context.Context, topics ...string) error {
 	return cmp.Or(failed, s.open())
 }
 
-// open returns an error if it is closed.
+// open returns ErrClosed if the subscription is closed.
 func (s *redisSubscription) open() error {
 	s.feed.mu.Lock()
 	defer s.feed.mu.Unlock()
@@ -60,7 +61,7 @@ func (s *redisSubscription) open() error {
 	return nil
 }
 
-// add returns the topics to wait for.
+// add puts the subscription on topics, and returns those to wait for.
 func (s *redisSubscription) add(topics []string) (wait []*redisTopic) {
 	f := s.feed
 	f.mu.Lock()
@@ -76,7 +77,8 @@ func (s *redisSubscription) add(topics []string) (wait []*redisTopic) {
 	return wait
 }
 
-// await waits until t is live. After an error a Gap will tell when it is.
+// await waits until t is live or removed. If it returns an error, a Gap is due once t is
+// live.
 func (s *redisSubscription) await(ctx context.Context, t *redisTopic) error {
 	f := s.feed
 	f.mu.Lock()
@@ -122,7 +124,8 @@ func (s *redisSubscription) Close() error {
 	return nil
 }
 
-// detach takes it off its topics and leaves, once. feed.mu is held.
+// detach takes the subscription off its topics and off the feed; only the first call
+// does. feed.mu is held.
 func (s *redisSubscription) detach() {
 	if s.topics == nil {
 		return

@@ -13,82 +13,86 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// Streams is a [Bus] over Redis Streams, of Redis 7 or later: one stream for each
-// topic, which keeps a bounded history.
+// Streams is a [Bus] over the streams of Redis 7 or later. Each topic is one stream,
+// which keeps a bounded history.
 //
 // # What it promises
 //
-// A message arrives exactly once, in the one order that its topic has for all,
-// as long as it is in the history when it is read. A subscription keeps its place
-// in each topic: it goes on there when the connection was broken, when its
-// queue was full, and with [Streams.SubscribeFrom] in a process that was started
-// again. It gets a [Gap] when messages behind its place are gone: with their
-// number when the history was trimmed, with a Lost of -1 when Redis has lost
-// data and nobody can tell.
+// A message that is in the history when it is read arrives exactly once, and all
+// subscriptions get the messages of a topic in the same order. A subscription keeps its
+// place in each topic. It reads on from there after the connection was broken, after
+// its queue was full, and, by [Streams.SubscribeFrom], in a process that was started
+// again. It gets a [Gap] when messages behind its place are gone: with their number if
+// the history was trimmed, with a Lost of -1 if Redis has lost data and nobody can tell
+// how much.
 //
-// A Publish whose connection breaks is repeated until Timeout, and subscribers
-// drop the copies: each message names its publisher and has a number, and the
-// lowest of the numbers that its publisher still had in hand. So a copy is told
-// apart however late it comes, and the message of a Publish that has returned an
-// error arrives in its place or not at all. The one exception is a copy more than
-// 128 messages behind its original, when the process of the subscriber was
-// started again in between.
+// A Publish whose connection breaks is repeated until Timeout, and subscribers drop the
+// copies. For that each message has the name of its publisher, a number, and the lowest
+// number that the publisher wasn't done with at that time. So a copy is recognized
+// however late it comes, and the message of a Publish that has returned an error arrives
+// in its place or not at all. There is one exception: a copy more than 128 messages
+// behind its original arrives if the process of the subscriber was started again in
+// between.
 //
-// A message that takes more than a second to read is never read, nor are those
-// behind it: on a slow network, messages have to be small.
+// A message that takes more than a second to read is never read, and neither are those
+// behind it. On a slow network messages have to be small.
 //
-// What Publish has returned no error for is in the memory of the primary. How
-// long it is lost with that depends on the settings of Redis: with appendonly and
-// appendfsync always it survives a crash, with everysec the last second may be
-// lost, without a file all is. A failover loses what the replica didn't have
-// yet. A subscription whose last message is lost gets a Gap. A Redis that is
-// shut down properly loses nothing with appendonly, whatever appendfsync is.
+// # What Redis may lose
+//
+// When Publish returns no error the message is in the memory of the primary. Whether it
+// survives a crash depends on the settings of Redis: with appendonly and an appendfsync
+// of always it does, with everysec the messages of the last second may be lost, and
+// without appendonly all are. A failover loses the messages that the replica didn't have
+// yet. A Redis that is shut down properly loses nothing with appendonly, whatever
+// appendfsync is. A subscription that has got a message that is lost gets a Gap.
 //
 // # How it works
 //
-// Publish is one script, which adds to the stream (with the fields m and d) and
-// then rings on the sharded channel of the same name. A process has one
-// subscribed connection for all of its subscriptions (in a Cluster one to each
-// primary that has a topic of theirs, whatever the slots), and reads on when it
-// rings: as many topics as have rung and as many messages as are there by one
-// round trip. So nothing is read by a blocked connection that would have to be
-// woken for a new topic, and nothing is lost with a ring. Who adds to a stream
-// by other means must ring, too.
+// Publish runs one script. It adds an entry to the stream, with the fields m (who has
+// published it) and d (the data), and then publishes the entry's ID on the sharded
+// channel with the name of the stream: it rings. A process is subscribed to the channels
+// of all of its topics on one connection, or, in a Cluster, on one to each primary that
+// has some of them. When they ring it reads all the streams that have rung, and all that
+// is new in them, by one round trip. So no connection is blocked in a read, which would
+// have to be interrupted to add a topic; and a ring that gets lost loses no message. A
+// program that adds to a stream by other means must ring, too.
 //
-// It has no goroutine while there is no subscription. Fields must not be
-// changed once it is used, and a Streams must not be copied.
+// A Streams has no goroutine while it has no subscription. It must not be copied, and its
+// fields must not be changed, once it is used.
 type Streams struct {
-	// Client is as for [Redis]. One that reads from replicas won't do.
+	// Client is what [Redis] needs. One that reads from replicas won't do.
 	Client redis.UniversalClient
-	// Prefix goes before each topic. "" means "limpet:bus:".
+	// Prefix is put before each topic to make the key of its stream. "" means
+	// "limpet:bus:".
 	Prefix string
-	// MaxLen is the number of messages that each topic keeps at least (and a
-	// hundred or so more). 0 means 10,000. It must be the same for all who
-	// publish on a topic.
+	// MaxLen is the number of messages that each topic keeps at least; Redis keeps a
+	// hundred or so more. 0 means 10,000. It must be the same for all who publish on
+	// a topic.
 	MaxLen int64
-	// Idle is how long a topic stays in Redis when nothing is published on it.
-	// A subscriber that was there before gets a Gap with the next message: it
-	// can't know that nothing else was lost. 0 means for ever.
+	// Idle is how long a topic stays in Redis after the last message was published
+	// on it; 0 means for ever. A subscription that was there before gets a Gap with
+	// the next message: it can't know that nothing else was lost.
 	Idle time.Duration
-	// Queue is the number of messages that may wait in each subscription. 0
-	// means 1024. A subscription whose queue is full reads on from the history
-	// once there is room: it delays nobody, and loses only what is trimmed
-	// before it is read.
+	// Queue is the number of messages that may wait in each subscription. 0 means
+	// 1024. A subscription whose queue is full reads on from the history once there
+	// is room. It delays nobody, and loses only what is trimmed before it is read.
 	Queue int
-	// Timeout bounds each Publish, Subscribe and Add. 0 means one second. With
-	// more than a restart of Redis takes, publishers don't notice one.
+	// Timeout is how long each Publish, Subscribe and Add may take. 0 means one
+	// second. If it is longer than a restart of Redis takes, publishers don't notice
+	// a restart.
 	Timeout time.Duration
 
 	once    sync.Once
 	invalid error
 	ledger  ledger
-	bell    Redis
+	bell    Redis // subscribes to the channels that ring
 
 	mu     sync.Mutex
 	reader *reader // nil while there is no subscription
 }
 
-// addAndRing adds a message and rings.
+// addAndRing adds a message to the stream KEYS[1] and rings. Its arguments are MaxLen,
+// the mark, the data, and Idle in milliseconds, 0 for none.
 var addAndRing = redis.NewScript(`
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'm', ARGV[2], 'd', ARGV[3])
 if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
@@ -112,7 +116,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 	mark, done := s.ledger.open()
 	defer done()
 	for {
-		// A connection that is dead without a word must not use up all the time.
+		// One attempt on a dead connection must not take all the time that there is.
 		attempt, cancel := context.WithTimeout(ctx, s.timeout()/3)
 		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)},
 			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Err()
@@ -132,14 +136,14 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 	}
 }
 
-// passes tells whether an error may be gone at the next attempt.
+// passes reports whether another attempt may succeed after an error.
 func passes(err error) bool {
 	var answer redis.Error
 	return !errors.As(err, &answer) || redis.IsLoadingError(err) || redis.IsReadOnlyError(err) ||
 		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
 }
 
-// Subscribe subscribes behind the newest message of each topic.
+// Subscribe subscribes to topics, each behind its newest message.
 func (s *Streams) Subscribe(ctx context.Context, topics ...string) (Subscription, error) {
 	after := make(map[string]string, len(topics))
 	for _, topic := range topics {
@@ -148,10 +152,12 @@ func (s *Streams) Subscribe(ctx context.Context, topics ...string) (Subscription
 	return s.SubscribeFrom(ctx, after)
 }
 
-// SubscribeFrom subscribes to the topics that are after's keys, each behind the
-// message whose ID is given: a process that has started again passes the IDs of
-// the last messages it has dealt with. "" means behind the newest message, "0"
-// before the oldest one.
+// SubscribeFrom subscribes to the topics that are the keys of after, each behind the
+// message whose ID is the value. "" means behind the newest message, and "0" before the
+// oldest one. A process that was started again goes on with the message behind the last
+// one that it has dealt with:
+//
+//	sub, err := streams.SubscribeFrom(ctx, map[string]string{"orders": lastID})
 func (s *Streams) SubscribeFrom(ctx context.Context, after map[string]string) (Subscription, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, fmt.Errorf("bus: Streams: subscribe: %w", err)
@@ -203,7 +209,7 @@ func (s *Streams) check() error {
 	return nil
 }
 
-// ready returns what keeps a call from being made at all.
+// ready returns the error of a call that can't be made at all.
 func (s *Streams) ready(ctx context.Context) error {
 	s.once.Do(func() {
 		s.invalid = s.check()
@@ -217,4 +223,6 @@ func (s *Streams) ready(ctx context.Context) error {
 
 func (s *Streams) timeout() time.Duration { return cmp.Or(s.Timeout, time.Second) }
 
+// key returns the key of a topic's stream, which is also the name of the channel that
+// rings for it.
 func (s *Streams) key(topic string) string { return cmp.Or(s.Prefix, "limpet:bus:") + topic }

@@ -9,13 +9,15 @@ import (
 	"sync"
 )
 
-// A mark tells a message from all others, and the copies of it that a repeated
-// Publish leaves in a stream from the message.
+// A mark identifies a message. A Publish that is repeated may leave several copies of a
+// message in a stream, all with the same mark.
 type mark struct {
 	publisher, number uint64
-	// open is the lowest number that the publisher had in hand when it began with
-	// this one. It is done with those below, so all of them that will ever count
-	// are before this one in their streams.
+	// open is the lowest number that the publisher wasn't done with when it began to
+	// publish this message. The Publish of each message with a lower number had
+	// returned by then. So a message with a lower number that comes behind this one
+	// in a stream is a copy, or is one whose Publish has returned an error; neither
+	// is delivered.
 	open uint64
 }
 
@@ -43,15 +45,16 @@ func parseMark(s string) (mark, error) {
 	return m, nil
 }
 
-// A ledger is what a publisher has in hand. Its zero value is ready.
+// A ledger gives numbers to the messages of a publisher, and keeps those that it isn't
+// done with. The zero value is ready for use.
 type ledger struct {
 	mu        sync.Mutex
-	publisher uint64
-	last      uint64
-	hand      list.List // of numbers, the lowest first
+	publisher uint64    // random, 0 before the first message
+	last      uint64    // the last number
+	hand      list.List // the numbers that it isn't done with, the lowest first
 }
 
-// open returns the mark of a new message, and what to call when it is done with.
+// open returns the mark of a new message. done must be called when its Publish returns.
 func (l *ledger) open() (m mark, done func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,24 +70,27 @@ func (l *ledger) open() (m mark, done func()) {
 	}
 }
 
-// A tracker tells the copies in a stream from what is seen for the first time.
+// A tracker recognizes the messages of a stream that are copies of others. Each
+// subscription has one for each of its streams. The zero value is ready for use.
 type tracker struct {
 	publishers map[uint64]*track
-	sweep      int // the number of publishers at which to look for old ones
+	sweep      int // the number of publishers at which those that were silent are forgotten
 }
 
-// A track is what was seen of one publisher.
+// A track is what was seen of one publisher: all numbers below open, and those in above.
 type track struct {
-	open  uint64 // all below are done with
-	above map[uint64]bool
-	at    uint64 // the time of its last message, in Unix milliseconds
+	open  uint64          // all numbers below are seen, or will never count
+	above map[uint64]bool // the numbers above open that were seen
+	at    uint64          // the time of its last message, in Unix milliseconds
 }
 
-// forget is the time after which a publisher that was silent is forgotten, in
-// milliseconds. TCP has given up by then what it was trying to send.
+// forget is the time in milliseconds after which a publisher that was silent is
+// forgotten. By then TCP has given up to send what may still be on its way, so no copy of
+// its messages can come any more.
 const forget = 30 * 60 * 1000
 
-// first returns whether a message that was added at a time is no copy.
+// first reports whether a message is seen for the first time. at is the time when it was
+// added to the stream, in Unix milliseconds.
 func (t *tracker) first(m mark, at uint64) bool {
 	p := t.publishers[m.publisher]
 	if p == nil {
@@ -106,7 +112,7 @@ func (t *tracker) first(m mark, at uint64) bool {
 	return true
 }
 
-// raise notes that all numbers below open are done with.
+// raise notes that no number below open will count any more.
 func (p *track) raise(open uint64) {
 	if open <= p.open {
 		return
@@ -125,7 +131,7 @@ func (p *track) raise(open uint64) {
 	p.open = open
 }
 
-// track starts one for a new publisher.
+// track begins to track a new publisher.
 func (t *tracker) track(publisher, now uint64) *track {
 	if t.publishers == nil {
 		t.publishers, t.sweep = map[uint64]*track{}, 64

@@ -11,7 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A streamID is the ID of a stream's entry.
+// A streamID is the ID of an entry of a stream: the time when it was added, in Unix
+// milliseconds, and a number among those of the same millisecond.
 type streamID struct{ ms, n uint64 }
 
 func (id streamID) String() string {
@@ -36,34 +37,36 @@ func parseStreamID(s string) (id streamID, err error) {
 	return id, nil
 }
 
-// A position is a place in a stream, behind all entries up to an ID.
+// A position is a point in a stream: behind all entries up to an ID.
 type position struct {
 	id streamID
-	// entry: there was one with this ID. As long as it is there, nothing behind
-	// it was trimmed.
+	// entry says that there was an entry with this ID. As long as there is, nothing
+	// behind it was trimmed: Redis trims the oldest entries first.
 	entry bool
-	// added is how many were added up to it, or -1.
+	// added is the number of entries that were ever added up to here, or -1 if that
+	// isn't known.
 	added int64
 }
 
-// An entry is one message of a stream.
+// An entry is an entry of a stream, which mostly is a message.
 type entry struct {
 	id   streamID
-	text string // of the ID
-	mark *mark  // nil if somebody has added it by other means
+	text string // the ID as Redis has written it
+	mark *mark  // nil if it was added by other means than Publish
 	data []byte // nil if it isn't a message
 }
 
-// A page is what was read behind a position.
+// A page is the result of one read: the entries behind a position, or an error.
 type page struct {
-	from, at position // at is from, or behind the gap
-	gap      *Gap
-	entries  []entry
-	more     bool
-	err      error
+	from    position // where it was read from
+	at      position // where its entries begin: from, or behind the gap
+	gap     *Gap     // what is missing between from and the entries, or nil
+	entries []entry
+	more    bool // there are entries behind these
+	err     error
 }
 
-// next returns the position behind e, which is the next entry.
+// next returns the position behind e, which must be the next entry behind p.
 func (p position) next(e entry) position {
 	if p.added >= 0 {
 		p.added++
@@ -82,7 +85,8 @@ var (
 	errLost    = errors.New("Redis has lost a part of the history")
 )
 
-// readPages reads a page for each request, by two round trips at most.
+// readPages reads a page for each request. It takes one round trip to Redis, and another
+// one if a stream was trimmed behind the position from which it is read.
 func readPages(ctx context.Context, client redis.UniversalClient, reqs []request, count int) []page {
 	pages := make([]page, len(reqs))
 	var doubtful []int
@@ -107,9 +111,10 @@ func readPages(ctx context.Context, client redis.UniversalClient, reqs []request
 	return pages
 }
 
-// ask asks Redis for the entries from each position on, that of its own
-// included: it proves that nothing is missing behind it. Without that it needs
-// to know about the stream, too.
+// ask asks Redis for the entries of each stream from a position on. The entry at the
+// position itself is asked for as well: if it is there, nothing behind it is missing. For
+// the positions for which about returns true it also asks what Redis knows of the stream,
+// which tells what is missing if that entry isn't there.
 func ask(ctx context.Context, client redis.UniversalClient, reqs []request, count int, about func(position) bool) ([]*redis.Cmd, []*redis.XInfoStreamCmd) {
 	ranges, infos := make([]*redis.Cmd, len(reqs)), make([]*redis.XInfoStreamCmd, len(reqs))
 	pipe := client.Pipeline()
@@ -117,17 +122,18 @@ func ask(ctx context.Context, client redis.UniversalClient, reqs []request, coun
 		if about(req.from) {
 			infos[i] = pipe.XInfoStream(ctx, req.key)
 		}
-		// XRange would make a map of each entry.
+		// Not XRange of go-redis, which makes a map of each entry.
 		ranges[i] = pipe.Do(ctx, "xrange", req.key, req.from.id.String(), "+", "count", count+1)
 	}
-	pipe.Exec(ctx) // its error is one of theirs
+	pipe.Exec(ctx) // its error is the first one of the commands, which are looked at
 	return ranges, infos
 }
 
-// errDoubtful says that a page may have gaps.
+// errDoubtful says that messages may be missing between the position and the page, and
+// that it isn't known how many.
 var errDoubtful = errors.New("the stream was trimmed while it was read")
 
-// turn makes a page of answers of Redis.
+// turn makes a page of the answers of Redis. info is nil if it wasn't asked for.
 func turn(from position, ranged *redis.Cmd, info *redis.XInfoStreamCmd, count int) page {
 	p := page{from: from, at: from}
 	raw, err := ranged.Slice()
@@ -164,11 +170,13 @@ func turn(from position, ranged *redis.Cmd, info *redis.XInfoStreamCmd, count in
 
 // about is what Redis knows of a stream.
 type about struct {
-	added, trimmed int64
-	last, first    streamID // first: of the entries that are there
-	entry          bool     // the last one is there
+	added, trimmed int64    // the numbers of entries that were ever added, and trimmed
+	first          streamID // of the oldest entry that is there
+	last           streamID // of the newest entry that ever was there
+	entry          bool     // the newest entry is there
 }
 
+// aboutStream takes the answer to XINFO STREAM. A stream that doesn't exist is empty.
 func aboutStream(cmd *redis.XInfoStreamCmd) (about, error) {
 	info, err := cmd.Result()
 	if err != nil {
@@ -189,11 +197,17 @@ func aboutStream(cmd *redis.XInfoStreamCmd) (about, error) {
 	return a, err
 }
 
-// end is the position behind all entries.
+// end returns the position behind all entries.
 func (a about) end() position { return position{id: a.last, entry: a.entry, added: a.added} }
 
-// compare finds out what is missing between a position whose entry isn't there
-// and the first one that was read.
+// compare finds out what is missing between the position that was read from, whose entry
+// isn't there, and the first entry of the page:
+//
+//	the newest ID is older, or fewer entries were added  Redis has lost data
+//	it isn't known how many were added up to from        some may have been trimmed
+//	more were trimmed than were added up to from         the difference was trimmed
+//	fewer were trimmed, but the entry is gone            Redis has lost data
+//	otherwise                                            nothing is missing
 func (p *page) compare(a about) {
 	allBehind := a.first.compare(p.from.id) > 0
 	if allBehind && (len(p.entries) == 0 || p.entries[0].id != a.first) {
@@ -202,7 +216,7 @@ func (p *page) compare(a about) {
 	}
 	switch {
 	case a.last.compare(p.from.id) < 0 || a.added < p.from.added:
-		// What is there and older was seen before.
+		// Entries that are there and older were seen before.
 		p.gap = &Gap{Lost: -1, Err: errLost}
 		p.at.added = -1
 	case p.from.added < 0:
@@ -222,7 +236,7 @@ func (p *page) compare(a about) {
 	}
 }
 
-// parseEntry takes what XRANGE returns for an entry.
+// parseEntry parses what XRANGE returns for an entry.
 func parseEntry(v any) (entry, error) {
 	pair, _ := v.([]any)
 	if len(pair) != 2 {

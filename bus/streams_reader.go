@@ -10,50 +10,66 @@ import (
 	"time"
 )
 
-// A reader reads the streams for the subscriptions of a [Streams]. It lives from
-// the first subscription to the last one.
+// A reader reads the streams for all subscriptions of a [Streams]. It lives from the
+// first subscription to the last one.
+//
+// Goroutines: listen hears the bell and makes streams due. A read is started for the
+// streams that are due, and ends when it has read them. The Next of a subscription reads
+// on its own, from the places of it that are behind the reader.
 type reader struct {
 	bus   *Streams
-	users int // under bus.mu
+	users int // number of subscriptions; under bus.mu
 	ctx   context.Context
 	stop  context.CancelFunc
-	bell  Subscription
+	bell  Subscription // to the channels that ring
 
 	mu      sync.Mutex
 	streams map[string]*stream // by key
-	due     []*stream          // to read
+	due     []*stream          // the streams to read next
 }
 
-// A stream is one that is wanted. It is under reader.mu.
+// A stream is a stream that somebody is subscribed to. All of it is under reader.mu. Its
+// states:
+//
+//	placed  due    reading  what it is                 who moves it on
+//	------  -----  -------  -------------------------  -----------------------------------
+//	false   false  false    its end isn't known yet    settle: it is placed at the end;
+//	                                                   entered makes it due if that fails
+//	true    false  false    read up to at              ring, ringAll and settle: it is due
+//	any     true   false    to be read                 start: a read begins
+//	any     false  true     being read                 readOnce: read up to at, or again
+//	                                                   after a pause
+//	any     true   true     being read, and has rung   readOnce: to be read
+//	                        meanwhile
 type stream struct {
 	topic, key string
 	subs       map[*streamsSubscription]*place
 	placed     bool     // at is known
-	at         position // up to which it is read
-	rung       streamID // the newest message that was heard of since the last page
-	due        bool     // to be read
-	reading    bool
+	at         position // up to which it was read
+	rung       streamID // the newest entry that has rung since the last page
+	due        bool     // it is in reader.due
+	reading    bool     // a read has it
 }
 
 const (
-	// pageSize is the number of messages that are read of a stream at once.
+	// pageSize is the number of entries that are read of a stream at once.
 	pageSize = 256
 	// batchSize is the number of streams that are read at once.
 	batchSize = 128
 )
 
-// join starts the reader for the first subscription.
+// join returns a new subscription without topics. The first one starts the reader.
 func (s *Streams) join() (*streamsSubscription, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader == nil {
-		bell, err := s.bell.Subscribe(context.Background()) // to nothing yet: it doesn't wait
+		bell, err := s.bell.Subscribe(context.Background()) // to no topic, so it doesn't wait
 		if err != nil {
 			return nil, err
 		}
 		r := &reader{bus: s, bell: bell, streams: map[string]*stream{}}
 		r.ctx, r.stop = context.WithCancel(context.Background())
-		go r.listen() // until bell is closed
+		go r.listen() // ends when bell is closed
 		s.reader = r
 	}
 	s.reader.users++
@@ -62,7 +78,8 @@ func (s *Streams) join() (*streamsSubscription, error) {
 	return sub, nil
 }
 
-// leave ends the reader with the last subscription.
+// leave takes a subscription off the reader, which ends with the last one. reader.mu may
+// be held: where both are held, bus.mu is taken second.
 func (s *Streams) leave(r *reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,14 +90,14 @@ func (s *Streams) leave(r *reader) {
 	}
 }
 
-// listen has streams read that have rung, or may have.
+// listen makes streams due that have rung, or may have.
 func (r *reader) listen() {
 	for {
 		m, err := r.bell.Next(r.ctx)
 		var gap *Gap
 		switch {
 		case err == nil:
-			id, _ := parseStreamID(string(m.Data)) // 0 rings for nothing
+			id, _ := parseStreamID(string(m.Data)) // 0 if it is none, which is older than everything
 			r.ring(m.Topic, id)
 		case errors.As(err, &gap):
 			r.ringAll(gap.Topics)
@@ -90,6 +107,8 @@ func (r *reader) listen() {
 	}
 }
 
+// ring makes a stream due unless the entry with that ID was read already. A stream that is
+// being read isn't due: deliver looks at rung.
 func (r *reader) ring(key string, id streamID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -102,7 +121,7 @@ func (r *reader) ring(key string, id streamID) {
 	r.start()
 }
 
-// ringAll rings for keys, or for all streams if there are none.
+// ringAll makes the streams of keys due, or all streams if keys is nil.
 func (r *reader) ringAll(keys []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,7 +136,7 @@ func (r *reader) ringAll(keys []string) {
 	r.start()
 }
 
-// want has st read. r.mu is held.
+// want makes st due. r.mu is held.
 func (r *reader) want(st *stream) {
 	if !st.due {
 		st.due = true
@@ -125,7 +144,7 @@ func (r *reader) want(st *stream) {
 	}
 }
 
-// start starts to read what is due and isn't being read. r.mu is held.
+// start starts reads for the streams that are due and aren't being read. r.mu is held.
 func (r *reader) start() {
 	var batch []*stream
 	r.due = slices.DeleteFunc(r.due, func(st *stream) bool {
@@ -137,15 +156,16 @@ func (r *reader) start() {
 		return true
 	})
 	for some := range slices.Chunk(batch, batchSize) {
-		go r.read(some) // until they are read, or stop
+		go r.read(some) // ends when they are read, or with stop
 	}
 }
 
-// read reads what is new in some streams, again until that works. Another node's
-// trouble doesn't hold up the others: they are read apart from then on.
+// read reads a page of each of some streams. Those that it couldn't read it tries again,
+// with smaller pages and more time, until it has. So streams on a node that is in trouble
+// don't hold up those on other nodes.
 func (r *reader) read(batch []*stream) {
-	// A connection that is dead without a word must not take long, nor a page
-	// be too much for the time that there is.
+	// A dead connection must not take long at first, and a page must not be too large
+	// for the time that there is.
 	count, limit := pageSize, deadAfter/4
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
@@ -160,7 +180,8 @@ func (r *reader) read(batch []*stream) {
 	}
 }
 
-// readOnce returns the streams that it couldn't read.
+// readOnce reads a page of each stream, and delivers it. It returns the streams that it
+// couldn't read and that are still wanted.
 func (r *reader) readOnce(batch []*stream, count int, limit time.Duration) (failed []*stream) {
 	ctx, cancel := context.WithTimeout(r.ctx, limit)
 	defer cancel()
@@ -192,7 +213,7 @@ func (r *reader) readOnce(batch []*stream, count int, limit time.Duration) (fail
 	return slices.DeleteFunc(failed, func(st *stream) bool { return len(st.subs) == 0 })
 }
 
-// deliver hands a page to the subscriptions. r.mu is held.
+// deliver offers a page to the subscriptions of a stream. r.mu is held.
 func (r *reader) deliver(st *stream, p page) {
 	st.at = p.at
 	for _, e := range p.entries {
@@ -201,20 +222,21 @@ func (r *reader) deliver(st *stream, p page) {
 	if p.more || st.rung.compare(st.at.id) > 0 {
 		r.want(st)
 	}
-	st.rung = streamID{} // what isn't in the next page either is lost: it isn't read for again
+	st.rung = streamID{} // an entry that isn't in the next page either is lost: that mustn't go on for ever
 	for s, pl := range st.subs {
 		switch {
 		case !pl.known || s.behind[pl]:
 		case pl.at.id != p.from.id && p.gap != nil:
-			s.fallBehind(pl) // it finds out what is missing for it
+			s.fallBehind(pl) // its own read finds out what is missing for it
 		default:
 			s.offer(pl, p)
 		}
 	}
 }
 
-// settle finds out where streams and subscriptions begin that don't know yet. It
-// is called once their bells are sure to ring, or will say so.
+// settle places streams, and subscriptions in them, that have no place yet: at the end of
+// the stream. It is called when their channels are subscribed to, so that what is added
+// behind that end is sure to ring, or to be followed by a Gap.
 func (r *reader) settle(ctx context.Context, batch []*stream) error {
 	var unsettled []*stream
 	r.mu.Lock()
@@ -256,7 +278,7 @@ func (r *reader) settle(ctx context.Context, batch []*stream) error {
 	return failed
 }
 
-// unsettled tells whether it or a subscription has no place in it yet.
+// unsettled reports whether the stream or one of its subscriptions has no place yet.
 func (st *stream) unsettled() bool {
 	if !st.placed {
 		return true
@@ -269,7 +291,8 @@ func (st *stream) unsettled() bool {
 	return false
 }
 
-// settle gives a place to who has none. Those that have one read on from there.
+// settle places the stream and its subscriptions at the end, if they have no place yet. A
+// subscription that isn't where the stream is read up to reads on by itself.
 func (st *stream) settle(end position) {
 	if !st.placed {
 		st.placed, st.at = true, end

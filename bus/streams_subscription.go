@@ -12,18 +12,29 @@ type streamsSubscription struct {
 	bus    *Streams
 	reader *reader
 
-	// Under reader.mu.
+	// These are under reader.mu.
 	places map[string]*place // by key; nil once it is closed
-	behind map[*place]bool   // those that aren't where the reader is: Next reads on from them
+	behind map[*place]bool   // the places from which Next reads on by itself
 }
 
-// A place is a subscription's place in a stream. It is under reader.mu.
+// A place is the place of a subscription in a stream. It is in behind or not:
+//
+//	known  behind  what it is                         who moves it on
+//	-----  ------  ---------------------------------  --------------------------------------
+//	false  no      nowhere yet                        settle: to the end of the stream
+//	true   no      where the reader is, whose pages   offer: behind, when the queue is full
+//	               are put into the queue             or a gap is to be found out about
+//	true   yes     further back: the reader's pages   catchUp, in Next: it reads a page, and
+//	               pass it by                         again until it is where the reader is
+//
+// All of it is under reader.mu. A place begins behind, and known, if SubscribeFrom has
+// named a message.
 type place struct {
 	topic, key string
-	known      bool // at is
+	known      bool // at is known
 	late       bool // Add has returned an error: a Gap is due once at is known
 	at         position
-	seen       tracker
+	seen       tracker // to drop copies
 }
 
 // Add implements [Subscription].
@@ -35,7 +46,8 @@ func (s *streamsSubscription) Add(ctx context.Context, topics ...string) error {
 	return s.add(ctx, after)
 }
 
-// add adds topics behind their newest messages, or behind given ones.
+// add subscribes to the topics that are the keys of after: behind the entry with that ID,
+// or at the end if it is nil.
 func (s *streamsSubscription) add(ctx context.Context, after map[string]*streamID) error {
 	ctx, cancel := context.WithTimeout(ctx, s.bus.timeout())
 	defer cancel()
@@ -58,7 +70,7 @@ func (s *streamsSubscription) add(ctx context.Context, after map[string]*streamI
 	return err
 }
 
-// enter puts it on the topics.
+// enter puts the subscription on topics, and returns their streams.
 func (s *streamsSubscription) enter(after map[string]*streamID) (streams []*stream, err error) {
 	r := s.reader
 	r.mu.Lock()
@@ -89,7 +101,9 @@ func (s *streamsSubscription) enter(after map[string]*streamID) (streams []*stre
 	return streams, nil
 }
 
-// entered takes care of what didn't go well, or was removed in between.
+// entered looks after topics that were removed while they were added, and after those that
+// have no place because Redis didn't answer in time: a read will place them, and a Gap
+// follows.
 func (s *streamsSubscription) entered(streams []*stream) {
 	r := s.reader
 	r.mu.Lock()
@@ -105,11 +119,12 @@ func (s *streamsSubscription) entered(streams []*stream) {
 	r.start()
 }
 
-// recalled is the number of messages that are looked at before the one that a
-// subscription begins behind, for copies of them that come later.
+// recalled is the number of entries that are read before the one behind which a
+// subscription begins, to recognize copies of them that come later.
 const recalled = 128
 
-// recall reads what was before the given messages.
+// recall reads the entries before those that after names, so that their copies are
+// recognized.
 func (s *streamsSubscription) recall(ctx context.Context, after map[string]*streamID) error {
 	for topic, id := range after {
 		if id == nil {
@@ -142,7 +157,7 @@ func (s *streamsSubscription) Remove(_ context.Context, topics ...string) error 
 	return nil
 }
 
-// remove takes it off a stream. reader.mu is held.
+// remove takes the subscription off a stream. reader.mu is held.
 func (s *streamsSubscription) remove(key string) {
 	if s.places[key] == nil {
 		return
@@ -174,8 +189,8 @@ func (s *streamsSubscription) Close() error {
 	return nil
 }
 
-// offer puts what of a page is behind its place into the queue, as much as fits.
-// reader.mu is held.
+// offer puts the entries of a page that are behind a place into the queue, and moves the
+// place on. If they don't all fit, the place is behind from then on. reader.mu is held.
 func (s *streamsSubscription) offer(pl *place, p page) {
 	if pl.late {
 		p.gap = &Gap{Lost: -1, Err: errLate}
@@ -206,7 +221,7 @@ func (s *streamsSubscription) offer(pl *place, p page) {
 	}
 }
 
-// fallBehind has Next read on from pl's place. reader.mu is held.
+// fallBehind makes Next read on from a place by itself. reader.mu is held.
 func (s *streamsSubscription) fallBehind(pl *place) {
 	s.behind[pl] = true
 	s.mu.Lock()
@@ -226,7 +241,7 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 			if s.catchUp(ctx, pl, req, count) == nil {
 				continue
 			}
-			count = max(1, count/2) // it may be too much for the time that there is
+			count = max(1, count/2) // the page may have been too large for the time that there is
 			pause = time.After(retryPause)
 		}
 		select {
@@ -238,7 +253,7 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 	}
 }
 
-// straggler returns a place that is behind, if there is one.
+// straggler returns a place that is behind and what to read for it, or nil.
 func (s *streamsSubscription) straggler() (*place, request) {
 	s.reader.mu.Lock()
 	defer s.reader.mu.Unlock()
@@ -248,7 +263,7 @@ func (s *streamsSubscription) straggler() (*place, request) {
 	return nil, request{}
 }
 
-// catchUp reads a page behind a place.
+// catchUp reads a page behind a place that is behind the reader.
 func (s *streamsSubscription) catchUp(ctx context.Context, pl *place, req request, count int) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()

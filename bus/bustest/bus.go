@@ -1,5 +1,9 @@
-// Package bustest checks that a [bus.Bus] keeps its promises, for those of
-// Limpet and for your own.
+// Package bustest tests whether an implementation of [bus.Bus] keeps the promises of that
+// interface. Limpet's own pass it, and so should yours:
+//
+//	func TestBus(t *testing.T) {
+//		bustest.TestBus(t, func() bus.Bus { return mine.New(url) }, bustest.Options{Queue: 1024})
+//	}
 package bustest
 
 import (
@@ -16,22 +20,23 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// patience bounds the wait for what must happen; nothing is measured by it.
+// patience is how long a test waits for what must happen. Nothing is measured by it.
 const patience = 30 * time.Second
 
-// Options says what the bus under test can do.
+// Options say what the bus under test can do.
 type Options struct {
-	// Queue is the number of messages that fit into a subscription's queue, 256
-	// or more. One more must not close the subscription.
+	// Queue is the number of messages that fit into the queue of a subscription. It
+	// must be 256 or more, and a message that doesn't fit must not close the
+	// subscription.
 	Queue int
-	// History: each message has an ID, greater than that of the message before
-	// it, and a subscription that is too slow loses nothing.
+	// History says that each message has an ID of its own, and that a subscription
+	// that is too slow loses nothing.
 	History bool
 }
 
-// TestBus runs the conformance tests, as subtests of t. newProcess returns the
-// bus as each of several processes has it; without it, for a bus that stays in
-// one process, it may return one and the same.
+// TestBus runs the conformance tests as subtests of t. Each call of newProcess returns the
+// bus as another process would have it. For a bus that stays within one process it returns
+// the same one each time.
 func TestBus(t *testing.T, newProcess func() bus.Bus, opts Options) {
 	t.Helper()
 	s := &suite{Options: opts, newProcess: newProcess, run: rand.Uint64()}
@@ -57,7 +62,7 @@ func TestBus(t *testing.T, newProcess func() bus.Bus, opts Options) {
 type suite struct {
 	Options
 	newProcess func() bus.Bus
-	run        uint64 // what another run has left must not disturb this one
+	run        uint64 // random, so that what other tests have left behind doesn't matter
 }
 
 // topic returns a name that only this test uses.
@@ -115,7 +120,7 @@ func (s *suite) names(t *testing.T) {
 	}
 }
 
-// order has several goroutines of two processes publish on several topics.
+// order publishes on several topics, from several goroutines of two processes.
 func (s *suite) order(t *testing.T) {
 	const publishers, topics, each = 4, 3, 20
 	buses := []bus.Bus{s.newProcess(), s.newProcess()}
@@ -183,7 +188,7 @@ func (s *suite) addRemove(t *testing.T) {
 	}
 }
 
-// shared has one of two subscriptions to a topic end.
+// shared ends some of the subscriptions to a topic, and then wants the others to go on.
 func (s *suite) shared(t *testing.T) {
 	a := s.newProcess()
 	topic := s.topic(t, "")
@@ -198,7 +203,7 @@ func (s *suite) shared(t *testing.T) {
 	removes.want(topic, "2")
 }
 
-// churn has topics come and go while a subscription must not miss a message.
+// churn adds and removes topics while another subscription must not miss a message.
 func (s *suite) churn(t *testing.T) {
 	a, b := s.newProcess(), s.newProcess()
 	topic := s.topic(t, "stays")
@@ -222,7 +227,7 @@ func (s *suite) churn(t *testing.T) {
 	}
 }
 
-// slow has a subscription read nothing until its queue has overflowed.
+// slow doesn't read from a subscription until its queue has overflowed.
 func (s *suite) slow(t *testing.T) {
 	a, b := s.newProcess(), s.newProcess()
 	topic := s.topic(t, "")
@@ -276,7 +281,7 @@ func (s *suite) contexts(t *testing.T) {
 	sub.want(topic, "1")
 
 	added := s.topic(t, "added")
-	if sub.Add(over, added) != nil { // it stays wanted
+	if sub.Add(over, added) != nil { // the topic is wanted all the same
 		var gap *bus.Gap
 		if _, err := sub.Next(deadline(t)); !errors.As(err, &gap) || !slices.Equal(gap.Topics, []string{added}) {
 			t.Errorf("Next behind an Add that has failed: %v, want a Gap", err)
@@ -332,7 +337,7 @@ func (s *suite) close(t *testing.T) {
 	again.wantAfter(topic, "2", "1", "to nobody")
 }
 
-// A subscription fails its test when it doesn't get what it should.
+// A subscription fails its test when it doesn't get what it should get.
 type subscription struct {
 	bus.Subscription
 	t *testing.T
@@ -380,7 +385,7 @@ func (s *subscription) next() bus.Message {
 	return m
 }
 
-// want takes the next messages, which must be these.
+// want wants the next messages to be these.
 func (s *subscription) want(topic string, data ...string) {
 	s.t.Helper()
 	for _, want := range data {
@@ -390,8 +395,8 @@ func (s *subscription) want(topic string, data ...string) {
 	}
 }
 
-// wantAfter takes the next message, but for those that were published just
-// before the subscription and may come or not.
+// wantAfter wants the next message to be this one. Messages that were published just before
+// the subscription began may come first.
 func (s *subscription) wantAfter(topic, want string, before ...string) {
 	s.t.Helper()
 	m := s.next()
@@ -403,7 +408,7 @@ func (s *subscription) wantAfter(topic, want string, before ...string) {
 	}
 }
 
-// deadline returns a context that ends in patience.
+// deadline returns a context that ends after patience.
 func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)

@@ -9,12 +9,10 @@ import (
 	"slices"
 )
 
-// Send sends a message to the members that who selects: to those of this node at
-// once, then over the bus. An error says that the members of other nodes, or some
-// of them, were not reached.
-//
-// Send doesn't wait for members. A member that is gone, or that nobody knows, is
-// no error.
+// Send sends a message to the members that who selects: first to those of this node,
+// then over the bus to those of the others. It doesn't wait for members. An error says
+// that the members of other nodes, or some of them, were not reached; that who selects
+// nobody is no error.
 func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
 	e := envelope{kind: kindText, payload: f.payload}
 	if f.binary {
@@ -23,41 +21,41 @@ func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
 	return h.dispatch(ctx, who, e, f)
 }
 
-// Join has the members that who selects enter rooms. An error says that other
-// nodes weren't reached; Join doesn't wait for them, nor until messages from
-// there arrive.
+// Join puts the members that who selects into rooms. It waits neither for the other
+// nodes nor until messages of other nodes to these rooms arrive. An error says that the
+// members of other nodes, or some of them, were not reached.
 func (h *Hub) Join(ctx context.Context, who Who, rooms ...string) error {
 	return h.dispatch(ctx, who, envelope{kind: kindJoin, payload: appendStrings(nil, rooms)}, nil)
 }
 
-// Leave has the members that who selects leave rooms, as [Hub.Join] has them
-// enter.
+// Leave takes the members that who selects out of rooms, in the manner of [Hub.Join].
 func (h *Hub) Leave(ctx context.Context, who Who, rooms ...string) error {
 	return h.dispatch(ctx, who, envelope{kind: kindLeave, payload: appendStrings(nil, rooms)}, nil)
 }
 
-// Disconnect closes the members that who selects, as [Member.Close] does. What
-// was sent to the same rooms or IDs before reaches them first. An error says that
-// other nodes weren't reached.
+// Disconnect closes the members that who selects, as [Member.Close] does. Messages
+// that were sent to the same rooms or IDs before reach them first. An error says that
+// the members of other nodes, or some of them, were not reached.
 func (h *Hub) Disconnect(ctx context.Context, who Who, code int, reason string) error {
 	return h.dispatch(ctx, who, envelope{kind: kindDisconnect, payload: marshal(farewell{Code: code, Reason: reason})}, nil)
 }
 
-// farewell is the payload of a disconnect.
+// farewell is the payload of an envelope that disconnects.
 type farewell struct {
 	Code   int    `json:"code"`
 	Reason string `json:"reason"`
 }
 
-// marshal is for what can't fail.
+// marshal is for values whose marshalling can't fail.
 func marshal(v any) []byte {
 	b, _ := json.Marshal(v)
 	return b
 }
 
-// dispatch does what an envelope says to the members of this node, and sends it
-// to the others: on the topic of each room and ID, so that one sender's messages
-// to one room stay in order on any bus.
+// dispatch carries an envelope out for the members of this node, and sends it to the
+// other nodes. It is sent on the topic of each room and ID that it is for: a bus keeps
+// the order of what one sender publishes on one topic, so the messages to one room
+// stay in order. f is the message in the envelope, or nil if it is none.
 func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error {
 	e.node, e.to, e.except = h.id, who.to(), who.except()
 	for _, key := range e.to {
@@ -70,7 +68,7 @@ func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error
 	}
 	data := e.append(nil)
 	failed := make(chan error)
-	for _, key := range e.to[1:] { // side by side: each may take until the bus's time limit
+	for _, key := range e.to[1:] { // at the same time: each may take until the time limit of the bus
 		go func() { failed <- h.bus.Publish(ctx, h.topic(key), data) }()
 	}
 	err := h.bus.Publish(ctx, h.topic(e.to[0]), data)
@@ -83,8 +81,8 @@ func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error
 	return nil
 }
 
-// apply does what an envelope says to the members of one of those it is to. f is
-// the message, if there is one already.
+// apply carries an envelope out for the members of this node that one of its keys
+// selects. f is the message in the envelope, or nil if none was made of it yet.
 func (h *Hub) apply(e *envelope, f *Frame, key string) error {
 	i := slices.Index(e.to, key)
 	if i < 0 {
@@ -120,8 +118,8 @@ func (h *Hub) apply(e *envelope, f *Frame, key string) error {
 	return nil
 }
 
-// selected iterates over the members of to[i] that weren't selected by those
-// before it, and aren't excepted.
+// selected iterates over the members that the key to[i] selects. Those that a key
+// before it selects, too, and those that are excepted are left out.
 func (h *Hub) selected(to []string, i int, except []string) iter.Seq[*Member] {
 	members := h.rooms.members(to[i])
 	if i == 0 && len(except) == 0 {

@@ -6,18 +6,18 @@ import (
 	"fmt"
 )
 
-// envelope is what nodes of a hub send to each other:
+// envelope is one message between the nodes of a hub:
 //
 //	version  1 byte, 1
 //	kind     1 byte
 //	node     string: the ID of the sender
-//	to       list of strings: keys of rooms and IDs
-//	except   list of strings
+//	to       list of strings: the keys of rooms and IDs that it is for
+//	except   list of strings: the keys of those that it is not for
 //	payload  the rest: the message as it is, or what the kind needs, mostly JSON
 //
-// A string is its length and its bytes, a list its length and its strings;
-// lengths are unsigned varints (encoding/binary). What is to several keys is
-// published on each of their topics, as the same bytes.
+// A string is its length and its bytes, a list its length and its strings. Lengths
+// are unsigned varints (encoding/binary). An envelope for several keys is published on
+// the topic of each, with the same bytes.
 type envelope struct {
 	kind    byte
 	node    string
@@ -34,11 +34,11 @@ const (
 	kindJoin                  // to members, a list of rooms
 	kindLeave                 // to members, a list of rooms
 	kindDisconnect            // to members, a farewell
-	kindAsk                   // to all nodes: who of those in to is with you; a question
-	kindAnswer                // to the node that has asked; a part of the answer
-	kindAlive                 // to all nodes
-	kindHello                 // to all nodes: who is there
-	kindBye                   // to all nodes
+	kindAsk                   // to all nodes: list your members that are in to
+	kindAnswer                // to the node that has asked: a part of the list
+	kindAlive                 // to all nodes: this node is there
+	kindHello                 // to all nodes: this node is there, answer with kindAlive
+	kindBye                   // to all nodes: this node leaves
 )
 
 // append appends the envelope to b.
@@ -64,7 +64,7 @@ func appendString(b []byte, s string) []byte {
 
 var errShort = errors.New("cut short")
 
-// parseEnvelope is the inverse of append. The payload is not copied.
+// parseEnvelope is the inverse of append. The payload is a part of b and not a copy.
 func parseEnvelope(b []byte) (e envelope, err error) {
 	if len(b) < 2 || b[0] != envelopeVersion {
 		return e, errors.New("not of version 1")
@@ -84,13 +84,14 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 	return e, nil
 }
 
-// input is what is left to parse.
+// input reads strings and lists from bytes.
 type input struct {
-	b     []byte
-	short bool
+	b     []byte // what is left to read
+	short bool   // more was to be read than there is
 }
 
-// length reads the length of what takes a byte at least for each.
+// length reads a length of what takes at least one byte for each of its parts: one
+// that is greater than what is left can't be true, and no memory is taken for it.
 func (in *input) length() int {
 	n, size := binary.Uvarint(in.b)
 	if in.short = in.short || size <= 0 || n > uint64(len(in.b)-size); in.short {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// A Frame is one message to members. It may be sent any number of times, to any
-// number of members at once: the bytes of its WebSocket frame are built once.
+// A Frame is one message. It may be sent any number of times, to any number of members
+// at once, by several goroutines: the bytes of its WebSocket frame are built only once.
 type Frame struct {
 	payload []byte
 	binary  bool
@@ -16,26 +16,26 @@ type Frame struct {
 	bytes []byte
 }
 
-// Text returns a text message. The payload is kept and must not be changed; that
-// it is UTF-8, as RFC 6455 wants it, isn't checked.
+// Text returns a text message. The payload is kept and must not be changed. It must
+// be UTF-8 (RFC 6455, section 5.6), which isn't checked.
 func Text(payload []byte) *Frame { return &Frame{payload: payload} }
 
 // Binary returns a binary message. The payload is kept and must not be changed.
 func Binary(payload []byte) *Frame { return &Frame{payload: payload, binary: true} }
 
-// Payload returns what is in the message. It must not be changed.
+// Payload returns the content of the message, which must not be changed.
 func (f *Frame) Payload() []byte { return f.payload }
 
-// IsBinary tells a binary message from a text.
+// IsBinary reports whether the message is binary; otherwise it is text.
 func (f *Frame) IsBinary() bool { return f.binary }
 
-// Bytes returns the whole message as one frame of a server, unmasked and without
-// extensions (RFC 6455, section 5.2). It is built by the first call; all calls
-// return the same bytes, which must not be changed.
+// Bytes returns the message as one frame of a WebSocket server, unmasked and without
+// extensions (RFC 6455, section 5.2). The first call builds it. All calls return the
+// same bytes, which must not be changed.
 func (f *Frame) Bytes() []byte {
 	f.build.Do(func() {
 		if f.bytes != nil {
-			return // a ping
+			return // it is a ping, which pop has made
 		}
 		const fin, text, binaryData = 0x80, 1, 2
 		opcode := byte(fin | text)

@@ -14,43 +14,51 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// HandlerOptions are a handler's. The zero value of each field is a good default.
+// HandlerOptions are the options of [Hub.Handler]. The zero value of each field is a
+// good default.
 type HandlerOptions struct {
-	// Member says who a client is, and thereby whether it may come: an error is
-	// answered with 403 Forbidden. Who needs another answer puts a middleware
-	// before the handler. By default everybody gets a random ID.
+	// Member says who a client is, and whether it may connect: an error is answered
+	// with 403 Forbidden. For another answer put a middleware in front of the
+	// handler. By default every client is let in and has a random ID.
 	Member func(r *http.Request) (MemberOptions, error)
 
-	// Opened is called when the client has become a member, Message with each
-	// message that it sends then, and Closed when no more will come; text that
-	// isn't UTF-8 ends the client with 1007 (Invalid Frame Payload Data). They are
-	// called by one goroutine in this order, so a client whose messages take long
-	// waits for itself only. ctx ends with the connection. What Opened sends is
-	// behind what others have sent to the member by then: for a greeting that
-	// comes first, let it join its rooms there.
+	// Opened is called when the client has become a member, Message for each message
+	// that it sends then, and Closed when no more will come. One goroutine calls
+	// them in this order, so a client whose messages take long to deal with delays
+	// only itself. ctx ends with the connection. Text that isn't UTF-8 closes the
+	// client with 1007 (Invalid Frame Payload Data).
+	//
+	// Others may have sent messages to the member before Opened is called, if
+	// Member gave it rooms. For a greeting that comes first, let Opened send it and
+	// then join the rooms.
 	Opened  func(ctx context.Context, m *Member, r *http.Request)
 	Message func(ctx context.Context, m *Member, f *Frame)
 	Closed  func(m *Member)
 
-	// Origins are host patterns, as path.Match takes them, of other sites whose
-	// pages may connect; a port is a part of the host. The host that the request is for always may, and so may
-	// clients that send no Origin, which are no browsers.
+	// Origins are patterns, as [path.Match] takes them, for the hosts of other sites
+	// whose pages may connect. A port is a part of the host. Pages of the host that
+	// the request is for may always connect, and so may clients that send no Origin:
+	// those aren't browsers.
 	Origins []string
-	// Subprotocols that clients may choose from, best first.
+	// Subprotocols are those that clients may ask for, the best one first.
 	Subprotocols []string
-	// ReadLimit is the size of the largest message that a client may send: 32 KiB
-	// by default. A larger one ends it with 1009 (Message Too Big).
+	// ReadLimit is the size in bytes of the largest message that a client may send;
+	// it is 32 KiB by default. A larger one closes the client with 1009 (Message Too
+	// Big).
 	ReadLimit int64
-	// Ping is how often a client is sent a ping: every 25 s by default. One that
-	// nothing is heard of from one ping to the next is cut.
+	// Ping is how often a client is sent a ping; it is every 25 s by default. The
+	// connection of a client from which nothing has come between two pings is
+	// closed.
 	Ping time.Duration
 }
 
-// Handler returns a handler that makes WebSocket clients members. What they send
-// is given to opts.Message, and nobody else; without it, it is ignored.
+// Handler returns a handler that makes WebSocket clients members of the hub. What a
+// client sends goes to opts.Message and to nobody else; without Message it is ignored.
+// Nil options are defaults.
 //
-// Messages to members are written as prepared frames, so compression isn't
-// negotiated.
+// Once [Hub.Run] has ended clients are answered with 503 Service Unavailable, and the
+// reason is logged once. Compression isn't negotiated: a message is encoded once for
+// all members.
 func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	s := &sockets{hub: h}
 	if opts != nil {
@@ -65,7 +73,7 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	return s
 }
 
-// sockets is the handler.
+// sockets is the handler of a hub's WebSockets.
 type sockets struct {
 	hub  *Hub
 	opts HandlerOptions
@@ -103,7 +111,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m, err := s.hub.Connect(r.Context(), c, who)
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
-			ws.Close(closecode.ServiceRestart, "service restart") // as a moment later
+			ws.Close(closecode.ServiceRestart, "service restart") // as shut would a moment later
 			return
 		}
 		s.hub.opts.Log.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
@@ -114,8 +122,8 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(m, c, r)
 }
 
-// refuse logs, once, why clients are refused from now on. That Run has ended with
-// its context is no failure, but clients that still come are worth a line.
+// refuse logs, once, why clients are refused. That Run has ended with its context is
+// no failure, but a handler that is still used then may be a mistake.
 func (h *Hub) refuse(closed error) {
 	h.refusing.Do(func() {
 		level := slog.LevelError
@@ -131,9 +139,9 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 	if s.opts.Closed != nil {
 		defer s.opts.Closed(m)
 	}
-	defer m.Close(closecode.InternalError, "") // counts when a callback panics
+	defer m.Close(closecode.InternalError, "") // only counts when a callback panics
 	var pings *time.Timer
-	pings = time.AfterFunc(math.MaxInt64, func() { // not before it is assigned
+	pings = time.AfterFunc(math.MaxInt64, func() { // not before pings is assigned
 		if c.wire.heard.Swap(false) {
 			m.ping()
 			pings.Reset(s.opts.Ping)
@@ -151,7 +159,7 @@ func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
 		if err != nil {
 			break
 		}
-		if kind == websocket.MessageText && !utf8.Valid(data) { // passed on, it would end those who get it
+		if kind == websocket.MessageText && !utf8.Valid(data) { // other clients would close their connections if it was passed on
 			m.Close(closecode.InvalidPayload, "text that is not UTF-8")
 			continue
 		}

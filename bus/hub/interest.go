@@ -8,28 +8,34 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// interest keeps the subscription in line with the rooms: Run's goroutine alone
-// adds and removes topics, all that have come together since it last did.
+// interest keeps the hub's subscription in line with its rooms: every room that has
+// members here has its topic subscribed to.
+//
+// Only Run's goroutine adds and removes topics, in rounds. A room that gets its first
+// member, or loses its last one, is put into the next round. Run takes that round,
+// looks which of its rooms have members by now, changes the subscription accordingly,
+// and ends the round, for which those wait who have joined a room. So however many
+// rooms change while a round takes its time, they are one more round.
 type interest struct {
-	wake chan struct{} // something is to be done by Run
+	wake chan struct{} // has a value when Run has something to do
 
 	mu    sync.Mutex
-	next  *round
-	ended bool
+	next  *round // not begun yet; nil if no room has changed
+	ended bool   // there is no other round
 
-	tending sync.Mutex // held during a round; guards what follows
-	have    map[string]struct{}
+	tending sync.Mutex          // held during a round; what follows is under it
+	have    map[string]struct{} // the keys whose topics are subscribed to
 	hooks   map[*func(opened, closed Who)]struct{}
 }
 
 // round is one change of the subscription.
 type round struct {
-	keys map[string]struct{}
-	done chan struct{}
-	err  error // once done
+	keys map[string]struct{} // of the rooms that may have changed
+	done chan struct{}       // closed when the round has ended
+	err  error               // may be read once done is closed
 }
 
-// over reports whether the round is done.
+// over reports whether the round has ended.
 func (r *round) over() bool {
 	select {
 	case <-r.done:
@@ -39,8 +45,8 @@ func (r *round) over() bool {
 	}
 }
 
-// note puts a room whose first member has come, or whose last has left, into the
-// next round.
+// note puts a room that has got its first member, or has lost its last one, into the
+// next round, and returns that round.
 func (n *interest) note(key string) *round {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -60,15 +66,16 @@ func (r *round) end(err error) {
 	close(r.done)
 }
 
-// poke wakes Run.
+// poke makes Run look for something to do.
 func (n *interest) poke() {
 	select {
 	case n.wake <- struct{}{}:
-	default: // it is to wake up anyway
+	default: // it will look anyway
 	}
 }
 
-// close ends the last round, and all that would come.
+// close ends the round that hasn't begun, and makes note return ended ones from now
+// on: nobody waits for a Run that has ended.
 func (n *interest) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -78,7 +85,8 @@ func (n *interest) close() {
 	n.ended = true
 }
 
-// tend does what Run was woken for.
+// tend does what Run was woken for: it greets the other nodes, calls the hook Node,
+// and does the next round.
 func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	if h.nodes.greeting() {
 		h.tell(ctx, kindHello)
@@ -100,7 +108,7 @@ func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	var opened, closed Who
 	for key := range r.keys {
 		if key == everybody {
-			continue // as long as Run runs
+			continue // Run has subscribed to it itself
 		}
 		_, have := n.have[key]
 		switch want := h.rooms.has(key); {
@@ -137,10 +145,14 @@ func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	r.end(err)
 }
 
-// OnRooms has f called with the Rooms and IDs that have got their first member on
-// this node, and those that have lost their last; first with all that there are.
-// One call comes after the other, and [Member.Join] waits for it: f may subscribe
-// elsewhere, but must return soon. stop ends it, and must not be called by f.
+// OnRooms makes the hub call f when rooms and IDs have got their first member on this
+// node (opened), and when they have lost their last one (closed). The Rooms and IDs of
+// both name them. If there are any already, f is called with those before OnRooms
+// returns.
+//
+// The calls are made one after the other. [Member.Join] and [Hub.Connect] wait for
+// them, so f may subscribe to the rooms elsewhere, but must return soon. After stop has
+// returned there are no more calls; f must not call it.
 func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	n := &h.interest
 	n.tending.Lock()
@@ -163,7 +175,8 @@ func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	}
 }
 
-// await waits for rounds.
+// await waits until rounds have ended, and returns the first error. If nobody has
+// called Run it logs that, since they would never end.
 func (h *Hub) await(ctx context.Context, rounds []*round) error {
 	if len(rounds) > 0 && !h.ran.Load() {
 		h.unrun.Do(func() {

@@ -13,54 +13,72 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// MemberOptions say who a new member is.
+// MemberOptions say who a new member is. The zero value is a member with a random
+// ID that is in no room.
 type MemberOptions struct {
-	// ID is how others reach the member wherever it is: random if empty. Members
-	// may share one, a user's browser tabs for example: what is sent to an ID
-	// reaches all of them.
+	// ID is how others reach the member, on whichever node it is. It is random if
+	// empty. Several members may have the same ID, as the browser tabs of one user
+	// may: what is sent to an ID reaches all of them.
 	ID string
-	// Data is told to whom asks for members, on all nodes. It must marshal to
-	// JSON.
+	// Data is returned by [Hub.Members] on all nodes. It must marshal to JSON.
 	Data any
-	// Rooms are what it is in from the start.
+	// Rooms are the rooms that the member is in from the start.
 	Rooms []string
 }
 
-// Member is a connection of this node that is in the hub. All methods may be
+// A Member is a connection of this node that is in the hub. All methods may be
 // called concurrently.
+//
+// The life of a member, in states of its fields ended and writing:
+//
+//	ended  writing  what it is            what moves it on
+//	-----  -------  --------------------  ------------------------------------------
+//	false  false    idle, no goroutine    wake: a message, a ping, a hook or the end
+//	false  true     write runs            write: the queue and the hooks are done
+//	true   true     write runs the rest,  write: the queue and the hooks are done;
+//	                then closes the Conn  it is over for good
+//
+// The fields below mu change only with mu held. Whoever changes them calls wake,
+// with mu still held, which starts write in a goroutine of its own unless it runs;
+// so there is one at most, and only it calls the Conn and the hooks, without mu. A
+// room's lock is taken with mu held, never the other way round.
 type Member struct {
 	hub    *Hub
 	id     string
 	conn   Conn
-	ctx    context.Context // ends with the connection, or when it is given up
+	ctx    context.Context // ends when conn is closed, or is given up
 	cancel context.CancelFunc
-	run    func() // m.write, so that starting it allocates nothing
-	late   *time.Timer
+	run    func()      // m.write, so that starting it allocates nothing
+	late   *time.Timer // gives conn up when a call takes too long; write alone uses it
 
 	mu      sync.Mutex
-	keys    map[string]struct{} // of the rooms it is in
+	keys    map[string]struct{} // of what it is in: rooms, its ID, and everybody
 	data    json.RawMessage
 	queue   queued
-	events  []event
-	sweep   int  // the number of events at which to look for those that cancel out
-	writing bool // the goroutine runs
+	events  []event // hooks that are due
+	sweep   int     // the number of events at which to look for those that undo each other
+	writing bool    // write runs, or is about to
 	ended   bool
-	code    int
+	code    int // of the close, once it has ended
 	reason  string
 }
 
-// event is a call of Joined or Left to come.
+// event is a call of Joined or Left that is due.
 type event struct {
 	hook func(*Member, string) // or nil
 	room string
 }
 
-// Connect makes a connection a member. It returns when messages of other nodes
-// will reach it, or when ctx ends; if the bus is away they do once it is back.
-// There is an error if Data doesn't marshal, or if Run has ended (then it wraps
-// [ErrClosed] and what Run has returned); conn is still the caller's then.
+// Connect makes a connection a member. It waits until messages of other nodes will
+// reach the member, or until ctx ends. If the bus is away the connection becomes a
+// member all the same, and messages of other nodes reach it once the bus is back.
 //
-// Whoever reads from the connection calls [Member.Close] when it has ended.
+// Connect returns an error if Data doesn't marshal to JSON, or if [Hub.Run] has ended:
+// then it wraps [ErrClosed]. After an error conn still belongs to the caller, and
+// none of its methods was called.
+//
+// The hub doesn't read from conn. Whoever does calls [Member.Close] when the
+// connection ends.
 func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Member, error) {
 	m := &Member{hub: h, id: opts.ID, conn: conn, keys: make(map[string]struct{}, 2+len(opts.Rooms))}
 	if m.id == "" {
@@ -78,18 +96,18 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Memb
 		return nil, fmt.Errorf("hub: connect: %w", closed)
 	}
 	h.open.Add(1)
-	m.enter(everybody) // shut finds it there
+	m.enter(everybody) // with h.mu held: either shut finds it there, or closed is set before
 	h.mu.RUnlock()
 	ready := m.enter(append(keys(opts.Rooms, nil), memberKey+m.id)...)
-	_ = h.await(ctx, ready) // the bus is away or ctx has ended: it is a member all the same
+	_ = h.await(ctx, ready) // an error only says that messages of other nodes may come later
 	return m, nil
 }
 
-// ID returns the ID that the member was given.
+// ID returns the ID that the member was given, or its random one.
 func (m *Member) ID() string { return m.id }
 
-// SetData changes what is told to whom asks for members. It fails if v doesn't
-// marshal to JSON.
+// SetData changes the data that [Hub.Members] returns for the member. It returns an
+// error if v doesn't marshal to JSON.
 func (m *Member) SetData(v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -101,7 +119,7 @@ func (m *Member) SetData(v any) error {
 	return nil
 }
 
-// Info returns what [Hub.Members] would.
+// Info returns what [Hub.Members] returns for this member.
 func (m *Member) Info() MemberInfo {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,10 +133,13 @@ func (m *Member) Info() MemberInfo {
 	return info
 }
 
-// Join enters rooms, and returns when what other nodes send to them arrives. The
-// member is in the rooms of this node in any case, unless it has ended. An error
-// says that messages of others may be missed at first: that the bus is away, or
-// ctx ended, or the hub is closed.
+// Join puts the member into rooms, and returns when messages that other nodes send
+// to these rooms will arrive. What this node sends arrives at once. A member that has
+// ended enters no room, which is no error.
+//
+// An error says that messages of other nodes may be missed at first, because the bus
+// is away, ctx has ended, or the hub has ([ErrClosed]). The member is in the rooms
+// all the same.
 func (m *Member) Join(ctx context.Context, rooms ...string) error {
 	if err := m.hub.await(ctx, m.enter(keys(rooms, nil)...)); err != nil {
 		return fmt.Errorf("hub: join: %w", err)
@@ -126,10 +147,11 @@ func (m *Member) Join(ctx context.Context, rooms ...string) error {
 	return nil
 }
 
-// Leave leaves rooms.
+// Leave takes the member out of rooms. Rooms that it isn't in are ignored.
 func (m *Member) Leave(rooms ...string) { m.leave(keys(rooms, nil)...) }
 
-// enter returns the rounds of the rooms that are new to this node.
+// enter puts the member into rooms. It returns the rounds at whose end the bus will
+// deliver the messages of those that are new to this node.
 func (m *Member) enter(keys ...string) (ready []*round) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -158,7 +180,7 @@ func (m *Member) leave(keys ...string) {
 	}
 }
 
-// happened has a hook called. m.mu is held.
+// happened makes write call a hook. m.mu is held.
 func (m *Member) happened(hook func(*Member, string), key string) {
 	o := &m.hub.opts
 	room, named := strings.CutPrefix(key, roomKey)
@@ -173,8 +195,9 @@ func (m *Member) happened(hook func(*Member, string), key string) {
 	m.wake()
 }
 
-// remaining returns the events without those that others undo: a client that
-// comes and goes faster than hooks return must not fill the memory.
+// remaining returns the events without those that undo each other, which leaves one
+// for a room at most. Otherwise a client that enters and leaves rooms faster than the
+// hooks return would fill the memory.
 func remaining(events []event) []event {
 	left := make(map[string]int)
 	for _, e := range events {
@@ -191,15 +214,16 @@ func remaining(events []event) []event {
 	})
 }
 
-// is reports whether the member is in one of the rooms.
+// is reports whether the member is in what one of the keys stands for.
 func (m *Member) is(keys []string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(keys, func(key string) bool { _, in := m.keys[key]; return in })
 }
 
-// Send puts a message into the member's queue, behind what others have sent.
-// What it does when the queue is full is said at [Options].
+// Send puts a message at the end of the member's queue. It doesn't wait. When the
+// queue is full, [Options].DropOldest says what happens. A message to a member that
+// has ended is ignored.
 func (m *Member) Send(f *Frame) {
 	m.mu.Lock()
 	if m.ended {
@@ -215,20 +239,23 @@ func (m *Member) Send(f *Frame) {
 	}
 }
 
-// Close ends the member: it is in no room any more, gets what is in its queue,
-// then the connection is closed. Close doesn't wait for that; only the first
-// counts. The reason is cut to 123 bytes; a code that may not be on the wire
-// gives a close frame without one.
+// Close ends the member. It leaves all rooms at once, gets the messages that are in
+// its queue, and then its connection is closed. Close doesn't wait for that. Only the
+// first call counts.
+//
+// The reason is cut to 123 bytes. A code that must not be sent (RFC 6455, section
+// 7.4) gives a close frame without code and reason.
 func (m *Member) Close(code int, reason string) { m.end(code, reason, false) }
 
-// over reports whether the member has ended.
+// over reports whether the member has ended, although its connection may not be
+// closed yet.
 func (m *Member) over() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.ended
 }
 
-// ping has a ping written next.
+// ping makes write send a ping before the messages that wait.
 func (m *Member) ping() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -238,6 +265,8 @@ func (m *Member) ping() {
 	}
 }
 
+// end ends the member, and reports whether it had not ended before. With discard the
+// messages that wait are dropped.
 func (m *Member) end(code int, reason string, discard bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -261,15 +290,16 @@ func (m *Member) end(code int, reason string, discard bool) bool {
 	return true
 }
 
-// wake starts the goroutine unless it runs. m.mu is held.
+// wake starts write unless it runs. m.mu is held.
 func (m *Member) wake() {
 	if !m.writing {
 		m.writing = true
-		go m.run() // ends when nothing is left to do; Conn and WriteTimeout bound that
+		go m.run() // until nothing is left to do, or the Conn was given up
 	}
 }
 
-// write does what there is to do for the member, until there is no more.
+// write calls the hooks that are due and writes the messages that wait, until there
+// are no more. If the member has ended by then, it closes the connection.
 func (m *Member) write() {
 	batch := m.hub.batches.Get().(*[]*Frame)
 	defer m.hub.batches.Put(batch)
@@ -280,7 +310,7 @@ func (m *Member) write() {
 		*batch = m.queue.pop((*batch)[:0])
 		if len(events)+len(*batch) == 0 {
 			m.writing = false
-			ended := m.ended // for good: nothing starts this again
+			ended := m.ended // if so, nothing calls wake any more
 			m.mu.Unlock()
 			if ended {
 				break
@@ -306,13 +336,13 @@ func (m *Member) write() {
 		}
 	}
 	m.watch()
-	_ = m.conn.Close(m.ctx, m.code, m.reason) // there is nobody left to tell
+	_ = m.conn.Close(m.ctx, m.code, m.reason) // nobody is left who could deal with an error
 	m.late.Stop()
 	m.cancel()
 	m.hub.open.Done()
 }
 
-// watch has the connection given up if it takes too long from now on.
+// watch gives the connection up WriteTimeout from now, unless late is stopped before.
 func (m *Member) watch() {
 	if m.late == nil {
 		m.late = time.AfterFunc(m.hub.opts.WriteTimeout, m.cancel)
@@ -321,7 +351,8 @@ func (m *Member) watch() {
 	}
 }
 
-// fail ends a member that can't be written to.
+// fail ends a member that can't be written to. If it was about to end already, it
+// drops what still waits.
 func (m *Member) fail() {
 	if !m.end(closecode.InternalError, "", true) {
 		m.mu.Lock()

@@ -2,9 +2,9 @@ package hub
 
 import "slices"
 
-// queued is what waits for a member's connection.
+// queued is what waits for a member's connection. It is under Member.mu.
 type queued struct {
-	ping   bool // goes first, beside the limits
+	ping   bool // a ping is due: it goes first, and counts for no limit
 	frames []*Frame
 	bytes  int // the sum of their sizes
 }
@@ -13,8 +13,9 @@ type queued struct {
 // at least about what it takes to keep a short one.
 func (f *Frame) size() int { return max(len(f.payload), 64) }
 
-// push puts a message at the end. Without room it drops the oldest ones or, as
-// the options say, reports that it doesn't fit.
+// push puts a message at the end. If there is no room for it, push drops as many of
+// the oldest messages as it takes and returns their number, or, without DropOldest,
+// reports that the message doesn't fit.
 func (q *queued) push(f *Frame, opts *Options) (dropped int, fits bool) {
 	left := q.bytes
 	for dropped < len(q.frames) &&
@@ -33,13 +34,14 @@ func (q *queued) push(f *Frame, opts *Options) (dropped int, fits bool) {
 	return dropped, true
 }
 
-// What is written at once is beside the limits of the queue.
+// What is passed to one call of Conn.Send. It has left the queue by then, and doesn't
+// count for its bounds any more.
 const (
 	batchMessages = 64
 	batchBytes    = 64 << 10
 )
 
-// pop moves what is to be written next to batch.
+// pop moves the messages that are to be written next from the queue to batch.
 func (q *queued) pop(batch []*Frame) []*Frame {
 	if q.ping {
 		batch = append(batch, &Frame{bytes: []byte{0x89, 0}}) // RFC 6455, section 5.5.2
@@ -53,7 +55,7 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 	batch = append(batch, q.frames[:n]...)
 	q.bytes -= bytes
 	if q.frames = slices.Delete(q.frames, 0, n); len(q.frames) == 0 && cap(q.frames) > batchMessages {
-		q.frames = nil // what a burst has needed
+		q.frames = nil // gives back the memory that a burst needed
 	}
 	return batch
 }

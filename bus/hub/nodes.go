@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// nodes are the other nodes of the hub, as their heartbeats tell.
+// nodes are the other nodes of the hub, as far as their heartbeats were heard.
 type nodes struct {
 	mu    sync.Mutex
-	seen  map[string]time.Time
-	told  map[string]bool // to the hook Node; its goroutine's
-	greet bool            // ask who is there
+	seen  map[string]time.Time // by ID: when a node was last heard
+	told  map[string]bool      // the nodes that the hook Node knows of; only Run's goroutine uses it
+	greet bool                 // all nodes are to be asked to tell that they are there
 }
 
 func (n *nodes) count() int {
@@ -20,7 +20,7 @@ func (n *nodes) count() int {
 	return len(n.seen)
 }
 
-// forget forgets those who weren't heard since.
+// forget forgets the nodes that weren't heard since a time.
 func (n *nodes) forget(since time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -31,7 +31,8 @@ func (n *nodes) forget(since time.Time) {
 	}
 }
 
-// greeting reports whether all nodes are to be asked who is there.
+// greeting reports whether the other nodes are to be greeted, which is then taken for
+// done.
 func (n *nodes) greeting() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -40,7 +41,7 @@ func (n *nodes) greeting() bool {
 	return was
 }
 
-// greet has Run ask who is there.
+// greet makes Run greet all nodes, which they answer with a heartbeat.
 func (h *Hub) greet() {
 	h.nodes.mu.Lock()
 	h.nodes.greet = true
@@ -48,7 +49,8 @@ func (h *Hub) greet() {
 	h.interest.poke()
 }
 
-// heard notes a heartbeat. They all are on one topic: a node's bye comes last.
+// heard notes what a node says of itself. All of that is on one topic, so a node's bye
+// comes after its heartbeats and isn't undone by one.
 func (h *Hub) heard(e *envelope) {
 	n := &h.nodes
 	n.mu.Lock()
@@ -67,7 +69,7 @@ func (h *Hub) heard(e *envelope) {
 	}
 }
 
-// tell tells all nodes about this one.
+// tell tells all nodes something about this one, which kind says.
 func (h *Hub) tell(ctx context.Context, kind byte) {
 	e := envelope{kind: kind, node: h.id}
 	if err := h.bus.Publish(ctx, h.topic(everybody), e.append(nil)); err != nil && ctx.Err() == nil {
@@ -75,7 +77,8 @@ func (h *Hub) tell(ctx context.Context, kind byte) {
 	}
 }
 
-// tellNodes calls the hook Node for what has changed.
+// tellNodes calls the hook Node for the nodes that have come or gone since it was last
+// called. Only Run's goroutine calls it.
 func (h *Hub) tellNodes() {
 	if h.opts.Node == nil {
 		return

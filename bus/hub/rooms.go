@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// rooms are the rooms that have members on this node, by key, in shards with a
-// lock each.
+// rooms are the rooms that have members on this node, by key. They are spread over
+// shards with a lock each, so that members who join and leave seldom wait for each
+// other.
 type rooms struct {
 	interest *interest
 	seed     maphash.Seed
@@ -23,14 +24,15 @@ type shard struct {
 
 type room struct {
 	members map[*Member]struct{}
-	ready   *round // when messages of other nodes arrive
+	ready   *round // at its end the bus delivers the messages of other nodes
 }
 
 func (r *rooms) shard(key string) *shard {
 	return &r.shards[maphash.String(r.seed, key)%uint64(len(r.shards))]
 }
 
-// enter adds a member to a room. The round ends when the bus knows.
+// enter adds a member to a room. It returns the round at whose end the bus delivers
+// the room's messages.
 func (r *rooms) enter(key string, m *Member) *round {
 	s := r.shard(key)
 	s.mu.Lock()
@@ -59,6 +61,7 @@ func (r *rooms) leave(key string, m *Member) {
 	}
 }
 
+// has reports whether a room has members.
 func (r *rooms) has(key string) bool {
 	s := r.shard(key)
 	s.mu.RLock()
@@ -66,8 +69,9 @@ func (r *rooms) has(key string) bool {
 	return s.rooms[key] != nil
 }
 
-// members iterates over those who are in a room now. The room isn't locked
-// meanwhile: a message to ten thousand keeps nobody from joining.
+// members iterates over those who are in a room now. It copies them first, and the
+// room isn't locked during the iteration: a message to ten thousand members keeps
+// nobody from joining.
 func (r *rooms) members(key string) iter.Seq[*Member] {
 	return func(yield func(*Member) bool) {
 		list := r.lists.Get().(*[]*Member)
@@ -92,7 +96,8 @@ func (r *rooms) members(key string) iter.Seq[*Member] {
 	}
 }
 
-// count returns the number of members and of rooms that a user has named.
+// count returns the number of members, and that of rooms without the ones that stand
+// for everybody and for IDs.
 func (r *rooms) count() (members, named int) {
 	for i := range r.shards {
 		s := &r.shards[i]

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// MemberInfo tells about a member of any node. It travels as JSON: what of a name
-// isn't UTF-8 is replaced.
+// MemberInfo describes a member of any node. Nodes send it to each other as JSON, so
+// bytes of an ID or a room that aren't UTF-8 arrive as the replacement character.
 type MemberInfo struct {
 	ID    string          `json:"id"`
 	Node  string          `json:"node"`
@@ -17,19 +17,19 @@ type MemberInfo struct {
 	Data  json.RawMessage `json:"data"`
 }
 
-// Roster is who is there.
+// A Roster is a list of members of all nodes.
 type Roster struct {
 	Members []MemberInfo
-	// Nodes is how many nodes are known, this one included, and Answered how many
-	// of them have answered, with all they have: if that is less, members may be
-	// missing.
+	// Nodes is the number of nodes that are known, this one included. Answered is
+	// the number of those that have listed all of their members in time. If it is
+	// less than Nodes, members may be missing.
 	Nodes, Answered int
 }
 
-// Members returns the members that who selects, of all nodes, in no order. It
-// waits for the nodes that are known until ctx or [Options].Timeout ends, and
-// returns what it has got by then. An error says that the others couldn't be
-// asked; the members of this node are returned with it.
+// Members returns the members of all nodes that who selects, in no order. It waits
+// for the other nodes that are known until ctx ends or [Options].Timeout is over, and
+// returns the members it has heard of by then. An error says that the other nodes
+// couldn't be asked; the members of this node are returned all the same.
 func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	var here []MemberInfo
 	for m := range h.Local(who) {
@@ -70,34 +70,35 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	}, err
 }
 
-// asked are the questions whose answers are awaited.
+// asked are the questions of this node that aren't answered by all others yet.
 type asked struct {
-	answers sync.WaitGroup // to others, on their way; grows in receive only
+	answers sync.WaitGroup // the answers that this node is giving to others; grows in receive only
 
 	mu   sync.Mutex
-	last uint64
-	open map[uint64]*question
+	last uint64               // the number of the last question
+	open map[uint64]*question // by number
 }
 
 // question collects the answers of other nodes.
 type question struct {
-	done chan struct{}
+	done chan struct{} // closed when all nodes that were known have answered
 
 	mu       sync.Mutex
-	waiting  map[string]int // parts that have come, by node
-	answered int
+	waiting  map[string]int // by node that has not answered: the parts of its answer that have come
+	answered int            // nodes
 	members  []MemberInfo
 }
 
-// rollCall is the payload of a question and of the parts of its answers. A node
-// with many members sends more than one part, so that no message is huge.
+// rollCall is the payload of a question, and of each part of an answer. A node with
+// many members sends several parts, so that no message is huge.
 type rollCall struct {
 	Question uint64       `json:"question"`
 	Parts    int          `json:"parts,omitempty"`
 	Members  []MemberInfo `json:"members,omitempty"`
 }
 
-const answerPart = 1000 // members
+// answerPart is the number of members in one part of an answer.
+const answerPart = 1000
 
 func (a *asked) begin(q *question) uint64 {
 	a.mu.Lock()
@@ -116,7 +117,7 @@ func (a *asked) end(number uint64) {
 	delete(a.open, number)
 }
 
-// add takes a part of a node's answer.
+// add adds a part of a node's answer to the question that it is for.
 func (a *asked) add(e *envelope) error {
 	var part rollCall
 	if err := json.Unmarshal(e.payload, &part); err != nil {
@@ -126,7 +127,7 @@ func (a *asked) add(e *envelope) error {
 	q := a.open[part.Question]
 	a.mu.Unlock()
 	if q == nil {
-		return nil // it comes too late
+		return nil // Members has returned already
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -139,7 +140,7 @@ func (a *asked) add(e *envelope) error {
 	q.answered++
 	if len(q.waiting) == 0 {
 		select {
-		case <-q.done: // a node that wasn't known comes behind the others
+		case <-q.done: // closed before: this node wasn't known when the question was asked
 		default:
 			close(q.done)
 		}
@@ -147,7 +148,7 @@ func (a *asked) add(e *envelope) error {
 	return nil
 }
 
-// answer answers another node's question.
+// answer answers another node's question with the members of this node.
 func (h *Hub) answer(e *envelope) {
 	var call rollCall
 	if err := json.Unmarshal(e.payload, &call); err != nil {

@@ -11,8 +11,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// socket is a client's WebSocket. coder/websocket reads from it and writes
-// control frames to it; data frames are written beside it, since they are ready.
+// socket is the Conn of a client's WebSocket. coder/websocket reads from the
+// connection and writes control frames to it. Data frames are written around it, since
+// their bytes are there already.
 type socket struct {
 	ws   *websocket.Conn
 	wire *wire
@@ -31,7 +32,7 @@ func (s *socket) Send(_ context.Context, messages []*Frame) error {
 	for _, f := range messages {
 		s.wire.frames = append(s.wire.frames, f.Bytes())
 	}
-	s.out = s.wire.frames // WriteTo consumes it
+	s.out = s.wire.frames // a copy of the slice, which WriteTo consumes
 	_, err := s.out.WriteTo(s.wire.Conn)
 	clear(s.wire.frames)
 	return err
@@ -42,17 +43,17 @@ func (s *socket) Close(_ context.Context, code int, reason string) error {
 	return s.ws.Close(websocket.StatusCode(code), reason)
 }
 
-// cut closes the connection: what reads from it and writes to it fails.
+// cut closes the connection without a close frame. Reads and writes that wait fail.
 func (s *socket) cut() { s.wire.Conn.Close() }
 
-// wire is the connection below a WebSocket. coder/websocket writes each control
-// frame by one Write, so that a lock keeps frames whole.
+// wire is the connection below a WebSocket, with a lock for writing. coder/websocket
+// writes each control frame by one Write, so none of them gets into a data frame.
 type wire struct {
 	net.Conn
-	heard atomic.Bool // since the last ping
+	heard atomic.Bool // something was read since the last ping
 
 	mu     sync.Mutex
-	frames [][]byte
+	frames [][]byte // for Send, which keeps it to allocate nothing
 }
 
 func (w *wire) Read(p []byte) (int, error) {
@@ -69,13 +70,15 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
-// hijacker is a ResponseWriter that keeps the connection it gives away.
+// hijacker is a ResponseWriter that knows the connection it was hijacked for, so that
+// data frames can be written to it.
 type hijacker struct {
 	http.ResponseWriter
 	wire *wire
 }
 
-// hijack returns a hijacker if w can be hijacked.
+// hijack returns a hijacker for w. It returns false if w can't be hijacked, which is
+// found out before anything is written to it.
 func hijack(w http.ResponseWriter) (*hijacker, bool) {
 	for in := w; ; {
 		switch t := in.(type) {
@@ -96,7 +99,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	h.wire = &wire{Conn: conn}
-	h.wire.heard.Store(true) // the handshake
+	h.wire.heard.Store(true) // the handshake counts for the first ping
 	rw.Writer.Reset(h.wire)
 	return h.wire, rw, nil
 }

@@ -5,22 +5,25 @@ import (
 	"strings"
 )
 
-// Who selects members on all nodes: those that All, Rooms or IDs name, each of
-// them once, without those that an Except names. The zero value selects nobody.
+// Who selects members on all nodes: those that All, Rooms or IDs name, each of them
+// once, without those that ExceptRooms or ExceptIDs name. The zero value selects
+// nobody. For example, this is everybody in the lobby but Ann:
 //
-// Membership is what each node finds when the message arrives there: a member
-// that joins or leaves one of several Rooms at that moment may be missed, or
-// selected twice.
+//	hub.Who{Rooms: []string{"lobby"}, ExceptIDs: []string{"ann"}}
+//
+// Each node looks who is in a room when the message arrives there. A member that joins
+// or leaves one of several Rooms at that moment may be missed, or selected twice.
 type Who struct {
-	All         bool     // everybody; Rooms and IDs don't count then
-	Rooms       []string // who is in any of these
-	IDs         []string // who has any of these IDs, wherever it is
-	ExceptRooms []string // but not who is in any of these
-	ExceptIDs   []string // nor who has any of these IDs
-	Local       bool     // on this node only
+	All         bool     // all members; Rooms and IDs are ignored
+	Rooms       []string // the members that are in one of these rooms
+	IDs         []string // the members that have one of these IDs
+	ExceptRooms []string // but not the members that are in one of these rooms
+	ExceptIDs   []string // nor those that have one of these IDs
+	Local       bool     // the members of this node only
 }
 
-// Everybody, every room and every ID has a topic: the hub's prefix and a key.
+// A key stands for all members, a room, an ID, or a node. Each has a topic, whose name
+// is the hub's prefix with the key behind it.
 const (
 	everybody = ""
 	roomKey   = ":room:"
@@ -28,7 +31,7 @@ const (
 	nodeKey   = ":node:"
 )
 
-// to returns the keys of those that who names.
+// to returns the keys of those that who selects, before exceptions.
 func (who *Who) to() []string {
 	if who.All {
 		return []string{everybody}
@@ -36,7 +39,7 @@ func (who *Who) to() []string {
 	return keys(who.Rooms, who.IDs)
 }
 
-// add adds whom the key of a room or an ID names.
+// add adds the room or the ID that a key stands for.
 func (who *Who) add(key string) {
 	if room, ok := strings.CutPrefix(key, roomKey); ok {
 		who.Rooms = append(who.Rooms, room)
@@ -45,8 +48,10 @@ func (who *Who) add(key string) {
 	}
 }
 
+// except returns the keys of the exceptions.
 func (who *Who) except() []string { return keys(who.ExceptRooms, who.ExceptIDs) }
 
+// keys returns the keys of rooms and IDs, sorted and each of them once.
 func keys(rooms, ids []string) []string {
 	all := make([]string, 0, len(rooms)+len(ids))
 	for _, room := range rooms {
