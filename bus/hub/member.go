@@ -26,22 +26,23 @@ type MemberOptions struct {
 	Rooms []string
 }
 
-// A Member is a connection of this node that is in the hub. All methods may be
-// called concurrently.
-//
 // The life of a member, in states of its fields ended and writing:
 //
 //	ended  writing  what it is            what moves it on
 //	-----  -------  --------------------  ------------------------------------------
 //	false  false    idle, no goroutine    wake: a message, a ping, a hook or the end
 //	false  true     write runs            write: the queue and the hooks are done
-//	true   true     write runs the rest,  write: the queue and the hooks are done;
-//	                then closes the Conn  it is over for good
+//	true   true     write runs the rest,  write: the queue and the hooks are done
+//	                then closes the Conn
+//	true   false    over for good         nothing
 //
-// The fields below mu change only with mu held. Whoever changes them calls wake,
-// with mu still held, which starts write in a goroutine of its own unless it runs;
-// so there is one at most, and only it calls the Conn and the hooks, without mu. A
-// room's lock is taken with mu held, never the other way round.
+// The fields below mu change only with mu held. Whoever gives write something to do
+// calls wake, with mu still held, which starts write in a goroutine of its own unless
+// it runs. So there is one at most, and only it calls the Conn and the hooks, without
+// mu. A room's lock is taken with mu held, never the other way round.
+
+// A Member is a connection of this node that is in the hub. All methods may be
+// called concurrently.
 type Member struct {
 	hub    *Hub
 	id     string
@@ -58,15 +59,9 @@ type Member struct {
 	events  []event // hooks that are due
 	sweep   int     // the number of events at which to look for those that undo each other
 	writing bool    // write runs, or is about to
-	ended   bool
-	code    int // of the close, once it has ended
+	ended   bool    // Close was called, or the connection has failed
+	code    int     // of the close, once it has ended
 	reason  string
-}
-
-// event is a call of Joined or Left that is due.
-type event struct {
-	hook func(*Member, string) // or nil
-	room string
 }
 
 // Connect makes a connection a member. It waits until messages of other nodes will
@@ -180,40 +175,6 @@ func (m *Member) leave(keys ...string) {
 	}
 }
 
-// happened makes write call a hook. m.mu is held.
-func (m *Member) happened(hook func(*Member, string), key string) {
-	o := &m.hub.opts
-	room, named := strings.CutPrefix(key, roomKey)
-	if !named || o.Joined == nil && o.Left == nil {
-		return
-	}
-	m.events = append(m.events, event{hook, room})
-	if len(m.events) >= max(256, m.sweep) {
-		m.events = remaining(m.events)
-		m.sweep = 2 * len(m.events)
-	}
-	m.wake()
-}
-
-// remaining returns the events without those that undo each other, which leaves one
-// for a room at most. Otherwise a client that enters and leaves rooms faster than the
-// hooks return would fill the memory.
-func remaining(events []event) []event {
-	left := make(map[string]int)
-	for _, e := range events {
-		left[e.room]++
-	}
-	for room, n := range left {
-		if n%2 == 0 {
-			delete(left, room)
-		}
-	}
-	return slices.DeleteFunc(events, func(e event) bool {
-		left[e.room]--
-		return left[e.room] != 0
-	})
-}
-
 // is reports whether the member is in what one of the keys stands for.
 func (m *Member) is(keys []string) bool {
 	m.mu.Lock()
@@ -288,75 +249,4 @@ func (m *Member) end(code int, reason string, discard bool) bool {
 	clear(m.keys)
 	m.wake()
 	return true
-}
-
-// wake starts write unless it runs. m.mu is held.
-func (m *Member) wake() {
-	if !m.writing {
-		m.writing = true
-		go m.run() // until nothing is left to do, or the Conn was given up
-	}
-}
-
-// write calls the hooks that are due and writes the messages that wait, until there
-// are no more. If the member has ended by then, it closes the connection.
-func (m *Member) write() {
-	batch := m.hub.batches.Get().(*[]*Frame)
-	defer m.hub.batches.Put(batch)
-	for {
-		m.mu.Lock()
-		events := m.events
-		m.events = nil
-		*batch = m.queue.pop((*batch)[:0])
-		if len(events)+len(*batch) == 0 {
-			m.writing = false
-			ended := m.ended // if so, nothing calls wake any more
-			m.mu.Unlock()
-			if ended {
-				break
-			}
-			return
-		}
-		m.mu.Unlock()
-
-		for _, e := range events {
-			if e.hook != nil {
-				e.hook(m, e.room)
-			}
-		}
-		if len(*batch) == 0 {
-			continue
-		}
-		m.watch()
-		err := m.conn.Send(m.ctx, *batch)
-		m.late.Stop()
-		clear(*batch)
-		if err != nil {
-			m.fail()
-		}
-	}
-	m.watch()
-	_ = m.conn.Close(m.ctx, m.code, m.reason) // nobody is left who could deal with an error
-	m.late.Stop()
-	m.cancel()
-	m.hub.open.Done()
-}
-
-// watch gives the connection up WriteTimeout from now, unless late is stopped before.
-func (m *Member) watch() {
-	if m.late == nil {
-		m.late = time.AfterFunc(m.hub.opts.WriteTimeout, m.cancel)
-	} else {
-		m.late.Reset(m.hub.opts.WriteTimeout)
-	}
-}
-
-// fail ends a member that can't be written to. If it was about to end already, it
-// drops what still waits.
-func (m *Member) fail() {
-	if !m.end(closecode.InternalError, "", true) {
-		m.mu.Lock()
-		m.queue = queued{}
-		m.mu.Unlock()
-	}
 }

@@ -7,7 +7,7 @@
 //
 // A [Cluster] is a node among them: it has [Sockets] of its own, and servers and
 // clients of both kinds reach each other. A [Bridge] is one whose sockets are the
-// WebSocket clients in a bus.Hub.
+// WebSocket clients in a hub.Hub.
 //
 // # Arguments
 //

@@ -3,7 +3,7 @@ package socketio
 import "slices"
 
 // Sockets are the clients that a [Cluster] has itself. A [Bridge] has those of a
-// bus.Hub.
+// hub.Hub.
 //
 // Both methods are called concurrently and must return soon: messages of other
 // members wait meanwhile.
