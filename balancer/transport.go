@@ -10,6 +10,8 @@ import (
 	"net/textproto"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/balancer/internal/http1"
 )
 
 // A Transport reaches backends over HTTP/1.1 and keeps connections to them. The
@@ -53,8 +55,8 @@ type Transport struct {
 	// it is much cheaper.
 	ProxyProtocol int
 
-	routes sync.Map // from *life to *route
-	watch  watch
+	clients  sync.Map // from *life to *http1.Client
+	canceler http1.Canceler
 }
 
 type backendKey struct{}
@@ -115,46 +117,48 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // That the backend has said nothing for five seconds is told as a 100 without a header.
 func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	l := b.life.Load()
-	if err := l.over(); err != nil {
-		closeBody(req)
-		return nil, &Error{Backend: b.id, Err: err}
-	}
-	r := t.route(b, l)
-	res, err := r.send(req, informed, false)
+	err := l.over()
+	invalid := false
 	if err == nil {
-		return res, nil
+		err = t.Validate()
+		invalid = err != nil
 	}
-	if !err.stale {
-		return nil, err
+	if err != nil {
+		closeBody(req)
+		return nil, &Error{Backend: b.id, Invalid: invalid, Err: err}
 	}
-	again := rewound(req)
-	if again == nil {
-		return nil, err
-	}
-	sent := err.Sent
-	if res, err = r.send(again, informed, true); err != nil {
-		err.Sent = err.Sent || sent
-		return nil, err
-	}
-	res.Request = req
-	return res, nil
+	return t.client(b, l).RoundTrip(req, informed)
 }
 
-// rewound returns req as it was before it was sent, or nil.
-func rewound(req *http.Request) *http.Request {
-	if !hasBody(req) {
-		return req
+// client returns the one of b, whose life at this moment is l.
+func (t *Transport) client(b *Backend, l *life) *http1.Client {
+	if c, ok := t.clients.Load(l); ok {
+		return c.(*http1.Client)
 	}
-	if req.GetBody == nil {
-		return nil
+	o := http1.Origin{
+		Scheme: b.origin.Scheme, Host: b.origin.Host, Addr: b.addr,
+		Dial:        func(ctx context.Context) (net.Conn, error) { return t.connect(ctx, b) },
+		IdleTimeout: cmp.Or(t.IdleTimeout, 4*time.Second),
+		MaxIdle:     cmp.Or(t.MaxIdle, 256),
+		Life:        l,
+		Answered:    func() { b.heard.Store(time.Now().UnixNano()) },
+		Error: func(sent, invalid bool, err error) error {
+			return &Error{Backend: b.id, Sent: sent, Invalid: invalid, Err: err}
+		},
+		Canceler: &t.canceler,
 	}
-	body, err := req.GetBody()
-	if err != nil {
-		return nil
+	if t.ProxyProtocol != 0 {
+		o.Key = func(ctx context.Context) string { return string(proxyHeader(ctx, t.ProxyProtocol)) }
 	}
-	again := req.WithContext(req.Context())
-	again.Body = body
-	return again
+	c := http1.NewClient(o)
+	if first, ok := t.clients.LoadOrStore(l, c); ok {
+		return first.(*http1.Client)
+	}
+	context.AfterFunc(l, func() {
+		t.clients.Delete(l)
+		c.End()
+	})
+	return c
 }
 
 // Connect returns a new connection to the backend, secured if its URL is https,
@@ -177,8 +181,8 @@ func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 // CloseIdleConnections closes the idle connections to all backends. Those in use
 // are left alone.
 func (t *Transport) CloseIdleConnections() {
-	for _, r := range t.routes.Range {
-		r.(*route).idle.clear()
+	for _, c := range t.clients.Range {
+		c.(*http1.Client).CloseIdle()
 	}
 }
 
@@ -188,4 +192,11 @@ func closeBody(req *http.Request) {
 	}
 }
 
-func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
+// An Interrupter is the body of a request that doesn't mind a late Read. An attempt
+// may fail, or its answer be read and closed, while a Read of the request's body
+// waits for a client that sends nothing; RoundTrip and the answer's Close would have
+// to wait for it. With a body that is an Interrupter they don't: they call Interrupt
+// and Close, and leave that Read to the body. What it brings is lost to this attempt,
+// so that a body which another attempt will read has to keep it. One more Read may
+// still begin; the Transport does nothing with what it brings either.
+type Interrupter interface{ Interrupt() }

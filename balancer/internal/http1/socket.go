@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 // A sight is what the other end of a connection did while nobody was reading.
 type sight int

@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// A watch ends calls whose context has ended. To have a context tell costs more
+// A Canceler ends calls whose context has ended. To have a context tell costs more
 // than most calls take, so calls are young at first, for up to patience, and only
 // those that are still there then are told.
-type watch struct {
+type Canceler struct {
 	shards [8]struct {
 		mu    sync.Mutex
 		young []*call
@@ -24,7 +24,7 @@ type watch struct {
 const patience = 10 * time.Millisecond
 
 // begin watches over c. Who waits until a moment is told in time.
-func (w *watch) begin(c *call) {
+func (k *Canceler) begin(c *call) {
 	ctx := c.req.Context()
 	if ctx.Done() == nil {
 		return
@@ -33,20 +33,20 @@ func (w *watch) begin(c *call) {
 		c.listen()
 		return
 	}
-	s := &w.shards[rand.Uint32N(uint32(len(w.shards)))]
+	s := &k.shards[rand.Uint32N(uint32(len(k.shards)))]
 	s.mu.Lock()
 	s.young = append(s.young, c)
 	s.mu.Unlock()
-	if !w.armed.Load() && w.armed.CompareAndSwap(false, true) {
-		time.AfterFunc(patience, w.grow)
+	if !k.armed.Load() && k.armed.CompareAndSwap(false, true) {
+		time.AfterFunc(patience, k.grow)
 	}
 }
 
 // grow has all contexts of young calls tell.
-func (w *watch) grow() {
-	w.armed.Store(false) // first: a call that begins from here on sees to its own
-	for i := range w.shards {
-		s := &w.shards[i]
+func (k *Canceler) grow() {
+	k.armed.Store(false) // first: a call that begins from here on sees to its own
+	for i := range k.shards {
+		s := &k.shards[i]
 		s.mu.Lock()
 		for _, c := range s.young {
 			c.listen()

@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"cmp"

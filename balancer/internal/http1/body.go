@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ func (c *call) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if c.state.Load() == reading && (err != io.EOF || c.bare && c.route.life.over() != nil) {
+	if c.state.Load() == reading && (err != io.EOF || c.bare && c.client.origin.lost() != nil) {
 		err = c.cut(err)
 		c.broken, c.keep = err, 0
 	}
@@ -49,7 +49,7 @@ func (c *call) Close() error {
 
 // cut says why an answer was cut off.
 func (c *call) cut(err error) error {
-	if lost := c.route.life.over(); lost != nil {
+	if lost := c.client.origin.lost(); lost != nil {
 		err = lost
 	} else if gone := c.req.Context().Err(); gone != nil {
 		return gone // bare, as net/http's callers compare it
@@ -58,7 +58,7 @@ func (c *call) cut(err error) error {
 			err = *broken
 		}
 	}
-	return &Error{Backend: c.route.backend.id, Sent: true, Err: err}
+	return c.client.origin.Error(true, false, err)
 }
 
 // An upgraded is both ways of an upgraded connection, the body of a 101. The end
@@ -68,7 +68,7 @@ type upgraded struct{ call *call }
 // Read implements [io.Reader].
 func (u *upgraded) Read(p []byte) (int, error) {
 	n, err := u.call.conn.in.Read(p)
-	if err != nil && (err != io.EOF || u.call.route.life.over() != nil) {
+	if err != nil && (err != io.EOF || u.call.client.origin.lost() != nil) {
 		err = u.call.cut(err)
 	}
 	return n, err

@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"cmp"
@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // valid returns why a request can't be sent as HTTP/1.1, as far as
@@ -142,25 +140,4 @@ func repeatable(req *http.Request) bool {
 		return true
 	}
 	return req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil
-}
-
-// idleTime returns how long a connection may be idle behind an answer with this
-// header, 0 if not at all. A backend that names a time in Keep-Alive (RFC 2068,
-// section 19.7.1.1; Node and Apache send it) began to count it before the answer
-// was here, so that the connection is given up a second earlier.
-func (t *Transport) idleTime(h http.Header) time.Duration {
-	limit := cmp.Or(t.IdleTimeout, 4*time.Second)
-	for _, line := range h["Keep-Alive"] {
-		for member := range strings.SplitSeq(line, ",") {
-			name, value, _ := strings.Cut(textproto.TrimString(member), "=")
-			if !strings.EqualFold(textproto.TrimString(name), "timeout") {
-				continue
-			}
-			if n, err := strconv.ParseUint(textproto.TrimString(value), 10, 16); err == nil {
-				says := time.Duration(n) * time.Second
-				limit = min(limit, max(says-time.Second, says/2))
-			}
-		}
-	}
-	return limit
 }

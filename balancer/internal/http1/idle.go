@@ -1,9 +1,13 @@
-package balancer
+package http1
 
 import (
 	"math/rand/v2"
+	"net/http"
+	"net/textproto"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,16 +42,16 @@ func newIdle(max int) *idle {
 // any returns a shard, mostly not that of others who ask at the same time.
 func (i *idle) any() int { return int(rand.Uint32N(uint32(len(i.shards)))) }
 
-// pop returns the latest connection for this client of the first shard that has
+// pop returns the latest connection for this key of the first shard that has
 // one, or nil.
-func (i *idle) pop(client string) *conn {
+func (i *idle) pop(key string) *conn {
 	first := i.any()
 	for k := range i.shards {
 		s := &i.shards[(first+k)%len(i.shards)]
 		if s.n.Load() == 0 {
 			continue
 		}
-		if c := s.pop(client); c != nil {
+		if c := s.pop(key); c != nil {
 			i.n.Add(-1)
 			return c
 		}
@@ -55,11 +59,11 @@ func (i *idle) pop(client string) *conn {
 	return nil
 }
 
-func (s *shard) pop(client string) *conn {
+func (s *shard) pop(key string) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, c := range slices.Backward(s.conns) {
-		if c.client == client {
+		if c.key == key {
 			s.conns = slices.Delete(s.conns, k, k+1)
 			s.n.Store(int32(len(s.conns)))
 			return c
@@ -152,4 +156,25 @@ func (i *idle) remove(f func(*conn) bool) {
 			c.close()
 		}
 	}
+}
+
+// idleTime returns how long a connection may be idle behind an answer with this
+// header, 0 if not at all. A backend that names a time in Keep-Alive (RFC 2068,
+// section 19.7.1.1; Node and Apache send it) began to count it before the answer
+// was here, so that the connection is given up a second earlier.
+func (o *Origin) idleTime(h http.Header) time.Duration {
+	limit := o.IdleTimeout
+	for _, line := range h["Keep-Alive"] {
+		for member := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(textproto.TrimString(member), "=")
+			if !strings.EqualFold(textproto.TrimString(name), "timeout") {
+				continue
+			}
+			if n, err := strconv.ParseUint(textproto.TrimString(value), 10, 16); err == nil {
+				says := time.Duration(n) * time.Second
+				limit = min(limit, max(says-time.Second, says/2))
+			}
+		}
+	}
+	return limit
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package balancer
+package http1
 
 import (
 	"io"

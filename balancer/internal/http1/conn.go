@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"bufio"
@@ -16,8 +16,8 @@ import (
 // A conn is a connection to a backend. It serves one request at a time.
 type conn struct {
 	net.Conn
-	route  *route
-	client string // whose it is, with ProxyProtocol
+	client *Client
+	key    string // of the requests that it is for
 	socket *socket
 	asks   bool   // socket.ask works
 	abort  func() // ends what is under way; whose the connection is closes it
@@ -46,8 +46,8 @@ var (
 	writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
 )
 
-func newConn(raw net.Conn, r *route) *conn {
-	c := &conn{Conn: raw, route: r}
+func newConn(raw net.Conn, client *Client) *conn {
+	c := &conn{Conn: raw, client: client}
 	below := raw
 	if t, ok := raw.(*tls.Conn); ok {
 		below = t.NetConn() // for the close of a tls.Conn waits
@@ -87,7 +87,7 @@ func (c *conn) rest() {
 }
 
 func (c *conn) close() {
-	c.route.forget(c)
+	c.client.forget(c)
 	c.Conn.Close()
 }
 

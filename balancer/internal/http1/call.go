@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"bufio"
@@ -16,37 +16,17 @@ import (
 	"time"
 )
 
-// An Error says that a backend could not be reached, or didn't answer to the end.
-type Error struct {
-	Backend string // its ID
-	Sent    bool   // bytes of the request may have gone out; false: surely none have
-	Err     error  // what went wrong, ErrLost or what the network said
-
-	// Invalid says that no backend would do better: the request can't be sent, or
-	// its body failed, or the Transport is set wrongly. All else is the backend's
-	// fault or that of the way to it, whatever type Err has, but for the end of the
-	// request's context.
-	Invalid bool
-
-	stale bool // a kept connection was closed, and nothing speaks against sending the request again
+// A failure is how an attempt ended that got no answer.
+type failure struct {
+	err           error
+	sent, invalid bool // see balancer.Error
+	stale         bool // a kept connection was closed, and nothing speaks against sending the request again
 }
-
-// Error names the backend, and tells how far the request came.
-func (e *Error) Error() string {
-	sent := "not sent"
-	if e.Sent {
-		sent = "sent"
-	}
-	return "balancer: backend " + e.Backend + ", request " + sent + ": " + e.Err.Error()
-}
-
-// Unwrap returns e.Err.
-func (e *Error) Unwrap() error { return e.Err }
 
 // A call is one request on a connection, until its answer was read or given up.
 // It is the body of that.
 type call struct {
-	route    *route
+	client   *Client
 	req      *http.Request
 	trace    *httptrace.ClientTrace                // nil if there is none
 	informed func(int, textproto.MIMEHeader) error // of 1xx answers, nil for trace's
@@ -74,38 +54,38 @@ const (
 )
 
 // send is one attempt of RoundTrip's.
-func (r *route) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *Error) {
+func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *failure) {
 	ctx := req.Context()
-	c := &call{route: r, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
+	call := &call{client: c, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
 	var head []byte // nil: net/http writes the request
-	if c.trace == nil {
+	if call.trace == nil {
 		room := heads.Get().(*[]byte)
 		defer heads.Put(room)
-		head = appendHead((*room)[:0], req, r.backend.origin.Host)
+		head = appendHead((*room)[:0], req, c.origin.Host)
 		if cap(head) > cap(*room) && cap(head) <= 16<<10 { // a larger one was rare
 			*room = head
 		}
 	}
-	err := r.transport.Validate()
+	var err error
 	if head == nil {
-		err = cmp.Or(err, valid(req))
+		err = valid(req)
 	}
-	if c.unfit = err != nil; !c.unfit {
+	if call.unfit = err != nil; !call.unfit {
 		err = ctx.Err()
 	}
 	if err == nil {
-		c.conn, err = r.get(ctx, c.trace, fresh, head != nil && !hasBody(req))
+		call.conn, err = c.get(ctx, call.trace, fresh, head != nil && !hasBody(req))
 	}
 	if err != nil {
 		closeBody(req)
-		return nil, &Error{Backend: r.backend.id, Invalid: c.unfit, Err: cmp.Or(c.ended(), err)}
+		return nil, &failure{invalid: call.unfit, err: cmp.Or(call.ended(), err)}
 	}
-	r.transport.watch.begin(c)
-	res, err := c.exchange(head)
+	c.origin.Canceler.begin(call)
+	res, err := call.exchange(head)
 	if err != nil {
-		return nil, c.failed(err)
+		return nil, call.failed(err)
 	}
-	c.receive(res)
+	call.receive(res)
 	return res, nil
 }
 
@@ -186,7 +166,7 @@ func (c *call) spelledOut() *http.Request {
 	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
 		out = out.WithContext(out.Context())
 		url := *out.URL
-		url.Scheme, url.Host = c.route.backend.origin.Scheme, c.route.backend.origin.Host
+		url.Scheme, url.Host = c.client.origin.Scheme, c.client.origin.Host
 		out.URL = &url
 	}
 	return out
@@ -239,11 +219,11 @@ func (c *call) inform(res *http.Response) error {
 // ended returns why the call can't go on, nil if neither its backend is lost nor
 // its context has ended.
 func (c *call) ended() error {
-	return cmp.Or(c.route.life.over(), c.req.Context().Err())
+	return cmp.Or(c.client.origin.lost(), c.req.Context().Err())
 }
 
 // failed ends a call that got no answer.
-func (c *call) failed(err error) *Error {
+func (c *call) failed(err error) *failure {
 	why := c.ended()
 	c.stop()
 	var broken *error // before the connection is closed, by which the upload breaks too
@@ -258,16 +238,15 @@ func (c *call) failed(err error) *Error {
 			c.unfit = c.conn.writeErr == nil
 		}
 	}
-	e := &Error{Backend: c.route.backend.id, Sent: c.conn.wrote, Invalid: why == nil && c.unfit, Err: cmp.Or(why, err)}
-	e.stale = why == nil && !c.unfit && !c.heard && c.conn.reused && (!e.Sent || repeatable(c.req))
+	f := &failure{sent: c.conn.wrote, invalid: why == nil && c.unfit, err: cmp.Or(why, err)}
+	f.stale = why == nil && !c.unfit && !c.heard && c.conn.reused && (!f.sent || repeatable(c.req))
 	c.conn.rest()
-	return e
+	return f
 }
 
 // receive makes res the answer that RoundTrip returns.
 func (c *call) receive(res *http.Response) {
-	now := time.Now()
-	c.route.backend.heard.Store(now.UnixNano())
+	c.client.origin.Answered()
 	if c.upload != nil {
 		c.upload.tell(false)
 	}
@@ -277,7 +256,7 @@ func (c *call) receive(res *http.Response) {
 		return
 	case !c.conn.early && !res.Close && !c.req.Close && res.StatusCode >= 200 &&
 		c.req.Method != http.MethodConnect && !hasToken(c.req.Header["Connection"], "close"):
-		c.keep = c.route.transport.idleTime(res.Header)
+		c.keep = c.client.origin.idleTime(res.Header)
 	}
 	c.answer = res.Body
 	if secured, ok := c.conn.Conn.(*tls.Conn); ok {
@@ -301,8 +280,16 @@ func (c *call) settle() {
 	whole := c.keep > 0 && (c.upload == nil || c.upload.sent()) && c.conn.writeErr == nil && c.conn.in.Buffered() == 0
 	c.conn.rest()
 	if c.stop() && whole {
-		c.route.keep(c.conn, c.keep)
+		c.client.keep(c.conn, c.keep)
 	} else {
 		c.conn.close()
 	}
 }
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }

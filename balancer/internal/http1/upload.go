@@ -1,4 +1,4 @@
-package balancer
+package http1
 
 import (
 	"bufio"
@@ -13,14 +13,8 @@ import (
 	"time"
 )
 
-// An Interrupter is the body of a request that doesn't mind a late Read. An attempt
-// may fail, or its answer be read and closed, while a Read of the request's body
-// waits for a client that sends nothing; RoundTrip and the answer's Close would have
-// to wait for it. With a body that is an Interrupter they don't: they call Interrupt
-// and Close, and leave that Read to the body. What it brings is lost to this attempt,
-// so that a body which another attempt will read has to keep it. One more Read may
-// still begin; the Transport does nothing with what it brings either.
-type Interrupter interface{ Interrupt() }
+// An interrupter is a balancer.Interrupter.
+type interrupter interface{ Interrupt() }
 
 // An upload sends a request with a body, in a goroutine of its own, so that an
 // answer which comes before the body's end is heard. It is in one of these states,
@@ -288,7 +282,7 @@ func (u *upload) tell(wanted bool) {
 // patiently it waits for that, as net/http does.
 func (u *upload) end(patiently bool) {
 	u.tell(false)
-	i, ok := u.src.(Interrupter)
+	i, ok := u.src.(interrupter)
 	if !ok {
 		if patiently {
 			<-u.done
