@@ -34,7 +34,8 @@ type Backend struct {
 	state    atomic.Int32
 	health   atomic.Int32
 	inFlight atomic.Int64
-	heard    atomic.Int64          // when it answered a request last, in Unix nanoseconds
+	answered atomic.Int64          // when it answered a request last, in Unix nanoseconds
+	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
 	drain    atomic.Pointer[drain] // the operator's, nil if there is none
 	life     atomic.Pointer[life]
 
@@ -46,9 +47,8 @@ type Backend struct {
 	refused atomic.Bool   // a request's dial was refused since the last check
 
 	// Under the mutex of its pool:
-	wish    Wish
-	off     bool // as wished, or at the end of the drain
-	unwatch context.CancelFunc
+	off        bool // as wished, or at the end of the drain
+	stopChecks context.CancelFunc
 
 	vitals vitals // the watcher's own
 }

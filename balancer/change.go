@@ -28,11 +28,11 @@ func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Never changed in place: tell reads it outside of the lock.
-	p.watchers = append(slices.Clip(p.watchers), &f)
+	p.listeners = append(slices.Clip(p.listeners), &f)
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.watchers = slices.DeleteFunc(slices.Clone(p.watchers), func(w *func(Change)) bool { return w == &f })
+		p.listeners = slices.DeleteFunc(slices.Clone(p.listeners), func(l *func(Change)) bool { return l == &f })
 	}
 }
 
@@ -102,14 +102,14 @@ func (p *Pool) unlock() {
 	for len(p.changes) > 0 {
 		c := p.changes[0]
 		p.changes = p.changes[1:]
-		p.tell(c, p.watchers)
+		p.tell(c, p.listeners)
 	}
 }
 
 // tell gives up the mutex while it tells.
-func (p *Pool) tell(c Change, watchers []*func(Change)) {
+func (p *Pool) tell(c Change, listeners []*func(Change)) {
 	p.mu.Unlock()
-	defer p.mu.Lock() // also when a watcher panics
+	defer p.mu.Lock() // also when a listener panics
 	level := slog.LevelInfo
 	if c.Backend.Health() == Dead && !c.wish {
 		level = slog.LevelWarn
@@ -117,7 +117,7 @@ func (p *Pool) tell(c Change, watchers []*func(Change)) {
 	p.log().LogAttrs(context.Background(), level, "backend changed",
 		slog.String("backend", c.Backend.id), slog.String("from", c.From.String()), slog.String("to", c.To.String()),
 		slog.Bool("lost", c.Lost), slog.String("why", c.Why))
-	for _, f := range watchers {
+	for _, f := range listeners {
 		(*f)(c)
 	}
 }

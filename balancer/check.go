@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -124,12 +123,12 @@ func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	heard := &heard{Conn: conn}
-	err = c.converse(ctx, heard, b)
+	received := &receiveConn{Conn: conn}
+	err = c.converse(ctx, received, b)
 	if ctx.Err() != nil {
 		return false, fmt.Errorf("no answer within %v", c.Timeout)
 	}
-	return heard.any, err
+	return received.any, err
 }
 
 // converse sends the request and judges the answer.
@@ -173,20 +172,14 @@ func (c *Check) expected(status int) bool {
 	return slices.Contains(c.Expect, status)
 }
 
-// heard is a connection that knows whether anything was ever received on it.
-type heard struct {
+// A receiveConn is a connection that knows whether anything was received on it.
+type receiveConn struct {
 	net.Conn
 	any bool
 }
 
-func (h *heard) Read(p []byte) (int, error) {
-	n, err := h.Conn.Read(p)
-	h.any = h.any || n > 0
+func (c *receiveConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.any = c.any || n > 0
 	return n, err
-}
-
-// ours reports whether a failure to dial comes from this process or machine
-// having run out of file descriptors or ports, which says nothing of the backend.
-func ours(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || exhausted(err)
 }

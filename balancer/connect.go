@@ -58,22 +58,6 @@ func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
 	return conn, nil
 }
 
-// Validate refuses negative limits and a version of the PROXY protocol that
-// doesn't exist. NewPool calls it, and so does a gateway.
-func (t *Transport) Validate() error {
-	switch {
-	case t.DialTimeout < 0:
-		return fmt.Errorf("balancer: transport: DialTimeout %v is negative; 0 is the default", t.DialTimeout)
-	case t.IdleTimeout < 0:
-		return fmt.Errorf("balancer: transport: IdleTimeout %v is negative; 0 is the default", t.IdleTimeout)
-	case t.MaxIdle < 0:
-		return fmt.Errorf("balancer: transport: MaxIdle %d is negative; 0 is the default, 1 keeps next to none", t.MaxIdle)
-	case t.ProxyProtocol < 0 || t.ProxyProtocol > 2:
-		return fmt.Errorf("balancer: transport: ProxyProtocol %d: want version 1 or 2, or 0 for none", t.ProxyProtocol)
-	}
-	return nil
-}
-
 // handshake secures a connection to b. HTTP/1.1 is all it offers: what follows
 // speaks nothing else.
 func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config) (net.Conn, error) {

@@ -50,13 +50,3 @@ func (b *Backend) Keeps(key string) bool {
 	}
 	return time.Since(d.start) < time.Duration(turn*float64(d.within))
 }
-
-// DrainedSince returns when the operator's drain began and how long it may take
-// (0: without a deadline). It is still ok past the deadline, until Undrain or Off.
-func (b *Backend) DrainedSince() (start time.Time, within time.Duration, ok bool) {
-	d := b.drain.Load()
-	if d == nil {
-		return time.Time{}, 0, false
-	}
-	return d.start, d.within, true
-}

@@ -57,7 +57,7 @@ func ExampleTransport() {
 	transport := &balancer.Transport{}
 	defer transport.CloseIdleConnections()
 
-	ctx := balancer.NewContext(context.Background(), backend)
+	ctx := balancer.WithBackend(context.Background(), backend)
 	req, _ := http.NewRequestWithContext(ctx, "GET", "http://www.example.com/chat", nil)
 	res, err := transport.RoundTrip(req)
 	if err != nil {
@@ -113,7 +113,7 @@ func ExampleDialer() {
 	}
 	defer pool.Transport().CloseIdleConnections()
 
-	ctx := balancer.NewContext(context.Background(), backend)
+	ctx := balancer.WithBackend(context.Background(), backend)
 	req, _ := http.NewRequestWithContext(ctx, "GET", "http://www.example.com/", nil)
 	res, err := pool.Transport().RoundTrip(req)
 	if err != nil {

@@ -156,7 +156,7 @@ func TestBusyIsNotDead(t *testing.T) {
 	run(t, balancer.Options{}, []string{"a"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
 		tr := &balancer.Transport{Dial: f.dial}
 		ask := func() {
-			ctx := balancer.NewContext(t.Context(), p.Get("a"))
+			ctx := balancer.WithBackend(t.Context(), p.Get("a"))
 			req, _ := http.NewRequestWithContext(ctx, "GET", "http://a.test/", nil)
 			res, err := tr.RoundTrip(req)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 )
 
 // ErrNoBackend says that no backend may take the request. It is worth another
@@ -25,8 +24,8 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 // Pick counts nothing: see [Backend.Begin]. It takes no lock and with the
 // pickers of this package allocates nothing.
 func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Backend, error) {
-	if p.idle.Load() {
-		p.warnIdle(10 * p.check.Interval)
+	if p.unchecked.Load() {
+		p.warnUnchecked(10 * p.check.Interval)
 	}
 	s := p.now.Load()
 	if b := s.byID[home]; b != nil && b.Keeps(key) && !slices.Contains(tried, b) {
@@ -38,14 +37,14 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 	if b := p.choose(&s.sick, r, key, tried); b != nil {
 		return b, nil
 	}
-	if p.idle.Load() {
-		p.warnIdle(p.check.Interval)
+	if p.unchecked.Load() {
+		p.warnUnchecked(p.check.Interval)
 	}
 	return nil, ErrNoBackend
 }
 
 // choose returns a new home among f, nil if there is none.
-func (p *Pool) choose(f *field, r *http.Request, key string, tried []*Backend) *Backend {
+func (p *Pool) choose(f *candidates, r *http.Request, key string, tried []*Backend) *Backend {
 	switch {
 	case len(f.backends) == 0:
 		return nil
@@ -55,18 +54,4 @@ func (p *Pool) choose(f *field, r *http.Request, key string, tried []*Backend) *
 		return leastLoaded(f.backends, tried)
 	}
 	return p.picker.Pick(r, f.backends)
-}
-
-// warnIdle tells once that nobody runs the checks, if that is so for longer than
-// late after the first Pick: until then Run may be about to start.
-func (p *Pool) warnIdle(late time.Duration) {
-	now := time.Now().UnixNano()
-	if p.used.CompareAndSwap(0, now) || now-p.used.Load() <= int64(late) || !p.idle.CompareAndSwap(true, false) {
-		return
-	}
-	all := "up"
-	if p.startDown {
-		all = "down"
-	}
-	p.log().Warn("nobody checks the backends' health, so all of them are taken to be " + all + " for ever: call go pool.Run(ctx), or serve with Gateway.Serve")
 }

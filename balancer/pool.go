@@ -37,25 +37,25 @@ type Pool struct {
 	startDown bool
 	logger    *slog.Logger
 
-	now  atomic.Pointer[snapshot]
-	idle atomic.Bool  // nobody has called Run, and nobody was warned of that so far
-	used atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
+	now       atomic.Pointer[snapshot]
+	unchecked atomic.Bool  // nobody has called Run, and nobody was warned of that so far
+	used      atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
 
-	mu       sync.Mutex
-	watchers []*func(Change)
-	changes  []Change // not yet told
-	telling  bool
-	running  bool
-	watching context.Context // nil unless Run takes new backends
-	checks   sync.WaitGroup
+	mu        sync.Mutex
+	listeners []*func(Change)
+	changes   []Change // not yet told
+	telling   bool
+	running   bool
+	checking  context.Context // nil unless Run takes new backends
+	checks    sync.WaitGroup
 }
 
 // A snapshot is the pool at one moment. It never changes once it is made.
 type snapshot struct {
 	byID map[string]*Backend
 	all  []*Backend // in the order added
-	up   field
-	sick field // draining for no other reason than that they are sick
+	up   candidates
+	sick candidates // draining for no other reason than that they are sick
 }
 
 // NewPool returns a pool of these backends. It may start without any. Two
@@ -82,7 +82,7 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	}
 	check.transport = p.transport
 	p.check = check
-	p.idle.Store(true)
+	p.unchecked.Store(true)
 	byID := make(map[string]*Backend, len(backends))
 	for _, b := range backends {
 		if err := p.own(byID, b); err != nil {
@@ -141,7 +141,7 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 		b.health.Store(int32(Dead))
 		b.state.Store(int32(Down))
 		b.life.Load().end(ErrLost)
-		b.vitals = vitals{unseen: true}
+		b.vitals = vitals{neverWell: true}
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func (p *Pool) Add(b *Backend) error {
 	}
 	b.state.Store(int32(Down)) // which it was for those who watch the pool
 	p.publish(byID, append(slices.Clone(s.all), b))
-	p.watch(b)
+	p.startChecks(b)
 	p.settle(&Change{Backend: b, Why: "added"})
 	return nil
 }
@@ -168,8 +168,8 @@ func (p *Pool) Remove(id string) error {
 	return p.operate(id, "removed", func(b *Backend, c *Change) {
 		b.off = true
 		c.Removed, c.wish = true, true
-		if b.unwatch != nil {
-			b.unwatch()
+		if b.stopChecks != nil {
+			b.stopChecks()
 		}
 		s := p.now.Load()
 		byID := maps.Clone(s.byID)
@@ -231,7 +231,7 @@ func (p *Pool) publish(byID map[string]*Backend, all []*Backend) {
 			sick = append(sick, b)
 		}
 	}
-	p.now.Store(&snapshot{byID: byID, all: all, up: newField(up), sick: newField(sick)})
+	p.now.Store(&snapshot{byID: byID, all: all, up: newCandidates(up), sick: newCandidates(sick)})
 }
 
 func (p *Pool) log() *slog.Logger {

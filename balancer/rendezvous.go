@@ -7,16 +7,16 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A field is a set of backends that rendezvous hashing and the pickers choose
+// Candidates are a set of backends that rendezvous hashing and the pickers choose
 // from. It never changes once it is made.
-type field struct {
+type candidates struct {
 	backends []*Backend
 	seeds    []uint64  // of the backends, side by side for the loop's sake
 	weights  []float64 // nil if all are equal
 }
 
-func newField(backends []*Backend) field {
-	f := field{backends: backends, seeds: make([]uint64, len(backends))}
+func newCandidates(backends []*Backend) candidates {
+	f := candidates{backends: backends, seeds: make([]uint64, len(backends))}
 	equal := true
 	for i, b := range backends {
 		f.seeds[i] = b.seed
@@ -37,7 +37,7 @@ func newField(backends []*Backend) field {
 // for the key that depends on nothing but the two, and the best one wins, so
 // that a backend that leaves moves only the keys that it had. It depends on the
 // set of backends, not on their order.
-func (f *field) place(key string, tried []*Backend) *Backend {
+func (f *candidates) place(key string, tried []*Backend) *Backend {
 	h := xxhash.Sum64String(key)
 	if f.weights != nil {
 		return f.placeWeighted(h, tried)
@@ -55,7 +55,7 @@ func (f *field) place(key string, tried []*Backend) *Backend {
 // placeWeighted scores with -weight/ln(u), u being the mixed hash as a fraction:
 // the chance to be the best is in proportion to the weight. Among equal weights
 // it grows with the hash, so that it agrees with what place does for those.
-func (f *field) placeWeighted(h uint64, tried []*Backend) *Backend {
+func (f *candidates) placeWeighted(h uint64, tried []*Backend) *Backend {
 	var best float64
 	var at *Backend
 	for i, seed := range f.seeds {

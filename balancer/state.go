@@ -23,25 +23,3 @@ func (s State) String() string {
 	}
 	return "State(" + strconv.Itoa(int(s)) + ")"
 }
-
-// Health is what the checks say of a backend, whatever the operator wants.
-type Health int32
-
-const (
-	Well Health = iota // answers as expected, or hasn't been checked
-	Sick               // answers, but not as expected
-	Dead               // doesn't answer
-)
-
-// String returns "well", "sick" or "dead".
-func (h Health) String() string {
-	switch h {
-	case Well:
-		return "well"
-	case Sick:
-		return "sick"
-	case Dead:
-		return "dead"
-	}
-	return "Health(" + strconv.Itoa(int(h)) + ")"
-}

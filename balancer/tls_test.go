@@ -68,7 +68,7 @@ func TestOneTLSForAll(t *testing.T) {
 		}
 	}
 
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), b), "POST", "http://site.example/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), b), "POST", "http://site.example/", nil)
 	must(t, err)
 	res, err := p.Transport().RoundTrip(req)
 	read(t, res, err)

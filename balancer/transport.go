@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -59,21 +60,24 @@ type Transport struct {
 	canceler http1.Canceler
 }
 
-type backendKey struct{}
-
-// NewContext returns a context that names the backend that a request with it goes to.
-func NewContext(ctx context.Context, b *Backend) context.Context {
-	return context.WithValue(ctx, backendKey{}, b)
-}
-
-// FromContext returns the backend that [NewContext] put there, nil if there is none.
-func FromContext(ctx context.Context) *Backend {
-	b, _ := ctx.Value(backendKey{}).(*Backend)
-	return b
+// Validate refuses negative limits and a version of the PROXY protocol that
+// doesn't exist. NewPool calls it, and so does a gateway.
+func (t *Transport) Validate() error {
+	switch {
+	case t.DialTimeout < 0:
+		return fmt.Errorf("balancer: transport: DialTimeout %v is negative; 0 is the default", t.DialTimeout)
+	case t.IdleTimeout < 0:
+		return fmt.Errorf("balancer: transport: IdleTimeout %v is negative; 0 is the default", t.IdleTimeout)
+	case t.MaxIdle < 0:
+		return fmt.Errorf("balancer: transport: MaxIdle %d is negative; 0 is the default, 1 keeps next to none", t.MaxIdle)
+	case t.ProxyProtocol < 0 || t.ProxyProtocol > 2:
+		return fmt.Errorf("balancer: transport: ProxyProtocol %d: want version 1 or 2, or 0 for none", t.ProxyProtocol)
+	}
+	return nil
 }
 
 // RoundTrip sends a request to the backend that its context names (see
-// [NewContext]), whose URL takes the place of the request's scheme and host. It
+// [WithBackend]), whose URL takes the place of the request's scheme and host. It
 // implements [http.RoundTripper]; the body of a 101 answer is an
 // io.ReadWriteCloser with CloseWrite.
 //
@@ -99,10 +103,10 @@ func FromContext(ctx context.Context) *Backend {
 // Of the hooks of [net/http/httptrace], those for DNS, connecting and TLS depend
 // on Dial; PutIdleConn is not called.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	b := FromContext(req.Context())
+	b := BackendFromContext(req.Context())
 	if b == nil {
 		closeBody(req)
-		return nil, errors.New("balancer: the request's context names no backend, see NewContext")
+		return nil, errors.New("balancer: the request's context names no backend, see WithBackend")
 	}
 	return t.RoundTripTo(b, req, nil)
 }
@@ -141,7 +145,7 @@ func (t *Transport) client(b *Backend, l *life) *http1.Client {
 		IdleTimeout: cmp.Or(t.IdleTimeout, 4*time.Second),
 		MaxIdle:     cmp.Or(t.MaxIdle, 256),
 		Life:        l,
-		Answered:    func() { b.heard.Store(time.Now().UnixNano()) },
+		Answered:    func() { b.answered.Store(time.Now().UnixNano()) },
 		Error: func(sent, invalid bool, err error) error {
 			return &Error{Backend: b.id, Sent: sent, Invalid: invalid, Err: err}
 		},

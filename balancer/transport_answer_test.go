@@ -137,7 +137,7 @@ func TestTrace(t *testing.T) {
 		defer mu.Unlock()
 		events = append(events, event)
 	}
-	ctx := httptrace.WithClientTrace(balancer.NewContext(t.Context(), s.Backend), &httptrace.ClientTrace{
+	ctx := httptrace.WithClientTrace(balancer.WithBackend(t.Context(), s.Backend), &httptrace.ClientTrace{
 		GetConn: func(string) { say("get") },
 		GotConn: func(i httptrace.GotConnInfo) {
 			if i.Reused != i.WasIdle || i.Conn == nil {
@@ -202,7 +202,7 @@ func TestAllocations(t *testing.T) {
 			c.Write(answer)
 		}
 	}))
-	ctx, cancel := context.WithCancel(balancer.NewContext(t.Context(), s.Backend))
+	ctx, cancel := context.WithCancel(balancer.WithBackend(t.Context(), s.Backend))
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, "GET", "http://x/", nil)
 	n := testing.AllocsPerRun(1000, func() {

@@ -41,7 +41,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	defer ours.CloseIdleConnections()
 	theirs := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 256}
 	defer theirs.CloseIdleConnections()
-	ctx, cancel := context.WithCancel(balancer.NewContext(b.Context(), backend)) // as a server's is
+	ctx, cancel := context.WithCancel(balancer.WithBackend(b.Context(), backend)) // as a server's is
 	defer cancel()
 	for _, body := range []string{"", "hello"} {
 		for _, tr := range []struct {

@@ -65,7 +65,7 @@ func TestDeathInsteadOfContinue(t *testing.T) {
 			return here, nil
 		}
 		body := newSource(strings.NewReader("hello"))
-		req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", interruptible{body})
+		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", interruptible{body})
 		must(t, err)
 		req.ContentLength = 5
 		req.Header.Set("Expect", "100-continue")

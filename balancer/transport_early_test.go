@@ -175,7 +175,7 @@ func TestNothingIsKeptBehindAnAnswerBeforeTheRequest(t *testing.T) {
 						})), nil
 					}
 					for _, who := range []string{"alice", "bob", "carol"} {
-						ctx := balancer.NewContext(t.Context(), s.Backend)
+						ctx := balancer.WithBackend(t.Context(), s.Backend)
 						if request.traced {
 							ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{})
 						}

@@ -119,7 +119,7 @@ func FuzzAnswers(f *testing.F) {
 
 // hear returns what a RoundTripper makes of the answer to a request.
 func hear(t *testing.T, rt http.RoundTripper, b *balancer.Backend, method string) string {
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), b), method, "http://a.test/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), b), method, "http://a.test/", nil)
 	must(t, err)
 	res, err := rt.RoundTrip(req)
 	if err != nil {

@@ -56,7 +56,7 @@ func FuzzHead(f *testing.F) {
 			req := (&http.Request{
 				Method: method, Host: host, Header: http.Header{name: {value, value + "2"}},
 				URL: &url.URL{Scheme: "http", Host: "b", Path: path, Opaque: opaque, RawQuery: "q=1"},
-			}).WithContext(balancer.NewContext(ctx, b))
+			}).WithContext(balancer.WithBackend(ctx, b))
 			if body {
 				req.Body, req.ContentLength = io.NopCloser(strings.NewReader("hello")), 5
 				c.end += "hello"

@@ -35,7 +35,7 @@ func TestTraceOfWriting(t *testing.T) {
 		var fields []string
 		var infos []httptrace.WroteRequestInfo
 		done := make(chan struct{})
-		ctx := httptrace.WithClientTrace(balancer.NewContext(t.Context(), s.Backend), &httptrace.ClientTrace{
+		ctx := httptrace.WithClientTrace(balancer.WithBackend(t.Context(), s.Backend), &httptrace.ClientTrace{
 			WroteHeaderField: func(name string, values []string) {
 				if name == "X" && !slices.Equal(values, []string{"a", "b"}) || name == "Host" && values[0] != "x" {
 					t.Errorf("%s: %q", name, values)
@@ -83,7 +83,7 @@ func TestDialTimeout(t *testing.T) {
 			}
 			begun := time.Now()
 			body := newSource(strings.NewReader("hello"))
-			req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+			req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 			must(t, err)
 			_, err = s.RoundTrip(req)
 			fails(t, err, false, nil)
@@ -137,7 +137,7 @@ func TestExpectAndRefusal(t *testing.T) {
 			}))
 			for range 2 {
 				body := newSource(strings.NewReader("hello"))
-				req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", interruptible{body})
+				req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", interruptible{body})
 				must(t, err)
 				req.ContentLength = 5
 				req.Header.Set("Expect", "100-Continue")
@@ -192,7 +192,7 @@ func TestRepeatWithoutTheBody(t *testing.T) {
 	res, err := s.send(t.Context(), "GET", "")
 	read(t, res, err)
 	gone := errors.New("the file is gone")
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "GET", "http://x/", strings.NewReader("hello"))
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "GET", "http://x/", strings.NewReader("hello"))
 	must(t, err)
 	body := newSource(req.Body)
 	req.Body = body
@@ -218,7 +218,7 @@ func TestTrailersThatComeLate(t *testing.T) {
 		}
 		close(got)
 	}))
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", nil)
 	must(t, err)
 	req.Trailer = http.Header{"X": nil, "Y": nil}
 	req.Body = io.NopCloser(io.MultiReader(strings.NewReader("hello"), late(func() {

@@ -109,7 +109,7 @@ func TestInvalidRequests(t *testing.T) {
 				}
 			}))
 			body := newSource(strings.NewReader("hello"))
-			req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+			req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 			req.ContentLength = 5
 			spoil(req)
 			closes := req.Body != nil
@@ -157,7 +157,7 @@ func TestFraming(t *testing.T) {
 			req := (&http.Request{
 				Method: tt.method, URL: &url.URL{Path: "/a", RawQuery: "b"}, Host: tt.host, ContentLength: tt.length,
 				Header: http.Header{"User-Agent": {""}}, Body: newSource(strings.NewReader("hello")),
-			}).WithContext(balancer.NewContext(t.Context(), s.Backend))
+			}).WithContext(balancer.WithBackend(t.Context(), s.Backend))
 			for name, values := range tt.header {
 				req.Header[name] = values
 			}
@@ -184,7 +184,7 @@ func TestUpload(t *testing.T) {
 	large := strings.Repeat("0123456789", 300_000)
 	for _, body := range []string{"x", large} {
 		for range 3 {
-			req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", newSource(strings.NewReader(body)))
+			req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", newSource(strings.NewReader(body)))
 			req.Trailer = http.Header{"X": {"y"}}
 			res, err := s.RoundTrip(req)
 			if got := read(t, res, err); got != body || res.Header.Get("X") != "y" {
@@ -220,7 +220,7 @@ func TestSlowUpload(t *testing.T) {
 			s := reach(t, server.URL)
 			for range 2 {
 				pr, pw := io.Pipe()
-				req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", pr)
+				req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", pr)
 				req.ContentLength = length
 				res, err := s.RoundTrip(req)
 				must(t, err)
@@ -249,7 +249,7 @@ func TestBrokenUpload(t *testing.T) {
 	for _, begin := range []string{"", "begin"} {
 		s := reach(t, raw(t, func(c net.Conn) { io.Copy(io.Discard, c) }))
 		body := newSource(io.MultiReader(strings.NewReader(begin), failing{broken}))
-		req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+		req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 		req.ContentLength = 100
 		_, err := s.RoundTrip(req)
 		if !errors.Is(err, broken) || !body.closed.Load() {
@@ -290,7 +290,7 @@ func TestInterruptedUpload(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			body := newSource(io.MultiReader(strings.NewReader("hello"), failing{errEnough}))
-			req, _ := http.NewRequestWithContext(balancer.NewContext(ctx, s.Backend), "POST", "http://x/", interruptible{body})
+			req, _ := http.NewRequestWithContext(balancer.WithBackend(ctx, s.Backend), "POST", "http://x/", interruptible{body})
 			req.ContentLength = 100
 			if tt.end != nil {
 				go func() { tt.end(s, cancel, <-conns) }()
@@ -358,7 +358,7 @@ func TestExpect(t *testing.T) {
 					}()
 					return here, nil
 				}
-				req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+				req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 				req.ContentLength = 5
 				req.Header.Set("Expect", "100-continue")
 				begun := time.Now()
@@ -421,7 +421,7 @@ func TestRepeat(t *testing.T) {
 			}))
 			res, err := s.send(t.Context(), "GET", "")
 			read(t, res, err)
-			req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), tt.method, "http://x/", strings.NewReader(tt.body))
+			req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), tt.method, "http://x/", strings.NewReader(tt.body))
 			if !tt.again {
 				req.GetBody = nil
 			}

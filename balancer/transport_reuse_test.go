@@ -116,7 +116,7 @@ func TestReuseByTheCaller(t *testing.T) {
 		t.Parallel()
 		s := reach(t, raw(t, func(c net.Conn) { answers(c, answer) }))
 		for range 2 {
-			req, _ := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "GET", "http://x/", nil)
+			req, _ := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "GET", "http://x/", nil)
 			req.Close = true
 			res, err := s.RoundTrip(req)
 			read(t, res, err)
@@ -353,7 +353,7 @@ func TestSurpriseCloses(t *testing.T) {
 		all.Go(func() {
 			for i := range 100 {
 				want := fmt.Sprint(k, "-", i)
-				ctx := balancer.NewContext(t.Context(), s.Backend)
+				ctx := balancer.WithBackend(t.Context(), s.Backend)
 				var body io.Reader
 				method, suffix := "GET", ""
 				if i%2 == 0 {

@@ -80,7 +80,7 @@ func TestSources(t *testing.T) {
 				io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 			}))
 			body := newSource(tt.body)
-			req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+			req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 			must(t, err)
 			req.ContentLength = tt.length
 			res, err := s.RoundTrip(req)
@@ -152,7 +152,7 @@ func TestFailingWrites(t *testing.T) {
 					conns <- w
 					return &limited{watched: w, left: left, err: fault}, err
 				}
-				req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", nil)
+				req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", nil)
 				must(t, err)
 				var body *source
 				if tt.text != "" {
@@ -175,7 +175,7 @@ func TestRequestIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	s := reach(t, raw(t, func(c net.Conn) { answers(c, "HTTP/1.1 204 No Content\r\n\r\n") }))
 	for name, body := range map[string]io.ReadCloser{"none": nil, "NoBody": http.NoBody, "a body": io.NopCloser(strings.NewReader("hello"))} {
-		req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://user:secret@x/a?b", nil)
+		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://user:secret@x/a?b", nil)
 		must(t, err)
 		req.Body, req.Host = body, ""
 		req.Header = http.Header{"X": {"y"}, "Content-Length": {"7"}, "Connection": {"x"}}

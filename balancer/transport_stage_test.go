@@ -122,7 +122,7 @@ func TestEndAtEachStage(t *testing.T) {
 					conns <- w
 					return w, err
 				}
-				ctx, cancel := context.WithCancel(balancer.NewContext(t.Context(), s.Backend))
+				ctx, cancel := context.WithCancel(balancer.WithBackend(t.Context(), s.Backend))
 				defer cancel()
 				req, err := http.NewRequestWithContext(ctx, "POST", "http://x/", nil)
 				must(t, err)

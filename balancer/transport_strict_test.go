@@ -34,7 +34,7 @@ func TestRequestTargetWithSpace(t *testing.T) {
 				lines <- line
 				io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
 			}))
-			req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "GET", "http://x/", nil)
+			req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "GET", "http://x/", nil)
 			must(t, err)
 			spoil(req)
 			res, err := s.RoundTrip(req)
@@ -79,7 +79,7 @@ func TestNotKept(t *testing.T) {
 				conns <- w
 				return &limited{watched: w, left: tt.left, err: syscall.EPIPE}, err
 			}
-			req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), tt.method, "http://x/", nil)
+			req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), tt.method, "http://x/", nil)
 			must(t, err)
 			req.Header = tt.header
 			res, err := s.RoundTrip(req)
@@ -102,7 +102,7 @@ func TestFramingFieldsInAnySpelling(t *testing.T) {
 			s := reach(t, "http://a.test")
 			r := record()
 			s.Dial = func(context.Context, string, string) (net.Conn, error) { return r, nil }
-			req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", strings.NewReader("hello"))
+			req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", strings.NewReader("hello"))
 			must(t, err)
 			req.Header[name] = []string{"5"}
 			res, err := s.RoundTrip(req)
@@ -125,7 +125,7 @@ func TestTrailersThatFrame(t *testing.T) {
 	s := reach(t, "http://a.test")
 	r := record()
 	s.Dial = func(context.Context, string, string) (net.Conn, error) { return r, nil }
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", nil)
 	must(t, err)
 	req.Trailer, req.ContentLength = http.Header{"X": nil}, -1
 	req.Body = io.NopCloser(io.MultiReader(strings.NewReader("hello"), late(func() {
@@ -155,7 +155,7 @@ func TestBodyFailsWithinAnEarlyAnswer(t *testing.T) {
 	}))
 	gone, gate := errors.New("client is gone"), make(chan struct{})
 	body := io.NopCloser(io.MultiReader(strings.NewReader("x"), late(func() { <-gate }), failing{gone}))
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 	must(t, err)
 	req.ContentLength = 100
 	res, err := s.RoundTrip(req)

@@ -51,7 +51,7 @@ func (s *site) send(ctx context.Context, method, body string) (*http.Response, e
 	if body != "" {
 		r = io.NopCloser(strings.NewReader(body)) // as of a client: it can't be read twice
 	}
-	req, err := http.NewRequestWithContext(balancer.NewContext(ctx, s.Backend), method, "http://site.example/path?a=1;b=2", r)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(ctx, s.Backend), method, "http://site.example/path?a=1;b=2", r)
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +341,7 @@ func TestRudeBackend(t *testing.T) {
 		}
 	}))
 	for range 500 {
-		ctx := balancer.NewContext(t.Context(), s.Backend)
+		ctx := balancer.WithBackend(t.Context(), s.Backend)
 		req, _ := http.NewRequestWithContext(ctx, "POST", "http://x/", strings.NewReader("hello"))
 		res, err := s.RoundTrip(req)
 		var failed *balancer.Error
@@ -360,7 +360,7 @@ func TestRefusedUpload(t *testing.T) {
 		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
 	}))
 	for range 30 {
-		ctx := balancer.NewContext(t.Context(), s.Backend)
+		ctx := balancer.WithBackend(t.Context(), s.Backend)
 		req, _ := http.NewRequestWithContext(ctx, "POST", "http://x/", strings.NewReader(strings.Repeat("x", 5<<20)))
 		res, err := s.RoundTrip(req)
 		if err != nil {
@@ -422,7 +422,7 @@ func TestSwitchingProtocols(t *testing.T) {
 		io.Copy(c, c)
 	}))
 	upgrade := func() io.ReadWriteCloser {
-		req := httptest.NewRequest("GET", "/", nil).WithContext(balancer.NewContext(t.Context(), s.Backend))
+		req := httptest.NewRequest("GET", "/", nil).WithContext(balancer.WithBackend(t.Context(), s.Backend))
 		req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"echo"}}
 		res, err := s.RoundTrip(req)
 		must(t, err)
@@ -456,7 +456,7 @@ func TestReverseProxyUpgrade(t *testing.T) {
 	}))
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proxy := &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}, Transport: s}
-		proxy.ServeHTTP(w, r.WithContext(balancer.NewContext(r.Context(), s.Backend)))
+		proxy.ServeHTTP(w, r.WithContext(balancer.WithBackend(r.Context(), s.Backend)))
 	}))
 	t.Cleanup(front.Close)
 	c, err := net.Dial("tcp", front.Listener.Addr().String())

@@ -160,7 +160,7 @@ func (c *counted) Close() error {
 // ask sends a request that it may give up anywhere, and reports whether it got a
 // whole answer.
 func ask(t *testing.T, s *site, id string) bool {
-	ctx, cancel := context.WithCancel(balancer.NewContext(t.Context(), s.Backend))
+	ctx, cancel := context.WithCancel(balancer.WithBackend(t.Context(), s.Backend))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://x/", nil)
 	if err != nil {

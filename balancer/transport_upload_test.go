@@ -86,7 +86,7 @@ func TestLateRead(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				body := &slow{began: make(chan struct{}), released: make(chan struct{})}
-				req, err := http.NewRequestWithContext(balancer.NewContext(ctx, s.Backend), "POST", "http://x/slow", body)
+				req, err := http.NewRequestWithContext(balancer.WithBackend(ctx, s.Backend), "POST", "http://x/slow", body)
 				must(t, err)
 				req.ContentLength = length
 				if end.do != nil {
@@ -213,7 +213,7 @@ func TestBodyEndsTheRequest(t *testing.T) {
 		}))
 		ended := make(chan struct{})
 		body := &closing{io.MultiReader(strings.NewReader("x"), late(func() { <-ended }), failing{http.ErrBodyReadAfterClose}), make(chan struct{})}
-		req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "POST", "http://x/", body)
+		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 		must(t, err)
 		req.ContentLength = length
 		res, err := s.RoundTrip(req)

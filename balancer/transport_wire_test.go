@@ -113,7 +113,7 @@ func TestRequestsAsNetHTTPWritesThem(t *testing.T) {
 		var written bytes.Buffer
 		bad := want.Write(&written)
 
-		res, err := s.RoundTrip(req.WithContext(balancer.NewContext(t.Context(), s.Backend)))
+		res, err := s.RoundTrip(req.WithContext(balancer.WithBackend(t.Context(), s.Backend)))
 		got := "nothing"
 		select {
 		case c := <-conns:

@@ -19,13 +19,11 @@ func (w Wish) Equal(other Wish) bool {
 	return w.State == other.State && w.Within == other.Within && w.Since.Equal(other.Since)
 }
 
-// Wish returns what the operator wants of the backend with this ID, the zero Wish
-// if the pool has none. A drain stays one past its deadline.
-func (p *Pool) Wish(id string) Wish {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if b := p.Get(id); b != nil {
-		return b.wish
+// Wish returns what the operator wants of the backend. A drain stays one past its
+// deadline, until Undrain or Off. It costs one atomic load.
+func (b *Backend) Wish() Wish {
+	if w := b.wish.Load(); w != nil {
+		return *w
 	}
 	return Wish{}
 }
@@ -54,8 +52,9 @@ func (p *Pool) SetWish(id string, w Wish) error {
 		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, w.Within)
 	}
 	return p.operate(id, why, func(b *Backend, c *Change) {
-		c.wish = !w.Equal(b.wish)
-		b.wish, b.off = w, w.State == Down
+		c.wish = !w.Equal(b.Wish())
+		b.wish.Store(&w)
+		b.off = w.State == Down
 		var d *drain
 		if w.State == Draining {
 			d = &drain{start: w.Since, within: w.Within}

@@ -68,7 +68,8 @@ type Options struct {
 
 	// ModifyResponse may change a backend's answer, a 101 included, before the
 	// client sees it. With an error the client gets ErrorHandler's answer
-	// instead. Backend(res.Request.Context()) tells who answered.
+	// instead. balancer.BackendFromContext(res.Request.Context()) is the backend
+	// that answered.
 	ModifyResponse func(res *http.Response) error
 
 	// ErrorHandler writes the gateway's own answer when there is none from a
@@ -153,7 +154,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
 	}
 	g.upgrade.Dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
-		return g.transport.Connect(ctx, Backend(ctx))
+		return g.transport.Connect(ctx, balancer.BackendFromContext(ctx))
 	}
 	if g.fail == nil {
 		g.fail = writeError
@@ -167,10 +168,6 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	}
 	return g, nil
 }
-
-// Backend returns the backend that a request was sent to, from the context of
-// the outgoing request (res.Request.Context() in ModifyResponse); nil elsewhere.
-func Backend(ctx context.Context) *balancer.Backend { return balancer.FromContext(ctx) }
 
 // Middleware returns a middleware that serves the requests match accepts and
 // leaves the others to the next handler.

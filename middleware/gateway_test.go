@@ -766,7 +766,7 @@ func TestRewriteModifyAndHost(t *testing.T) {
 			if res.Request.URL.Path == "/base/bad" {
 				return errors.New("not like this")
 			}
-			res.Header.Set("X-Backend", limpet.Backend(res.Request.Context()).ID())
+			res.Header.Set("X-Backend", balancer.BackendFromContext(res.Request.Context()).ID())
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

@@ -33,7 +33,7 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 		return nil, err
 	}
 	if g.modify != nil { // which may ask for the backend
-		out = out.WithContext(balancer.NewContext(out.Context(), b))
+		out = out.WithContext(balancer.WithBackend(out.Context(), b))
 	}
 	if !expectsContinue(out.Header) { // then the body is read at once
 		p.proceed()

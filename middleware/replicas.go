@@ -193,7 +193,7 @@ func (r *replicas) ask() {
 func (r *replicas) look() {
 	for b := range r.pool.All() {
 		id := b.ID()
-		wish, k := r.pool.Wish(id), r.known[id]
+		wish, k := b.Wish(), r.known[id]
 		fresh := wish.Since.IsZero() // nobody has wished anything
 		switch {
 		case k == nil && fresh, k != nil && k.seen && k.wish().Equal(wish):
@@ -203,7 +203,7 @@ func (r *replicas) look() {
 		default:
 			if fresh { // it was removed and is back: a new start, for all
 				r.pool.SetWish(id, wish)
-				if wish = r.pool.Wish(id); wish.Since.IsZero() {
+				if wish = b.Wish(); wish.Since.IsZero() {
 					continue // it is gone again
 				}
 			}

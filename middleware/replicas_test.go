@@ -189,10 +189,10 @@ func TestReplicas(t *testing.T) {
 			ok(t, f.pools[0].Drain("a", time.Minute))
 			ok(t, f.pools[1].Off("b"))
 			f.want(draining, down, up)
-			start, _, _ := f.pools[0].Get("a").DrainedSince()
+			start := f.pools[0].Get("a").Wish().Since
 			for i, pool := range f.pools {
-				if since, within, ok := pool.Get("a").DrainedSince(); !ok || within != time.Minute || !since.Equal(start) {
-					t.Errorf("replica %d drains since %v within %v, %v, want %v", i, since, within, ok, start)
+				if w := pool.Get("a").Wish(); w.State != draining || w.Within != time.Minute || !w.Since.Equal(start) {
+					t.Errorf("replica %d has the wish %+v, want a drain since %v", i, w, start)
 				}
 			}
 			time.Sleep(time.Until(start.Add(time.Minute - time.Millisecond)))

@@ -30,7 +30,7 @@ func TestReplicasOnRedis(t *testing.T) {
 	await(t, one, "b", down)
 	late := start()
 	await(t, late, "b", down)
-	if got, want := late.Wish("a"), one.Wish("a"); !got.Equal(want) {
+	if got, want := late.Get("a").Wish(), one.Get("a").Wish(); !got.Equal(want) {
 		t.Errorf("a late replica has %+v, want %+v", got, want)
 	}
 

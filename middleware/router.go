@@ -252,8 +252,7 @@ func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 
 // isGone reports whether a home is Down and not because it was drained.
 func isGone(home *balancer.Backend) bool {
-	_, _, drained := home.DrainedSince()
-	return home.State() == balancer.Down && !drained
+	return home.State() == balancer.Down && home.Wish().State != balancer.Draining
 }
 
 // awaits reports whether the request should give its home b time to come back.

@@ -41,7 +41,7 @@ func (t *trip) end() {
 // request returns out as it goes to b: with the backend in its context, the
 // backend's address in its URL, and a body of its own.
 func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, error) {
-	r := out.WithContext(balancer.NewContext(out.Context(), b))
+	r := out.WithContext(balancer.WithBackend(out.Context(), b))
 	u := *out.URL
 	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // which a Unix socket goes by
 	r.URL = &u

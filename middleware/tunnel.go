@@ -169,12 +169,13 @@ func (g *Gateway) watch(c balancer.Change) {
 }
 
 func (g *Gateway) drain(b *balancer.Backend) {
-	start, within, draining := b.DrainedSince()
-	if !draining || within == 0 {
+	w := b.Wish()
+	if w.State != balancer.Draining || w.Within == 0 {
 		g.upgrade.Reopen(b.ID())
 		return
 	}
-	if left := time.Until(start.Add(within)); left > 0 {
+	// A drain that begins later by another machine's clock began now by this one's.
+	if left := min(w.Within, time.Until(w.Since.Add(w.Within))); left > 0 {
 		g.upgrade.CloseGroup(b.ID(), closeRestart, "backend is drained", left)
 	}
 }

@@ -210,7 +210,7 @@ func TestServeFails(t *testing.T) {
 		{
 			"its backend is gone",
 			func(pool *balancer.Pool, res *http.Response) {
-				_ = pool.Off(limpet.Backend(res.Request.Context()).ID())
+				_ = pool.Off(balancer.BackendFromContext(res.Request.Context()).ID())
 			},
 			func(w http.ResponseWriter) http.ResponseWriter { return w },
 			503,

@@ -69,9 +69,9 @@ func (d *demo) show(w http.ResponseWriter, _ *http.Request) {
 	for _, b := range d.backends {
 		p := d.pool.Get(b.id)
 		s := status{ID: b.id, Hue: b.hue, Address: p.URL().Host, State: p.State().String(), Clients: p.InFlight(), Alive: b.alive()}
-		if start, within, ok := p.DrainedSince(); ok {
+		if w := p.Wish(); w.State == balancer.Draining {
 			s.Drained = true
-			s.LeavesIn = max(0, time.Until(start.Add(within)).Milliseconds())
+			s.LeavesIn = max(0, time.Until(w.Since.Add(w.Within)).Milliseconds())
 		}
 		all.Backends = append(all.Backends, s)
 	}

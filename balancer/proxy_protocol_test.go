@@ -119,7 +119,7 @@ func TestProxyProtocolKeepsClientsApart(t *testing.T) {
 	}
 
 	// Without a Host of its own the request gets the backend's.
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "GET", "http://site.example/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "GET", "http://site.example/", nil)
 	must(t, err)
 	req.Host = ""
 	res, err := s.RoundTrip(req)

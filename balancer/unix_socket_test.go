@@ -37,7 +37,7 @@ func TestUnixSocket(t *testing.T) {
 	if got, want := read(t, res, err), "site.example /path?a=1;b=2"; got != want {
 		t.Errorf("the backend saw %q, want %q", got, want)
 	}
-	req, err := http.NewRequestWithContext(balancer.NewContext(t.Context(), s.Backend), "GET", "http://site.example/", nil)
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "GET", "http://site.example/", nil)
 	must(t, err)
 	req.Host = ""
 	res, err = s.RoundTrip(req)

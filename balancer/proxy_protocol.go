@@ -7,23 +7,6 @@ import (
 	"net/netip"
 )
 
-// A client is the two ends of a client's connection to this process.
-type client struct{ from, to netip.AddrPort }
-
-type clientKey struct{}
-
-// WithClient returns a context that names the client a request comes from, and
-// the address of this process that it reached: what a [Transport] with
-// ProxyProtocol tells backends. A Gateway and a Sticky do it by themselves. A
-// port of 0 is one that isn't known; so is the zero value of to.
-func WithClient(ctx context.Context, from, to netip.AddrPort) context.Context {
-	return context.WithValue(ctx, clientKey{}, client{unmap(from), unmap(to)})
-}
-
-func unmap(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}
-
 // proxyHeader returns the header of the PROXY protocol for a connection on
 // behalf of the client that ctx names: by version 1 or 2 of
 // https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and
