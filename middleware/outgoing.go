@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // hopByHop reports whether a field ends at each hop, RFC 9110 section 7.6.1. So do
@@ -40,18 +41,6 @@ func removeNamed(h http.Header, connection []string) {
 			}
 		}
 	}
-}
-
-// hasToken reports whether a field that is a list has this member.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for member := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(textproto.TrimString(member), token) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // outgoing is a request as the backends will see it, with room for what is made
@@ -95,7 +84,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 		}
 	}
 	removeNamed(out.Header, in.Header["Connection"])
-	if hasToken(in.Header["Te"], "trailers") {
+	if httpfield.HasToken(in.Header["Te"], "trailers") {
 		out.Header["Te"] = []string{"trailers"}
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // errMalformed is what a request fails with that no backend is asked about.
@@ -20,7 +22,7 @@ var errMalformed = errors.New("limpet: malformed request")
 func wellFormed(r *http.Request) error {
 	var what string
 	switch {
-	case r.Method != "" && !isToken(r.Method):
+	case r.Method != "" && !httpfield.IsToken(r.Method):
 		what = "the method is no token"
 	case !namesResource(r):
 		what = "the target is neither a path nor a URL of http or https"
@@ -103,27 +105,12 @@ func isHost(s string) bool {
 
 // hostByte has the bytes that names of hosts are made of: unreserved and sub-delims,
 // of RFC 3986.
-var hostByte = bytesOf("!$&'()*+,;=-._~")
-
-// tokenByte has those of tokens, RFC 9110 section 5.6.2.
-var tokenByte = bytesOf("!#$%&'*+-.^_`|~")
-
-// bytesOf returns the set of the letters, the digits and others.
-func bytesOf(others string) (is [256]bool) {
-	for _, c := range []byte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + others) {
+var hostByte = func() (is [256]bool) {
+	for _, c := range []byte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!$&'()*+,;=-._~") {
 		is[c] = true
 	}
 	return is
-}
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenByte[s[i]] {
-			return false
-		}
-	}
-	return s != ""
-}
+}()
 
 // setTarget has u, the outgoing request's URL, written as the client wrote it, byte
 // for byte. URL.RequestURI would escape what browsers and old clients leave as it is,

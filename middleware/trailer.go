@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // inTrailer reports whether a field may stand in a trailer section that passes
@@ -23,7 +25,7 @@ func inTrailer(name string, connection []string) bool {
 		"Content-Encoding", "Content-Range", "Content-Type":
 		return false
 	}
-	return !hopByHop(name) && !hearsay(name, false) && !strings.HasPrefix(name, "If-") && !hasToken(connection, name)
+	return !hopByHop(name) && !hearsay(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
 }
 
 // announced returns the names in the trailer of r that may pass, without values: those
@@ -45,15 +47,12 @@ func announced(r *http.Request) http.Header {
 // checks those of a header only.
 func checkTrailer(trailer http.Header) error {
 	for name, values := range trailer {
-		if !isToken(name) || slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, isControl) }) {
+		if !httpfield.IsToken(name) || !httpfield.AreValues(values) {
 			return fmt.Errorf("%w: a field of the trailer", errMalformed)
 		}
 	}
 	return nil
 }
-
-// isControl reports whether c can't be in a field's value, RFC 9110 section 5.5.
-func isControl(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 // endToEnd takes off res what concerns the connection to the backend only, and the
 // trailers that must be none. Those come when the body ends.

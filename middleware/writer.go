@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"reflect"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // The rule of one writer: only the handler's goroutine causes a write to the client,
@@ -77,7 +79,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 
 // expectsContinue reports whether a request with this header waits for a 100 before its
 // body is sent, as balancer.Transport and net/http judge it.
-func expectsContinue(h http.Header) bool { return hasToken(h["Expect"], "100-continue") }
+func expectsContinue(h http.Header) bool { return httpfield.HasToken(h["Expect"], "100-continue") }
 
 // inform passes a backend's informational answer on. The body isn't read before it was
 // told of the 100 (see balancer.Transport.RoundTripTo).

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // A failure is how an attempt ended that got no answer.
@@ -255,7 +257,7 @@ func (c *call) receive(res *http.Response) {
 		res.Body = &upgraded{c}
 		return
 	case !c.conn.early && !res.Close && !c.req.Close && res.StatusCode >= 200 &&
-		c.req.Method != http.MethodConnect && !hasToken(c.req.Header["Connection"], "close"):
+		c.req.Method != http.MethodConnect && !httpfield.HasToken(c.req.Header["Connection"], "close"):
 		c.keep = c.client.origin.idleTime(res.Header)
 	}
 	c.answer = res.Body

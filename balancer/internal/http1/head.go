@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // heads are buffers for it, two kilobytes each mostly.
@@ -22,7 +24,7 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 		return nil
 	}
 	target := req.URL.RequestURI()
-	if !isTarget(target) || req.Method != "" && !isToken(req.Method) {
+	if !isTarget(target) || req.Method != "" && !httpfield.IsToken(req.Method) {
 		return nil
 	}
 	method := cmp.Or(req.Method, http.MethodGet)
@@ -42,12 +44,12 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 	for name, values := range req.Header {
 		switch name {
 		case "Host", "User-Agent", "Content-Length", "Transfer-Encoding", "Trailer":
-			if !isValues(values) {
+			if !httpfield.AreValues(values) {
 				return nil
 			}
 			continue
 		}
-		if !isToken(name) || misspelled(name) || !isValues(values) {
+		if !httpfield.IsToken(name) || misspelled(name) || !httpfield.AreValues(values) {
 			return nil
 		}
 		for _, value := range values {

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/textproto"
 	"strings"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // valid returns why a request can't be sent as HTTP/1.1, as far as
@@ -15,7 +16,7 @@ func valid(req *http.Request) error {
 	if req.URL == nil {
 		return errors.New("the request has no URL")
 	}
-	if req.Method != "" && !isToken(req.Method) {
+	if req.Method != "" && !httpfield.IsToken(req.Method) {
 		return fmt.Errorf("invalid method %q", req.Method)
 	}
 	if !isTarget(req.URL.Opaque) || !isTarget(req.URL.RawQuery) { // the path is escaped
@@ -26,11 +27,11 @@ func valid(req *http.Request) error {
 
 func validFields(part string, h http.Header) error {
 	for name, values := range h {
-		if !isToken(name) || misspelled(name) {
+		if !httpfield.IsToken(name) || misspelled(name) {
 			return fmt.Errorf("invalid field name %q in the %s", name, part)
 		}
 		for _, value := range values {
-			if !isValue(value) {
+			if !httpfield.IsValue(value) {
 				return fmt.Errorf("invalid value of the field %s in the %s", name, part) // which may be a secret
 			}
 		}
@@ -74,62 +75,14 @@ func isTarget(s string) bool {
 	return true
 }
 
-// isToken reports whether s is a token of RFC 9110, section 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !tokenByte[s[i]] {
-			return false
-		}
-	}
-	return s != ""
+func expectsContinue(req *http.Request) bool {
+	return httpfield.HasToken(req.Header["Expect"], "100-continue")
 }
-
-// tokenByte has the bytes that tokens are made of.
-var tokenByte = func() (is [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
-		is[c] = true
-	}
-	return is
-}()
-
-// isValue reports whether s can be the value of a field: no control character
-// but the tab is in it (RFC 9110, section 5.5).
-func isValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-func isValues(values []string) bool {
-	for _, value := range values {
-		if !isValue(value) {
-			return false
-		}
-	}
-	return true
-}
-
-// hasToken reports whether a field that is a list has this member.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for member := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(textproto.TrimString(member), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func expectsContinue(req *http.Request) bool { return hasToken(req.Header["Expect"], "100-continue") }
 
 // switches reports whether the connection is now spoken on in another protocol.
 func switches(res *http.Response) bool {
 	return res.StatusCode == http.StatusSwitchingProtocols && res.ProtoAtLeast(1, 1) && // HTTP/1.0 can't (RFC 9110, section 15.2)
-		res.Header.Get("Upgrade") != "" && hasToken(res.Header["Connection"], "upgrade")
+		res.Header.Get("Upgrade") != "" && httpfield.HasToken(res.Header["Connection"], "upgrade")
 }
 
 // repeatable reports whether a request may be sent again that may have arrived:
