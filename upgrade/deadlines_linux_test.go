@@ -14,7 +14,7 @@ func TestNoDeadlineOfTheGone(t *testing.T) {
 	defer l.mu.Unlock()
 	u := l.slots[0]
 	u.move()
-	u.half(&u.lanes[0], halfTime)
+	u.obey(&u.lanes[toBackend], u.begins().sourceEnded(l.now, toBackend, nil))
 	u.review()
 	if len(l.due) != 1 {
 		t.Fatalf("%d deadlines of a half", len(l.due))

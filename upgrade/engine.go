@@ -30,16 +30,3 @@ type relay interface {
 	// idle tells for how long no byte has come from either end.
 	idle() time.Duration
 }
-
-// How long a closing tunnel may take, and one that is open in one direction only.
-const (
-	// frameTime is how long a close frame waits for the end of the frame that is
-	// passing.
-	frameTime = time.Second
-	// drainTime is how long what an end still sends is read and dropped after it
-	// got its close frame: closing with bytes unread would be a reset, which
-	// takes the close frame back from an end that has not read it yet.
-	drainTime = time.Second
-	// halfTime is how long the other direction may be silent once one has ended.
-	halfTime = 30 * time.Second
-)

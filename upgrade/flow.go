@@ -6,45 +6,37 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // flow is one direction of a tunnel on a pump.
 type flow struct {
 	*pumped
+	dir      direction
 	src, dst net.Conn
 	frames   frames
 	bytes    int64
 	room     [roomSize]byte // for reading, see read
 	full     bool           // what was read last filled its room
-	draining atomic.Bool
 	turns
 }
 
 func (f *flow) run(head, early []byte) {
-	ended := f.relay(head, early)
+	f.relay(head, early)
 	f.seal()
 	f.release()
-	if !ended {
-		f.drain()
-	}
+	f.drain()
 	if f.running.Add(-1) == 0 {
 		f.finish()
 	}
 }
 
-// relay passes on what comes from src until nothing more may be written. It
-// reports whether src has ended by then.
-func (f *flow) relay(head, early []byte) (ended bool) {
-	if !f.deliver(head, early) {
-		return false
-	}
-	for {
+// relay passes on what comes from src until nothing more may be written.
+func (f *flow) relay(head, early []byte) {
+	for on := f.deliver(head, early); on; {
 		b, buf, err := f.read()
-		on := true
 		if len(b) > 0 {
-			f.last.Store(int64(time.Since(f.began)))
+			f.last.Store(int64(f.now()))
 			on = f.pass(b)
 		}
 		if buf != nil {
@@ -52,13 +44,10 @@ func (f *flow) relay(head, early []byte) (ended bool) {
 		}
 		switch {
 		case !on:
-			return false
-		case err == nil:
-			if q := f.quiet.Load(); q != 0 && f.closing.Load() == nil && !f.frames.drops() {
-				f.allow(time.Duration(q))
-			}
-		case !f.failed(err):
-			return !errors.Is(err, os.ErrDeadlineExceeded)
+		case err != nil:
+			on = f.failed(err)
+		case f.ending.Load() && !f.frames.drops():
+			f.active()
 		}
 	}
 }
@@ -94,8 +83,17 @@ func (f *flow) read() (b []byte, buf *[]byte, err error) {
 
 // pass passes on b, or what of it may still pass, and reports whether more may.
 func (f *flow) pass(b []byte) bool {
-	c := f.closing.Load()
-	if c == nil {
+	closing := false
+	if f.ending.Load() {
+		f.mu.Lock()
+		relays := f.course.phases[f.dir] == relaying
+		closing = f.course.closing
+		f.mu.Unlock()
+		if !relays {
+			return false
+		}
+	}
+	if !closing {
 		return f.deliver(nil, b)
 	}
 	if f.frames.within() {
@@ -103,7 +101,7 @@ func (f *flow) pass(b []byte) bool {
 			return false
 		}
 	}
-	return !f.shut(c, false)
+	return !f.settle()
 }
 
 // deliver passes on b, behind head, as long as the tunnel isn't closing. Where a
@@ -115,15 +113,17 @@ func (f *flow) deliver(head, b []byte) bool {
 		if f.waiting.Load() > 0 {
 			part = b[:f.frames.rest(b)]
 		}
+		closed := f.frames.closed
 		n := f.frames.feed(part)
-		if f.frames.closed && !f.closeSeen.Swap(true) { // before its answer can come
-			f.note(Summary{By: f.from(), Code: int(f.frames.code)})
+		if f.frames.closed && !closed {
+			f.closeFrame()
 		}
 		if !f.write(head, part[:n]) {
 			return false
 		}
 		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 {
-			f.shut(f.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason}), true)
+			f.close(code, reason)
+			f.settle()
 			return false
 		}
 		if !f.frames.following() {
@@ -153,139 +153,104 @@ func (f *flow) write(head, b []byte) bool {
 	return err == nil
 }
 
-// lost deals with an error of writing to dst, which is gone: the other flow,
-// which reads dst, is to find what it left, and how it ended.
+// lost deals with an error of writing to dst, which is gone.
 func (f *flow) lost(err error) {
-	if f.closing.Load() != nil {
-		return
+	f.disconnect(f.happens(func(c *course, now time.Duration) order { return c.destinationLost(now, f.dir, err) }))
+}
+
+// closeFrame reports that a close frame passes. Nobody has to be woken for that.
+func (f *flow) closeFrame() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ending.Store(true)
+	f.course.closeFrame(f.dir, int(f.frames.code))
+}
+
+// active reports that the tunnel is not silent.
+func (f *flow) active() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.course.active(f.now())
+	if f.course.phases[f.dir] == relaying && !f.course.closing { // else the next read has to be interrupted
+		f.await()
 	}
-	if f == &f.down {
-		f.note(Summary{By: Client, Err: err})
-		f.clientLost.Store(true)
-		if f.clientEnded.Load() {
-			f.reset()
-			return
-		}
+}
+
+// await sets the deadline of the course for the reads of src. f.mu is held.
+func (f *flow) await() {
+	var by time.Time
+	if at := f.course.deadline(f.now(), f.dir); at != 0 {
+		by = f.began.Add(at)
 	}
-	f.leave(drainTime)
+	f.src.SetReadDeadline(by)
+}
+
+// look has the course do what is due by now, and returns in which phase the
+// direction is then.
+func (f *flow) look() (phase, order) {
+	f.mu.Lock()
+	order := f.course.expire(f.now(), f.dir, false)
+	f.await()
+	phase := f.course.phases[f.dir]
+	f.mu.Unlock()
+	f.disconnect(order)
+	return phase, order
 }
 
 // failed deals with an error of reading src and reports whether to go on.
 func (f *flow) failed(err error) bool {
-	if errors.Is(err, net.ErrClosed) { // by cut, or in place of a half-close
-		return false
-	}
-	c := f.closing.Load()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if c == nil { // silent for too long after the other direction has ended
-			f.note(Summary{By: Gateway, Err: err})
-			f.cut()
-			return false
-		}
-		if f.shut(c, false) {
-			return false
-		}
-		f.src.SetReadDeadline(c.frameBy)
-		return true
-	}
-	// TLS reports a connection that ended without its farewell as unexpected.
-	eof := err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)
-	if eof {
-		err = nil
-		if f.websocket && !f.closeSeen.Load() {
-			err = io.ErrUnexpectedEOF
-		}
-	}
 	switch {
-	case c != nil:
-		f.shut(c, true)
-	case f == &f.up:
-		f.note(Summary{By: Client, Err: err})
-		f.clientEnded.Store(true) // before looking at clientLost; write does it the other way round
-		if !eof || f.clientLost.Load() {
-			f.reset()
-		} else {
-			f.half(halfTime)
+	case errors.Is(err, net.ErrClosed): // by disconnect, or in place of a half-close
+		return false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		phase, order := f.look()
+		return phase == relaying && !(order == settleBoth && f.settle())
+	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF): // as TLS reports an end without its farewell
+		err = nil
+	}
+	order := f.happens(func(c *course, now time.Duration) order { return c.sourceEnded(now, f.dir, err) })
+	switch order {
+	case settleBoth:
+		f.settle()
+	case halfClose:
+		f.seal()
+		if !closeWrite(f.dst) {
+			f.dst.Close()
 		}
-	case f.websocket && !f.closeSeen.Load() && !f.clientEnded.Load():
-		f.shut(f.end(1012, "backend lost", false, Summary{By: Backend, Code: 1012, Err: err}), true)
+		f.active() // the other direction's time begins here
 	default:
-		f.note(Summary{By: Backend, Err: err})
-		quiet := halfTime
-		if f.websocket {
-			quiet = drainTime
-		}
-		f.half(quiet)
+		f.disconnect(order)
 	}
 	return false
 }
 
-// shut ends the writing to dst, with a close frame if one can be put here, and
-// reports whether it did: unless forced it waits for the end of a frame that is
-// passing, for its time.
-func (f *flow) shut(c *closing, force bool) bool {
-	due := f == &f.down || c.toBackend
-	if due && f.frames.within() && !force && time.Now().Before(c.frameBy) {
+// settle ends the writing to dst if the course lets it, and reports whether it did.
+func (f *flow) settle() bool {
+	f.mu.Lock()
+	settled, frame := f.course.settle(f.now(), f.dir, f.frames.within(), f.frames.boundary())
+	f.mu.Unlock()
+	if !settled {
 		return false
 	}
 	f.seal()
-	if due && f.frames.boundary() {
-		f.dst.Write(closeFrame(c.code, c.reason, f == &f.up))
+	if frame != nil {
+		f.dst.Write(frame)
 	}
 	closeWrite(f.dst)
 	return true
 }
 
-// half passes the end of src on to dst, and leaves the other direction open.
-func (f *flow) half(quiet time.Duration) {
-	f.seal()
-	if !closeWrite(f.dst) {
-		f.dst.Close()
-	}
-	f.leave(quiet)
-}
-
-// leave is the end of f while the other flow goes on, for as long as it isn't
-// silent for longer than quiet.
-func (f *flow) leave(quiet time.Duration) {
-	f.quiet.Store(int64(quiet))
-	other := &f.up
-	if f == other {
-		other = &f.down
-	}
-	other.allow(quiet)
-}
-
-// allow lets src be silent for so long. A flow that is closing or draining has
-// deadlines of its own: if one was overwritten here, waking it up has it set again.
-func (f *flow) allow(quiet time.Duration) {
-	f.src.SetReadDeadline(time.Now().Add(quiet))
-	if f.closing.Load() != nil || f.draining.Load() {
-		f.src.SetReadDeadline(past)
-	}
-}
-
-// drain drops what src still sends; see drainTime.
+// drain drops what src still sends, for as long as the course says so.
 func (f *flow) drain() {
-	f.draining.Store(true)
-	by := time.Now().Add(drainTime)
-	if c := f.closing.Load(); c != nil {
-		by = c.goneBy
-	}
 	for {
-		f.src.SetReadDeadline(by)
-		_, err := io.Copy(io.Discard, f.src)
-		if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(by) {
+		if phase, _ := f.look(); phase != draining {
+			return
+		}
+		if _, err := io.Copy(io.Discard, f.src); !errors.Is(err, os.ErrDeadlineExceeded) {
+			f.happens(func(c *course, now time.Duration) order { return c.sourceEnded(now, f.dir, err) })
 			return
 		}
 	}
-}
-
-func (f *flow) from() Side {
-	if f == &f.up {
-		return Client
-	}
-	return Backend
 }
 
 func closeWrite(conn net.Conn) bool {

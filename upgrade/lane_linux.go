@@ -2,33 +2,20 @@ package upgrade
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
-	"time"
 )
 
-// lane is one direction of a tunnel on a loop: lanes[0] comes from the client,
-// lanes[1] from the backend.
+// lane is one direction of a tunnel on a loop. How far it is on its way to the end
+// is in the tunnel's course.
 type lane struct {
 	frames frames
 	bytes  int64  // written, those of the head taken off
 	stock  *stock // what the destination had no room for
-	from   Side
-	state  state
-	ended  bool // nothing more comes from the source
-	lost   bool // nothing can be written to the destination
+	dir    direction
 	fin    bool // the destination is shut down for writing when all is written
 }
-
-type state uint8
-
-const (
-	relaying state = iota
-	draining       // what comes is dropped; see drainTime
-	over
-)
 
 // stock is what waits for room at the destination. It is borrowed while there is
 // something.
@@ -63,25 +50,31 @@ func (f *lane) drop() {
 	}
 }
 
-func (u *looped) source(f *lane) int      { return int(u.fds[f.from-1]) }
-func (u *looped) destination(f *lane) int { return int(u.fds[2-f.from]) }
+// An end's descriptor has the index of the direction that comes from it.
+func (u *looped) source(f *lane) int      { return int(u.fds[f.dir]) }
+func (u *looped) destination(f *lane) int { return int(u.fds[1-f.dir]) }
 
-// toward returns the lane that leads to an end.
-func (u *looped) toward(side Side) *lane { return &u.lanes[2-side] }
+func (u *looped) phase(f *lane) phase {
+	if u.ending == nil {
+		return relaying
+	}
+	return u.ending.phases[f.dir]
+}
 
 // busy reports whether something is on its way that f must not be read behind.
 func (u *looped) busy(f *lane) bool {
-	return f.stock != nil || f.from == Backend && u.senders != nil && u.senders.begun
+	return f.stock != nil || f.dir == toClient && u.senders != nil && u.senders.begun
 }
 
 // reads reports whether f wants what its source sends.
 func (u *looped) reads(f *lane) bool {
-	return f.state == draining || f.state == relaying && !u.busy(f)
+	phase := u.phase(f)
+	return phase == draining || phase == relaying && !u.busy(f)
 }
 
 // blocked reports whether f waits for room at its destination.
 func (u *looped) blocked(f *lane) bool {
-	return f.stock != nil || f.from == Backend && u.turn()
+	return f.stock != nil || f.dir == toClient && u.turn()
 }
 
 // read takes in what there is at the source.
@@ -90,8 +83,8 @@ func (u *looped) read(f *lane) {
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 	case n <= 0:
-		u.failed(f, os.NewSyscallError("read", err))
-	case f.state == draining:
+		u.obey(f, u.begins().sourceEnded(u.loop.now, f.dir, os.NewSyscallError("read", err)))
+	case u.phase(f) == draining:
 	default:
 		u.last = u.loop.now
 		b := u.loop.buf[:n]
@@ -134,20 +127,20 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 				u.lose(f, os.NewSyscallError("write", err))
 				return
 			default:
-				if f.state == relaying { // else it is the gateway's close frame
+				if u.phase(f) == relaying { // else it is the gateway's close frame
 					f.bytes += int64(n)
 				}
 				b, fed = b[n:], fed-n
 			}
 		}
-		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 && f.state == relaying {
+		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 && u.phase(f) == relaying {
 			f.drop()
-			u.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
+			u.obey(f, u.begins().close(u.loop.now, code, reason))
 			u.settle(f) // which end leaves to who has closed the tunnel before
 			return
 		}
-		if f.from == Backend && !u.serve(len(b) > 0) {
-			if !f.lost {
+		if f.dir == toClient && !u.serve(len(b) > 0) {
+			if u.phase(f) == relaying {
 				f.keep(b, 0)
 			}
 			return
@@ -166,115 +159,63 @@ func (u *looped) pour(f *lane, b []byte, fed int) {
 // follow follows b, to the end of a message if senders wait for that, and returns
 // how far it may pass.
 func (u *looped) follow(f *lane, b []byte) int {
-	if f.from == Backend && u.senders != nil {
+	if f.dir == toClient && u.senders != nil {
 		b = b[:f.frames.rest(b)]
 	}
 	n := f.frames.feed(b)
-	if f.frames.closed && !u.closeSeen { // before its answer can come
-		u.closeSeen = true
-		u.note(Summary{By: f.from, Code: int(f.frames.code)})
+	if f.frames.closed {
+		u.begins().closeFrame(f.dir, int(f.frames.code))
 		u.refuse()
 	}
-	if f.from == Backend && !f.frames.following() {
+	if f.dir == toClient && !f.frames.following() {
 		u.refuse()
 	}
 	return n
 }
 
-// failed deals with the end of the source, or an error of reading it.
-func (u *looped) failed(f *lane, err error) {
-	f.ended = true
-	if f.state == draining {
-		f.state = over
-		return
-	}
-	reset := err != nil
-	if !reset && u.websocket && !u.closeSeen {
-		err = io.ErrUnexpectedEOF
-	}
-	switch {
-	case u.closing():
-		u.settle(f)
-	case f.from == Client:
-		u.note(Summary{By: Client, Err: err})
-		if reset || u.toward(Client).lost {
-			u.reset()
-		} else {
-			u.half(f, halfTime)
-		}
-	case u.websocket && !u.closeSeen && !u.lanes[0].ended:
-		u.end(1012, "backend lost", false, Summary{By: Backend, Code: 1012, Err: err})
-	default:
-		u.note(Summary{By: Backend, Err: err})
-		quiet := halfTime
-		if u.websocket {
-			quiet = drainTime
-		}
-		u.half(f, quiet)
-	}
-}
-
-// half passes the end of the source on, and leaves the other direction open.
-func (u *looped) half(f *lane, quiet time.Duration) {
-	f.state = over
-	if f.from == Backend {
-		u.refuse() // nobody has begun, or f would not have been read
-	}
-	f.fin = true
-	u.settle(f)
-	u.leave(quiet)
-}
-
-// lose deals with an error of writing to the destination, which is gone: the
-// other lane, which reads it, is to find what it left, and how it ended.
+// lose deals with an error of writing to the destination, which is gone.
 func (u *looped) lose(f *lane, err error) {
 	f.drop()
-	f.lost, f.fin = true, false
-	if f.from == Backend {
+	f.fin = false
+	if f.dir == toClient {
 		for u.senders != nil {
 			u.answer(fmt.Errorf("%w: %w", ErrClosed, err))
 		}
 	}
-	switch {
-	case f.state != relaying:
-	case f.ended:
-		f.state = over
-	default:
-		f.state = draining
-	}
-	if u.closing() {
-		return
-	}
-	if f.from == Backend {
-		u.note(Summary{By: Client, Err: err})
-		if u.lanes[0].ended {
-			u.reset()
-			return
-		}
-	}
-	u.leave(drainTime)
-	u.ending.drainBy = u.ending.quietBy
+	u.obey(f, u.begins().destinationLost(u.loop.now, f.dir, err))
 }
 
-// settle ends the writing to the destination when the tunnel is closing, with a
-// close frame if one can be put here: unless the source has ended it waits for
-// the end of a frame that is passing, for its time.
+// obey carries out what the course orders about an event of f.
+func (u *looped) obey(f *lane, order order) {
+	switch order {
+	case settleBoth:
+		u.refuse()
+		u.settle(&u.lanes[toBackend])
+		u.settle(&u.lanes[toClient])
+	case halfClose:
+		if f.dir == toClient {
+			u.refuse() // none of them has begun, or f would not have been read
+		}
+		f.fin = true
+		u.settle(f)
+	case cutBoth:
+		u.finish()
+	case resetBoth:
+		syscall.SetsockoptLinger(int(u.fds[toClient]), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+		u.finish()
+	}
+}
+
+// settle ends the writing to the destination, as soon as nothing is under way there
+// and the course lets it.
 func (u *looped) settle(f *lane) {
-	if u.busy(f) {
+	if u.busy(f) || u.gone {
 		return
 	}
-	if f.state == relaying && u.closing() {
-		e := u.ending
-		due := f.from == Backend || e.toBackend
-		if due && f.frames.within() && !f.ended && u.loop.now < e.frameBy {
-			return
-		}
-		f.state, f.fin = draining, true
-		if f.ended {
-			f.state = over
-		}
-		if due && f.frames.boundary() {
-			frame := closeFrame(e.code, e.reason, f.from == Client)
+	if u.closing() {
+		settled, frame := u.ending.settle(u.loop.now, f.dir, f.frames.within(), f.frames.boundary())
+		f.fin = f.fin || settled
+		if frame != nil {
 			u.pour(f, frame, len(frame))
 			return // which comes here again
 		}

@@ -26,10 +26,9 @@ type passed struct{ bytes, messages int64 }
 
 // moving is the rest of a tunnel. One that is at rest has none.
 type moving struct {
-	lanes     [2]lane // see lane
-	ending    *ending // once that has begun
-	senders   *sender // those who wait for their turn or are at it
-	closeSeen bool    // a close frame of an end has passed
+	lanes   [2]lane // by direction
+	ending  *ending // nil while nothing has ended
+	senders *sender // those who wait for their turn or are at it
 }
 
 // move ends a tunnel's rest, until review.
@@ -42,9 +41,10 @@ func (u *looped) move() {
 		m = &moving{}
 	}
 	for i, passed := range u.passed {
-		f := u.tunnel.proxy.frames(u.websocket, Side(i+1))
+		dir := direction(i)
+		f := u.tunnel.proxy.frames(u.websocket, dir.from())
 		f.messages = passed.messages
-		m.lanes[i] = lane{from: Side(i + 1), frames: f, bytes: passed.bytes}
+		m.lanes[i] = lane{dir: dir, frames: f, bytes: passed.bytes}
 	}
 	u.moving = m
 }
@@ -65,25 +65,12 @@ func (u *looped) rest() {
 	u.moving, u.loop.spare = nil, m
 }
 
-// ending is what a tunnel remembers once something has ended.
+// ending is what a tunnel has from the first event of its course on.
 type ending struct {
+	course
 	tunnel *looped
-	cause  Summary // of what happened first
-	known  bool
-
-	closing   bool // as from here on
-	code      int
-	reason    string
-	toBackend bool          // a close frame is due to the backend too
-	frameBy   time.Duration // until then a passing frame may end
-	goneBy    time.Duration // until then ends are drained
-
-	quiet   time.Duration // how long the direction that is left may be silent
-	quietBy time.Duration // 0 for ever
-	drainBy time.Duration // until then lanes that are draining do so
-
-	at    time.Duration // the first of these, 0 for none
-	index int           // among the deadlines
+	at     time.Duration // the first deadline, 0 for none
+	index  int           // among the deadlines
 }
 
 // begin writes what comes first. loop.mu is held, as in all methods that are not
@@ -91,11 +78,11 @@ type ending struct {
 func (u *looped) begin(k link) {
 	u.websocket = k.websocket
 	u.move()
-	up, down := &u.lanes[0], &u.lanes[1]
+	up, down := &u.lanes[toBackend], &u.lanes[toClient]
 	down.bytes = -int64(len(k.head))
 	first := append(k.head, k.toClient...) // one packet
 	u.pour(down, first, len(k.head)+u.follow(down, k.toClient))
-	if up.state == relaying { // else what the backend had to say has ended the tunnel
+	if u.phase(up) == relaying { // else what the backend had to say has ended the tunnel
 		u.pour(up, k.toBackend, 0)
 	}
 	u.review()
@@ -110,7 +97,7 @@ func (u *looped) event(side Side, events uint32) {
 		// has to be taken in before the loop can wait again.
 		syscall.Recvmsg(int(u.fds[side-1]), nil, nil, syscall.MSG_ERRQUEUE|syscall.MSG_DONTWAIT)
 	}
-	out, in := u.toward(side), &u.lanes[side-1]
+	in, out := &u.lanes[side-1], &u.lanes[2-side]
 	if events&(syscall.EPOLLOUT|broken) != 0 && u.blocked(out) {
 		u.flush(out)
 	}
@@ -126,8 +113,8 @@ func (u *looped) review() {
 	if u.gone {
 		return
 	}
-	up, down := &u.lanes[0], &u.lanes[1]
-	if up.state == over && down.state == over && !u.busy(up) && !u.busy(down) {
+	up, down := &u.lanes[toBackend], &u.lanes[toClient]
+	if u.phase(up) == over && u.phase(down) == over && !u.busy(up) && !u.busy(down) {
 		u.finish()
 		return
 	}
@@ -166,8 +153,7 @@ func (u *looped) await(side Side, in, out *lane) {
 	}
 	ev := syscall.EpollEvent{Events: uint32(want), Fd: u.slot, Pad: int32(side)}
 	if err := syscall.EpollCtl(u.loop.fd, op, int(u.fds[side-1]), &ev); err != nil {
-		u.note(Summary{By: Gateway, Err: os.NewSyscallError("epoll_ctl", err)})
-		u.finish()
+		u.obey(nil, u.begins().cut(os.NewSyscallError("epoll_ctl", err)))
 		return
 	}
 	u.interest[side-1] = want
@@ -180,7 +166,7 @@ func (u *looped) close(code int, reason string) {
 		return
 	}
 	u.move()
-	u.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
+	u.obey(nil, u.begins().close(u.loop.now, code, reason))
 	u.review()
 }
 
@@ -191,8 +177,7 @@ func (u *looped) cut() {
 		return
 	}
 	u.move()
-	u.note(Summary{By: Gateway})
-	u.finish()
+	u.obey(nil, u.begins().cut(nil))
 }
 
 func (u *looped) idle() time.Duration {
@@ -201,116 +186,39 @@ func (u *looped) idle() time.Duration {
 	return u.loop.now - u.last
 }
 
-// end begins to close the tunnel. Only the first counts.
-func (u *looped) end(code int, reason string, toBackend bool, cause Summary) {
-	if u.gone || u.closing() {
-		return
-	}
-	u.note(cause)
-	e := u.ending
-	e.closing, e.code, e.reason, e.toBackend = true, code, reason, toBackend
-	e.frameBy = u.loop.now + frameTime
-	e.goneBy = e.frameBy + drainTime
-	u.refuse()
-	u.settle(&u.lanes[0])
-	u.settle(&u.lanes[1])
-}
-
 func (u *looped) closing() bool { return u.ending != nil && u.ending.closing }
 
-// note remembers what ended the tunnel: what is noted first.
-func (u *looped) note(cause Summary) {
-	if e := u.begins(); !e.known {
-		e.known, e.cause = true, cause
-	}
-}
-
-// begins returns what is kept of the end, from its begin on.
+// begins returns the course of the tunnel for an event of it.
 func (u *looped) begins() *ending {
 	if u.ending == nil {
-		u.ending = &ending{tunnel: u}
+		u.ending = &ending{tunnel: u, course: course{websocket: u.websocket}}
 	}
 	return u.ending
 }
 
-// next returns the first deadline after now, 0 if there is none.
-func (e *ending) next(now time.Duration) (first time.Duration) {
-	if e.closing {
-		if now < e.frameBy {
-			return e.frameBy
-		}
-		return e.goneBy
+// next returns the first deadline, 0 if there is none.
+func (e *ending) next(now time.Duration) time.Duration {
+	up, down := e.deadline(now, toBackend), e.deadline(now, toClient)
+	if up == 0 || down != 0 && down < up {
+		return down
 	}
-	if e.drainBy == 0 || e.quietBy != 0 && e.quietBy < e.drainBy {
-		return e.quietBy
-	}
-	return e.drainBy
+	return up
 }
 
 // expired is called when a deadline has passed.
 func (u *looped) expired() {
-	e, now := u.ending, u.loop.now
-	passed := func(at *time.Duration) bool {
-		if *at == 0 || now < *at {
-			return false
-		}
-		*at = 0
-		return true
-	}
-	up, down := &u.lanes[0], &u.lanes[1]
-	switch {
-	case e.closing && now >= e.goneBy:
-		u.finish()
-	case e.closing:
-		u.settle(up)
-		u.settle(down)
-	case passed(&e.drainBy):
-		for f := range u.lanes {
-			if u.lanes[f].state == draining {
-				u.lanes[f].state = over
-			}
-		}
-	case passed(&e.quietBy):
-		if left := u.left(); left != nil && u.busy(left) {
-			e.quietBy = now + e.quiet // it is not the source that is silent
-		} else if left != nil {
-			u.note(Summary{By: Gateway, Err: os.ErrDeadlineExceeded})
-			u.finish()
-		}
+	for i := range u.lanes {
+		f := &u.lanes[i]
+		u.obey(f, u.ending.expire(u.loop.now, f.dir, u.busy(f)))
 	}
 	u.review()
 }
 
-// left returns the lane that still relays when the other one doesn't, and nil
-// if there is none.
-func (u *looped) left() *lane {
-	for i := range u.lanes {
-		if u.lanes[i].state == relaying {
-			return &u.lanes[i]
-		}
-	}
-	return nil
-}
-
-// leave is the end of a lane while the other one goes on, for as long as it isn't
-// silent for longer than quiet.
-func (u *looped) leave(quiet time.Duration) {
-	e := u.begins()
-	e.quiet, e.quietBy = quiet, u.loop.now+quiet
-}
-
-// extend is for a direction that is left and not silent.
+// extend is for a tunnel that isn't silent.
 func (u *looped) extend() {
-	if u.ending != nil && u.ending.quietBy != 0 {
-		u.ending.quietBy = u.loop.now + u.ending.quiet
+	if u.ending != nil {
+		u.ending.active(u.loop.now)
 	}
-}
-
-// reset closes both connections because the client's was reset, so that the
-// backend learns the same at once.
-func (u *looped) reset() {
-	syscall.SetsockoptLinger(int(u.fds[Backend-1]), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
-	u.finish()
 }
 
 // finish has both connections closed and that told, but not by the loop, which
@@ -323,18 +231,18 @@ func (u *looped) finish() {
 	for u.senders != nil {
 		u.answer(ErrClosed)
 	}
-	up, down := &u.lanes[0], &u.lanes[1]
 	for i := range u.lanes {
 		u.lanes[i].drop()
-		u.lanes[i].state = over
 		if u.interest[i] != 0 {
 			syscall.EpollCtl(u.loop.fd, syscall.EPOLL_CTL_DEL, int(u.fds[i]), nil)
 		}
 	}
 	e := u.begins()
+	e.finish()
 	u.loop.due.set(e, 0)
 	u.loop.remove(u)
 	s := e.cause
+	up, down := &u.lanes[toBackend], &u.lanes[toClient]
 	s.ToClient, s.MessagesToClient = max(0, down.bytes), down.frames.messages
 	s.ToBackend, s.MessagesToBackend = up.bytes, up.frames.messages
 	go func() {

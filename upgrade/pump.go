@@ -8,16 +8,18 @@ import (
 )
 
 // pump is the engine that works with any connection and on any system: two
-// goroutines a tunnel, each of which reads one end and writes to the other. Who
-// wants a close frame leaves word and interrupts the reads by a deadline. Only
-// send writes from outside, when the flow lets it.
+// goroutines a tunnel, each of which reads one end and writes to the other. An event
+// of the tunnel's course interrupts the reads of both by a deadline, so that they
+// look what has become of their direction. Only send writes from outside, when the
+// flow lets it.
 type pump struct{}
 
 func (pump) start(l link) relay {
 	p := &pumped{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
-	p.down = flow{pumped: p, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, Backend)}
-	p.up = flow{pumped: p, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, Client)}
-	if p.websocket = l.websocket; p.websocket {
+	p.course.websocket = l.websocket
+	p.down = flow{pumped: p, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, Backend)}
+	p.up = flow{pumped: p, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, Client)}
+	if l.websocket {
 		p.down.turn = make(chan struct{}, 1)
 		p.down.take() // until the head is written
 	}
@@ -32,77 +34,67 @@ type pumped struct {
 	client, backend net.Conn
 	tunnel          *Tunnel
 	began           time.Time
-	websocket       bool
 	down, up        flow // to the client, to the backend
 
-	last        atomic.Int64            // when a byte came last, since began
-	closing     atomic.Pointer[closing] // set once
-	closeSeen   atomic.Bool             // a close frame of an end has passed
-	clientEnded atomic.Bool             // the client has shut down its writing
-	clientLost  atomic.Bool             // nothing can be written to the client
-	quiet       atomic.Int64            // how long the direction that is left may be silent, 0: both run
-	running     atomic.Int32            // flows
+	last    atomic.Int64 // when a byte came last, since began
+	running atomic.Int32 // flows
 
-	mu    sync.Mutex
-	cause Summary // By, Code, Reason and Err of what happened first
-	known bool
+	// ending is set, under mu, with the first event of the course. A flow that
+	// finds it unset need not take mu.
+	ending atomic.Bool
+
+	mu     sync.Mutex // guards course, and the deadlines of both connections from the first event on
+	course course
 }
 
-// closing is the word left for both flows.
-type closing struct {
-	code      int
-	reason    string
-	toBackend bool      // a close frame is due to the backend too
-	frameBy   time.Time // until then a passing frame may end
-	goneBy    time.Time // until then ends are drained
+func (p *pumped) now() time.Duration { return time.Since(p.began) }
+
+// happens has the course take in an event, and wakes both flows. Closing the
+// connections is left to the caller, see disconnect: that may take long.
+func (p *pumped) happens(event func(c *course, now time.Duration) order) order {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ending.Store(true)
+	before := p.course.closing
+	order := event(&p.course, p.now())
+	for _, conn := range [...]net.Conn{p.client, p.backend} {
+		if p.course.closing && !before {
+			conn.SetWriteDeadline(p.began.Add(p.course.goneBy))
+		}
+		conn.SetReadDeadline(past)
+	}
+	return order
 }
 
 func (p *pumped) close(code int, reason string) {
-	p.end(code, reason, true, Summary{By: Gateway, Code: code, Reason: reason})
+	p.happens(func(c *course, now time.Duration) order { return c.close(now, code, reason) })
 }
 
-// end leaves word that the tunnel closes and wakes both flows. It returns the
-// word that counts.
-func (p *pumped) end(code int, reason string, toBackend bool, cause Summary) *closing {
-	now := time.Now()
-	c := &closing{code, reason, toBackend, now.Add(frameTime), now.Add(frameTime + drainTime)}
-	if !p.closing.CompareAndSwap(nil, c) {
-		return p.closing.Load()
-	}
-	p.note(cause)
-	for _, conn := range [...]net.Conn{p.client, p.backend} {
-		conn.SetWriteDeadline(c.goneBy)
-		conn.SetReadDeadline(past)
-	}
-	return c
+func (p *pumped) cut() { p.end(nil) }
+
+// end cuts the tunnel because of err, or because the gateway wants it so.
+func (p *pumped) end(err error) {
+	p.disconnect(p.happens(func(c *course, _ time.Duration) order { return c.cut(err) }))
 }
 
-func (p *pumped) cut() {
-	p.note(Summary{By: Gateway})
-	raw(p.client).Close()
-	raw(p.backend).Close()
+// disconnect closes both connections if that is the course's order.
+func (p *pumped) disconnect(order order) {
+	client, backend := raw(p.client), raw(p.backend)
+	switch order {
+	case resetBoth:
+		if c, ok := backend.(interface{ SetLinger(int) error }); ok {
+			c.SetLinger(0)
+		}
+	case cutBoth:
+	default:
+		return
+	}
+	client.Close()
+	backend.Close()
 }
 
 func (p *pumped) idle() time.Duration {
-	return time.Since(p.began) - time.Duration(p.last.Load())
-}
-
-// note remembers what ended the tunnel: what is noted first.
-func (p *pumped) note(cause Summary) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.known {
-		p.known, p.cause = true, cause
-	}
-}
-
-// reset closes both connections because the client's was reset, so that the
-// backend learns the same at once.
-func (p *pumped) reset() {
-	if c, ok := raw(p.backend).(interface{ SetLinger(int) error }); ok {
-		c.SetLinger(0)
-	}
-	p.cut()
+	return p.now() - time.Duration(p.last.Load())
 }
 
 // finish runs once both flows have ended.
@@ -110,7 +102,7 @@ func (p *pumped) finish() {
 	p.client.Close()
 	p.backend.Close()
 	p.mu.Lock()
-	s := p.cause
+	s := p.course.cause
 	p.mu.Unlock()
 	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages+p.down.sent
 	s.ToBackend, s.MessagesToBackend = p.up.bytes, p.up.frames.messages

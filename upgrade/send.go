@@ -74,6 +74,9 @@ func (t *Tunnel) Send(ctx context.Context, frames ...[]byte) error {
 	return nil
 }
 
+// tornError is why a tunnel is cut when cause ended the writing of a message.
+func tornError(cause error) error { return fmt.Errorf("a message was cut short: %w", cause) }
+
 // served waits for Serve.
 func (t *Tunnel) served(ctx context.Context) (relay, error) {
 	for {

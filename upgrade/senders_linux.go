@@ -56,8 +56,8 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 	}
 	u.move()
 	defer u.review()
-	f := u.toward(Client)
-	if f.state != relaying || u.closing() || u.closeSeen || !f.frames.following() {
+	f := &u.lanes[toClient]
+	if u.ending != nil && !u.ending.takesMessages() || !f.frames.following() {
 		return nil, ErrClosed
 	}
 	if ctx.Err() != nil {
@@ -81,7 +81,7 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 
 // write writes what there is room for and reports whether that was all.
 func (u *looped) write(s *sender) (whole bool, err error) {
-	f := u.toward(Client)
+	f := &u.lanes[toClient]
 	for len(s.frames) > 0 {
 		n, err := write(u.destination(f), s.frames[0][s.at:])
 		switch {
@@ -106,7 +106,7 @@ func (u *looped) write(s *sender) (whole bool, err error) {
 
 // turn reports whether it is for a sender to write.
 func (u *looped) turn() bool {
-	return u.senders != nil && (u.senders.begun || u.toward(Client).frames.between())
+	return u.senders != nil && (u.senders.begun || u.lanes[toClient].frames.between())
 }
 
 // serve lets those write whose turn it is, or one of them, and reports whether
@@ -150,6 +150,5 @@ func (u *looped) withdraw(s *sender) {
 
 // tear ends the tunnel because a message was cut short.
 func (u *looped) tear(cause error) {
-	u.note(Summary{By: Gateway, Err: fmt.Errorf("a message was cut short: %w", cause)})
-	u.finish()
+	u.obey(nil, u.begins().cut(tornError(cause)))
 }

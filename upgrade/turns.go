@@ -52,9 +52,11 @@ func (f *flow) seal() {
 	select {
 	case f.turn <- struct{}{}:
 	default:
-		if f.closing.Load() == nil { // which has a deadline of its own
+		f.mu.Lock()
+		if !f.course.closing { // which has a deadline of its own
 			f.dst.SetWriteDeadline(time.Now().Add(drainTime))
 		}
+		f.mu.Unlock()
 		f.turn <- struct{}{}
 	}
 	f.mine = true
@@ -92,7 +94,15 @@ func (p *pumped) send(ctx context.Context, frames [][]byte) error {
 
 // refuses reports whether senders come too late.
 func (f *flow) refuses() bool {
-	return f.sealed.Load() || f.closing.Load() != nil || f.closeSeen.Load()
+	if f.sealed.Load() {
+		return true
+	}
+	if !f.ending.Load() {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.course.takesMessages()
 }
 
 // insert writes frames in a sender's turn, until ctx ends.
@@ -108,10 +118,13 @@ func (f *flow) insert(ctx context.Context, frames [][]byte) error {
 	ended := !stop()
 	if ended {
 		<-interrupted
-		f.dst.SetWriteDeadline(time.Time{})
-		if c := f.closing.Load(); c != nil {
-			f.dst.SetWriteDeadline(c.goneBy)
+		f.mu.Lock()
+		by := time.Time{}
+		if f.course.closing {
+			by = f.began.Add(f.course.goneBy)
 		}
+		f.dst.SetWriteDeadline(by)
+		f.mu.Unlock()
 	}
 	if err == nil {
 		return nil
@@ -126,8 +139,7 @@ func (f *flow) insert(ctx context.Context, frames [][]byte) error {
 		err = context.Cause(ctx)
 	}
 	if _, layered := f.dst.(interface{ NetConn() net.Conn }); n > 0 || layered { // see raw
-		f.note(Summary{By: Gateway, Err: fmt.Errorf("a message was cut short: %w", err)})
-		f.cut()
+		f.end(tornError(err))
 		f.sealed.Store(true)
 	}
 	return err
