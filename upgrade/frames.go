@@ -1,5 +1,7 @@
 package upgrade
 
+import "github.com/limpet-go/limpet/internal/closecode"
+
 // frames follows one direction of a WebSocket byte by byte (RFC 6455, section
 // 5.2) without holding any of it: where a frame ends, how many messages passed,
 // whether a close frame did.
@@ -18,7 +20,7 @@ type frames struct {
 	size     uint64 // of the message so far, while there is a limit
 	left     uint64 // of the frame's payload
 	key      uint32 // masking key
-	code     uint16 // of the close frame, noCode if it had none
+	code     uint16 // of the close frame, closecode.NoStatus if it had none
 	stop     uint16 // the code to end the tunnel with, before the frame under way
 
 	masked bool // the frames come from a client
@@ -39,9 +41,6 @@ const (
 	opClose   = 8
 	opPong    = 10
 	maskBit   = 0x80
-	noCode    = 1005 // RFC 6455, section 7.4.1: the close frame held no code
-	badFrame  = 1002 // also from there, as is the next one
-	tooBig    = 1009
 	maxShort  = 125 // the longest payload of a control frame
 	lengthTwo = 126 // the length is in the next two bytes, with 127 in the next eight
 )
@@ -63,7 +62,7 @@ func (f *frames) drops() bool { return f.closed && f.limit != 0 }
 
 // reason says what stop is about.
 func (f *frames) reason() string {
-	if f.stop == tooBig {
+	if f.stop == closecode.MessageTooBig {
 		return "message too big"
 	}
 	return "protocol error"
@@ -180,7 +179,7 @@ func (f *frames) header(c byte) {
 	if f.have == f.need && f.limit != 0 && f.op&opClose == 0 {
 		// size never exceeds the limit, so this doesn't overflow.
 		if f.left > f.limit-f.size {
-			f.stop = tooBig
+			f.stop = closecode.MessageTooBig
 			return
 		}
 		f.size += f.left
@@ -190,7 +189,7 @@ func (f *frames) header(c byte) {
 // lose is for a frame that makes no sense.
 func (f *frames) lose() {
 	if f.limit != 0 {
-		f.stop = badFrame
+		f.stop = closecode.ProtocolError
 	} else {
 		f.off = true
 	}
@@ -237,7 +236,7 @@ func (f *frames) end() {
 	case op == opClose:
 		f.closed = true
 		if f.got < 2 {
-			f.code = noCode
+			f.code = closecode.NoStatus
 		}
 	case op < opClose && f.op&finBit != 0:
 		f.messages++

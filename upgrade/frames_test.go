@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"unsafe"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // track is what the reference says of a stream.
@@ -243,7 +245,7 @@ func TestFrameLimit(t *testing.T) {
 			} else if split {
 				want++ // the header's first byte was gone
 			}
-			over := fr.stop == tooBig
+			over := fr.stop == closecode.MessageTooBig
 			if over != wantOver || passed != want {
 				t.Errorf("limit %d, split %v: over %v, %d passed, want %d", limit, split, over, passed, want)
 			}
@@ -253,7 +255,7 @@ func TestFrameLimit(t *testing.T) {
 		}
 	}
 	huge := frames{limit: 10}
-	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}); n != 0 || huge.stop != tooBig {
+	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}); n != 0 || huge.stop != closecode.MessageTooBig {
 		t.Error("a huge message passes")
 	}
 }
@@ -268,7 +270,7 @@ func TestCloseFrame(t *testing.T) {
 		{1012, "drain", "\x88\x07\x03\xf4drain"},
 		{1001, "", "\x88\x02\x03\xe9"},
 		{4999, "", "\x88\x02\x13\x87"},
-		{1005, "dropped", "\x88\x00"}, {1006, "", "\x88\x00"}, {0, "", "\x88\x00"}, {999, "", "\x88\x00"}, {5000, "", "\x88\x00"},
+		{1005, "dropped", "\x88\x00"}, {1006, "", "\x88\x00"}, {0, "", "\x88\x00"}, {999, "", "\x88\x00"}, {5000, "", "\x88\x00"}, {1015, "", "\x88\x00"}, {1016, "", "\x88\x00"}, {2999, "", "\x88\x00"},
 		{1000, long, "\x88\x7c\x03\xe8" + long[:122]},
 	} {
 		if got := closeFrame(test.code, test.reason, false); string(got) != test.want {

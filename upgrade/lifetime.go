@@ -3,6 +3,8 @@ package upgrade
 import (
 	"math"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // What ends tunnels in their time is one timer for all of them: it looks which
@@ -20,11 +22,11 @@ func (p *Proxy) left(t *Tunnel, now time.Duration) (left time.Duration, code int
 		}
 	}
 	if p.IdleTimeout > 0 {
-		sooner(p.IdleTimeout-t.relay.idle(), 1001, "idle")
+		sooner(p.IdleTimeout-t.relay.idle(), closecode.GoingAway, "idle")
 	}
 	if p.MaxAge > 0 {
 		age := p.MaxAge - time.Duration(t.young*float32(p.MaxAge/10))
-		sooner(t.began+age-now, 1012, "maximum age")
+		sooner(t.began+age-now, closecode.ServiceRestart, "maximum age")
 	}
 	drain := func(d drain) {
 		if t.began <= d.end() {

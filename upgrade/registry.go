@@ -5,6 +5,8 @@ import (
 	"iter"
 	"math/rand/v2"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // Tunnels iterates over the tunnels between Connect and their end, in no order.
@@ -143,7 +145,7 @@ func (p *Proxy) Reopen(group string) {
 // that is left, so that the clients don't come back in a crowd. It returns nil
 // when all tunnels are gone, or what ended ctx, and then cuts those that are left.
 func (p *Proxy) Shutdown(ctx context.Context) error {
-	d := drain{code: 1012, reason: "shutting down"}
+	d := drain{code: closecode.ServiceRestart, reason: "shutting down"}
 	if deadline, ok := ctx.Deadline(); ok {
 		// The last one needs time for its close as well.
 		left := time.Until(deadline)

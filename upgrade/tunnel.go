@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // Tunnel is an upgraded connection from a client to a backend. From
@@ -186,7 +188,7 @@ func (t *Tunnel) cut() {
 	if relay != nil {
 		relay.cut()
 	} else {
-		t.Close(1012, "")
+		t.Close(closecode.ServiceRestart, "")
 	}
 }
 

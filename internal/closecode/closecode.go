@@ -7,8 +7,11 @@ import "unicode/utf8"
 // registry of IANA).
 const (
 	Normal         = 1000
+	GoingAway      = 1001
+	ProtocolError  = 1002
 	NoStatus       = 1005 // is never sent: it stands for a close frame without a code
 	InvalidPayload = 1007 // text that isn't UTF-8
+	MessageTooBig  = 1009
 	InternalError  = 1011
 	ServiceRestart = 1012
 	TryAgainLater  = 1013
