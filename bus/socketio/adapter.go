@@ -14,14 +14,23 @@ import (
 // [Streams]. Nodes and Go processes understand each other only when they agree
 // on all of it.
 type Adapter interface {
-	// check says what is wrong with the options.
+	// check reports options that contradict each other or mean nothing.
 	check() error
-	// encode says what to send for a message. An error wraps
-	// errors.ErrUnsupported when the generation has no such message.
+
+	// encode returns the commands that send a message. The error wraps
+	// errors.ErrUnsupported if the nodes have no such message.
 	encode(m *message) ([]frame, error)
-	// decode reads what came on a channel that a member is subscribed to for a
+	// decode reads a message that was published on one of the channels of a
 	// namespace.
 	decode(nsp, channel string, data []byte) (*message, error)
+	// requestFor returns the request that asks the nodes what m asks: m itself, or
+	// a request that the nodes do have and whose answers hold what m asks for.
+	requestFor(m *message) *message
+	// singleSockets tells whether join, leave and disconnect name one socket by its
+	// ID and don't name the sender, so that a member can't tell its own requests
+	// from those of others.
+	singleSockets() bool
+
 	// channels returns what a member subscribes to for a namespace: the channels
 	// to all members, the first one being that whose subscribers are counted as
 	// members, and those of the answers to its requests.
@@ -31,6 +40,20 @@ type Adapter interface {
 	roomChannel(nsp, room string) string
 	// sharded tells whether the channels are those of sharded pub/sub.
 	sharded() bool
+	// stream returns the Redis stream that carries a namespace's messages, nil if
+	// pub/sub carries all of them.
+	stream(nsp string) *stream
+}
+
+// A stream is a Redis stream that members read.
+type stream struct {
+	key    string
+	maxLen int64 // about how many entries Redis keeps
+	// heartbeats is set if members announce themselves in the stream. There are no
+	// channels then, and a member that only asks reads the stream as well.
+	heartbeats bool
+	// decode reads an entry, which may be for any namespace.
+	decode func(entry map[string]any) (*message, error)
 }
 
 // frame is one command to Redis: PUBLISH, SPUBLISH or XADD.

@@ -68,57 +68,35 @@ func (t Target) ServerSideEmitWithAck(ctx context.Context, event string, args ..
 // FetchSockets describes the sockets of all nodes. With [Legacy] only IDs are
 // known, and sockets can't be excepted.
 func (t Target) FetchSockets(ctx context.Context) ([]Socket, error) {
-	m := t.message(fetchSockets)
-	if adapter, _ := t.via.redis(); isLegacy(adapter) {
-		if len(t.except) > 0 {
-			return nil, fmt.Errorf("socketio: fetch sockets, except some, from nodes before Socket.IO 4: %w", errors.ErrUnsupported)
-		}
-		m.kind = socketIDs
-	}
-	answers, err := t.ask(ctx, m)
-	var sockets []Socket
-	for _, a := range answers {
-		sockets = append(sockets, a.sockets...)
-	}
-	return sockets, err
+	answers, err := t.ask(ctx, t.message(fetchSockets))
+	return socketsOf(answers), err
 }
 
 // AllRooms returns the names of all rooms of all nodes, in no order. With
 // [Sharded] and [Streams] that takes fetching all sockets.
 func (t Target) AllRooms(ctx context.Context) ([]string, error) {
-	adapter, _ := t.via.redis()
-	switch adapter.(type) {
-	case Sharded, Streams:
-		if err := t.isEverybody(); err != nil {
-			return nil, err
-		}
-		sockets, err := t.FetchSockets(ctx)
-		return roomsIn(sockets), err
-	}
 	answers, err := t.askNodes(ctx, t.message(allRooms))
-	all := make([]Socket, len(answers))
-	for i, a := range answers {
-		all[i].Rooms = a.rooms
+	all := socketsOf(answers)
+	for _, a := range answers {
+		all = append(all, Socket{Rooms: a.rooms})
 	}
 	return roomsIn(all), err
 }
 
 // SocketRooms returns the rooms of a socket. They are empty if no node has it; of
 // [Legacy], a node that hasn't got it doesn't say so, and the error is an
-// *Incomplete. Socket.IO 3 can't do that.
+// *Incomplete. Socket.IO 3 can't do that. The Target's rooms mean nothing here.
 func (t Target) SocketRooms(ctx context.Context, socketID string) ([]string, error) {
-	if adapter, _ := t.via.redis(); isLegacy(adapter) {
-		m := t.message(roomsOf)
-		m.socketID = socketID
-		answers, err := t.askNodes(ctx, m)
-		if len(answers) == 0 {
-			return nil, err
+	t.to, t.except = nil, nil
+	m := t.message(roomsOf)
+	m.socketID = socketID
+	answers, err := t.ask(ctx, m)
+	for _, a := range answers {
+		if a.kind == roomList {
+			return a.rooms, err
 		}
-		return answers[0].rooms, err
 	}
-	t.to, t.except = []string{socketID}, nil
-	sockets, err := t.FetchSockets(ctx)
-	socket, _ := byID(sockets, socketID)
+	socket, _ := byID(socketsOf(answers), socketID)
 	return socket.Rooms, err
 }
 
@@ -185,7 +163,7 @@ func (t Target) join(ctx context.Context) (c *Cluster, leave func(), _ context.C
 		return nil, nil, nil, err
 	}
 	c.guest = true
-	if s, ok := adapter.(Streams); ok && s.Heartbeats {
+	if s := adapter.stream(t.nsp); s != nil && s.heartbeats {
 		c.uid = emitterUID // else it would count as a member
 	}
 	var run sync.WaitGroup
@@ -195,12 +173,17 @@ func (t Target) join(ctx context.Context) (c *Cluster, leave func(), _ context.C
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func isLegacy(a Adapter) bool { _, is := a.(Legacy); return is }
-
 func values(answers []*message, err error) ([]any, error) {
 	var all []any
 	for _, a := range answers {
 		all = append(all, a.value)
 	}
 	return all, err
+}
+
+func socketsOf(answers []*message) (sockets []Socket) {
+	for _, a := range answers {
+		sockets = append(sockets, a.sockets...)
+	}
+	return sockets
 }

@@ -149,10 +149,10 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 	running.Go(func() { c.work(ctx, inbox) })
 
 	c.missing.Store(1)
-	if s, ok := c.adapter.(Streams); ok && (s.Heartbeats || !c.guest) {
+	if s := c.adapter.stream(c.nsp); s != nil && (s.heartbeats || !c.guest) {
 		c.missing.Add(1)
 		started := c.found
-		if s.Heartbeats {
+		if s.heartbeats {
 			started = func() { running.Go(func() { c.beat(ctx) }) }
 		}
 		running.Go(func() { c.follow(ctx, s, started, inbox) })

@@ -7,6 +7,15 @@ import (
 // What Sharded and Streams have in common: the messages and answers of
 // socket.io-adapter's ClusterAdapter, {type, data, uid, nsp}.
 
+// clusterRequest fetches sockets to learn rooms: there is no other request.
+func clusterRequest(m *message) *message {
+	switch m.kind {
+	case allRooms, roomsOf:
+		return m.asFetch()
+	}
+	return m
+}
+
 // clusterData returns the data of a message, nil if its kind has none.
 func clusterData(m *message) (any, error) {
 	id := property{"requestId", m.id}

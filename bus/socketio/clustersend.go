@@ -12,8 +12,11 @@ func (c *Cluster) send(ctx context.Context, m *message) error {
 	if m.nsp != c.nsp {
 		return publish(ctx, c.link, c.adapter, m)
 	}
-	if _, legacy := c.adapter.(Legacy); legacy && (m.kind == join || m.kind == leave || m.kind == disconnect) {
-		return c.sendEach(ctx, m)
+	switch m.kind {
+	case join, leave, disconnect:
+		if c.adapter.singleSockets() {
+			return c.sendEach(ctx, m)
+		}
 	}
 	frames, err := encode(c.adapter, m)
 	if err != nil {

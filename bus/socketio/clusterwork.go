@@ -157,7 +157,7 @@ func roomsIn(sockets []Socket) []string {
 
 // act makes own sockets join, leave or go, and returns their number.
 func (c *Cluster) act(m *message) int {
-	if isLegacy(c.adapter) { // whose requests are for single sockets
+	if c.adapter.singleSockets() {
 		if _, ok := c.socket(m.to[0]); !ok {
 			return 0
 		}

@@ -18,8 +18,10 @@ type Current struct {
 	SpecificResponses bool
 }
 
-func (c Current) check() error  { return nil }
-func (c Current) sharded() bool { return false }
+func (c Current) check() error            { return nil }
+func (c Current) sharded() bool           { return false }
+func (c Current) singleSockets() bool     { return false }
+func (c Current) stream(_ string) *stream { return nil }
 func (c Current) roomChannel(nsp, room string) string {
 	return pubsub{c.Prefix}.roomChannel(nsp, room)
 }
@@ -34,6 +36,14 @@ func (c Current) channels(nsp, uid string) (all, answers []string) {
 // serverSideAnswer shares its with serverSideEmit.
 var currentTypes = [...]kind{
 	socketIDs, allRooms, join, leave, disconnect, fetchSockets, serverSideEmit, broadcast, clientCount, ack,
+}
+
+// requestFor fetches a socket to learn its rooms.
+func (c Current) requestFor(m *message) *message {
+	if m.kind == roomsOf {
+		return m.asFetch()
+	}
+	return m
 }
 
 func (c Current) encode(m *message) ([]frame, error) {

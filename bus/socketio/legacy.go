@@ -20,8 +20,10 @@ type Legacy struct {
 	V3 bool
 }
 
-func (l Legacy) check() error  { return nil }
-func (l Legacy) sharded() bool { return false }
+func (l Legacy) check() error            { return nil }
+func (l Legacy) sharded() bool           { return false }
+func (l Legacy) singleSockets() bool     { return true }
+func (l Legacy) stream(_ string) *stream { return nil }
 func (l Legacy) roomChannel(nsp, room string) string {
 	return pubsub{l.Prefix}.roomChannel(nsp, room)
 }
@@ -46,6 +48,16 @@ func (l Legacy) names() *legacyNames {
 	}}
 }
 
+// requestFor asks for the IDs of sockets: the nodes don't describe them.
+func (l Legacy) requestFor(m *message) *message {
+	if m.kind != fetchSockets {
+		return m
+	}
+	ids := *m
+	ids.kind = socketIDs
+	return &ids
+}
+
 func (l Legacy) encode(m *message) ([]frame, error) {
 	switch m.kind {
 	case broadcast:
@@ -58,6 +70,9 @@ func (l Legacy) encode(m *message) ([]frame, error) {
 	var more object
 	switch m.kind {
 	case socketIDs:
+		if len(m.except) > 0 {
+			return nil, unsupported(l.names().version, "fetch sockets and except some")
+		}
 		more = object{{"rooms", list(m.to)}}
 	case roomsOf:
 		more = object{{"sid", m.socketID}}

@@ -521,6 +521,29 @@ func TestSingleSockets(t *testing.T) {
 	})
 }
 
+// The rooms of a socket are asked for by its ID, whatever sockets the Target
+// selects, and with every adapter.
+func TestSocketRoomsOfAnyTarget(t *testing.T) {
+	t.Parallel()
+	for name, adapter := range memberAdapters {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &double{}
+				start(t, d, adapter, ClusterOptions{Sockets: &fakeSockets{sockets: []Socket{
+					{ID: "a", Rooms: []string{"a", "room"}}, {ID: "b", Rooms: []string{"b", "other"}},
+				}}})
+				asks := start(t, d, adapter, ClusterOptions{})
+				synctest.Wait()
+				rooms, err := asks.To("other").Except("room").SocketRooms(t.Context(), "a")
+				if want := []string{"a", "room"}; err != nil || !slices.Equal(rooms, want) {
+					t.Errorf("rooms are %q, %v, want %q", rooms, err, want)
+				}
+			})
+		})
+	}
+}
+
 // A member's own answers are like those of the others.
 func TestOwnAnswers(t *testing.T) {
 	t.Parallel()

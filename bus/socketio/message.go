@@ -21,6 +21,17 @@ type message struct {
 	socketID string   // roomsOf
 }
 
+// asFetch returns the fetchSockets whose answers hold what an allRooms or a
+// roomsOf asks for.
+func (m *message) asFetch() *message {
+	fetch := *m
+	if m.kind == roomsOf {
+		fetch.to = []string{m.socketID}
+	}
+	fetch.kind = fetchSockets
+	return &fetch
+}
+
 // target is whom a message is for.
 type target struct {
 	to, except   []string // rooms; nobody is excepted or everybody meant when empty

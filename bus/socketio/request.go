@@ -110,6 +110,7 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
 		m.timeout = milliseconds(time.Until(deadline))
 	}
+	m = c.adapter.requestFor(m)
 	m.uid, m.id = c.uid, rand.Text()
 	frames, err := encode(c.adapter, m)
 	if err != nil {

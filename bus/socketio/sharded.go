@@ -30,7 +30,10 @@ func (s Sharded) check() error {
 	return nil
 }
 
-func (s Sharded) sharded() bool { return true }
+func (s Sharded) sharded() bool                  { return true }
+func (s Sharded) singleSockets() bool            { return false }
+func (s Sharded) stream(_ string) *stream        { return nil }
+func (s Sharded) requestFor(m *message) *message { return clusterRequest(m) }
 
 func (s Sharded) channel(nsp string) string { return prefixed(s.Prefix) + "#" + nsp + "#" }
 

@@ -49,6 +49,8 @@ func (s Streams) check() error {
 
 func (s Streams) maxLen() int64                  { return cmp.Or(s.MaxLen, 10_000) }
 func (s Streams) sharded() bool                  { return s.Sharded }
+func (s Streams) singleSockets() bool            { return false }
+func (s Streams) requestFor(m *message) *message { return clusterRequest(m) }
 func (s Streams) roomChannel(_, _ string) string { return "" }
 func (s Streams) channel(nsp string) string      { return prefixed(s.Prefix) + "#" + nsp + "#" }
 
@@ -59,8 +61,12 @@ func (s Streams) channels(nsp, uid string) (all, answers []string) {
 	return []string{s.channel(nsp)}, []string{s.channel(nsp) + uid + "#"}
 }
 
-// streams returns the keys of all streams. A node reads all of them.
-func (s Streams) streams() []string {
+func (s Streams) stream(nsp string) *stream {
+	return &stream{key: s.key(nsp), maxLen: s.maxLen(), heartbeats: s.Heartbeats, decode: s.decodeEntry}
+}
+
+// keys returns the keys of all streams. A node reads all of them.
+func (s Streams) keys() []string {
 	if s.Count <= 1 {
 		return []string{prefixed(s.Stream)}
 	}
@@ -71,11 +77,11 @@ func (s Streams) streams() []string {
 	return keys
 }
 
-// stream returns the key of a namespace's stream. The package's hash may be
+// key returns the key of a namespace's stream. The package's hash may be
 // negative, and the stream that it then writes to is read by nobody: that is not
 // copied.
-func (s Streams) stream(nsp string) string {
-	keys := s.streams()
+func (s Streams) key(nsp string) string {
+	keys := s.keys()
 	var hash int32
 	for _, unit := range utf16.Encode([]rune(nsp)) {
 		hash = hash*31 + int32(unit)
@@ -97,7 +103,7 @@ func (s Streams) encode(m *message) ([]frame, error) {
 		f.data = timestamps.append(nil, clusterMessage(m, data))
 		return []frame{f}, nil
 	}
-	f := frame{channel: s.stream(m.nsp), maxLen: s.maxLen(), entry: []string{
+	f := frame{channel: s.key(m.nsp), maxLen: s.maxLen(), entry: []string{
 		"uid", m.uid, "nsp", m.nsp, "type", strconv.Itoa(int(m.kind)),
 	}}
 	switch {

@@ -172,7 +172,7 @@ func (v *messageVector) decode(a Adapter) (*message, error) {
 	for pair := range slices.Chunk(v.Frame.Entry, 2) {
 		entry[pair[0]] = pair[1]
 	}
-	return a.(Streams).decodeEntry(entry)
+	return a.stream(v.Want.NSP).decode(entry)
 }
 
 // same ignores who asked, which an answer's channel says, and sorts what is
