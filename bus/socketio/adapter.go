@@ -10,7 +10,7 @@ import (
 )
 
 // An Adapter is a generation of Socket.IO's Redis adapters, with the options
-// that its nodes are configured with: [Legacy], [Current], [Sharded] or
+// that its nodes are configured with: [Legacy], [PubSub], [Sharded] or
 // [Streams]. Nodes and Go processes understand each other only when they agree
 // on all of it.
 type Adapter interface {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Incomplete is the error beside the answers that did come when others didn't
+// IncompleteError is the error beside the answers that did come when others didn't
 // within the time limit.
-type Incomplete struct {
+type IncompleteError struct {
 	// Nodes have answered, of Expected ones.
 	Nodes, Expected int
 	// Clients have acknowledged an event, of Reached ones, as far as the Nodes
@@ -22,7 +22,7 @@ type Incomplete struct {
 }
 
 // Error says how many have answered.
-func (e *Incomplete) Error() string {
+func (e *IncompleteError) Error() string {
 	s := fmt.Sprintf("socketio: %d of %d other nodes answered", e.Nodes, e.Expected)
 	if e.Reached > 0 {
 		s += fmt.Sprintf(", %d of %d clients", e.Clients, e.Reached)
@@ -31,12 +31,12 @@ func (e *Incomplete) Error() string {
 }
 
 // Unwrap returns why waiting ended.
-func (e *Incomplete) Unwrap() error { return e.Err }
+func (e *IncompleteError) Unwrap() error { return e.Err }
 
 // Timeout bounds what waits for answers, such as FetchSockets and EmitWithAck:
 // 5 s if nothing is said, less if ctx ends before.
 //
-// Answers that are missing then are told by an *[Incomplete], beside those that
+// Answers that are missing then are told by an *[IncompleteError], beside those that
 // came. The methods that ask may be used with a [Cluster] in its own namespace;
 // an [Emitter], and a Cluster elsewhere, connects to Redis anew for each call,
 // not as a member: nobody waits for its answers.
@@ -85,7 +85,7 @@ func (t Target) AllRooms(ctx context.Context) ([]string, error) {
 
 // SocketRooms returns the rooms of a socket. They are empty if no node has it; of
 // [Legacy], a node that hasn't got it doesn't say so, and the error is an
-// *Incomplete. Socket.IO 3 can't do that. The Target's rooms mean nothing here.
+// *IncompleteError. Socket.IO 3 can't do that. The Target's rooms mean nothing here.
 func (t Target) SocketRooms(ctx context.Context, socketID string) ([]string, error) {
 	t.to, t.except = nil, nil
 	m := t.message(roomsOf)
@@ -157,7 +157,7 @@ func (t Target) join(ctx context.Context) (c *Cluster, leave func(), _ context.C
 	}
 	adapter, link := t.via.redis()
 	// What goes wrong is in the answer, so nothing is logged.
-	opts := &ClusterOptions{Namespace: t.nsp, Log: slog.New(slog.DiscardHandler)}
+	opts := &ClusterOptions{Namespace: t.nsp, Logger: slog.New(slog.DiscardHandler)}
 	if c, err = newCluster(link, adapter, opts); err != nil {
 		cancel()
 		return nil, nil, nil, err

@@ -72,7 +72,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			b.Unwatch(ctx, slices.Concat(closed.Rooms, closed.IDs)...),
 		)
 		if err != nil && ctx.Err() == nil {
-			b.opts.Log.Warn("members of rooms wait for Redis", "nsp", b.nsp, "err", err)
+			b.opts.Logger.Warn("members of rooms wait for Redis", "nsp", b.nsp, "err", err)
 		}
 	})
 	defer stop()

@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// The channels that Legacy and Current have in common.
-type pubsub struct{ prefix string }
+// The channels that Legacy and PubSub have in common.
+type classic struct{ prefix string }
 
-func (p pubsub) channel(nsp string) string { return prefixed(p.prefix) + "#" + nsp + "#" }
-func (p pubsub) requestChannel(nsp string) string {
-	return prefixed(p.prefix) + "-request#" + nsp + "#"
+func (c classic) channel(nsp string) string { return prefixed(c.prefix) + "#" + nsp + "#" }
+func (c classic) requestChannel(nsp string) string {
+	return prefixed(c.prefix) + "-request#" + nsp + "#"
 }
-func (p pubsub) responseChannel(nsp string) string {
-	return prefixed(p.prefix) + "-response#" + nsp + "#"
+func (c classic) responseChannel(nsp string) string {
+	return prefixed(c.prefix) + "-response#" + nsp + "#"
 }
 
-func (p pubsub) roomChannel(nsp, room string) string { return p.channel(nsp) + room + "#" }
+func (c classic) roomChannel(nsp, room string) string { return c.channel(nsp) + room + "#" }
 
 // broadcast is the same in both: [uid, packet, opts] in MessagePack.
-func (p pubsub) broadcast(m *message, d dates, packetType int64) (frame, error) {
+func (c classic) broadcast(m *message, d dates, packetType int64) (frame, error) {
 	event, err := normalize(m.event)
 	if err != nil {
 		return frame{}, err
@@ -28,9 +28,9 @@ func (p pubsub) broadcast(m *message, d dates, packetType int64) (frame, error) 
 		packetType = eventPacket
 	}
 	packet := object{{"type", packetType}, {"data", event}, {"nsp", m.nsp}}
-	channel := p.channel(m.nsp)
+	channel := c.channel(m.nsp)
 	if len(m.to) == 1 {
-		channel = p.roomChannel(m.nsp, m.to[0])
+		channel = c.roomChannel(m.nsp, m.to[0])
 	}
 	return frame{channel: channel, data: d.append(nil, []any{m.uid, packet, m.opts(true)})}, nil
 }

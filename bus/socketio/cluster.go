@@ -35,8 +35,8 @@ type ClusterOptions struct {
 	// return soon. Without it gaps are logged. With [Streams], only one whose
 	// Topics are the stream is about what was sent to sockets.
 	Gap func(*bus.Gap)
-	// Log is slog.Default() if nil.
-	Log *slog.Logger
+	// Logger is slog.Default() if nil.
+	Logger *slog.Logger
 }
 
 // A Cluster is a member of a cluster of Socket.IO nodes, as a node with one of
@@ -75,11 +75,11 @@ type Cluster struct {
 	mu    sync.Mutex
 	rooms map[string]struct{} // that have local sockets
 	sub   bus.Subscription
-	asked map[string]*request // by ID
+	asked map[string]*pending // by ID
 }
 
 // NewCluster returns a Cluster whose caller runs [Cluster.Run]. A nil adapter
-// means Current{}, nil options are defaults. The client needs
+// means PubSub{}, nil options are defaults. The client needs
 // ContextTimeoutEnabled, as that of [bus.NewRedisClient] has; it is the caller's to
 // close, after Run has returned.
 func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
@@ -92,7 +92,7 @@ func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOpti
 
 func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
 	if adapter == nil {
-		adapter = Current{}
+		adapter = PubSub{}
 	}
 	if err := adapter.check(); err != nil {
 		return nil, err
@@ -100,13 +100,13 @@ func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, err
 	c := &Cluster{
 		link: link, adapter: adapter, uid: rand.Text(),
 		ready: make(chan struct{}), ended: make(chan struct{}),
-		rooms: make(map[string]struct{}), asked: make(map[string]*request),
+		rooms: make(map[string]struct{}), asked: make(map[string]*pending),
 	}
 	if opts != nil {
 		c.opts = *opts
 	}
-	if c.opts.Log == nil {
-		c.opts.Log = slog.Default()
+	if c.opts.Logger == nil {
+		c.opts.Logger = slog.Default()
 	}
 	if c.opts.Sockets == nil {
 		c.opts.Sockets = noSockets{}
@@ -167,7 +167,7 @@ func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<
 		subscribed()
 	} else if ctx.Err() == nil {
 		c.away.Store(&err)
-		c.opts.Log.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
+		c.opts.Logger.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
 	}
 	for {
 		msg, err := sub.Next(ctx)
@@ -267,5 +267,5 @@ func (c *Cluster) gap(gap *bus.Gap) {
 		c.opts.Gap(gap)
 		return
 	}
-	c.opts.Log.Warn("messages of the Socket.IO cluster may be missing", "nsp", c.nsp, "lost", gap.Lost, "err", gap.Err)
+	c.opts.Logger.Warn("messages of the Socket.IO cluster may be missing", "nsp", c.nsp, "lost", gap.Lost, "err", gap.Err)
 }

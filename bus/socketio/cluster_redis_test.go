@@ -30,7 +30,7 @@ func TestRedisCluster(t *testing.T) {
 		name    string
 		adapter socketio.Adapter
 	}{
-		{"current", socketio.Current{Prefix: "current", SpecificResponses: true}},
+		{"current", socketio.PubSub{Prefix: "current", SpecificResponses: true}},
 		{"sharded", socketio.Sharded{Prefix: "sharded"}},
 		{"streams", socketio.Streams{Prefix: "streams", Stream: "streams", Count: 3}},
 		{"streams, sharded", socketio.Streams{Prefix: "both", Stream: "both", Count: 3, Sharded: true}},
@@ -84,7 +84,7 @@ func TestRedisCluster(t *testing.T) {
 func TestConnectionsBreak(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range map[string]socketio.Adapter{
-		"current": socketio.Current{}, "sharded": socketio.Sharded{}, "streams": socketio.Streams{},
+		"current": socketio.PubSub{}, "sharded": socketio.Sharded{}, "streams": socketio.Streams{},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,7 +178,7 @@ func TestRedisRestarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
-			opts := socketio.ClusterOptions{Log: slog.New(slog.DiscardHandler)}
+			opts := socketio.ClusterOptions{Logger: slog.New(slog.DiscardHandler)}
 			a, _ := member(t, server.Client(t), adapter, opts)
 			b, _ := member(t, server.Client(t), adapter, opts)
 			server.Kill()
@@ -242,7 +242,7 @@ func TestRedisRefuses(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, Password: "wrong", ContextTimeoutEnabled: true})
 	t.Cleanup(func() { client.Close() })
 	for name, adapter := range map[string]socketio.Adapter{
-		"pub/sub": socketio.Current{}, "a stream": socketio.Streams{Heartbeats: true},
+		"pub/sub": socketio.PubSub{}, "a stream": socketio.Streams{Heartbeats: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -269,7 +269,7 @@ func TestMemberIsKilled(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "LIMPET_TEST_MEMBER="+f.cluster.Redis.Addr)
 	killed := process.Start(t, cmd)
-	m, _ := member(t, f.cluster.Redis.Client(t), socketio.Current{}, socketio.ClusterOptions{})
+	m, _ := member(t, f.cluster.Redis.Client(t), socketio.PubSub{}, socketio.ClusterOptions{})
 	killed.AwaitLine(t, "ready")
 	sockets := func() string {
 		return f.named(f.cluster.Nodes[0].Emit(t, interop.Emission{NSP: "/", Call: "fetchSockets"}))

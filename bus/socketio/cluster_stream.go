@@ -23,7 +23,7 @@ func (c *Cluster) follow(ctx context.Context, s *stream, started func(), inbox c
 		if err != nil && ctx.Err() == nil {
 			if broken == nil {
 				c.away.Store(&err)
-				c.opts.Log.Warn("the Socket.IO cluster's stream can't be read; trying again", "stream", s.key, "err", err)
+				c.opts.Logger.Warn("the Socket.IO cluster's stream can't be read; trying again", "stream", s.key, "err", err)
 			}
 			select {
 			case <-time.After(100 * time.Millisecond):

@@ -255,7 +255,7 @@ func TestCluster(t *testing.T) {
 				hung := f.cluster.Nodes[1]
 				wake := hang(t, hung)
 				some, err := c.Timeout(time.Second).FetchSockets(patient(t))
-				var missing *socketio.Incomplete
+				var missing *socketio.IncompleteError
 				if !errors.As(err, &missing) || missing.Nodes != 1 || missing.Expected != 2 || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error is %v", err)
 				}

@@ -12,7 +12,7 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 	switch {
 	case err != nil:
 		c.foreign.Do(func() {
-			c.opts.Log.Warn("a message of the Socket.IO cluster makes no sense; further ones aren't logged",
+			c.opts.Logger.Warn("a message of the Socket.IO cluster makes no sense; further ones aren't logged",
 				"nsp", c.nsp, "err", err)
 		})
 	case m.nsp != c.nsp || m.uid == c.uid:
@@ -20,10 +20,10 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 		c.gone(m.uid)
 	case m.kind.answers():
 		c.nodes.heard(m.uid)
-		if r := c.request(m.id); r != nil {
-			r.add(m, false)
+		if p := c.pendingRequest(m.id); p != nil {
+			p.add(m, false)
 		}
-	case m.uid == "" && c.request(m.id) != nil: // its own request, of Legacy
+	case m.uid == "" && c.pendingRequest(m.id) != nil: // its own request, of Legacy
 	default:
 		c.nodes.heard(m.uid)
 		if c.guest {
@@ -89,7 +89,7 @@ func (c *Cluster) reply(to, answer *message) {
 }
 
 func (c *Cluster) lost(err error) {
-	c.opts.Log.Warn("an answer to a member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
+	c.opts.Logger.Warn("an answer to a member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
 }
 
 // answer returns this member's own answer to a question, nil if it has none.

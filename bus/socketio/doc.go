@@ -3,7 +3,7 @@
 //
 // An [Emitter] sends to the clients of a cluster of nodes without being one of
 // them: what @socket.io/redis-emitter does. The [Adapter] says which generation
-// of the protocol the nodes speak: [Legacy], [Current], [Sharded] or [Streams].
+// of the protocol the nodes speak: [Legacy], [PubSub], [Sharded] or [Streams].
 //
 // A [Cluster] is a node among them: it has [Sockets] of its own, and servers and
 // clients of both kinds reach each other. A [Bridge] is one whose sockets are the

@@ -16,7 +16,7 @@ type Emitter struct {
 }
 
 // NewEmitter returns an emitter for the nodes that share a Redis and speak what
-// adapter says; nil means Current{}. The client needs ContextTimeoutEnabled, as
+// adapter says; nil means PubSub{}. The client needs ContextTimeoutEnabled, as
 // that of bus.NewRedisClient has; it is the caller's to close.
 func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error) {
 	link, err := newRedisLink(client)
@@ -28,7 +28,7 @@ func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error)
 
 func newEmitter(link link, adapter Adapter) (*Emitter, error) {
 	if adapter == nil {
-		adapter = Current{}
+		adapter = PubSub{}
 	}
 	if err := adapter.check(); err != nil {
 		return nil, err

@@ -66,9 +66,9 @@ func TestEmitterSends(t *testing.T) {
 		want    []string // the beginnings of the commands
 	}{
 		{"default", nil, emit, nil, []string{"publish socket.io#/chat# \x93\xa7emitter\x83"}},
-		{"a room", socketio.Current{Prefix: "p"}, emit, []string{"r1"}, []string{"publish p#/chat#r1# \x93"}},
-		{"rooms", socketio.Current{}, emit, []string{"r1", "r2", "r1"}, []string{"publish socket.io#/chat# \x93"}},
-		{"current, join", socketio.Current{Prefix: "p"}, join, []string{"r1"}, []string{
+		{"a room", socketio.PubSub{Prefix: "p"}, emit, []string{"r1"}, []string{"publish p#/chat#r1# \x93"}},
+		{"rooms", socketio.PubSub{}, emit, []string{"r1", "r2", "r1"}, []string{"publish socket.io#/chat# \x93"}},
+		{"current, join", socketio.PubSub{Prefix: "p"}, join, []string{"r1"}, []string{
 			`publish p-request#/chat# {"uid":"emitter","type":2,"opts":{"rooms":["r1"],"except":[]},"rooms":["r8","r9"]}`,
 		}},
 		{"legacy, join", socketio.Legacy{Prefix: "p"}, join, []string{"/chat#" + id, id2}, []string{
@@ -85,8 +85,8 @@ func TestEmitterSends(t *testing.T) {
 			`spublish socket.io#/chat#r1# {"type":3,"data":{"packet":{"type":2,"data":["ev",1]},"opts":{"rooms":["r1"],"except":[],"flags":{}}},"uid":"emitter","nsp":"/chat"}`,
 		}},
 		{"sharded, a socket", socketio.Sharded{}, emit, []string{id}, []string{"spublish socket.io#/chat# {"}},
-		{"sharded, static", socketio.Sharded{Mode: socketio.Static}, emit, []string{"r1"}, []string{"spublish socket.io#/chat# {"}},
-		{"sharded, private", socketio.Sharded{Mode: socketio.DynamicPrivate}, emit, []string{id}, []string{"spublish socket.io#/chat#" + id + "# {"}},
+		{"sharded, static", socketio.Sharded{SubscriptionMode: socketio.SubscriptionModeStatic}, emit, []string{"r1"}, []string{"spublish socket.io#/chat# {"}},
+		{"sharded, private", socketio.Sharded{SubscriptionMode: socketio.SubscriptionModeDynamicPrivate}, emit, []string{id}, []string{"spublish socket.io#/chat#" + id + "# {"}},
 		{"sharded, servers", socketio.Sharded{Prefix: "p"}, serverSide, nil, []string{
 			`spublish p#/chat# {"type":9,"data":{"packet":["ev",1]},"uid":"emitter","nsp":"/chat"}`,
 		}},
@@ -141,7 +141,7 @@ func TestEmitterRefuses(t *testing.T) {
 	if _, err := socketio.NewEmitter(nil, nil); err == nil {
 		t.Error("no client: no error")
 	}
-	if _, err := socketio.NewEmitter(client, socketio.Sharded{Mode: 3}); err == nil {
+	if _, err := socketio.NewEmitter(client, socketio.Sharded{SubscriptionMode: 3}); err == nil {
 		t.Error("no such mode: no error")
 	}
 	if _, err := socketio.NewEmitter(client, socketio.Streams{Count: -1}); err == nil {

@@ -58,7 +58,7 @@ func ExampleBridge() {
 		fmt.Println(err)
 		return
 	}
-	bridge, err := socketio.NewBridge(h, client, socketio.Current{}, nil)
+	bridge, err := socketio.NewBridge(h, client, socketio.PubSub{}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

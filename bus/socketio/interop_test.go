@@ -33,10 +33,10 @@ var fleets = []struct {
 }{
 	{"legacy", interop.V2, "", socketio.Legacy{}},
 	{"legacy of Socket.IO 3", interop.V3, "", socketio.Legacy{V3: true}},
-	{"current", interop.V4, "", socketio.Current{}},
-	{"sharded, static", interop.V4, "sharded-static", socketio.Sharded{Mode: socketio.Static}},
+	{"current", interop.V4, "", socketio.PubSub{}},
+	{"sharded, static", interop.V4, "sharded-static", socketio.Sharded{SubscriptionMode: socketio.SubscriptionModeStatic}},
 	{"sharded, dynamic", interop.V4, "sharded-dynamic", socketio.Sharded{}},
-	{"sharded, dynamic-private", interop.V4, "sharded-dynamic-private", socketio.Sharded{Mode: socketio.DynamicPrivate}},
+	{"sharded, dynamic-private", interop.V4, "sharded-dynamic-private", socketio.Sharded{SubscriptionMode: socketio.SubscriptionModeDynamicPrivate}},
 	{"streams", interop.V4, "streams", socketio.Streams{}},
 	{"streams 0.2", interop.V4, "streams-0.2", socketio.Streams{Heartbeats: true}},
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Legacy is socket.io-redis 5 of Socket.IO 2 and, with V3, socket.io-redis 6.0
-// of Socket.IO 3. (6.1 was made for Socket.IO 4: that is [Current].)
+// of Socket.IO 3. (6.1 was made for Socket.IO 4: that is [PubSub].)
 //
 // Its nodes can do less than later ones: join, leave and disconnect are for
 // single sockets, which are named by their IDs, except excepts sockets, not
@@ -20,17 +20,18 @@ type Legacy struct {
 	V3 bool
 }
 
+func (l Legacy) classic() classic        { return classic{l.Prefix} }
 func (l Legacy) check() error            { return nil }
 func (l Legacy) sharded() bool           { return false }
 func (l Legacy) singleSockets() bool     { return true }
 func (l Legacy) stream(_ string) *stream { return nil }
 func (l Legacy) roomChannel(nsp, room string) string {
-	return pubsub{l.Prefix}.roomChannel(nsp, room)
+	return l.classic().roomChannel(nsp, room)
 }
 
 func (l Legacy) channels(nsp, _ string) (all, answers []string) {
-	p := pubsub{l.Prefix}
-	return []string{p.requestChannel(nsp), p.channel(nsp)}, []string{p.responseChannel(nsp)}
+	c := l.classic()
+	return []string{c.requestChannel(nsp), c.channel(nsp)}, []string{c.responseChannel(nsp)}
 }
 
 // legacyNames are how a version calls things.
@@ -98,7 +99,7 @@ func (l Legacy) broadcast(m *message) ([]frame, error) {
 	if !l.V3 { // where the sender looks for binary data
 		packetType = binaryEventPacket
 	}
-	f, err := pubsub{l.Prefix}.broadcast(m, oldDates, packetType)
+	f, err := l.classic().broadcast(m, oldDates, packetType)
 	return []frame{f}, err
 }
 
@@ -134,7 +135,7 @@ func (l Legacy) request(m *message, more object) (frame, error) {
 		return frame{}, unsupported(names.version, m.kind.String())
 	}
 	request := append(object{{names.id, m.id}, {"type", int64(t)}}, more...)
-	return frame{channel: pubsub{l.Prefix}.requestChannel(m.nsp), data: appendJSON(nil, request)}, nil
+	return frame{channel: l.classic().requestChannel(m.nsp), data: appendJSON(nil, request)}, nil
 }
 
 func (l Legacy) answer(m *message) ([]frame, error) {
@@ -152,22 +153,22 @@ func (l Legacy) answer(m *message) ([]frame, error) {
 		}
 		answer = append(answer, property{"data", value})
 	}
-	return []frame{{channel: pubsub{l.Prefix}.responseChannel(m.nsp), data: appendJSON(nil, answer)}}, nil
+	return []frame{{channel: l.classic().responseChannel(m.nsp), data: appendJSON(nil, answer)}}, nil
 }
 
 func (l Legacy) decode(nsp, channel string, data []byte) (*message, error) {
-	p := pubsub{l.Prefix}
+	c := l.classic()
 	v, err := parse(data)
 	if err != nil {
 		return nil, err
 	}
-	if channel != p.requestChannel(nsp) && channel != p.responseChannel(nsp) {
+	if channel != c.requestChannel(nsp) && channel != c.responseChannel(nsp) {
 		return readBroadcast(nsp, v)
 	}
 	o, _ := v.(map[string]any)
 	f, names := fields(o), l.names()
 	m := &message{nsp: nsp, id: f.text(names.id)}
-	if channel == p.responseChannel(nsp) {
+	if channel == c.responseChannel(nsp) {
 		l.readAnswer(m, f)
 		return m, nil
 	}

@@ -51,7 +51,7 @@ func (f *fakeSockets) Do(s Selection, a Action) int {
 }
 
 var memberAdapters = map[string]Adapter{
-	"legacy": Legacy{}, "current": Current{}, "specific": Current{SpecificResponses: true}, "sharded": Sharded{}, "streams": Streams{},
+	"legacy": Legacy{}, "current": PubSub{}, "specific": PubSub{SpecificResponses: true}, "sharded": Sharded{}, "streams": Streams{},
 	"heartbeats": Streams{Heartbeats: true},
 }
 
@@ -79,7 +79,7 @@ func TestRequestLimit(t *testing.T) {
 
 				begin := time.Now()
 				sockets, err := asks.Timeout(3 * time.Second).FetchSockets(t.Context())
-				var missing *Incomplete
+				var missing *IncompleteError
 				if !errors.As(err, &missing) || !errors.Is(err, context.DeadlineExceeded) {
 					t.Fatalf("error is %v", err)
 				}
@@ -116,7 +116,7 @@ func TestMissingAcknowledgements(t *testing.T) {
 		}}})
 		synctest.Wait()
 		answers, err := asks.EmitWithAck(t.Context(), "event")
-		want := &Incomplete{Nodes: 1, Expected: 1, Clients: 1, Reached: 2, Err: context.DeadlineExceeded}
+		want := &IncompleteError{Nodes: 1, Expected: 1, Clients: 1, Reached: 2, Err: context.DeadlineExceeded}
 		if !reflect.DeepEqual(err, want) || !reflect.DeepEqual(answers, []any{"yes"}) {
 			t.Errorf("%v, %v", answers, err)
 		}
@@ -134,7 +134,7 @@ func TestRedisAway(t *testing.T) {
 				d := &double{away: true}
 				var gaps sync.Map
 				opts := ClusterOptions{
-					Log: slog.New(slog.DiscardHandler), Gap: func(g *bus.Gap) { gaps.Store(g, true) },
+					Logger: slog.New(slog.DiscardHandler), Gap: func(g *bus.Gap) { gaps.Store(g, true) },
 					Sockets: &fakeSockets{sockets: []Socket{{ID: "one"}}},
 				}
 				a := start(t, d, adapter, opts)
@@ -183,11 +183,11 @@ func TestSubscriptions(t *testing.T) {
 	}{
 		{"legacy", Legacy{}, "socket.io#/# socket.io-request#/# socket.io-response#/#",
 			"socket.io#/#" + public20 + "# socket.io#/#blue#", "socket.io-response#/#"},
-		{"current", Current{Prefix: "x"}, "x#/# x-request#/# x-response#/# x-response#/#UID#",
+		{"current", PubSub{Prefix: "x"}, "x#/# x-request#/# x-response#/# x-response#/#UID#",
 			"x#/#" + public20 + "# x#/#blue#", "x-response#/# x-response#/#UID#"},
-		{"static", Sharded{Mode: Static}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
+		{"static", Sharded{SubscriptionMode: SubscriptionModeStatic}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
 		{"dynamic", Sharded{}, "socket.io#/# socket.io#/#UID#", "socket.io#/#blue#", "socket.io#/#UID#"},
-		{"dynamic-private", Sharded{Mode: DynamicPrivate}, "socket.io#/# socket.io#/#UID#",
+		{"dynamic-private", Sharded{SubscriptionMode: SubscriptionModeDynamicPrivate}, "socket.io#/# socket.io#/#UID#",
 			"socket.io#/#" + public20 + "# socket.io#/#blue#", "socket.io#/#UID#"},
 		{"streams", Streams{}, "socket.io#/# socket.io#/#UID#", "", "socket.io#/#UID#"},
 		{"heartbeats", Streams{Heartbeats: true}, "", "", ""},
@@ -347,8 +347,8 @@ func TestShortStream(t *testing.T) {
 		adapter := Streams{MaxLen: 10}
 		sends := start(t, d, adapter, ClusterOptions{})
 		start(t, d, adapter, ClusterOptions{
-			Log: slog.New(slog.NewTextHandler(&log, nil)),
-			Gap: func(g *bus.Gap) { gaps.Add(1) }, Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}, do: func(a Action) { <-slow }},
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Gap:    func(g *bus.Gap) { gaps.Add(1) }, Sockets: &fakeSockets{sockets: []Socket{{ID: "a"}}, do: func(a Action) { <-slow }},
 		})
 		synctest.Wait()
 		for i := range 400 {
@@ -462,7 +462,7 @@ func TestServerSideAck(t *testing.T) {
 		start(t, d, nil, ClusterOptions{})
 		synctest.Wait()
 		answers, err = asks.ServerSideEmitWithAck(t.Context(), "add", 2)
-		if want := (&Incomplete{Nodes: 1, Expected: 2, Err: context.DeadlineExceeded}); !reflect.DeepEqual(err, want) || len(answers) != 1 {
+		if want := (&IncompleteError{Nodes: 1, Expected: 2, Err: context.DeadlineExceeded}); !reflect.DeepEqual(err, want) || len(answers) != 1 {
 			t.Errorf("%v, %v", answers, err)
 		}
 	})
@@ -583,7 +583,7 @@ func TestOwnAnswers(t *testing.T) {
 func TestShortLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := start(t, &double{away: true}, nil, ClusterOptions{Log: slog.New(slog.DiscardHandler)})
+		c := start(t, &double{away: true}, nil, ClusterOptions{Logger: slog.New(slog.DiscardHandler)})
 		begin := time.Now()
 		if _, err := c.Timeout(time.Microsecond).FetchSockets(t.Context()); err == nil || time.Since(begin) != time.Microsecond {
 			t.Errorf("%v after %v", err, time.Since(begin))
@@ -611,7 +611,7 @@ func FuzzMember(f *testing.F) {
 				}
 			}}
 			c, err := newCluster(&double{}, adapter, &ClusterOptions{
-				Log: slog.New(slog.DiscardHandler), Sockets: sockets, ServerSideEmit: func(e Event) {
+				Logger: slog.New(slog.DiscardHandler), Sockets: sockets, ServerSideEmit: func(e Event) {
 					if e.Ack != nil {
 						e.Ack(e.Args)
 					}
@@ -620,7 +620,7 @@ func FuzzMember(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.asked["mine"] = &request{kind: fetchSockets, expected: 1, come: make(chan struct{}, 1)}
+			c.asked["mine"] = &pending{kind: fetchSockets, expected: 1, come: make(chan struct{}, 1)}
 			all, answers := adapter.channels("/", c.uid)
 			inbox := make(chan *message, 10)
 			for _, channel := range append(all, answers...) {

@@ -59,9 +59,9 @@ const (
 	ack          // answers a broadcast with an ID, once for each client
 	adapterClose // no more heartbeats will come
 
-	// Legacy and Current only
+	// Legacy and PubSub only
 	socketIDs
-	socketIDList // answers socketIDs; Current reads it as a socketList
+	socketIDList // answers socketIDs; PubSub reads it as a socketList
 	allRooms
 	roomList // answers allRooms and roomsOf
 	done     // answers a join, leave or disconnect that has an ID

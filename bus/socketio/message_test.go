@@ -22,7 +22,7 @@ func BenchmarkBroadcast(b *testing.B) {
 		{"binary", []any{"file", make([]byte, 1024)}},
 	} {
 		m.event = event.args
-		for name, a := range map[string]Adapter{"current": Current{}, "sharded": Sharded{}} {
+		for name, a := range map[string]Adapter{"current": PubSub{}, "sharded": Sharded{}} {
 			b.Run("encode/"+name+"/"+event.name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {

@@ -48,7 +48,7 @@ type carrier struct {
 
 // carriers are what a peer in Go knows, by name.
 var carriers = map[string]func(*redis.Client) carrier{
-	"limpet current":   func(c *redis.Client) carrier { return bridged(c, socketio.Current{}) },
+	"limpet current":   func(c *redis.Client) carrier { return bridged(c, socketio.PubSub{}) },
 	"limpet sharded":   func(c *redis.Client) carrier { return bridged(c, socketio.Sharded{}) },
 	"limpet streams":   func(c *redis.Client) carrier { return bridged(c, socketio.Streams{}) },
 	"go-redis current": func(c *redis.Client) carrier { return channels(c.Publish, c.Subscribe) },

@@ -12,8 +12,8 @@ import (
 // defaultTimeout is how long npm's adapters wait for answers.
 const defaultTimeout = 5 * time.Second
 
-// request is a question to the other members, and what has been answered.
-type request struct {
+// pending is a request to the other members, and what has been answered.
+type pending struct {
 	kind kind
 	come chan struct{} // something has come
 
@@ -33,76 +33,76 @@ var answered = map[kind][]kind{
 }
 
 // add takes an answer. Only those of other nodes are expected.
-func (r *request) add(m *message, own bool) {
-	if !slices.Contains(answered[r.kind], m.kind) {
+func (p *pending) add(m *message, own bool) {
+	if !slices.Contains(answered[p.kind], m.kind) {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if m.kind == clientCount {
-		r.reached += m.count
+		p.reached += m.count
 	} else {
-		r.answers = append(r.answers, m)
+		p.answers = append(p.answers, m)
 	}
-	if m.kind != ack && !own && (r.members == nil || r.members[m.uid]) {
-		delete(r.members, m.uid)
-		r.nodes++
+	if m.kind != ack && !own && (p.members == nil || p.members[m.uid]) {
+		delete(p.members, m.uid)
+		p.nodes++
 	}
-	r.poke()
+	p.poke()
 }
 
 // gone has nobody wait for a member any more.
-func (r *request) gone(uid string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.members[uid] {
-		delete(r.members, uid)
-		r.expected--
-		r.poke()
+func (p *pending) gone(uid string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.members[uid] {
+		delete(p.members, uid)
+		p.expected--
+		p.poke()
 	}
 }
 
-func (r *request) poke() {
+func (p *pending) poke() {
 	select {
-	case r.come <- struct{}{}:
+	case p.come <- struct{}{}:
 	default:
 	}
 }
 
 // complete tells whether nothing is missing.
-func (r *request) complete() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch r.kind {
+func (p *pending) complete() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.kind {
 	case roomsOf: // only who has the socket answers
-		return len(r.answers) > 0 || r.expected == 0
+		return len(p.answers) > 0 || p.expected == 0
 	case broadcast:
-		return r.nodes >= r.expected && len(r.answers) >= r.reached
+		return p.nodes >= p.expected && len(p.answers) >= p.reached
 	}
-	return r.nodes >= r.expected
+	return p.nodes >= p.expected
 }
 
 // wait returns what has come when nothing is missing or waiting has to end.
-func (r *request) wait(ctx context.Context, c *Cluster) ([]*message, error) {
+func (p *pending) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 	var err error
-	for err == nil && !r.complete() {
+	for err == nil && !p.complete() {
 		select {
-		case <-r.come:
+		case <-p.come:
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-c.ended:
 			err = c.over(ctx)
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err != nil {
-		err = &Incomplete{Nodes: r.nodes, Expected: r.expected, Reached: r.reached, Err: err}
-		if r.kind == broadcast {
-			err.(*Incomplete).Clients = len(r.answers)
+		err = &IncompleteError{Nodes: p.nodes, Expected: p.expected, Reached: p.reached, Err: err}
+		if p.kind == broadcast {
+			err.(*IncompleteError).Clients = len(p.answers)
 		}
 	}
-	return slices.Clone(r.answers), err
+	return slices.Clone(p.answers), err
 }
 
 // ask sends a question and returns the answers, this member's own included.
@@ -116,15 +116,15 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &request{kind: m.kind, come: make(chan struct{}, 1)}
-	if r.expected, err = c.others(ctx); err != nil {
+	p := &pending{kind: m.kind, come: make(chan struct{}, 1)}
+	if p.expected, err = c.others(ctx); err != nil {
 		return nil, err
 	}
 	c.mu.Lock() // so that gone knows of the request, or all of who has gone
-	if r.members = c.nodes.all(); r.members != nil {
-		r.expected = len(r.members)
+	if p.members = c.nodes.all(); p.members != nil {
+		p.expected = len(p.members)
 	}
-	c.asked[m.id] = r
+	c.asked[m.id] = p
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -136,7 +136,7 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 			c.lost(err)
 			return
 		}
-		r.add(a, true)
+		p.add(a, true)
 	}
 	if err := c.actLocally(m, own); err != nil {
 		return nil, err
@@ -146,12 +146,12 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 			own(a)
 		}
 	}
-	if !r.complete() {
+	if !p.complete() {
 		if err := sendFrames(ctx, c.link, m, frames); err != nil {
 			return nil, err
 		}
 	}
-	return r.wait(ctx, c)
+	return p.wait(ctx, c)
 }
 
 // others returns the number of other members, once this one can hear them.
@@ -186,7 +186,7 @@ func (c *Cluster) over(ctx context.Context) error {
 	return c.end
 }
 
-func (c *Cluster) request(id string) *request {
+func (c *Cluster) pendingRequest(id string) *pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.asked[id]

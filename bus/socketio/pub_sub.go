@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// Current is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
+// PubSub is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
 // one that createAdapter makes. socket.io-redis 6.1 understands it too. Of a
 // Date, clients of nodes before 8 get something else.
-type Current struct {
+type PubSub struct {
 	// Prefix is what the nodes have as the option key. "" means "socket.io".
 	Prefix string
 	// SpecificResponses is what the nodes have as the option
@@ -18,51 +18,60 @@ type Current struct {
 	SpecificResponses bool
 }
 
-func (c Current) check() error            { return nil }
-func (c Current) sharded() bool           { return false }
-func (c Current) singleSockets() bool     { return false }
-func (c Current) stream(_ string) *stream { return nil }
-func (c Current) roomChannel(nsp, room string) string {
-	return pubsub{c.Prefix}.roomChannel(nsp, room)
+func (p PubSub) classic() classic        { return classic{p.Prefix} }
+func (p PubSub) check() error            { return nil }
+func (p PubSub) sharded() bool           { return false }
+func (p PubSub) singleSockets() bool     { return false }
+func (p PubSub) stream(_ string) *stream { return nil }
+func (p PubSub) roomChannel(nsp, room string) string {
+	return p.classic().roomChannel(nsp, room)
 }
 
-func (c Current) channels(nsp, uid string) (all, answers []string) {
-	p := pubsub{c.Prefix}
-	return []string{p.requestChannel(nsp), p.channel(nsp)},
-		[]string{p.responseChannel(nsp), p.responseChannel(nsp) + uid + "#"}
+func (p PubSub) channels(nsp, uid string) (all, answers []string) {
+	c := p.classic()
+	return []string{c.requestChannel(nsp), c.channel(nsp)},
+		[]string{c.responseChannel(nsp), c.responseChannel(nsp) + uid + "#"}
 }
 
-// currentTypes are the types of requests, and of the answers that have one.
+// pubSubTypes are the types of requests, and of the answers that have one.
 // serverSideAnswer shares its with serverSideEmit.
-var currentTypes = [...]kind{
-	socketIDs, allRooms, join, leave, disconnect, fetchSockets, serverSideEmit, broadcast, clientCount, ack,
+var pubSubTypes = [...]kind{
+	socketIDs, allRooms, join, leave, disconnect, fetchSockets, typeServerSide: serverSideEmit, broadcast,
+	typeClientCount: clientCount, typeAck: ack,
 }
+
+// The types that answers have, beside requests.
+const (
+	typeServerSide  = 6
+	typeClientCount = 8
+	typeAck         = 9
+)
 
 // requestFor fetches a socket to learn its rooms.
-func (c Current) requestFor(m *message) *message {
+func (p PubSub) requestFor(m *message) *message {
 	if m.kind == roomsOf {
 		return m.asFetch()
 	}
 	return m
 }
 
-func (c Current) encode(m *message) ([]frame, error) {
+func (p PubSub) encode(m *message) ([]frame, error) {
 	if m.kind == broadcast && m.id == "" {
-		f, err := pubsub{c.Prefix}.broadcast(m, timestamps, eventPacket)
+		f, err := p.classic().broadcast(m, timestamps, eventPacket)
 		return []frame{f}, err
 	}
 	var f frame
 	var err error
 	if m.kind.answers() {
-		f, err = c.answer(m)
+		f, err = p.answer(m)
 	} else {
-		f, err = c.request(m)
+		f, err = p.request(m)
 	}
 	return []frame{f}, err
 }
 
-func (c Current) request(m *message) (frame, error) {
-	t := slices.Index(currentTypes[:], m.kind)
+func (p PubSub) request(m *message) (frame, error) {
+	t := slices.Index(pubSubTypes[:], m.kind)
 	if t < 0 {
 		return frame{}, unsupported("@socket.io/redis-adapter", m.kind.String())
 	}
@@ -97,16 +106,16 @@ func (c Current) request(m *message) (frame, error) {
 		packet := object{{"type", int64(eventPacket)}, {"data", event}, {"nsp", m.nsp}}
 		request = append(request, property{"packet", packet}, property{"opts", m.opts(true)})
 	}
-	return frame{channel: pubsub{c.Prefix}.requestChannel(m.nsp), data: encode(nil, request)}, nil
+	return frame{channel: p.classic().requestChannel(m.nsp), data: encode(nil, request)}, nil
 }
 
-func (c Current) answer(m *message) (frame, error) {
+func (p PubSub) answer(m *message) (frame, error) {
 	value, err := normalize(m.value)
 	if err != nil {
 		return frame{}, err
 	}
 	id, encode := property{"requestId", m.id}, appendJSON
-	specific := c.SpecificResponses && m.asker != ""
+	specific := p.SpecificResponses && m.asker != ""
 	var answer object
 	switch m.kind {
 	case socketList:
@@ -123,24 +132,23 @@ func (c Current) answer(m *message) (frame, error) {
 		answer = object{id}
 	case serverSideAnswer:
 		specific = false // as the nodes do
-		answer = object{{"type", int64(6)}, id, {"data", value}}
+		answer = object{{"type", int64(typeServerSide)}, id, {"data", value}}
 	case clientCount:
-		answer = object{{"type", int64(8)}, id, {"clientCount", int64(m.count)}}
+		answer = object{{"type", int64(typeClientCount)}, id, {"clientCount", int64(m.count)}}
 	case ack:
 		encode = timestamps.append
-		answer = object{{"type", int64(9)}, id, {"packet", value}}
+		answer = object{{"type", int64(typeAck)}, id, {"packet", value}}
 	default:
 		return frame{}, unsupported("@socket.io/redis-adapter", m.kind.String())
 	}
-	channel := pubsub{c.Prefix}.responseChannel(m.nsp)
+	channel := p.classic().responseChannel(m.nsp)
 	if specific {
 		channel += m.asker + "#"
 	}
 	return frame{channel: channel, data: encode(nil, answer)}, nil
 }
 
-func (c Current) decode(nsp, channel string, data []byte) (*message, error) {
-	p := pubsub{c.Prefix}
+func (p PubSub) decode(nsp, channel string, data []byte) (*message, error) {
 	v, err := parse(data)
 	if err != nil {
 		return nil, err
@@ -149,17 +157,17 @@ func (c Current) decode(nsp, channel string, data []byte) (*message, error) {
 	f := fields(o)
 	m := &message{nsp: nsp, uid: f.text("uid"), id: f.text("requestId")}
 	switch {
-	case channel == p.requestChannel(nsp):
-		return m, c.readRequest(m, f)
-	case strings.HasPrefix(channel, p.responseChannel(nsp)):
-		c.readAnswer(m, f)
+	case channel == p.classic().requestChannel(nsp):
+		return m, p.readRequest(m, f)
+	case strings.HasPrefix(channel, p.classic().responseChannel(nsp)):
+		p.readAnswer(m, f)
 		return m, nil
 	}
 	return readBroadcast(nsp, v)
 }
 
-func (c Current) readRequest(m *message, f fields) (err error) {
-	if m.kind = f.kind(currentTypes[:]); m.kind == 0 || m.kind.answers() {
+func (p PubSub) readRequest(m *message, f fields) (err error) {
+	if m.kind = f.kind(pubSubTypes[:]); m.kind == 0 || m.kind.answers() {
 		return fmt.Errorf("a request of type %v", f["type"])
 	}
 	m.target = f.object("opts").target()
@@ -182,15 +190,15 @@ func (c Current) readRequest(m *message, f fields) (err error) {
 	return err
 }
 
-func (c Current) readAnswer(m *message, f fields) {
+func (p PubSub) readAnswer(m *message, f fields) {
 	sockets, isSockets := f["sockets"].([]any)
 	_, isRooms := f["rooms"].([]any)
 	switch t, _ := f["type"].(float64); {
-	case t == 6:
+	case t == typeServerSide:
 		m.kind, m.value = serverSideAnswer, f["data"]
-	case t == 8:
+	case t == typeClientCount:
 		m.kind, m.count = clientCount, f.integer("clientCount")
-	case t == 9:
+	case t == typeAck:
 		m.kind, m.value = ack, f["packet"]
 	case isSockets:
 		m.kind, m.sockets = socketList, readSockets(sockets)

@@ -8,24 +8,24 @@ type Sharded struct {
 	// Prefix is what the nodes have as the option channelPrefix. "" means
 	// "socket.io".
 	Prefix string
-	// Mode is what the nodes have as the option subscriptionMode.
-	Mode Mode
+	// SubscriptionMode is what the nodes have as the option subscriptionMode.
+	SubscriptionMode SubscriptionMode
 }
 
-// Mode says which rooms have a channel of their own, so that a message to one of
+// SubscriptionMode says which rooms have a channel of their own, so that a message to one of
 // them reaches only the nodes that have sockets there. A room whose name has 20
 // characters counts as that of a single socket.
-type Mode int
+type SubscriptionMode int
 
 const (
-	Dynamic        Mode = iota // public rooms; "dynamic", which is the default
-	Static                     // none; "static"
-	DynamicPrivate             // also those of single sockets; "dynamic-private"
+	SubscriptionModeDynamic        SubscriptionMode = iota // public rooms; "dynamic", which is the default
+	SubscriptionModeStatic                                 // none; "static"
+	SubscriptionModeDynamicPrivate                         // also those of single sockets; "dynamic-private"
 )
 
 func (s Sharded) check() error {
-	if s.Mode < Dynamic || s.Mode > DynamicPrivate {
-		return fmt.Errorf("socketio: Sharded has no mode %d", s.Mode)
+	if s.SubscriptionMode < SubscriptionModeDynamic || s.SubscriptionMode > SubscriptionModeDynamicPrivate {
+		return fmt.Errorf("socketio: Sharded has no mode %d", s.SubscriptionMode)
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func (s Sharded) channels(nsp, uid string) (all, answers []string) {
 // roomChannel goes by the name of the room, as the sender does, who doesn't know
 // whether it is that of a single socket.
 func (s Sharded) roomChannel(nsp, room string) string {
-	if s.Mode == DynamicPrivate || s.Mode == Dynamic && !looksLikeSocketID(room) {
+	if s.SubscriptionMode == SubscriptionModeDynamicPrivate || s.SubscriptionMode == SubscriptionModeDynamic && !looksLikeSocketID(room) {
 		return s.channel(nsp) + room + "#"
 	}
 	return ""

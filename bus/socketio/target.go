@@ -111,7 +111,7 @@ func (t Target) DisconnectSockets(ctx context.Context, close bool) error {
 
 // ServerSideEmit sends an event to the nodes themselves, to all that have the
 // namespace. The rooms of a Target mean nothing here: they are an error.
-// [Current] passes arguments on as JSON, where a []byte is {"type":"Buffer"};
+// [PubSub] passes arguments on as JSON, where a []byte is {"type":"Buffer"};
 // [Legacy] has nothing like it, and the error wraps errors.ErrUnsupported.
 func (t Target) ServerSideEmit(ctx context.Context, event string, args ...any) error {
 	if err := t.isEverybody(); err != nil {

@@ -68,11 +68,11 @@ func readVectors(t testing.TB) (v vectors) {
 var adapters = map[string]Adapter{
 	"legacy":                  Legacy{},
 	"legacy3":                 Legacy{V3: true},
-	"current":                 Current{},
-	"current-specific":        Current{SpecificResponses: true},
-	"sharded-static":          Sharded{Mode: Static},
+	"current":                 PubSub{},
+	"current-specific":        PubSub{SpecificResponses: true},
+	"sharded-static":          Sharded{SubscriptionMode: SubscriptionModeStatic},
 	"sharded-dynamic":         Sharded{},
-	"sharded-dynamic-private": Sharded{Mode: DynamicPrivate},
+	"sharded-dynamic-private": Sharded{SubscriptionMode: SubscriptionModeDynamicPrivate},
 	"streams":                 Streams{},
 	"streams-sharded":         Streams{Stream: "chat", Count: 4, MaxLen: 100, Prefix: "chat", Sharded: true},
 }

@@ -14,7 +14,7 @@
 //
 //	emit -to user:7 -fetch
 //
-// -adapter says what the nodes speak: current is @socket.io/redis-adapter,
+// -adapter says what the nodes speak: pubsub is @socket.io/redis-adapter,
 // sharded the same package with createShardedAdapter, streams is
 // @socket.io/redis-streams-adapter and streams-0.2 its version 0.2, legacy is
 // socket.io-redis 5 of Socket.IO 2 and legacy3 is socket.io-redis 6.0 of
@@ -56,7 +56,7 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		flags.PrintDefaults()
 	}
 	url := flags.String("redis", "redis://127.0.0.1:6379", "the Redis that the nodes share, as a `URL`")
-	adapter := flags.String("adapter", "current", "what the nodes speak: legacy, legacy3, current, sharded, streams or streams-0.2")
+	adapter := flags.String("adapter", "pubsub", "what the nodes speak: legacy, legacy3, pubsub, sharded, streams or streams-0.2")
 	mode := flags.String("mode", "dynamic", "the nodes' subscriptionMode, if sharded: static, dynamic or dynamic-private")
 	prefix := flags.String("prefix", "socket.io", "the nodes' key, or channelPrefix and streamName")
 	nsp := flags.String("nsp", "/", "the `namespace`")
@@ -122,8 +122,8 @@ func adapterOf(name, mode, prefix string) (socketio.Adapter, error) {
 		return socketio.Legacy{Prefix: prefix}, nil
 	case "legacy3":
 		return socketio.Legacy{Prefix: prefix, V3: true}, nil
-	case "current":
-		return socketio.Current{Prefix: prefix}, nil
+	case "pubsub":
+		return socketio.PubSub{Prefix: prefix}, nil
 	case "streams":
 		return socketio.Streams{Prefix: prefix, Stream: prefix}, nil
 	case "streams-0.2":
@@ -133,9 +133,9 @@ func adapterOf(name, mode, prefix string) (socketio.Adapter, error) {
 		case "dynamic":
 			return socketio.Sharded{Prefix: prefix}, nil
 		case "static":
-			return socketio.Sharded{Prefix: prefix, Mode: socketio.Static}, nil
+			return socketio.Sharded{Prefix: prefix, SubscriptionMode: socketio.SubscriptionModeStatic}, nil
 		case "dynamic-private":
-			return socketio.Sharded{Prefix: prefix, Mode: socketio.DynamicPrivate}, nil
+			return socketio.Sharded{Prefix: prefix, SubscriptionMode: socketio.SubscriptionModeDynamicPrivate}, nil
 		}
 		return nil, fmt.Errorf("-mode %s: there is no such mode", mode)
 	}
