@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/bus/hub"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // BridgeOptions are a Bridge's. The zero value of each field is a good default.
@@ -81,7 +83,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 // textFrame is the default of BridgeOptions.Frame.
 func textFrame(e Event) *hub.Frame {
-	return hub.Text(appendJSON(nil, asObjects(append([]any{e.Name}, e.Args...))))
+	return hub.Text(jsvalue.AppendJSON(nil, asObjects(append([]any{e.Name}, e.Args...))))
 }
 
 // asObjects makes what was read what can be written. normalize would refuse what

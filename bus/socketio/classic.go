@@ -3,6 +3,8 @@ package socketio
 import (
 	"errors"
 	"fmt"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // The channels that Legacy and PubSub have in common.
@@ -19,12 +21,12 @@ func (c classic) responseChannel(nsp string) string {
 func (c classic) roomChannel(nsp, room string) string { return c.channel(nsp) + room + "#" }
 
 // broadcast is the same in both: [uid, packet, opts] in MessagePack.
-func (c classic) broadcast(m *message, d dates, packetType int64) (frame, error) {
-	event, err := normalize(m.event)
+func (c classic) broadcast(m *message, d jsvalue.Dates, packetType int64) (frame, error) {
+	event, err := jsvalue.Normalize(m.event)
 	if err != nil {
 		return frame{}, err
 	}
-	if packetType == binaryEventPacket && !hasBinary(event) {
+	if packetType == binaryEventPacket && !jsvalue.HasBinary(event) {
 		packetType = eventPacket
 	}
 	packet := object{{"type", packetType}, {"data", event}, {"nsp", m.nsp}}
@@ -32,7 +34,7 @@ func (c classic) broadcast(m *message, d dates, packetType int64) (frame, error)
 	if len(m.to) == 1 {
 		channel = c.roomChannel(m.nsp, m.to[0])
 	}
-	return frame{channel: channel, data: d.append(nil, []any{m.uid, packet, m.opts(true)})}, nil
+	return frame{channel: channel, data: d.AppendMsgpack(nil, []any{m.uid, packet, m.opts(true)})}, nil
 }
 
 func readBroadcast(nsp string, v any) (*message, error) {
@@ -43,7 +45,7 @@ func readBroadcast(nsp string, v any) (*message, error) {
 	packet, _ := list[1].(map[string]any)
 	opts, _ := list[2].(map[string]any)
 	m := &message{kind: broadcast, nsp: nsp, target: fields(opts).target()}
-	m.uid, _ = name(list[0])
+	m.uid, _ = jsvalue.PropertyName(list[0])
 	if to, given := packet["nsp"]; given && to != nsp {
 		return nil, fmt.Errorf("a broadcast to the namespace %v", to)
 	}

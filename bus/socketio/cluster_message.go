@@ -2,6 +2,8 @@ package socketio
 
 import (
 	"fmt"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // What Sharded and Streams have in common: the messages and answers of
@@ -19,7 +21,7 @@ func clusterRequest(m *message) *message {
 // clusterData returns the data of a message, nil if its kind has none.
 func clusterData(m *message) (any, error) {
 	id := property{"requestId", m.id}
-	value, err := normalize(m.value)
+	value, err := jsvalue.Normalize(m.value)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +29,7 @@ func clusterData(m *message) (any, error) {
 	case initialHeartbeat, heartbeat, adapterClose:
 		return nil, nil
 	case broadcast:
-		event, err := normalize(m.event)
+		event, err := jsvalue.Normalize(m.event)
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +48,7 @@ func clusterData(m *message) (any, error) {
 		sockets, err := socketObjects(m.sockets)
 		return object{id, {"sockets", sockets}}, err
 	case serverSideEmit:
-		event, err := normalize(m.event)
+		event, err := jsvalue.Normalize(m.event)
 		if m.id != "" {
 			return object{id, {"packet", event}}, err
 		}

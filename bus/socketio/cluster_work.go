@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // deliver sorts out what came: answers go to who asked, all else to work. err is
@@ -212,11 +214,11 @@ func (c *Cluster) actLocally(m *message, reply func(*message)) error {
 
 // asRead returns what other members would read of a value.
 func asRead(v any) (any, error) {
-	v, err := normalize(v)
+	v, err := jsvalue.Normalize(v)
 	if err != nil {
 		return nil, err
 	}
-	return parseMsgpack(timestamps.append(nil, v))
+	return jsvalue.ParseMsgpack(jsvalue.Timestamps.AppendMsgpack(nil, v))
 }
 
 // asRead makes an answer like that of another member.
@@ -232,7 +234,7 @@ func (m *message) toEvent() (Event, bool) {
 	if len(m.event) == 0 {
 		return Event{}, false
 	}
-	name, ok := name(m.event[0])
+	name, ok := jsvalue.PropertyName(m.event[0])
 	return Event{Name: name, Args: m.event[1:], Volatile: m.volatile}, ok
 }
 

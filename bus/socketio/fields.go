@@ -3,6 +3,13 @@ package socketio
 import (
 	"errors"
 	"fmt"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
+)
+
+type (
+	object   = jsvalue.Object
+	property = jsvalue.Property
 )
 
 // fields are the properties of a message that was read. What is absent or of
@@ -14,7 +21,7 @@ func get[T any](f fields, key string) T {
 	return v
 }
 
-func (f fields) text(key string) string   { s, _ := name(f[key]); return s }
+func (f fields) text(key string) string   { s, _ := jsvalue.PropertyName(f[key]); return s }
 func (f fields) object(key string) fields { return get[map[string]any](f, key) }
 func (f fields) integer(key string) int   { return int(get[float64](f, key)) }
 
@@ -29,7 +36,7 @@ func (f fields) kind(types []kind) kind {
 // names returns the names of rooms, which may be numbers.
 func (f fields) names(key string) (names []string) {
 	for _, v := range get[[]any](f, key) {
-		if s, ok := name(v); ok {
+		if s, ok := jsvalue.PropertyName(v); ok {
 			names = append(names, s)
 		}
 	}
@@ -71,7 +78,7 @@ func (t *target) opts(withFlags bool) object {
 func list(names []string) []any {
 	l := make([]any, len(names))
 	for i, s := range names {
-		l[i] = valid(s)
+		l[i] = jsvalue.Valid(s)
 	}
 	return l
 }
@@ -92,14 +99,14 @@ func readPacket(packet fields) ([]any, error) {
 }
 
 func (s *Socket) object() (object, error) {
-	handshake, err := normalize(s.Handshake)
+	handshake, err := jsvalue.Normalize(s.Handshake)
 	if err != nil {
 		return nil, err
 	}
 	if handshake == nil {
 		handshake = object{}
 	}
-	data, err := normalize(s.Data)
+	data, err := jsvalue.Normalize(s.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +128,7 @@ func socketObjects(sockets []Socket) ([]any, error) {
 func idList(sockets []Socket) []any {
 	l := make([]any, len(sockets))
 	for i := range sockets {
-		l[i] = valid(sockets[i].ID)
+		l[i] = jsvalue.Valid(sockets[i].ID)
 	}
 	return l
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // Legacy is socket.io-redis 5 of Socket.IO 2 and, with V3, socket.io-redis 6.0
@@ -78,7 +80,7 @@ func (l Legacy) encode(m *message) ([]frame, error) {
 	case roomsOf:
 		more = object{{"sid", m.socketID}}
 	case customRequest:
-		value, err := normalize(m.value)
+		value, err := jsvalue.Normalize(m.value)
 		if err != nil {
 			return nil, err
 		}
@@ -99,7 +101,7 @@ func (l Legacy) broadcast(m *message) ([]frame, error) {
 	if !l.V3 { // where the sender looks for binary data
 		packetType = binaryEventPacket
 	}
-	f, err := l.classic().broadcast(m, oldDates, packetType)
+	f, err := l.classic().broadcast(m, jsvalue.OldDates, packetType)
 	return []frame{f}, err
 }
 
@@ -115,7 +117,7 @@ func (l Legacy) perSocket(m *message) ([]frame, error) {
 			each = []object{{{"sid", sid}, {"close", m.close}}}
 		}
 		for _, room := range m.rooms {
-			each = append(each, object{{"sid", sid}, {"room", valid(room)}})
+			each = append(each, object{{"sid", sid}, {"room", jsvalue.Valid(room)}})
 		}
 		for _, more := range each {
 			f, err := l.request(m, more)
@@ -135,7 +137,7 @@ func (l Legacy) request(m *message, more object) (frame, error) {
 		return frame{}, unsupported(names.version, m.kind.String())
 	}
 	request := append(object{{names.id, m.id}, {"type", int64(t)}}, more...)
-	return frame{channel: l.classic().requestChannel(m.nsp), data: appendJSON(nil, request)}, nil
+	return frame{channel: l.classic().requestChannel(m.nsp), data: jsvalue.AppendJSON(nil, request)}, nil
 }
 
 func (l Legacy) answer(m *message) ([]frame, error) {
@@ -147,18 +149,18 @@ func (l Legacy) answer(m *message) ([]frame, error) {
 	case roomList:
 		answer = append(answer, property{"rooms", list(m.rooms)})
 	case customAnswer:
-		value, err := normalize(m.value)
+		value, err := jsvalue.Normalize(m.value)
 		if err != nil {
 			return nil, err
 		}
 		answer = append(answer, property{"data", value})
 	}
-	return []frame{{channel: l.classic().responseChannel(m.nsp), data: appendJSON(nil, answer)}}, nil
+	return []frame{{channel: l.classic().responseChannel(m.nsp), data: jsvalue.AppendJSON(nil, answer)}}, nil
 }
 
 func (l Legacy) decode(nsp, channel string, data []byte) (*message, error) {
 	c := l.classic()
-	v, err := parse(data)
+	v, err := jsvalue.Parse(data)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +185,7 @@ func (l Legacy) decode(nsp, channel string, data []byte) (*message, error) {
 	case join, leave, disconnect:
 		m.to = []string{f.text("sid")}
 		m.close = get[bool](f, "close")
-		if room, ok := name(f["room"]); ok {
+		if room, ok := jsvalue.PropertyName(f["room"]); ok {
 			m.rooms = []string{room}
 		}
 	case customRequest:

@@ -1,6 +1,11 @@
 package socketio
 
-import "testing"
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
 
 // What an event costs before it goes to Redis, and behind it.
 func BenchmarkBroadcast(b *testing.B) {
@@ -45,4 +50,50 @@ func BenchmarkBroadcast(b *testing.B) {
 			})
 		}
 	}
+}
+
+// Of messages from anywhere: nothing panics, and what is read can be written and
+// read again, unless only another generation can.
+func FuzzMessage(f *testing.F) {
+	names := slices.Sorted(maps.Keys(adapters))
+	for _, v := range readVectors(f).Messages {
+		for channel := range 3 {
+			f.Add(slices.Index(names, v.Adapter), channel, v.Frame.Data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, i, at int, data []byte) {
+		a := adapters[names[uint(i)%uint(len(names))]]
+		all, answers := a.channels("/chat", "me")
+		channels := slices.Concat(all, answers)
+		channel := channels[uint(at)%uint(len(channels))]
+		m, err := a.decode("/chat", channel, data)
+		if err != nil {
+			return
+		}
+		frames, err := a.encode(m)
+		if err != nil {
+			return
+		}
+		for _, frame := range frames {
+			if frame.entry == nil {
+				if _, err := a.decode("/chat", frame.channel, frame.data); err != nil {
+					t.Fatalf("%+v: %q: %v", m, frame.data, err)
+				}
+			}
+		}
+	})
+}
+
+func FuzzEntry(f *testing.F) {
+	f.Add("3", `{"packet":{"type":2,"data":["hi"]},"opts":{"rooms":["a"]}}`)
+	f.Add("8", "gqZwYWNrZXSCpHR5cGUC")
+	f.Fuzz(func(t *testing.T, kind, data string) {
+		m, err := Streams{}.decodeEntry(map[string]any{"uid": "a", "nsp": "/", "type": kind, "data": data})
+		if err != nil {
+			return
+		}
+		if _, err := (Streams{}).encode(m); err != nil && !strings.Contains(err.Error(), "JSON") {
+			t.Fatalf("%+v: %v", m, err)
+		}
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // PubSub is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
@@ -57,7 +59,7 @@ func (p PubSub) requestFor(m *message) *message {
 
 func (p PubSub) encode(m *message) ([]frame, error) {
 	if m.kind == broadcast && m.id == "" {
-		f, err := p.classic().broadcast(m, timestamps, eventPacket)
+		f, err := p.classic().broadcast(m, jsvalue.Timestamps, eventPacket)
 		return []frame{f}, err
 	}
 	var f frame
@@ -83,7 +85,7 @@ func (p PubSub) request(m *message) (frame, error) {
 		request = append(request, property{"requestId", m.id})
 	}
 	request = append(request, property{"type", int64(t)})
-	encode := appendJSON
+	encode := jsvalue.AppendJSON
 	switch m.kind {
 	case socketIDs:
 		request = append(request, property{"rooms", list(m.to)})
@@ -94,7 +96,7 @@ func (p PubSub) request(m *message) (frame, error) {
 	case disconnect:
 		request = append(request, property{"opts", m.opts(false)}, property{"close", m.close})
 	case serverSideEmit, broadcast:
-		event, err := normalize(m.event)
+		event, err := jsvalue.Normalize(m.event)
 		if err != nil {
 			return frame{}, err
 		}
@@ -102,7 +104,7 @@ func (p PubSub) request(m *message) (frame, error) {
 			request = append(request, property{"data", event})
 			break
 		}
-		encode = timestamps.append
+		encode = jsvalue.Timestamps.AppendMsgpack
 		packet := object{{"type", int64(eventPacket)}, {"data", event}, {"nsp", m.nsp}}
 		request = append(request, property{"packet", packet}, property{"opts", m.opts(true)})
 	}
@@ -110,11 +112,11 @@ func (p PubSub) request(m *message) (frame, error) {
 }
 
 func (p PubSub) answer(m *message) (frame, error) {
-	value, err := normalize(m.value)
+	value, err := jsvalue.Normalize(m.value)
 	if err != nil {
 		return frame{}, err
 	}
-	id, encode := property{"requestId", m.id}, appendJSON
+	id, encode := property{"requestId", m.id}, jsvalue.AppendJSON
 	specific := p.SpecificResponses && m.asker != ""
 	var answer object
 	switch m.kind {
@@ -136,7 +138,7 @@ func (p PubSub) answer(m *message) (frame, error) {
 	case clientCount:
 		answer = object{{"type", int64(typeClientCount)}, id, {"clientCount", int64(m.count)}}
 	case ack:
-		encode = timestamps.append
+		encode = jsvalue.Timestamps.AppendMsgpack
 		answer = object{{"type", int64(typeAck)}, id, {"packet", value}}
 	default:
 		return frame{}, unsupported("@socket.io/redis-adapter", m.kind.String())
@@ -149,7 +151,7 @@ func (p PubSub) answer(m *message) (frame, error) {
 }
 
 func (p PubSub) decode(nsp, channel string, data []byte) (*message, error) {
-	v, err := parse(data)
+	v, err := jsvalue.Parse(data)
 	if err != nil {
 		return nil, err
 	}
@@ -176,9 +178,9 @@ func (p PubSub) readRequest(m *message, f fields) (err error) {
 		m.to = f.names("rooms")
 	case join, leave, disconnect:
 		m.rooms, m.close = f.names("rooms"), get[bool](f, "close")
-		if sid, ok := name(f["sid"]); ok { // before 7.0
+		if sid, ok := jsvalue.PropertyName(f["sid"]); ok { // before 7.0
 			m.to, m.rooms = []string{sid}, nil
-			if room, ok := name(f["room"]); ok {
+			if room, ok := jsvalue.PropertyName(f["room"]); ok {
 				m.rooms = []string{room}
 			}
 		}

@@ -1,5 +1,7 @@
 package socketio
 
+import "github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
+
 import "fmt"
 
 // Sharded is @socket.io/redis-adapter 8 as createShardedAdapter makes it, with
@@ -55,9 +57,9 @@ func (s Sharded) encode(m *message) ([]frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	encode := appendJSON
-	if m.kind.mayHoldBinary() && hasBinary(data) {
-		encode = timestamps.append
+	encode := jsvalue.AppendJSON
+	if m.kind.mayHoldBinary() && jsvalue.HasBinary(data) {
+		encode = jsvalue.Timestamps.AppendMsgpack
 	}
 	return []frame{{
 		channel: s.channelFor(m),
@@ -80,7 +82,7 @@ func (s Sharded) channelFor(m *message) string {
 }
 
 func (s Sharded) decode(nsp, _ string, data []byte) (*message, error) {
-	v, err := parse(data)
+	v, err := jsvalue.Parse(data)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // Streams is @socket.io/redis-streams-adapter 0.3. What is sent to clients is
@@ -100,7 +102,7 @@ func (s Streams) encode(m *message) ([]frame, error) {
 		if m.kind.answers() {
 			f.channel += m.asker + "#"
 		}
-		f.data = timestamps.append(nil, clusterMessage(m, data))
+		f.data = jsvalue.Timestamps.AppendMsgpack(nil, clusterMessage(m, data))
 		return []frame{f}, nil
 	}
 	f := frame{channel: s.key(m.nsp), maxLen: s.maxLen(), entry: []string{
@@ -108,10 +110,10 @@ func (s Streams) encode(m *message) ([]frame, error) {
 	}}
 	switch {
 	case data == nil:
-	case !s.OnlyPlaintext && m.kind.mayHoldBinary() && hasBinary(data):
-		f.entry = append(f.entry, "data", base64.StdEncoding.EncodeToString(timestamps.append(nil, data)))
+	case !s.OnlyPlaintext && m.kind.mayHoldBinary() && jsvalue.HasBinary(data):
+		f.entry = append(f.entry, "data", base64.StdEncoding.EncodeToString(jsvalue.Timestamps.AppendMsgpack(nil, data)))
 	default:
-		f.entry = append(f.entry, "data", string(appendJSON(nil, data)))
+		f.entry = append(f.entry, "data", string(jsvalue.AppendJSON(nil, data)))
 	}
 	return []frame{f}, nil
 }
@@ -122,7 +124,7 @@ func (m *message) isEphemeral() bool {
 }
 
 func (s Streams) decode(nsp, _ string, data []byte) (*message, error) {
-	v, err := parseMsgpack(data)
+	v, err := jsvalue.ParseMsgpack(data)
 	if err != nil {
 		return nil, err
 	}
@@ -141,11 +143,11 @@ func (s Streams) decodeEntry(entry map[string]any) (*message, error) {
 	switch data := f.text("data"); {
 	case data == "":
 	case strings.HasPrefix(data, "{"):
-		v, err = parse([]byte(data))
+		v, err = jsvalue.Parse([]byte(data))
 	default:
 		var packed []byte
 		if packed, err = base64.StdEncoding.DecodeString(data); err == nil {
-			v, err = parseMsgpack(packed)
+			v, err = jsvalue.ParseMsgpack(packed)
 		}
 	}
 	if err != nil {

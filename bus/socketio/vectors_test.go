@@ -16,6 +16,8 @@ import (
 
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // The vectors are what the npm packages sent, written down by testdata/vectors.js.
@@ -194,7 +196,7 @@ func TestValues(t *testing.T) {
 	for _, v := range readVectors(t).Values {
 		t.Run(v.Codec+"/"+v.Name, func(t *testing.T) {
 			want := untag(v.Want)
-			got, err := parseMsgpack(v.Data)
+			got, err := jsvalue.ParseMsgpack(v.Data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,18 +206,20 @@ func TestValues(t *testing.T) {
 			if !v.Exact {
 				return
 			}
-			tree, err := normalize(want)
+			tree, err := jsvalue.Normalize(want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := datesOf(v.Codec).append(nil, tree); !bytes.Equal(got, v.Data) {
+			if got := datesOf(v.Codec).AppendMsgpack(nil, tree); !bytes.Equal(got, v.Data) {
 				t.Errorf("written\n%.500x, want\n%.500x", got, v.Data)
 			}
 		})
 	}
 }
 
-func datesOf(codec string) dates { return dates(strings.HasPrefix(codec, "notepack-2")) }
+func datesOf(codec string) jsvalue.Dates {
+	return jsvalue.Dates(strings.HasPrefix(codec, "notepack-2"))
+}
 
 // numbers makes a NaN equal to another.
 func numbers(v any) any {
@@ -268,11 +272,11 @@ func TestPackagesReadIt(t *testing.T) {
 	answers := 0
 	for _, codec := range []string{"notepack-2.1", "notepack-2.2", "notepack-2.3", "notepack-3.0", "msgpack"} {
 		for _, want := range values {
-			tree, err := normalize(want)
+			tree, err := jsvalue.Normalize(want)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.Write(t, map[string]any{"codec": codec, "data": datesOf(codec).append(nil, tree)})
+			p.Write(t, map[string]any{"codec": codec, "data": datesOf(codec).AppendMsgpack(nil, tree)})
 			answers++
 			all := process.Await(t, p, "an answer", func(a []answer) bool { return len(a) == answers })
 			if got := untag(all[answers-1].Value); !reflect.DeepEqual(got, want) {
@@ -281,7 +285,7 @@ func TestPackagesReadIt(t *testing.T) {
 		}
 	}
 	for n, want := range map[any]float64{int64(1<<62 + 1): 1 << 62, uint64(math.MaxUint64): 1 << 64, int64(math.MinInt64): -1 << 63} {
-		p.Write(t, map[string]any{"codec": "notepack-3.0", "data": timestamps.append(nil, n)})
+		p.Write(t, map[string]any{"codec": "notepack-3.0", "data": jsvalue.Timestamps.AppendMsgpack(nil, n)})
 		answers++
 		all := process.Await(t, p, "an answer", func(a []answer) bool { return len(a) == answers })
 		if got := all[answers-1].Value; got != want {

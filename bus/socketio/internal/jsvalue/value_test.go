@@ -1,16 +1,14 @@
-package socketio
+package jsvalue
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"math/big"
 	"net/netip"
 	"reflect"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,12 +149,12 @@ func TestValuesAreJSON(t *testing.T) {
 		if err := e.Encode(v); err != nil {
 			t.Fatal(err)
 		}
-		tree, err := normalize(v)
+		tree, err := Normalize(v)
 		if err != nil {
 			t.Errorf("%d %T: %v", i, v, err)
 			continue
 		}
-		got, want2 := string(appendJSON(nil, tree)), want.String()
+		got, want2 := string(AppendJSON(nil, tree)), want.String()
 		if raw, ok := v.(json.RawMessage); ok && raw != nil {
 			want2 = `{"b":1,"a":[true,null,1.5,"x"],"b":2}`
 		}
@@ -185,22 +183,22 @@ func TestOwnValues(t *testing.T) {
 		{"named bytes", blob{1}, []byte{1}, true},
 		{"bytes in a struct", struct {
 			A *blob `json:"a"`
-		}{&blob{1}}, object{{"a", []byte{1}}}, true},
-		{"bytes in a map", map[string]any{"a": [][]byte{{1}}}, object{{"a", []any{[]byte{1}}}}, true},
+		}{&blob{1}}, Object{{"a", []byte{1}}}, true},
+		{"bytes in a map", map[string]any{"a": [][]byte{{1}}}, Object{{"a", []any{[]byte{1}}}}, true},
 		{"bytes that marshal themselves", json.RawMessage(`"AQ=="`), "AQ==", false},
 		{"a time", at, ms, false},
 		{"a pointer to a time", &at, ms, false},
 		{"no time", (*time.Time)(nil), nil, false},
-		{"times", map[string]time.Time{"a": at}, object{{"a", ms}}, false},
+		{"times", map[string]time.Time{"a": at}, Object{{"a", ms}}, false},
 		{"a time that is embedded", struct{ time.Time }{ms}, "2024-02-29T11:00:00.123Z", false},
 		{"a large integer", json.Number("18446744073709551615"), uint64(math.MaxUint64), false},
 		{"negative zero", math.Copysign(0, -1), math.Copysign(0, -1), false},
 	} {
-		got, err := normalize(tt.v)
+		got, err := Normalize(tt.v)
 		if err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %#v, %v; want %#v", tt.name, got, err, tt.want)
 		}
-		if hasBinary(got) != tt.binary {
+		if HasBinary(got) != tt.binary {
 			t.Errorf("%s: binary is %v", tt.name, !tt.binary)
 		}
 	}
@@ -218,7 +216,7 @@ func TestNoValues(t *testing.T) {
 		"map by struct": map[point]int{{}: 1}, "map by float": map[float64]int{1: 1}, "a circle": self, "a circle of lists": list,
 		"not JSON": json.RawMessage("{"), "not a number": json.Number("x"), "year 10000": time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC),
 	} {
-		if got, err := normalize(v); err == nil {
+		if got, err := Normalize(v); err == nil {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -238,7 +236,7 @@ func TestHostileSizes(t *testing.T) { // not parallel: it measures
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := parse([]byte(data))
+		_, err := Parse([]byte(data))
 		runtime.ReadMemStats(&after)
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -258,24 +256,24 @@ func FuzzMsgpack(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		v, err := parseMsgpack(data)
+		v, err := ParseMsgpack(data)
 		if err != nil {
 			return
 		}
-		tree, err := normalize(v)
+		tree, err := Normalize(v)
 		if err != nil {
 			return // NaN, or a year that JSON doesn't have
 		}
-		again, err := parseMsgpack(timestamps.append(nil, tree))
+		again, err := ParseMsgpack(Timestamps.AppendMsgpack(nil, tree))
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := normalize(again)
+		second, err := Normalize(again)
 		if err != nil || !reflect.DeepEqual(tree, second) {
 			t.Fatalf("%#v\n%#v, %v", tree, second, err)
 		}
-		if !json.Valid(appendJSON(nil, tree)) {
-			t.Fatalf("%s is no JSON", appendJSON(nil, tree))
+		if !json.Valid(AppendJSON(nil, tree)) {
+			t.Fatalf("%s is no JSON", AppendJSON(nil, tree))
 		}
 	})
 }
@@ -284,54 +282,8 @@ func FuzzJSONString(f *testing.F) {
 	f.Add("a\"\\\x00\u2028é😀\xff")
 	f.Fuzz(func(t *testing.T, s string) {
 		var got string
-		if err := json.Unmarshal(appendJSON(nil, valid(s)), &got); err != nil || got != valid(s) {
+		if err := json.Unmarshal(AppendJSON(nil, Valid(s)), &got); err != nil || got != Valid(s) {
 			t.Fatalf("%q, %v", got, err)
-		}
-	})
-}
-
-// Of messages from anywhere: nothing panics, and what is read can be written and
-// read again, unless only another generation can.
-func FuzzMessage(f *testing.F) {
-	names := slices.Sorted(maps.Keys(adapters))
-	for _, v := range readVectors(f).Messages {
-		for channel := range 3 {
-			f.Add(slices.Index(names, v.Adapter), channel, v.Frame.Data)
-		}
-	}
-	f.Fuzz(func(t *testing.T, i, at int, data []byte) {
-		a := adapters[names[uint(i)%uint(len(names))]]
-		all, answers := a.channels("/chat", "me")
-		channels := slices.Concat(all, answers)
-		channel := channels[uint(at)%uint(len(channels))]
-		m, err := a.decode("/chat", channel, data)
-		if err != nil {
-			return
-		}
-		frames, err := a.encode(m)
-		if err != nil {
-			return
-		}
-		for _, frame := range frames {
-			if frame.entry == nil {
-				if _, err := a.decode("/chat", frame.channel, frame.data); err != nil {
-					t.Fatalf("%+v: %q: %v", m, frame.data, err)
-				}
-			}
-		}
-	})
-}
-
-func FuzzEntry(f *testing.F) {
-	f.Add("3", `{"packet":{"type":2,"data":["hi"]},"opts":{"rooms":["a"]}}`)
-	f.Add("8", "gqZwYWNrZXSCpHR5cGUC")
-	f.Fuzz(func(t *testing.T, kind, data string) {
-		m, err := Streams{}.decodeEntry(map[string]any{"uid": "a", "nsp": "/", "type": kind, "data": data})
-		if err != nil {
-			return
-		}
-		if _, err := (Streams{}).encode(m); err != nil && !strings.Contains(err.Error(), "JSON") {
-			t.Fatalf("%+v: %v", m, err)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package socketio
+package jsvalue
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 // structure returns the fields of a struct that encoding/json would write.
 func (n *normalizer) structure(v reflect.Value) (any, error) {
 	fields := fieldsOf(v.Type())
-	o := make(object, 0, len(fields))
+	o := make(Object, 0, len(fields))
 	for _, f := range fields {
 		fv, err := v.FieldByIndexErr(f.index)
 		if err != nil || f.omitted(fv) { // err: an embedded pointer is nil
@@ -24,7 +24,7 @@ func (n *normalizer) structure(v reflect.Value) (any, error) {
 		if f.quoted && !marshals(fv) {
 			value = quote(value)
 		}
-		o = append(o, property{f.name, value})
+		o = append(o, Property{f.name, value})
 	}
 	return o, nil
 }
@@ -79,7 +79,7 @@ func quote(v any) any {
 	if v == nil { // a nil pointer
 		return nil
 	}
-	return string(appendJSON(nil, v))
+	return string(AppendJSON(nil, v))
 }
 
 func quotable(k reflect.Kind) bool {

@@ -1,4 +1,4 @@
-package socketio
+package jsvalue
 
 import (
 	"bytes"
@@ -11,25 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // maxDepth is how deep values may be nested, in what is sent and what is read:
 // far more than anybody writes, and little enough for a stack.
 const maxDepth = 1000
 
-// object is a JavaScript object whose properties have an order.
-type object []property
-
-type property struct {
-	key   string
-	value any
-}
-
 // normalize returns v as a tree of nil, bool, int64, uint64, float64, string,
-// []byte, time.Time, []any and object, by the rules in the package's
+// []byte, time.Time, []any and Object, by the rules in the package's
 // documentation.
-func normalize(v any) (any, error) {
+func Normalize(v any) (any, error) {
 	var n normalizer
 	return n.value(v)
 }
@@ -41,7 +32,7 @@ func (n *normalizer) value(v any) (any, error) {
 	case nil, bool, int64, uint64:
 		return v, nil
 	case string:
-		return valid(v), nil
+		return Valid(v), nil
 	case int:
 		return int64(v), nil
 	case float64:
@@ -101,7 +92,7 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 	case reflect.Float64:
 		return finite(v.Float())
 	case reflect.String:
-		return valid(v.String()), nil
+		return Valid(v.String()), nil
 	case reflect.Pointer:
 		return n.reflect(v.Elem())
 	case reflect.Slice:
@@ -158,7 +149,7 @@ func (n *normalizer) mapping(v reflect.Value) (any, error) {
 	if v.IsNil() {
 		return nil, nil
 	}
-	o := make(object, 0, v.Len())
+	o := make(Object, 0, v.Len())
 	for i := v.MapRange(); i.Next(); {
 		key, err := mapKey(i.Key())
 		if err != nil {
@@ -168,16 +159,16 @@ func (n *normalizer) mapping(v reflect.Value) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		o = append(o, property{key, value})
+		o = append(o, Property{key, value})
 	}
-	slices.SortFunc(o, func(a, b property) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(o, func(a, b Property) int { return strings.Compare(a.Key, b.Key) })
 	return o, nil
 }
 
 func mapKey(k reflect.Value) (string, error) {
 	switch {
 	case k.Kind() == reflect.String:
-		return valid(k.String()), nil
+		return Valid(k.String()), nil
 	case k.Type().Implements(textMarshaler):
 		if (k.Kind() == reflect.Pointer || k.Kind() == reflect.Interface) && k.IsNil() {
 			return "", nil
@@ -225,7 +216,7 @@ func ordered(d *json.Decoder) (any, error) {
 		_, err := d.Token()
 		return list, err
 	case json.Delim('{'):
-		o := object{}
+		o := Object{}
 		for d.More() {
 			key, err := d.Token()
 			if err != nil {
@@ -235,7 +226,7 @@ func ordered(d *json.Decoder) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			o = append(o, property{key.(string), v})
+			o = append(o, Property{key.(string), v})
 		}
 		_, err := d.Token()
 		return o, err
@@ -259,15 +250,7 @@ func number(n json.Number) (any, error) {
 
 func text(v any) (any, error) {
 	s, err := v.(encoding.TextMarshaler).MarshalText()
-	return valid(string(s)), err
-}
-
-// valid replaces each invalid byte, as encoding/json does.
-func valid(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return string([]rune(s))
+	return Valid(string(s)), err
 }
 
 func finite(f float64) (any, error) {
@@ -291,17 +274,4 @@ func date(t time.Time) (any, error) {
 		return nil, fmt.Errorf("the year %d is outside of what JSON allows", y)
 	}
 	return t, nil
-}
-
-// hasBinary tells whether there is a []byte in a normalized value.
-func hasBinary(v any) bool {
-	switch v := v.(type) {
-	case []byte:
-		return true
-	case []any:
-		return slices.ContainsFunc(v, hasBinary)
-	case object:
-		return slices.ContainsFunc(v, func(p property) bool { return hasBinary(p.value) })
-	}
-	return false
 }

@@ -1,4 +1,4 @@
-package socketio
+package jsvalue
 
 import (
 	"math"
@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// appendJSON appends a normalized value as JSON.stringify writes it, byte by
-// byte: a Buffer becomes an object, a Date a string.
-func appendJSON(b []byte, v any) []byte {
+// AppendJSON appends a normalized value as JSON.stringify writes it, byte by
+// byte: a Buffer becomes an Object, a Date a string.
+func AppendJSON(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
 		return append(b, "null"...)
@@ -43,21 +43,21 @@ func appendJSON(b []byte, v any) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendJSON(b, e)
+			b = AppendJSON(b, e)
 		}
 		return append(b, ']')
-	case object:
+	case Object:
 		b = append(b, '{')
 		for i, p := range v {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendString(b, p.key), ':')
-			b = appendJSON(b, p.value)
+			b = append(appendString(b, p.Key), ':')
+			b = AppendJSON(b, p.Value)
 		}
 		return append(b, '}')
 	}
-	panic("socketio: a value that isn't normalized")
+	panic("jsvalue: a value that isn't normalized")
 }
 
 // appendNumber appends a number as JavaScript does (ECMA-262, section 6.1.6.1.20).

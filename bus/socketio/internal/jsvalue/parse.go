@@ -1,11 +1,10 @@
-package socketio
+package jsvalue
 
 import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -16,83 +15,9 @@ import (
 // subscriber off that has as much waiting.
 const maxMessage = 32 << 20
 
-// dates is how a Date is written in MessagePack. Either is read.
-type dates bool
-
-const (
-	timestamps dates = false // the timestamp extension: notepack.io 3, @msgpack/msgpack
-	oldDates   dates = true  // extension 0 with milliseconds: notepack.io 2, which knows no other
-)
-
-// append appends a normalized value as notepack.io and @msgpack/msgpack write
-// it. Only integral numbers beyond 2^53 are written in another way: notepack.io
-// loses those that don't fit into 64 bits.
-func (d dates) append(b []byte, v any) []byte {
-	switch v := v.(type) {
-	case nil:
-		return msgp.AppendNil(b)
-	case bool:
-		return msgp.AppendBool(b, v)
-	case int64:
-		return appendInt(b, v)
-	case uint64:
-		return msgp.AppendUint64(b, v)
-	case float64:
-		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-			return appendInt(b, int64(v))
-		}
-		return msgp.AppendFloat64(b, v)
-	case string:
-		return msgp.AppendString(b, v)
-	case []byte:
-		return msgp.AppendBytes(b, v)
-	case time.Time:
-		if d == oldDates {
-			b = append(b, 0xd7, 0)
-			return binary.BigEndian.AppendUint64(b, uint64(v.UnixMilli()))
-		}
-		return appendTimestamp(b, v)
-	case []any:
-		b = msgp.AppendArrayHeader(b, uint32(len(v)))
-		for _, e := range v {
-			b = d.append(b, e)
-		}
-		return b
-	case object:
-		b = msgp.AppendMapHeader(b, uint32(len(v)))
-		for _, p := range v {
-			b = d.append(msgp.AppendString(b, p.key), p.value)
-		}
-		return b
-	}
-	panic("socketio: a value that isn't normalized")
-}
-
-// appendInt prefers unsigned formats: msgp.AppendInt64 doesn't.
-func appendInt(b []byte, i int64) []byte {
-	if i >= 0 {
-		return msgp.AppendUint64(b, uint64(i))
-	}
-	return msgp.AppendInt64(b, i)
-}
-
-// appendTimestamp appends the shortest of the three timestamp formats: the
-// MessagePack specification, "Timestamp extension type".
-func appendTimestamp(b []byte, t time.Time) []byte {
-	sec, nsec := t.Unix(), t.Nanosecond()
-	switch {
-	case nsec == 0 && sec >= 0 && sec <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, 0xd6, 0xff), uint32(sec))
-	case sec >= 0 && sec < 1<<34:
-		return binary.BigEndian.AppendUint64(append(b, 0xd7, 0xff), uint64(nsec)<<34|uint64(sec))
-	}
-	b = binary.BigEndian.AppendUint32(append(b, 0xc7, 12, 0xff), uint32(nsec))
-	return binary.BigEndian.AppendUint64(b, uint64(sec))
-}
-
 // parse reads a message that is JSON if it begins as an object does, as all
 // packages tell the two apart, and MessagePack otherwise.
-func parse(data []byte) (any, error) {
+func Parse(data []byte) (any, error) {
 	if len(data) > maxMessage {
 		return nil, fmt.Errorf("%d bytes are more than the %d that are read", len(data), maxMessage)
 	}
@@ -103,13 +28,13 @@ func parse(data []byte) (any, error) {
 		}
 		return v, nil
 	}
-	return parseMsgpack(data)
+	return ParseMsgpack(data)
 }
 
-// parseMsgpack reads one value and nothing behind it, as nil, bool, float64,
+// ParseMsgpack reads one value and nothing behind it, as nil, bool, float64,
 // string, []byte, time.Time, []any or map[string]any. It allocates in
 // proportion to the data, whatever sizes that announces.
-func parseMsgpack(data []byte) (any, error) {
+func ParseMsgpack(data []byte) (any, error) {
 	v, rest, err := readValue(data, 0)
 	if err != nil {
 		return nil, fmt.Errorf("MessagePack: %w", err)
@@ -143,7 +68,7 @@ func readValue(b []byte, depth int) (v any, rest []byte, err error) {
 		return boxed(msgp.ReadFloat64Bytes(b))
 	case msgp.StrType:
 		s, rest, err := msgp.ReadStringZC(b)
-		return valid(string(s)), rest, err
+		return Valid(string(s)), rest, err
 	case msgp.BinType:
 		data, rest, err := msgp.ReadBytesZC(b)
 		return append([]byte{}, data...), rest, err // never nil
@@ -195,7 +120,7 @@ func readMap(b []byte, depth int) (any, []byte, error) {
 		if k, b, err = readValue(b, depth+1); err != nil {
 			return nil, nil, err
 		}
-		key, ok := name(k)
+		key, ok := PropertyName(k)
 		if !ok {
 			return nil, nil, fmt.Errorf("the key of a property is a %T", k)
 		}
@@ -205,18 +130,6 @@ func readMap(b []byte, depth int) (any, []byte, error) {
 		m[key] = v
 	}
 	return m, b, nil
-}
-
-// name returns a string as JavaScript makes it of a value that is used as the
-// name of a property or of a room.
-func name(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case float64:
-		return string(appendNumber(nil, v)), true
-	}
-	return "", false
 }
 
 // readExtension reads what stands for undefined, an ArrayBuffer or a Date. Any
