@@ -1,12 +1,8 @@
 package socketio
 
 import (
-	"context"
+	"errors"
 	"fmt"
-
-	"github.com/redis/go-redis/v9"
-
-	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // An Adapter is a generation of Socket.IO's Redis adapters, with the options
@@ -56,41 +52,6 @@ type stream struct {
 	decode func(entry map[string]any) (*message, error)
 }
 
-// frame is one command to Redis: PUBLISH, SPUBLISH or XADD.
-type frame struct {
-	channel string
-	data    []byte
-	sharded bool
-
-	// An entry of a stream, whose key is channel: pairs of field and value.
-	entry  []string
-	maxLen int64
-}
-
-// send sends the frame once: whether Redis has it isn't known after an error.
-func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
-	var args []any
-	switch {
-	case f.entry != nil:
-		args = []any{"xadd", f.channel, "maxlen", "~", f.maxLen, "*"}
-		for _, s := range f.entry {
-			args = append(args, s)
-		}
-	case f.sharded:
-		args = []any{"spublish", f.channel, f.data}
-	default:
-		args = []any{"publish", f.channel, f.data}
-	}
-	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, args...)} // or clients would get an event twice
-	// In a Cluster PUBLISH has no node of its own. It gets one, or the messages of
-	// a channel would arrive in another order.
-	cmd.SetFirstKeyPos(1)
-	if err := client.Process(ctx, cmd); err != nil {
-		return fmt.Errorf("send to %q: %w", f.channel, err)
-	}
-	return nil
-}
-
 // prefixed returns a configured prefix, or the one that all packages have by
 // default.
 func prefixed(prefix string) string {
@@ -98,4 +59,9 @@ func prefixed(prefix string) string {
 		return "socket.io"
 	}
 	return prefix
+}
+
+// unsupported is the error for what a generation doesn't have.
+func unsupported(generation, what string) error {
+	return fmt.Errorf("%s can't %s: %w", generation, what, errors.ErrUnsupported)
 }

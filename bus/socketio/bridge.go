@@ -12,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/limpet-go/limpet/bus/hub"
-
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 

@@ -115,11 +115,6 @@ func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, err
 	return c, nil
 }
 
-type noSockets struct{}
-
-func (noSockets) Find(Selection) []Socket  { return nil }
-func (noSockets) Do(Selection, Action) int { return 0 }
-
 // Run takes part in the cluster until ctx ends, and then returns nil: its caller
 // starts it, once. What the others see of the end is that there is one
 // subscriber less. When Redis can't be reached Run waits for it.
@@ -187,79 +182,11 @@ func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<
 	}
 }
 
-// begin makes sub the subscription that Watch changes and returns what it has to
-// begin with.
-func (c *Cluster) begin(sub bus.Subscription) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all, answers := c.adapter.channels(c.nsp, c.uid)
-	if c.guest {
-		return answers
-	}
-	c.sub = sub
-	channels := append(answers, all...)
-	for room := range c.rooms {
-		if channel := c.adapter.roomChannel(c.nsp, room); channel != "" {
-			channels = append(channels, channel)
-		}
-	}
-	return channels
-}
-
 // found counts down what is missing before members can count on this one.
 func (c *Cluster) found() {
 	if c.missing.Add(-1) == 0 {
 		close(c.ready)
 	}
-}
-
-// Watch says that rooms have their first local sockets: with most adapters, what
-// is sent to one room is received only by those who watch it. It returns when it
-// will be; an error says that this isn't sure yet, because Redis can't be reached
-// at the moment. Each socket has a room of its own, called by its ID. A [Bridge]
-// does this by itself.
-func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
-	c.mu.Lock()
-	channels := c.note(rooms, true)
-	sub := c.sub
-	c.mu.Unlock()
-	if len(channels) == 0 {
-		return nil
-	}
-	if err := sub.Add(ctx, channels...); err != nil {
-		return fmt.Errorf("socketio: watch rooms: %w", err)
-	}
-	return nil
-}
-
-// Unwatch says that rooms have no local sockets any more.
-func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock() // or a Watch that comes meanwhile would be undone
-	channels := c.note(rooms, false)
-	if len(channels) == 0 {
-		return nil
-	}
-	if err := c.sub.Remove(ctx, channels...); err != nil {
-		return fmt.Errorf("socketio: unwatch rooms: %w", err)
-	}
-	return nil
-}
-
-// note notes who is there for Run to begin with, and returns what is to be
-// changed if it has begun. c.mu is held.
-func (c *Cluster) note(rooms []string, there bool) (channels []string) {
-	for _, room := range rooms {
-		if there {
-			c.rooms[room] = struct{}{}
-		} else {
-			delete(c.rooms, room)
-		}
-		if channel := c.adapter.roomChannel(c.nsp, room); channel != "" && c.sub != nil {
-			channels = append(channels, channel)
-		}
-	}
-	return channels
 }
 
 func (c *Cluster) gap(gap *bus.Gap) {

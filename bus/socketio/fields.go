@@ -1,15 +1,9 @@
 package socketio
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
-)
-
-type (
-	object   = jsvalue.Object
-	property = jsvalue.Property
 )
 
 // fields are the properties of a message that was read. What is absent or of
@@ -56,33 +50,6 @@ func (f fields) target() target {
 	}
 }
 
-// opts is what target reads. Only a broadcast needs the flags.
-func (t *target) opts(withFlags bool) object {
-	o := object{{"rooms", list(t.to)}, {"except", list(t.except)}}
-	if !withFlags {
-		return o
-	}
-	flags := object{}
-	if t.uncompressed {
-		flags = append(flags, property{"compress", false})
-	}
-	if t.volatile {
-		flags = append(flags, property{"volatile", true})
-	}
-	if t.timeout > 0 {
-		flags = append(flags, property{"timeout", t.timeout})
-	}
-	return append(o, property{"flags", flags})
-}
-
-func list(names []string) []any {
-	l := make([]any, len(names))
-	for i, s := range names {
-		l[i] = jsvalue.Valid(s)
-	}
-	return l
-}
-
 // Types of a packet: socket.io-parser's PacketType.
 const (
 	eventPacket       = 2
@@ -96,41 +63,6 @@ func readPacket(packet fields) ([]any, error) {
 		return nil, fmt.Errorf("a packet of type %d with %d items isn't an event", kind, len(event))
 	}
 	return event, nil
-}
-
-func (s *Socket) object() (object, error) {
-	handshake, err := jsvalue.Normalize(s.Handshake)
-	if err != nil {
-		return nil, err
-	}
-	if handshake == nil {
-		handshake = object{}
-	}
-	data, err := jsvalue.Normalize(s.Data)
-	if err != nil {
-		return nil, err
-	}
-	return object{{"id", s.ID}, {"handshake", handshake}, {"rooms", list(s.Rooms)}, {"data", data}}, nil
-}
-
-func socketObjects(sockets []Socket) ([]any, error) {
-	l := make([]any, len(sockets))
-	for i := range sockets {
-		o, err := sockets[i].object()
-		if err != nil {
-			return nil, fmt.Errorf("socket %s: %w", sockets[i].ID, err)
-		}
-		l[i] = o
-	}
-	return l, nil
-}
-
-func idList(sockets []Socket) []any {
-	l := make([]any, len(sockets))
-	for i := range sockets {
-		l[i] = jsvalue.Valid(sockets[i].ID)
-	}
-	return l
 }
 
 // readSockets reads a list of descriptions, or of IDs.
@@ -148,9 +80,4 @@ func readSockets(list []any) []Socket {
 		}
 	}
 	return sockets
-}
-
-// unsupported is the error for what a generation doesn't have.
-func unsupported(generation, what string) error {
-	return fmt.Errorf("%s can't %s: %w", generation, what, errors.ErrUnsupported)
 }

@@ -28,33 +28,6 @@ type link interface {
 	keeps(ctx context.Context, stream, id string) (bool, error)
 }
 
-// encode says what to send for a message.
-func encode(a Adapter, m *message) ([]frame, error) {
-	frames, err := a.encode(m)
-	if err != nil {
-		return nil, fmt.Errorf("socketio: %s: %w", m.kind, err)
-	}
-	return frames, nil
-}
-
-// sendFrames sends what a message has become.
-func sendFrames(ctx context.Context, l link, m *message, frames []frame) error {
-	for i := range frames {
-		if err := l.send(ctx, &frames[i]); err != nil {
-			return fmt.Errorf("socketio: %s: %w", m.kind, err)
-		}
-	}
-	return nil
-}
-
-func publish(ctx context.Context, l link, a Adapter, m *message) error {
-	frames, err := encode(a, m)
-	if err != nil {
-		return err
-	}
-	return sendFrames(ctx, l, m, frames)
-}
-
 type redisLink struct{ client redis.UniversalClient }
 
 // newRedisLink refuses a client that can't be used.

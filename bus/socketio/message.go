@@ -97,14 +97,3 @@ func (k kind) String() string {
 	}
 	return names[k]
 }
-
-// Socket is a client of a cluster as its node describes it.
-type Socket struct {
-	ID    string
-	Rooms []string
-	// Data is what the node keeps as socket.data.
-	Data any
-	// Handshake is the client's first request as the node keeps it: headers,
-	// address, query, auth and so on.
-	Handshake map[string]any
-}

@@ -2,15 +2,10 @@ package socketio
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 )
-
-// defaultTimeout is how long npm's adapters wait for answers.
-const defaultTimeout = 5 * time.Second
 
 // pending is a request to the other members, and what has been answered.
 type pending struct {
@@ -105,89 +100,26 @@ func (p *pending) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 	return slices.Clone(p.answers), err
 }
 
-// ask sends a question and returns the answers, this member's own included.
-func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
-	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
-		m.timeout = milliseconds(time.Until(deadline))
-	}
-	m = c.adapter.requestFor(m)
-	m.uid, m.id = c.uid, rand.Text()
-	frames, err := encode(c.adapter, m)
-	if err != nil {
-		return nil, err
-	}
-	p := &pending{kind: m.kind, come: make(chan struct{}, 1)}
-	if p.expected, err = c.others(ctx); err != nil {
-		return nil, err
-	}
-	c.mu.Lock() // so that gone knows of the request, or all of who has gone
-	if p.members = c.nodes.all(); p.members != nil {
-		p.expected = len(p.members)
-	}
-	c.asked[m.id] = p
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.asked, m.id)
-		c.mu.Unlock()
-	}()
-	own := func(a *message) {
-		if err := a.asRead(); err != nil {
-			c.lost(err)
-			return
-		}
-		p.add(a, true)
-	}
-	if err := c.actLocally(m, own); err != nil {
-		return nil, err
-	}
-	if m.kind != customRequest {
-		if a := c.answer(m); a != nil {
-			own(a)
-		}
-	}
-	if !p.complete() {
-		if err := sendFrames(ctx, c.link, m, frames); err != nil {
-			return nil, err
-		}
-	}
-	return p.wait(ctx, c)
+// IncompleteError is the error beside the answers that did come when others didn't
+// within the time limit.
+type IncompleteError struct {
+	// Nodes have answered, of Expected ones.
+	Nodes, Expected int
+	// Clients have acknowledged an event, of Reached ones, as far as the Nodes
+	// have told how many they reached.
+	Clients, Reached int
+	// Err is why waiting ended.
+	Err error
 }
 
-// others returns the number of other members, once this one can hear them.
-func (c *Cluster) others(ctx context.Context) (n int, err error) {
-	select {
-	case <-c.ready:
-	case <-c.ended:
-		return 0, fmt.Errorf("socketio: %w", c.over(ctx))
-	case <-ctx.Done():
-		err := ctx.Err()
-		if why := c.away.Load(); why != nil {
-			err = fmt.Errorf("%w: %w", err, *why)
-		}
-		return 0, fmt.Errorf("socketio: not connected to Redis: %w", err)
+// Error says how many have answered.
+func (e *IncompleteError) Error() string {
+	s := fmt.Sprintf("socketio: %d of %d other nodes answered", e.Nodes, e.Expected)
+	if e.Reached > 0 {
+		s += fmt.Sprintf(", %d of %d clients", e.Clients, e.Reached)
 	}
-	all, _ := c.adapter.channels(c.nsp, c.uid)
-	if len(all) == 0 {
-		return len(c.nodes.all()), nil
-	}
-	n, err = c.link.subscribers(ctx, all[0], c.adapter.sharded())
-	if !c.guest {
-		n = max(n-1, 0)
-	}
-	return n, err
+	return fmt.Sprintf("%s: %v", s, e.Err)
 }
 
-// over is why Run has returned: a guest's has the request's own limit.
-func (c *Cluster) over(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return c.end
-}
-
-func (c *Cluster) pendingRequest(id string) *pending {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.asked[id]
-}
+// Unwrap returns why waiting ended.
+func (e *IncompleteError) Unwrap() error { return e.Err }

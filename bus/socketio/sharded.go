@@ -1,8 +1,10 @@
 package socketio
 
-import "github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
+import (
+	"fmt"
 
-import "fmt"
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
+)
 
 // Sharded is @socket.io/redis-adapter 8 as createShardedAdapter makes it, with
 // Redis 7's sharded pub/sub.

@@ -59,3 +59,14 @@ func (Event) action()      {}
 func (Join) action()       {}
 func (Leave) action()      {}
 func (Disconnect) action() {}
+
+// Socket is a client of a cluster as its node describes it.
+type Socket struct {
+	ID    string
+	Rooms []string
+	// Data is what the node keeps as socket.data.
+	Data any
+	// Handshake is the client's first request as the node keeps it: headers,
+	// address, query, auth and so on.
+	Handshake map[string]any
+}

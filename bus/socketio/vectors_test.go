@@ -14,10 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 	"github.com/limpet-go/limpet/internal/need"
 	"github.com/limpet-go/limpet/internal/process"
-
-	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
 // The vectors are what the npm packages sent, written down by testdata/vectors.js.

@@ -3,35 +3,10 @@ package socketio
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 )
-
-// IncompleteError is the error beside the answers that did come when others didn't
-// within the time limit.
-type IncompleteError struct {
-	// Nodes have answered, of Expected ones.
-	Nodes, Expected int
-	// Clients have acknowledged an event, of Reached ones, as far as the Nodes
-	// have told how many they reached.
-	Clients, Reached int
-	// Err is why waiting ended.
-	Err error
-}
-
-// Error says how many have answered.
-func (e *IncompleteError) Error() string {
-	s := fmt.Sprintf("socketio: %d of %d other nodes answered", e.Nodes, e.Expected)
-	if e.Reached > 0 {
-		s += fmt.Sprintf(", %d of %d clients", e.Clients, e.Reached)
-	}
-	return fmt.Sprintf("%s: %v", s, e.Err)
-}
-
-// Unwrap returns why waiting ended.
-func (e *IncompleteError) Unwrap() error { return e.Err }
 
 // Timeout bounds what waits for answers, such as FetchSockets and EmitWithAck:
 // 5 s if nothing is said, less if ctx ends before.

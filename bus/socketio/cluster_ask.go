@@ -1,0 +1,98 @@
+package socketio
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+// defaultTimeout is how long npm's adapters wait for answers.
+const defaultTimeout = 5 * time.Second
+
+// ask sends a question and returns the answers, this member's own included.
+func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
+	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
+		m.timeout = milliseconds(time.Until(deadline))
+	}
+	m = c.adapter.requestFor(m)
+	m.uid, m.id = c.uid, rand.Text()
+	frames, err := encode(c.adapter, m)
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{kind: m.kind, come: make(chan struct{}, 1)}
+	if p.expected, err = c.others(ctx); err != nil {
+		return nil, err
+	}
+	c.mu.Lock() // so that gone knows of the request, or all of who has gone
+	if p.members = c.nodes.all(); p.members != nil {
+		p.expected = len(p.members)
+	}
+	c.asked[m.id] = p
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.asked, m.id)
+		c.mu.Unlock()
+	}()
+	own := func(a *message) {
+		if err := a.asRead(); err != nil {
+			c.lost(err)
+			return
+		}
+		p.add(a, true)
+	}
+	if err := c.actLocally(m, own); err != nil {
+		return nil, err
+	}
+	if m.kind != customRequest {
+		if a := c.answer(m); a != nil {
+			own(a)
+		}
+	}
+	if !p.complete() {
+		if err := sendFrames(ctx, c.link, m, frames); err != nil {
+			return nil, err
+		}
+	}
+	return p.wait(ctx, c)
+}
+
+// others returns the number of other members, once this one can hear them.
+func (c *Cluster) others(ctx context.Context) (n int, err error) {
+	select {
+	case <-c.ready:
+	case <-c.ended:
+		return 0, fmt.Errorf("socketio: %w", c.over(ctx))
+	case <-ctx.Done():
+		err := ctx.Err()
+		if why := c.away.Load(); why != nil {
+			err = fmt.Errorf("%w: %w", err, *why)
+		}
+		return 0, fmt.Errorf("socketio: not connected to Redis: %w", err)
+	}
+	all, _ := c.adapter.channels(c.nsp, c.uid)
+	if len(all) == 0 {
+		return len(c.nodes.all()), nil
+	}
+	n, err = c.link.subscribers(ctx, all[0], c.adapter.sharded())
+	if !c.guest {
+		n = max(n-1, 0)
+	}
+	return n, err
+}
+
+// over is why Run has returned: a guest's has the request's own limit.
+func (c *Cluster) over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.end
+}
+
+func (c *Cluster) pendingRequest(id string) *pending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked[id]
+}

@@ -1,0 +1,135 @@
+package socketio
+
+import (
+	"slices"
+
+	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
+)
+
+// find describes own sockets. A socket is in the room of its ID, whatever Find
+// says.
+func (c *Cluster) find(t target) []Socket {
+	sockets := slices.Clone(c.opts.Sockets.Find(t.selection()))
+	for i := range sockets {
+		if s := &sockets[i]; !slices.Contains(s.Rooms, s.ID) {
+			s.Rooms = append([]string{s.ID}, s.Rooms...)
+		}
+	}
+	return sockets
+}
+
+// socket describes an own socket. What Find returns for its ID may be those in a
+// room of the same name.
+func (c *Cluster) socket(id string) (s Socket, ok bool) {
+	return byID(c.find(target{to: []string{id}}), id)
+}
+
+// act makes own sockets join, leave or go, and returns their number.
+func (c *Cluster) act(m *message) int {
+	if c.adapter.singleSockets() {
+		if _, ok := c.socket(m.to[0]); !ok {
+			return 0
+		}
+	}
+	var a Action
+	switch m.kind {
+	case join:
+		a = Join{m.rooms}
+	case leave:
+		a = Leave{m.rooms}
+	case disconnect:
+		a = Disconnect{m.close}
+	}
+	return c.opts.Sockets.Do(m.selection(), a)
+}
+
+// emit gives a broadcast to own sockets. reply gets their number and their
+// acknowledgements, if those are wanted.
+func (c *Cluster) emit(m *message, reply func(*message)) {
+	e, ok := m.toEvent()
+	if !ok {
+		return
+	}
+	if m.id == "" {
+		c.opts.Sockets.Do(m.selection(), e)
+		return
+	}
+	e.Ack = func(answer any) { reply(&message{kind: ack, value: answer}) }
+	reply(&message{kind: clientCount, count: c.opts.Sockets.Do(m.selection(), e)})
+}
+
+// actLocally does to own sockets what is sent to all, if it is for sockets: they
+// get its arguments as they would from another member.
+func (c *Cluster) actLocally(m *message, reply func(*message)) error {
+	if _, none := c.opts.Sockets.(noSockets); none {
+		return nil
+	}
+	switch m.kind {
+	case join, leave, disconnect:
+		c.act(m)
+	case broadcast:
+		read, err := asRead(m.event)
+		if err != nil {
+			return err
+		}
+		own := *m
+		own.event, _ = read.([]any)
+		c.emit(&own, reply)
+	}
+	return nil
+}
+
+// asRead returns what other members would read of a value.
+func asRead(v any) (any, error) {
+	v, err := jsvalue.Normalize(v)
+	if err != nil {
+		return nil, err
+	}
+	return jsvalue.ParseMsgpack(jsvalue.Timestamps.AppendMsgpack(nil, v))
+}
+
+// asRead makes an answer like that of another member.
+func (m *message) asRead() (err error) {
+	m.value, err = asRead(m.value)
+	for i := 0; i < len(m.sockets) && err == nil; i++ {
+		m.sockets[i].Data, err = asRead(m.sockets[i].Data)
+	}
+	return err
+}
+
+func (m *message) toEvent() (Event, bool) {
+	if len(m.event) == 0 {
+		return Event{}, false
+	}
+	name, ok := jsvalue.PropertyName(m.event[0])
+	return Event{Name: name, Args: m.event[1:], Volatile: m.volatile}, ok
+}
+
+func (t *target) selection() Selection { return Selection{Rooms: t.to, Except: t.except} }
+
+func byID(sockets []Socket, id string) (s Socket, ok bool) {
+	i := slices.IndexFunc(sockets, func(s Socket) bool { return s.ID == id })
+	if i < 0 {
+		return s, false
+	}
+	return sockets[i], true
+}
+
+func roomsIn(sockets []Socket) []string {
+	seen := make(map[string]bool)
+	var rooms []string
+	for _, s := range sockets {
+		for _, room := range s.Rooms {
+			if !seen[room] {
+				seen[room] = true
+				rooms = append(rooms, room)
+			}
+		}
+	}
+	return rooms
+}
+
+type noSockets struct{}
+
+func (noSockets) Find(Selection) []Socket  { return nil }
+func (noSockets) Do(Selection, Action) int { return 0 }
