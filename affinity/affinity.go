@@ -66,17 +66,15 @@ type Affinity interface {
 	// a client is never refused because its pin could not be found.
 	Find(r *http.Request) (Pin, error)
 
-	// Bind is called once for each final answer of a backend, 101 among them,
-	// never for 1xx and never for an answer that the gateway made itself.
-	// res.Request is the request that Find saw, found is what Find returned,
-	// and home is the backend that keeps the client from now on: often still
-	// found.Backend, which gives a sliding pin its chance to slide. See [StandIn]
-	// for the case that another backend answered. Bind may change res.Header,
-	// and res.Body together with res.ContentLength. It returns the key that Find
-	// will find in the client's next request: found.Key, unless it gave the
-	// client a new one. An error means that the pin may not be remembered; the
-	// answer and the key are as good as they were.
-	Bind(res *http.Response, found Pin, home string) (key string, err error)
+	// Bind ties the client to a.Home. It is called once for each final answer of
+	// a backend, 101 among them, but never for 1xx and never for an answer that
+	// the gateway made itself. It is also called if the client stays where it was,
+	// which gives a sliding pin its chance to slide.
+	//
+	// Bind returns the key that Find will find in the client's next request:
+	// a.Found.Key, unless it gave the client a new one. An error means that the
+	// pin may not be remembered; the answer and the key are as good as they were.
+	Bind(a Answer) (key string, err error)
 }
 
 // A Rewriter is an [Affinity] that takes its mark off the request before the

@@ -102,19 +102,19 @@ func (c *AppCookie) look(r *http.Request, value string) (Pin, error) {
 // Bind prefixes or learns the cookie if the backend sets it. If the store fails,
 // or the home can't be named in a prefix, the cookie stays as it is.
 //
-// If another backend answered in place of home, as [StandIn] tells, a value that
-// is new to the client belongs to that one.
-func (c *AppCookie) Bind(res *http.Response, found Pin, home string) (key string, err error) {
-	if err := c.Validate(); err != nil || home == "" {
-		return found.Key, err
+// If another backend stood in for a.Home, a value that is new to the client
+// belongs to that one.
+func (c *AppCookie) Bind(a Answer) (key string, err error) {
+	if err := c.Validate(); err != nil || a.Home == "" {
+		return a.Found.Key, err
 	}
 	if c.Prefix {
-		key, err = c.prefix(res, found.Key, home)
+		key, err = c.prefix(a)
 	} else {
-		key, err = c.learn(res, found, home)
+		key, err = c.learn(a)
 	}
 	if err != nil {
-		err = fmt.Errorf("affinity: cookie %q of the application, set by backend %q: %w", c.Name, home, err)
+		err = fmt.Errorf("affinity: cookie %q of the application, set by backend %q: %w", c.Name, a.Home, err)
 	}
 	return key, err
 }

@@ -16,7 +16,7 @@ import (
 func setCookies(tb testing.TB, a affinity.Affinity, r *http.Request, found affinity.Pin, home string, set ...string) ([]string, string) {
 	tb.Helper()
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Set-Cookie": slices.Clone(set)}, Request: r}
-	key, err := a.Bind(res, found, home)
+	key, err := a.Bind(to(home, res, found))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestAppCookieWithoutANameForTheHome(t *testing.T) {
 	} {
 		res := &http.Response{Header: http.Header{"Set-Cookie": {"io=abc"}}, Request: get("/")}
 		home := "a~" + strings.Repeat("b", 2000)
-		_, err := c.Bind(res, affinity.Pin{}, home)
+		_, err := c.Bind(to(home, res, affinity.Pin{}))
 		if err == nil || strings.Contains(err.Error(), "abc") || res.Header.Get("Set-Cookie") != "io=abc" {
 			t.Errorf("Bind = %v, Set-Cookie = %q", err, res.Header["Set-Cookie"])
 		}
@@ -321,10 +321,13 @@ func TestAppCookieOfAStandIn(t *testing.T) {
 	} {
 		set, _ := setCookies(t, c, get("/"), affinity.Pin{}, "b1", "io=x")
 		r := get("/", set[0])
-		r = r.WithContext(affinity.WithStandIn(r.Context(), "b2"))
 		for _, tt := range []struct{ set, home string }{{"io=x", "b1"}, {"io=y", "b2"}} {
-			set, key := setCookies(t, c, r, find(t, c, r), "b1", tt.set)
-			if found := find(t, c, get("/", set[0])); found.Backend != tt.home || found.Key != key {
+			res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Set-Cookie": {tt.set}}}
+			key, err := c.Bind(affinity.Answer{Response: res, Request: r, Found: find(t, c, r), Home: "b1", StandIn: "b2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := find(t, c, get("/", res.Header["Set-Cookie"][0])); found.Backend != tt.home || found.Key != key {
 				t.Errorf("%s, %s: Find = %+v, want %s and the key %q", name, tt.set, found, tt.home, key)
 			}
 		}
@@ -358,7 +361,7 @@ func TestAppCookieAndItsStore(t *testing.T) {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
 	res := &http.Response{Header: http.Header{"Set-Cookie": {"io=secret2"}}, Request: r}
-	key, err := c.Bind(res, found, "b1")
+	key, err := c.Bind(to("b1", res, found))
 	if !errors.Is(err, errStore) || !strings.Contains(err.Error(), `"b1"`) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("Bind = %v", err)
 	}
@@ -409,7 +412,7 @@ func TestAppCookieValidate(t *testing.T) {
 			r := get("/", "io=a~x")
 			found, findErr := tt.cookie.Find(r)
 			res := &http.Response{Header: http.Header{"Set-Cookie": {"io=x"}}, Request: r}
-			_, bindErr := tt.cookie.Bind(res, found, "b1")
+			_, bindErr := tt.cookie.Bind(to("b1", res, found))
 			tt.cookie.Rewrite(r, found)
 			if findErr == nil || bindErr == nil || found != (affinity.Pin{}) || res.Header.Get("Set-Cookie") != "io=x" || r.Header.Get("Cookie") != "io=a~x" {
 				t.Errorf("Find = %+v, %v, Bind = %v, %v", found, findErr, res.Header, bindErr)

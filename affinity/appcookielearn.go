@@ -1,7 +1,6 @@
 package affinity
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -27,10 +26,10 @@ func (c *AppCookie) load(ctx context.Context, key string) (Pin, error) {
 // learn stores where the values that the backend sets belong, or the one that
 // the client has if the backend lets it be. It returns the key that the client
 // has then.
-func (c *AppCookie) learn(res *http.Response, found Pin, home string) (string, error) {
-	ctx := res.Request.Context()
-	key, sets, deletes := found.Key, false, false
-	for _, line := range res.Header["Set-Cookie"] {
+func (c *AppCookie) learn(a Answer) (string, error) {
+	ctx := a.Request.Context()
+	key, sets, deletes := a.Found.Key, false, false
+	for _, line := range a.Response.Header["Set-Cookie"] {
 		start, end, ok := setCookieValue(line, c.Name)
 		if !ok {
 			continue
@@ -40,24 +39,24 @@ func (c *AppCookie) learn(res *http.Response, found Pin, home string) (string, e
 			continue
 		}
 		key, sets = secretKey(line[start:end]), true
-		if key == found.Key {
+		if key == a.Found.Key {
 			continue
 		}
-		if err := c.claim(ctx, key, cmp.Or(StandIn(ctx), home)); err != nil {
+		if err := c.claim(ctx, key, a.answeredBy()); err != nil {
 			return key, err
 		}
 	}
 	switch {
-	case key == "" || key != found.Key:
+	case key == "" || key != a.Found.Key:
 		return key, nil
 	case deletes && !sets:
-		return key, c.forget(res.Request, found)
-	case home == found.Backend:
+		return key, c.forget(a.Request, a.Found)
+	case a.Home == a.Found.Backend:
 		return key, nil
 	}
 	// As in a Table: if a parallel request of the client was bound to another
 	// backend first, that one stands.
-	_, err := c.store().Swap(ctx, c.storeKey(key), found.Backend, home)
+	_, err := c.store().Swap(ctx, c.storeKey(key), a.Found.Backend, a.Home)
 	return key, err
 }
 

@@ -1,8 +1,6 @@
 package affinity
 
 import (
-	"cmp"
-	"net/http"
 	"strings"
 	"time"
 )
@@ -34,16 +32,16 @@ func (c *AppCookie) split(value string) (home, rest string, status Status) {
 // The prefix goes inside of quotes (HAProxy puts it before them): a quote
 // within a value is nothing that clients must put up with, and some drop
 // the whole cookie for it.
-func (c *AppCookie) prefix(res *http.Response, key, home string) (string, error) {
-	had, lines := key, res.Header["Set-Cookie"]
+func (c *AppCookie) prefix(a Answer) (string, error) {
+	key, lines := a.Found.Key, a.Response.Header["Set-Cookie"]
 	for i, line := range lines {
 		start, end, ok := setCookieValue(line, c.Name)
 		if !ok {
 			continue
 		}
-		value, at := secretKey(line[start:end]), home
-		if value != had {
-			at = cmp.Or(StandIn(res.Request.Context()), home)
+		value, at := secretKey(line[start:end]), a.Home
+		if value != a.Found.Key {
+			at = a.answeredBy()
 		}
 		prefix, err := c.mark(at)
 		if err != nil {

@@ -70,7 +70,7 @@ func BenchmarkAppCookie(b *testing.B) {
 				found := find(b, bm.cookie, r)
 				out.Header["Cookie"] = r.Header["Cookie"]
 				bm.cookie.Rewrite(out, found)
-				if _, err := bm.cookie.Bind(res, found, "node-1"); err != nil {
+				if _, err := bm.cookie.Bind(to("node-1", res, found)); err != nil {
 					b.Fatal(err)
 				}
 			}

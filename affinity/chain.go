@@ -54,23 +54,23 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 
 // Bind tells each member, with the pin that it found itself. The key is chosen
 // as by Find.
-func (c Chain) Bind(res *http.Response, found Pin, home string) (key string, err error) {
+func (c Chain) Bind(a Answer) (key string, err error) {
 	var (
 		errs    []error
-		session bool
+		session bool // the key is that of a Fixed pin
 	)
-	for i, a := range c {
-		pin := c.own(found, i)
-		at := home
-		if found.Fixed && pin.Backend != "" {
-			at = pin.Backend
+	for i, member := range c {
+		own := a
+		own.Found = c.own(a.Found, i)
+		if a.Found.Fixed && own.Found.Backend != "" {
+			own.Home = own.Found.Backend
 		}
-		own, err := a.Bind(res, pin, at)
+		k, err := member.Bind(own)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if key == "" || session && own != "" && !pin.Fixed {
-			key, session = own, pin.Fixed
+		if key == "" || session && k != "" && !own.Found.Fixed {
+			key, session = k, own.Found.Fixed
 		}
 	}
 	return key, errors.Join(errs...)

@@ -19,9 +19,9 @@ type member struct {
 
 func (m *member) Find(*http.Request) (affinity.Pin, error) { return m.pin, m.err }
 
-func (m *member) Bind(_ *http.Response, found affinity.Pin, _ string) (string, error) {
-	m.told = append(m.told, found)
-	return found.Key, m.err
+func (m *member) Bind(a affinity.Answer) (string, error) {
+	m.told = append(m.told, a.Found)
+	return a.Found.Key, m.err
 }
 
 // goner can also rewrite and answer.
@@ -76,7 +76,7 @@ func TestChainTellsEachItsOwn(t *testing.T) {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
 	c.Rewrite(get("/"), found)
-	key, err := c.Bind(&http.Response{Request: get("/")}, found, "b3")
+	key, err := c.Bind(to("b3", &http.Response{Request: get("/")}, found))
 	if !errors.Is(err, e1) || !errors.Is(err, e2) {
 		t.Errorf("Bind = %v", err)
 	}

@@ -149,25 +149,26 @@ func (c *Cookie) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// Bind sets the cookie if found is not a Hit on home or is due to slide. A
+// Bind sets the cookie if a.Found is not a Hit on a.Home or is due to slide. A
 // client without a key is given a random one.
-func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, err error) {
+func (c *Cookie) Bind(a Answer) (key string, err error) {
+	found := a.Found
 	if err := c.Validate(); err != nil {
 		return found.Key, err
 	}
-	if c.backendSets(res.Header) {
+	if c.backendSets(a.Response.Header) {
 		return found.Key, nil
 	}
-	if c.PostOnly && res.Request.Method != http.MethodPost {
+	if c.PostOnly && a.Request.Method != http.MethodPost {
 		return found.Key, nil
 	}
 	born, slide := found.Note.(sliding)
-	stays := found.Status == Hit && home == found.Backend
-	if home == "" || stays && !slide || preflight(res.Request) {
+	stays := found.Status == Hit && a.Home == found.Backend
+	if a.Home == "" || stays && !slide || preflight(a.Request) {
 		return found.Key, nil
 	}
 	now := uint32(time.Now().Unix())
-	p := sealedPin{born: now, seen: now, key: found.Key, home: home}
+	p := sealedPin{born: now, seen: now, key: found.Key, home: a.Home}
 	if stays {
 		p.born = uint32(born)
 	}
@@ -175,9 +176,9 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, e
 		p.key = rand.Text()[:16] // 80 bits
 	}
 
-	tls := res.Request.TLS != nil
+	tls := a.Request.TLS != nil
 	if c.OverTLS != nil {
-		tls = c.OverTLS(res.Request)
+		tls = c.OverTLS(a.Request)
 	}
 	n := c.names[len(c.names)-1]
 	if tls {
@@ -185,12 +186,12 @@ func (c *Cookie) Bind(res *http.Response, found Pin, home string) (key string, e
 	}
 	value, err := c.seals.seal(n.data, p)
 	if err != nil {
-		return found.Key, fmt.Errorf("affinity: cookie %q for backend %q: %w", n.name, home, err)
+		return found.Key, fmt.Errorf("affinity: cookie %q for backend %q: %w", n.name, a.Home, err)
 	}
 	cookie := c.attributes()
 	cookie.Name, cookie.Value = n.name, value
 	cookie.Secure = cookie.Secure || tls
-	addSetCookie(res, &cookie)
+	addSetCookie(a.Response, &cookie)
 	return p.key, nil
 }
 

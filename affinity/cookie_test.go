@@ -248,7 +248,7 @@ func TestCookieLeavesCacheableAnswersAlone(t *testing.T) {
 		if tt.own != nil {
 			res.Header["Cache-Control"] = tt.own
 		}
-		if _, err := c.Bind(res, tt.found, "b1"); err != nil {
+		if _, err := c.Bind(to("b1", res, tt.found)); err != nil {
 			t.Fatal(err)
 		}
 		if got := res.Header["Cache-Control"]; !slices.Equal(got, tt.want) {
@@ -338,7 +338,7 @@ func TestCookieValidate(t *testing.T) {
 			// Unused, it must not do harm on the path of a request either.
 			found, findErr := tt.cookie.Find(get("/", "limpet=x"))
 			res := &http.Response{Header: http.Header{}, Request: get("/")}
-			_, bindErr := tt.cookie.Bind(res, found, "b1")
+			_, bindErr := tt.cookie.Bind(to("b1", res, found))
 			if findErr == nil || bindErr == nil || found != (affinity.Pin{}) || len(res.Header) > 0 {
 				t.Errorf("Find = %+v, %v, Bind = %v, %v", found, findErr, res.Header, bindErr)
 			}
@@ -350,7 +350,7 @@ func TestCookieRefusesAnIDThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	c := &affinity.Cookie{Keys: testKeys}
 	res := &http.Response{Header: http.Header{}, Request: get("/")}
-	if _, err := c.Bind(res, affinity.Pin{}, strings.Repeat("b", 2000)); err == nil || len(res.Header) > 0 {
+	if _, err := c.Bind(to(strings.Repeat("b", 2000), res, affinity.Pin{})); err == nil || len(res.Header) > 0 {
 		t.Errorf("Bind = %v, header %v", err, res.Header)
 	}
 }

@@ -48,8 +48,8 @@ func (m *CookieMap) Find(r *http.Request) (Pin, error) {
 }
 
 // Bind does nothing: the cookie is the client's own.
-func (m *CookieMap) Bind(_ *http.Response, found Pin, _ string) (key string, err error) {
-	return found.Key, nil
+func (m *CookieMap) Bind(a Answer) (key string, err error) {
+	return a.Found.Key, nil
 }
 
 // Trust forwards to Client.

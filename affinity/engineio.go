@@ -1,7 +1,6 @@
 package affinity
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -58,14 +57,6 @@ type EngineIO struct {
 	// Name sets the pins in Store apart from those of others. It goes before the
 	// sid, with a ':' between. Empty means "eio".
 	Name string
-
-	// Unknown, if set, is called when a backend answers that it doesn't know the
-	// session of a request: Engine.IO's status 400 with code 1. found is what
-	// Find found. If it is a Hit, the session has ended, as some do; otherwise
-	// the request didn't reach the backend that has it, and many of those mean
-	// that something is wrong: replicas with other Keys, or without a common
-	// Store. It runs on the request's path, concurrently for different requests.
-	Unknown func(r *http.Request, found Pin, backend string)
 
 	// Logger is for the warning about missing Keys. Nil means slog.Default().
 	Logger *slog.Logger
@@ -189,27 +180,28 @@ func (e *EngineIO) Rewrite(out *http.Request, found Pin) {
 // tags or remembers it; the answer is held back until the sid is there. What
 // isn't the beginning of a session passes as it is.
 //
-// If another backend answered in place of home, as [StandIn] tells, the session
-// is bound to that one.
-func (e *EngineIO) Bind(res *http.Response, found Pin, home string) (key string, err error) {
-	note, ok := found.Note.(*sidNote)
+// If another backend stood in for a.Home, the session is bound to that one.
+//
+// If the backend answers that it doesn't know the session of the request, which
+// is Engine.IO's status 400 with code 1, Bind calls a.UnknownSession.
+func (e *EngineIO) Bind(a Answer) (key string, err error) {
+	note, ok := a.Found.Note.(*sidNote)
 	if !ok {
-		return found.Key, nil
+		return a.Found.Key, nil
 	}
-	home = cmp.Or(StandIn(res.Request.Context()), home)
+	status := a.Response.StatusCode
 	switch {
-	case note.opens && res.StatusCode == http.StatusOK && home != "":
-		return e.bindSession(res, note.mode, home)
-	case note.sid != "" && res.StatusCode == http.StatusBadRequest && saysUnknown(res):
-		tellUnknown(res.Request.Context(), found)
-		if e.Unknown != nil {
-			e.Unknown(res.Request, found, home)
-		}
+	case note.opens && status == http.StatusOK && a.Home != "":
+		return e.bindSession(a, note.mode)
+	case note.sid != "" && status == http.StatusBadRequest && a.UnknownSession != nil && saysUnknown(a.Response):
+		a.UnknownSession(a.Found)
 	}
-	return found.Key, nil
+	return a.Found.Key, nil
 }
 
-func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (key string, err error) {
+// bindSession binds the session that a opens, if it does.
+func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
+	res, home := a.Response, a.answeredBy()
 	if enc := res.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return "", fmt.Errorf("affinity: Engine.IO: backend %q opened a session in the encoding %.20q, which nobody asked for: it can't be pinned", home, enc)
 	}
@@ -234,10 +226,10 @@ func (e *EngineIO) bindSession(res *http.Response, mode SIDMode, home string) (k
 		return key, nil
 	}
 	store, id := e.table.store(), e.table.storeKey(key)
-	now, err := store.Swap(res.Request.Context(), id, "", home)
+	now, err := store.Swap(a.Request.Context(), id, "", home)
 	if err == nil && now != home {
 		// An application that makes its own sids may make one again.
-		_, err = store.Swap(res.Request.Context(), id, now, home)
+		_, err = store.Swap(a.Request.Context(), id, now, home)
 	}
 	if err != nil {
 		err = fmt.Errorf("affinity: Engine.IO: store the pin of a session to backend %q: %w", home, err)

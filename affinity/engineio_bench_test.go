@@ -56,7 +56,7 @@ func BenchmarkEngineIOBind(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				res := &http.Response{StatusCode: 200, Request: bm.r, Body: io.NopCloser(strings.NewReader(opening)), ContentLength: int64(len(opening))}
-				if _, err := e.Bind(res, found, "b1"); err != nil {
+				if _, err := e.Bind(to("b1", res, found)); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -32,7 +32,7 @@ func FuzzEngineIOAnswer(f *testing.F) {
 		learns := &affinity.EngineIO{Mode: affinity.LearnSID}
 		get := func(e *affinity.EngineIO, r io.Reader) (body []byte, key string) {
 			res := answer(opens("4"), r, len(sent))
-			key, err := e.Bind(res, find(t, e, res.Request), "b1")
+			key, err := e.Bind(to("b1", res, find(t, e, res.Request)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -52,7 +52,7 @@ func answer(r *http.Request, body io.Reader, length int) *http.Response {
 // bound returns the body of an answer after Bind, which must not fail.
 func bound(tb testing.TB, a affinity.Affinity, res *http.Response, home string) string {
 	tb.Helper()
-	if _, err := a.Bind(res, find(tb, a, res.Request), home); err != nil {
+	if _, err := a.Bind(to(home, res, find(tb, a, res.Request))); err != nil {
 		tb.Fatal(err)
 	}
 	body, err := io.ReadAll(res.Body)
@@ -118,7 +118,7 @@ func TestEngineIOTags(t *testing.T) {
 		for arrival, through := range arrivals {
 			for _, length := range []int{len(sent), -1} {
 				res := answer(opens(tt.eio), through(strings.NewReader(sent)), length)
-				key, err := e.Bind(res, find(t, e, res.Request), "b1")
+				key, err := e.Bind(to("b1", res, find(t, e, res.Request)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -151,7 +151,7 @@ func TestEngineIOLearns(t *testing.T) {
 			}
 			sent := strings.Replace(tt.body, "%s", "", 1)
 			res := answer(opens(tt.eio), through(strings.NewReader(sent)), len(sent))
-			key, err := e.Bind(res, find(t, e, res.Request), "b1")
+			key, err := e.Bind(to("b1", res, find(t, e, res.Request)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +229,7 @@ func TestEngineIOLeavesAlone(t *testing.T) {
 		e := &affinity.EngineIO{Keys: testKeys, Path: "/socket.io/"}
 		for arrival, through := range arrivals {
 			res := answer(tt.r, through(strings.NewReader(tt.body)), len(tt.body))
-			if _, err := e.Bind(res, find(t, e, tt.r), "b1"); err != nil {
+			if _, err := e.Bind(to("b1", res, find(t, e, tt.r))); err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 			body, err := io.ReadAll(res.Body)
@@ -258,7 +258,7 @@ func TestEngineIOAsksForPlainAnswers(t *testing.T) {
 	}
 	res := answer(opens("4"), strings.NewReader("\x1f\x8b"), 2)
 	res.Header.Set("Content-Encoding", "gzip")
-	if _, err := e.Bind(res, find(t, e, res.Request), "b1"); err == nil || !strings.Contains(err.Error(), `"b1"`) {
+	if _, err := e.Bind(to("b1", res, find(t, e, res.Request))); err == nil || !strings.Contains(err.Error(), `"b1"`) {
 		t.Errorf("Bind = %v", err)
 	}
 	if body, _ := io.ReadAll(res.Body); string(body) != "\x1f\x8b" {
@@ -374,7 +374,7 @@ func TestEngineIOTagHidesTheBackend(t *testing.T) {
 	}
 	for _, home := range []string{strings.Repeat("x", 65), "a\x00"} {
 		res := answer(opens("4"), strings.NewReader(`0{"sid":"s1"}`), 13)
-		if _, err := e.Bind(res, find(t, e, res.Request), home); err == nil {
+		if _, err := e.Bind(to(home, res, find(t, e, res.Request))); err == nil {
 			t.Errorf("no error for the ID %q", home)
 		}
 		if body, _ := io.ReadAll(res.Body); string(body) != `0{"sid":"s1"}` {
@@ -452,7 +452,7 @@ func TestEngineIOBeforeACookie(t *testing.T) {
 	if found.Backend != "b1" || !found.Fixed || found.Key != key {
 		t.Errorf("Find = %+v, want a fixed hit on b1 with the key %q", found, key)
 	}
-	if bound, err := chain.Bind(answer(r, strings.NewReader("2"), 1), found, "b1"); bound != key || err != nil {
+	if bound, err := chain.Bind(to("b1", answer(r, strings.NewReader("2"), 1), found)); bound != key || err != nil {
 		t.Errorf("Bind = %q, %v, want %q", bound, err, key)
 	}
 	if chain.Gone(r, found) == nil {
@@ -481,9 +481,12 @@ func TestEngineIOBindsToAStandIn(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Keys: testKeys}
 	r := opens("4")
-	r = r.WithContext(affinity.WithStandIn(r.Context(), "b1"))
-	if body := bound(t, e, answer(r, strings.NewReader(`0{"sid":"s1"}`), 13), "b2"); body != `0{"sid":"`+taggedSID+`"}` {
-		t.Errorf("body %q", body)
+	res := answer(nil, strings.NewReader(`0{"sid":"s1"}`), 13)
+	if _, err := e.Bind(affinity.Answer{Response: res, Request: r, Found: find(t, e, r), Home: "b2", StandIn: "b1"}); err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); string(body) != `0{"sid":"`+taggedSID+`"}` || err != nil {
+		t.Errorf("body %q, %v", body, err)
 	}
 }
 
@@ -559,19 +562,20 @@ func TestEngineIOUnknown(t *testing.T) {
 		{"empty", polls("4", "s1"), 400, "", ""},
 		{"long", polls("4", "s1"), 400, unknown[:len(unknown)-1] + strings.Repeat(" ", 300) + "}", ""},
 	} {
-		got := ""
-		e := &affinity.EngineIO{Keys: testKeys, Unknown: func(r *http.Request, found affinity.Pin, backend string) {
-			if r != tt.r || backend != "b1" {
-				t.Errorf("%s: told of %v, %s", tt.name, r.URL, backend)
-			}
-			got = found.Status.String()
-		}}
+		e := &affinity.EngineIO{Keys: testKeys}
 		for arrival, through := range arrivals {
 			for _, length := range []int{len(tt.body), -1} {
-				got = ""
-				res := answer(tt.r, through(strings.NewReader(tt.body)), length)
+				got := ""
+				res := answer(nil, through(strings.NewReader(tt.body)), length)
 				res.StatusCode = tt.status
-				if _, err := e.Bind(res, find(t, e, tt.r), "b1"); err != nil {
+				a := affinity.Answer{Response: res, Request: tt.r, Found: find(t, e, tt.r), Home: "b1"}
+				a.UnknownSession = func(found affinity.Pin) {
+					if found != a.Found {
+						t.Errorf("%s: told of %+v, found %+v", tt.name, found, a.Found)
+					}
+					got += found.Status.String()
+				}
+				if _, err := e.Bind(a); err != nil {
 					t.Fatal(err)
 				}
 				if body, _ := io.ReadAll(res.Body); string(body) != tt.body {
@@ -593,7 +597,7 @@ func TestEngineIOWithABrokenStore(t *testing.T) {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
 	res := answer(opens("4"), strings.NewReader(`0{"sid":"s1"}`), 13)
-	if _, err := e.Bind(res, find(t, e, res.Request), "b1"); !errors.Is(err, errStore) || !strings.Contains(err.Error(), `"b1"`) {
+	if _, err := e.Bind(to("b1", res, find(t, e, res.Request))); !errors.Is(err, errStore) || !strings.Contains(err.Error(), `"b1"`) {
 		t.Errorf("Bind = %v", err)
 	}
 	for _, key := range store.keys {

@@ -1,6 +1,7 @@
 package affinity_test
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,52 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 )
+
+// games is an affinity of your own: all players of a game go to the backend that
+// opened it. That backend names the game in a field of its answer, and players name
+// it in a query parameter.
+type games struct{ homes affinity.LRU }
+
+func (g *games) Find(r *http.Request) (affinity.Pin, error) {
+	game := r.URL.Query().Get("game")
+	if game == "" {
+		return affinity.Pin{}, nil
+	}
+	pin := affinity.Pin{Key: game, Status: affinity.Unknown}
+	home, err := g.homes.Load(r.Context(), game)
+	if home != "" {
+		pin.Backend, pin.Status = home, affinity.Hit
+	}
+	return pin, err
+}
+
+func (g *games) Bind(a affinity.Answer) (key string, err error) {
+	game := a.Response.Header.Get("Game-Opened")
+	if game == "" {
+		return a.Found.Key, nil
+	}
+	// The game is at the backend that answered, even if that only stood in.
+	_, err = g.homes.Swap(a.Request.Context(), game, "", cmp.Or(a.StandIn, a.Home))
+	return game, err
+}
+
+func ExampleAffinity() {
+	var byGame affinity.Affinity = &games{}
+
+	// node-2 opens a game.
+	r := httptest.NewRequest("POST", "/games", nil)
+	found, _ := byGame.Find(r)
+	res := &http.Response{Header: http.Header{"Game-Opened": {"chess-7"}}}
+	key, _ := byGame.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: "node-2"})
+	fmt.Printf("%v, now with the key %q\n", found.Status, key)
+
+	// A player of the game comes.
+	found, _ = byGame.Find(httptest.NewRequest("GET", "/play?game=chess-7", nil))
+	fmt.Printf("%v, home %q\n", found.Status, found.Backend)
+	// Output:
+	// none, now with the key "chess-7"
+	// hit, home "node-2"
+}
 
 // The cookie in front of a proxy of your own, without a gateway.
 func ExampleCookie() {
@@ -46,8 +93,7 @@ func ExampleCookie() {
 				cookie.Rewrite(pr.Out, found)
 			},
 			ModifyResponse: func(res *http.Response) error {
-				res.Request = r // Bind wants the client's request
-				_, err := cookie.Bind(res, found, home)
+				_, err := cookie.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: home})
 				return err
 			},
 		}
@@ -80,7 +126,7 @@ func ExampleChain() {
 	answer := func(url string) affinity.Pin {
 		r := httptest.NewRequest("GET", url, nil)
 		found, _ := chain.Find(r)
-		_, _ = chain.Bind(&http.Response{Header: http.Header{}, Request: r}, found, "node-2")
+		_, _ = chain.Bind(affinity.Answer{Response: &http.Response{Header: http.Header{}}, Request: r, Found: found, Home: "node-2"})
 		return found
 	}
 	for _, url := range []string{"/?user=ann", "/?user=ann", "/"} {
@@ -113,12 +159,13 @@ func ExampleCookieMap() {
 func ExampleAppCookie() {
 	io := &affinity.AppCookie{Name: "io", Prefix: true}
 
-	res := &http.Response{Header: http.Header{}, Request: httptest.NewRequest("GET", "/", nil)}
+	r := httptest.NewRequest("GET", "/", nil)
+	res := &http.Response{Header: http.Header{}}
 	res.Header.Set("Set-Cookie", "io=Sz9WZdE3; Path=/; HttpOnly")
-	_, _ = io.Bind(res, affinity.Pin{}, "node-2")
+	_, _ = io.Bind(affinity.Answer{Response: res, Request: r, Home: "node-2"})
 	fmt.Println(res.Header.Get("Set-Cookie"))
 
-	r := httptest.NewRequest("GET", "/", nil)
+	r = httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Cookie", "theme=dark; io=node-2~Sz9WZdE3")
 	found, _ := io.Find(r)
 	io.Rewrite(r, found)
@@ -133,12 +180,13 @@ func ExampleAppCookie() {
 func ExampleAppCookie_learn() {
 	sid := &affinity.AppCookie{Name: "sid", Store: &affinity.LRU{Idle: time.Hour}}
 
-	res := &http.Response{Header: http.Header{}, Request: httptest.NewRequest("POST", "/login", nil)}
+	r := httptest.NewRequest("POST", "/login", nil)
+	res := &http.Response{Header: http.Header{}}
 	res.Header.Set("Set-Cookie", "sid=5f0c; Secure; HttpOnly")
-	_, _ = sid.Bind(res, affinity.Pin{}, "node-2")
+	_, _ = sid.Bind(affinity.Answer{Response: res, Request: r, Home: "node-2"})
 	fmt.Println(res.Header.Get("Set-Cookie"))
 
-	r := httptest.NewRequest("GET", "/", nil)
+	r = httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Cookie", "sid=5f0c")
 	found, _ := sid.Find(r)
 	fmt.Println(found.Backend, found.Status)
@@ -172,8 +220,8 @@ func ExampleRoute_set() {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Cookie", cookie)
 		found, _ := route.Find(r)
-		res := &http.Response{Header: http.Header{}, Request: r}
-		_, _ = route.Bind(res, found, "node-1")
+		res := &http.Response{Header: http.Header{}}
+		_, _ = route.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: "node-1"})
 		fmt.Printf("%q\n", res.Header.Get("Set-Cookie"))
 	}
 	// Output:
@@ -193,7 +241,7 @@ func ExampleCookieValue() {
 	r.Header.Set("Cookie", "PHPSESSID=el4ukv0kqbvoirg7nkp4dncpk3")
 	for range 2 {
 		found, _ := table.Find(r)
-		_, _ = table.Bind(&http.Response{Header: http.Header{}, Request: r}, found, "node-2")
+		_, _ = table.Bind(affinity.Answer{Response: &http.Response{Header: http.Header{}}, Request: r, Found: found, Home: "node-2"})
 		fmt.Printf("%v %q\n", found.Status, found.Backend)
 	}
 	// Output:
@@ -211,10 +259,10 @@ func ExampleEngineIO() {
 	r := httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=polling", nil)
 	found, _ := sessions.Find(r)
 	res := &http.Response{
-		StatusCode: 200, Header: http.Header{}, ContentLength: -1, Request: r,
+		StatusCode: 200, Header: http.Header{}, ContentLength: -1,
 		Body: io.NopCloser(strings.NewReader(`0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"]}`)),
 	}
-	sessions.Bind(res, found, "node-2")
+	sessions.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: "node-2"})
 	var opened struct{ SID string }
 	body, _ := io.ReadAll(res.Body)
 	json.Unmarshal(body[1:], &opened)

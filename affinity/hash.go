@@ -23,8 +23,8 @@ func (h *Hash) Find(r *http.Request) (Pin, error) {
 }
 
 // Bind does nothing.
-func (h *Hash) Bind(_ *http.Response, found Pin, _ string) (key string, err error) {
-	return found.Key, nil
+func (h *Hash) Bind(a Answer) (key string, err error) {
+	return a.Found.Key, nil
 }
 
 // Trust forwards to Key.

@@ -30,10 +30,15 @@ func find(tb testing.TB, a affinity.Affinity, r *http.Request) affinity.Pin {
 func bind(tb testing.TB, a affinity.Affinity, r *http.Request, found affinity.Pin, home string) http.Header {
 	tb.Helper()
 	res := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Request: r}
-	if _, err := a.Bind(res, found, home); err != nil {
+	if _, err := a.Bind(to(home, res, found)); err != nil {
 		tb.Fatal(err)
 	}
 	return res.Header
+}
+
+// to is the answer res to the client of this pin, whose home it is bound to.
+func to(home string, res *http.Response, found affinity.Pin) affinity.Answer {
+	return affinity.Answer{Response: res, Request: res.Request, Found: found, Home: home}
 }
 
 // get returns a request over plain HTTP, or over TLS for an https URL, with

@@ -115,33 +115,34 @@ func (rt *Route) split(value string) (session, home string, status Status) {
 }
 
 // Bind sets the cookie, if Set is given and the route has changed.
-func (rt *Route) Bind(res *http.Response, found Pin, home string) (key string, err error) {
+func (rt *Route) Bind(a Answer) (key string, err error) {
 	if rt.Set == nil {
-		return rt.appKey(res, found.Key), nil
+		return rt.appKey(a), nil
 	}
-	if home == "" || found.Status == Hit && home == found.Backend || preflight(res.Request) {
-		return found.Key, nil
+	if a.Home == "" || a.Found.Status == Hit && a.Home == a.Found.Backend || preflight(a.Request) {
+		return a.Found.Key, nil
 	}
-	route, err := routes(rt.Backends).name(home)
+	route, err := routes(rt.Backends).name(a.Home)
 	if err != nil {
-		return found.Key, fmt.Errorf("affinity: route cookie %q: %w", rt.Cookie, err)
+		return a.Found.Key, fmt.Errorf("affinity: route cookie %q: %w", rt.Cookie, err)
 	}
 	cookie := rt.setCookie(route)
-	addSetCookie(res, &cookie)
-	return rt.key(res.Request, ""), nil
+	addSetCookie(a.Response, &cookie)
+	return rt.key(a.Request, ""), nil
 }
 
 // appKey returns the key that the client has with this answer, on which the
 // application may have set its cookie.
-func (rt *Route) appKey(res *http.Response, key string) string {
+func (rt *Route) appKey(a Answer) string {
+	key := a.Found.Key
 	if rt.Cookie == "" {
 		return key
 	}
-	for _, line := range res.Header["Set-Cookie"] {
+	for _, line := range a.Response.Header["Set-Cookie"] {
 		start, end, ok := setCookieValue(line, rt.Cookie)
 		if ok && start < end && !deletesCookie(line) {
 			session, _, _ := rt.split(line[start:end])
-			key = rt.key(res.Request, session)
+			key = rt.key(a.Request, session)
 		}
 	}
 	return key

@@ -121,7 +121,7 @@ func TestRouteSet(t *testing.T) {
 		r := get("/", tt.cookie)
 		found := find(t, tt.route, r)
 		res := &http.Response{Header: http.Header{"Set-Cookie": {"a=1"}}, Request: r}
-		key, err := tt.route.Bind(res, found, tt.home)
+		key, err := tt.route.Bind(to(tt.home, res, found))
 		want, guard := []string{"a=1"}, ""
 		if tt.want != "" {
 			want, guard = append(want, tt.want), "private, no-store"
@@ -138,7 +138,7 @@ func TestRouteSet(t *testing.T) {
 	}
 
 	res := &http.Response{Header: http.Header{}, Request: get("/")}
-	if _, err := apache.Bind(res, affinity.Pin{}, "b9"); err == nil || !strings.Contains(err.Error(), `"b9"`) || len(res.Header) > 0 {
+	if _, err := apache.Bind(to("b9", res, affinity.Pin{})); err == nil || !strings.Contains(err.Error(), `"b9"`) || len(res.Header) > 0 {
 		t.Errorf("bound to a backend without a route: %v, %v", err, res.Header)
 	}
 }

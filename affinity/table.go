@@ -52,13 +52,14 @@ func (t *Table) Find(r *http.Request) (Pin, error) {
 
 // Bind stores a home that is new or has changed. If a parallel request of the
 // client was bound to another one first, that one stands, and it is no error.
-func (t *Table) Bind(res *http.Response, found Pin, home string) (key string, err error) {
-	if found.Key == "" || home == "" || home == found.Backend {
+func (t *Table) Bind(a Answer) (key string, err error) {
+	found := a.Found
+	if found.Key == "" || a.Home == "" || a.Home == found.Backend {
 		return found.Key, nil
 	}
-	_, err = t.store().Swap(res.Request.Context(), t.storeKey(found.Key), found.Backend, home)
+	_, err = t.store().Swap(a.Request.Context(), t.storeKey(found.Key), found.Backend, a.Home)
 	if err != nil {
-		err = fmt.Errorf("affinity: table %q: store a pin to backend %q: %w", t.Name, home, err)
+		err = fmt.Errorf("affinity: table %q: store a pin to backend %q: %w", t.Name, a.Home, err)
 	}
 	return found.Key, err
 }

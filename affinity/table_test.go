@@ -34,7 +34,7 @@ func TestTableWithABrokenStore(t *testing.T) {
 	if !errors.Is(err, errStore) || found != (affinity.Pin{Key: "ann"}) {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
-	_, err = table.Bind(&http.Response{Request: r}, found, "b1")
+	_, err = table.Bind(to("b1", &http.Response{Request: r}, found))
 	if !errors.Is(err, errStore) || !strings.Contains(err.Error(), `"b1"`) || strings.Contains(err.Error(), "ann") {
 		t.Errorf("Bind = %v", err)
 	}

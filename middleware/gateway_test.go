@@ -723,8 +723,8 @@ func abort(*http.Response) error { panic(http.ErrAbortHandler) }
 
 type panicky struct{ affinity.Hash }
 
-func (*panicky) Bind(res *http.Response, _ affinity.Pin, _ string) (string, error) {
-	return "", abort(res)
+func (*panicky) Bind(a affinity.Answer) (string, error) {
+	return "", abort(a.Response)
 }
 
 func TestHTTP2InFront(t *testing.T) {

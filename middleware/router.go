@@ -280,16 +280,14 @@ func (s *router) bind(t *trip, res *http.Response) {
 	if from != home {
 		s.trace.Bound(t.in, from, home)
 	}
-	out := res.Request
-	res.Request = t.in
+	a := affinity.Answer{Response: res, Request: t.in, Found: t.pin, Home: home}
 	if home != t.backend.ID() {
-		res.Request = t.in.WithContext(affinity.WithStandIn(t.in.Context(), t.backend.ID()))
+		a.StandIn = t.backend.ID()
 	}
-	if res.StatusCode == http.StatusBadRequest {
-		ctx := affinity.WithUnknown(res.Request.Context(), func(pin affinity.Pin) { s.unknownSession(t, pin) })
-		res.Request = t.in.WithContext(ctx)
+	if res.StatusCode == http.StatusBadRequest { // all others are spared the function
+		a.UnknownSession = func(pin affinity.Pin) { s.unknownSession(t, pin) }
 	}
-	key, err := s.affinity.Bind(res, t.pin, home)
+	key, err := s.affinity.Bind(a)
 	if err != nil {
 		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
@@ -297,7 +295,6 @@ func (s *router) bind(t *trip, res *http.Response) {
 		res.Header.Set(s.header, outcome(t.pin, home))
 	}
 	t.pin.Key = key
-	res.Request = out
 }
 
 // unknownSession notes that t.backend doesn't know the session of the request.

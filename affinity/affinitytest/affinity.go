@@ -68,6 +68,7 @@ func TestAffinity(t *testing.T, newReplica func() affinity.Affinity, opts Option
 		{"new client", true, s.newClient},
 		{"returning client", true, s.returning},
 		{"moved home", opts.Remembers, s.moved},
+		{"stand-in", opts.Remembers, s.standIn},
 		{"two replicas", true, s.replicas},
 		{"many clients", true, s.many},
 		{"parallel first requests", opts.Remembers, s.parallelFirst},
@@ -124,6 +125,16 @@ func (s *suite) moved(t *testing.T) {
 	if before.Key != after.Key {
 		t.Errorf("key = %q, was %q before the move", after.Key, before.Key)
 	}
+}
+
+// A backend that answers in place of the home doesn't become it.
+func (s *suite) standIn(t *testing.T) {
+	a, c := s.newReplica(), s.client(t)
+	c.visit(a, "b1")
+	for range 2 {
+		s.want(t, c.exchange(a, c.next(), "b1", "b2"), "b1")
+	}
+	s.want(t, c.visit(a, "b1"), "b1")
 }
 
 func (s *suite) replicas(t *testing.T) {
@@ -211,7 +222,7 @@ func (s *suite) preflight(t *testing.T) {
 	r.Method = http.MethodOptions
 	r.Header.Set("Origin", "https://app.example")
 	r.Header.Set("Access-Control-Request-Method", "POST")
-	if c.exchange(a, r, "b1"); len(c.jar) > 0 {
+	if c.exchange(a, r, "b1", ""); len(c.jar) > 0 {
 		t.Errorf("the answer to a preflight sets %v", c.jar)
 	}
 }

@@ -35,7 +35,7 @@ const appCookie = "app=1; Path=/; HttpOnly"
 // visit sends a request that is answered by the backend home.
 func (c *client) visit(a affinity.Affinity, home string) affinity.Pin {
 	c.t.Helper()
-	return c.exchange(a, c.next(), home)
+	return c.exchange(a, c.next(), home, "")
 }
 
 // find asks for the pin of the next request, which is not sent.
@@ -61,7 +61,7 @@ func (c *client) next() *http.Request {
 	return r
 }
 
-func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) affinity.Pin {
+func (c *client) exchange(a affinity.Affinity, r *http.Request, home, standIn string) affinity.Pin {
 	c.t.Helper()
 	url, header := *r.URL, r.Header.Clone()
 	found, err := a.Find(r)
@@ -85,10 +85,10 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home string) aff
 
 	res := &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Set-Cookie": {appCookie}}, Body: http.NoBody, Request: r,
+		Header: http.Header{"Set-Cookie": {appCookie}}, Body: http.NoBody, Request: &out,
 	}
 	c.answer(&out, home, res)
-	key, err := a.Bind(res, found, home)
+	key, err := a.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: home, StandIn: standIn})
 	if err != nil {
 		c.t.Errorf("Bind to %q: %v", home, err)
 	}

@@ -59,8 +59,8 @@ func TestCookieExpires(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			res := &http.Response{Header: http.Header{}, Request: r}
-			if _, err := sticky.Bind(res, found, "a"); err != nil {
+			res := &http.Response{Header: http.Header{}}
+			if _, err := sticky.Bind(affinity.Answer{Response: res, Request: r, Found: found, Home: "a"}); err != nil {
 				t.Fatal(err)
 			}
 			set := res.Cookies()

@@ -1,0 +1,43 @@
+package affinity
+
+import (
+	"cmp"
+	"net/http"
+)
+
+// An Answer is what [Affinity.Bind] is told of a backend's answer to a client.
+// Response, Request and Home are needed; the other fields may be left zero.
+type Answer struct {
+	// Response is the backend's answer. Bind may change its Header, and its Body
+	// together with its ContentLength. Its Request is the one that was sent to
+	// the backend, from which the affinity's mark may be gone: use Request.
+	Response *http.Response
+
+	// Request is the client's request as Find saw it. Bind must not change it.
+	Request *http.Request
+
+	// Found is what Find returned for Request.
+	Found Pin
+
+	// Home is the ID of the backend that keeps the client from now on. If it is
+	// Found.Backend, the client stays where it was.
+	Home string
+
+	// StandIn is the ID of the backend that answered in place of Home, as when
+	// Home failed this one request; "" if it was Home that answered. The client
+	// belongs to Home nevertheless, but a session that this answer begins exists
+	// only at the backend that answered.
+	StandIn string
+
+	// UnknownSession is called within Bind by an affinity that recognizes an
+	// answer in which the backend says that it doesn't know the session of the
+	// request, as [EngineIO] does. found is what that affinity found, which in a
+	// [Chain] may differ from Found. If it is a Hit, the session has ended;
+	// otherwise the request didn't reach the backend that has the session, and
+	// many of those mean that the replicas have different secrets or no common
+	// store. Nil means that nobody wants to know.
+	UnknownSession func(found Pin)
+}
+
+// answeredBy returns the ID of the backend that gave the answer.
+func (a Answer) answeredBy() string { return cmp.Or(a.StandIn, a.Home) }
