@@ -21,7 +21,7 @@ type Pin struct {
 	Status Status
 
 	// Fixed says that the client can't move to another backend, as its session
-	// exists only at its home. If the home is gone, a [Goner] has the answer.
+	// exists only at its home. If the home is gone, a [GoneHandler] has the answer.
 	Fixed bool
 
 	// Note belongs to the affinity that made the pin. It carries what Find
@@ -85,11 +85,11 @@ type Rewriter interface {
 	Rewrite(out *http.Request, found Pin)
 }
 
-// A Goner is an [Affinity] that answers for a Fixed pin whose home is Down or
+// A GoneHandler is an [Affinity] that answers for a Fixed pin whose home is Down or
 // removed, in the words by which the client's protocol says that its session
 // is over. It is not asked because of a mere failed dial. If Gone returns nil,
 // the pin is treated as if it were not Fixed.
-type Goner interface {
+type GoneHandler interface {
 	Gone(r *http.Request, found Pin) *http.Response
 }
 

@@ -40,21 +40,21 @@ type AppCookie struct {
 	// Prefix marks the value rather than learn it.
 	//
 	// The names in the prefix can be read, and a client that changes one has
-	// chosen its backend, unless there are Keys. Nor can a readable prefix be
+	// chosen its backend, unless there are Secrets. Nor can a readable prefix be
 	// told from a value that begins with letters, digits or ._:- and a '~': if
 	// such values may reach the gateway without a prefix, as from before it was
-	// there, use Keys.
+	// there, use Secrets.
 	Prefix bool
 
 	// Backends maps names in a readable prefix to the IDs of backends (what
 	// HAProxy has in `server ... cookie NAME`). Nil means that they are the IDs.
 	Backends map[string]string
 
-	// Keys seal the prefix, so that a client can neither read nor make it, just
-	// as those of [Cookie] do; one set of keys may serve both. What none of them
+	// Secrets seal the prefix, so that a client can neither read nor make it, just
+	// as those of [Cookie] do; one set may serve both. What none of them
 	// opens goes to the backend as it is, and a prefix is never made anew: an old
-	// key is needed for as long as the application's cookies last.
-	Keys [][]byte
+	// secret is needed for as long as the application's cookies last.
+	Secrets [][]byte
 
 	lru  LRU // used if Store is nil
 	once sync.Once
@@ -66,7 +66,7 @@ type AppCookie struct {
 // Find looks up the cookie, the first whose home is found if there are several.
 // Status is None without one, or if it has no prefix yet; Unknown if it is not
 // in the store, or the store fails, or its prefix is not in Backends; Forged if
-// no key opens the prefix.
+// no secret opens the prefix.
 func (c *AppCookie) Find(r *http.Request) (Pin, error) {
 	if err := c.Validate(); err != nil {
 		return Pin{}, err
@@ -136,7 +136,7 @@ func (c *AppCookie) Rewrite(out *http.Request, _ Pin) {
 }
 
 // Validate tells what is wrong with the fields: a name that no cookie can have,
-// keys that are too short, options that don't go together. As long as it
+// secrets that are too short, options that don't go together. As long as it
 // returns an error, so do Find and Bind, and no client is pinned.
 func (c *AppCookie) Validate() error {
 	c.once.Do(c.init)
@@ -145,7 +145,7 @@ func (c *AppCookie) Validate() error {
 
 func (c *AppCookie) init() {
 	var err error
-	if c.seal, err = newSealer("prefix", c.Keys); err == nil {
+	if c.seal, err = newSealer("prefix", c.Secrets); err == nil {
 		err = c.check()
 	}
 	if err != nil {
@@ -159,11 +159,11 @@ func (c *AppCookie) check() error {
 		return err
 	}
 	switch {
-	case !c.Prefix && (c.Backends != nil || c.Keys != nil):
-		return errors.New("there are Backends or Keys, which are for a Prefix")
+	case !c.Prefix && (c.Backends != nil || c.Secrets != nil):
+		return errors.New("there are Backends or Secrets, which are for a Prefix")
 	case c.Prefix && c.Store != nil:
 		return errors.New("a Prefix needs no Store")
-	case c.Backends != nil && c.Keys != nil:
+	case c.Backends != nil && c.Secrets != nil:
 		return errors.New("a sealed prefix has IDs in it, not the names in Backends")
 	}
 	if err := routes(c.Backends).validate(); err != nil {

@@ -132,16 +132,16 @@ func TestAppCookiePrefixFind(t *testing.T) {
 
 func TestAppCookieSealedPrefix(t *testing.T) {
 	t.Parallel()
-	k1, k2 := testKeys[0], []byte("the key that comes behind the first one")
+	k1, k2 := testSecrets[0], []byte("the key that comes behind the first one")
 	sealed := func(name string, keys ...[]byte) *affinity.AppCookie {
-		return &affinity.AppCookie{Name: name, Prefix: true, Keys: keys}
+		return &affinity.AppCookie{Name: name, Prefix: true, Secrets: keys}
 	}
 	set, _ := setCookies(t, sealed("io", k1), get("/"), affinity.Pin{}, "node-1", "io=a~b; Path=/")
 	cookie, attributes, _ := strings.Cut(set[0], ";")
 	if attributes != " Path=/" || strings.Contains(cookie, "node") || !strings.HasSuffix(cookie, "~a~b") {
 		t.Fatalf("Set-Cookie = %q", set)
 	}
-	plain := affinity.Cookie{Cookie: http.Cookie{Name: "io"}, Keys: [][]byte{k1}}
+	plain := affinity.Cookie{Cookie: http.Cookie{Name: "io"}, Secrets: [][]byte{k1}}
 	other, _, _ := strings.Cut(bind(t, &plain, get("/"), affinity.Pin{}, "node-1").Get("Set-Cookie"), ";")
 
 	for _, tt := range []struct {
@@ -181,7 +181,7 @@ func TestAppCookieWithoutANameForTheHome(t *testing.T) {
 	for _, c := range []*affinity.AppCookie{
 		{Name: "io", Prefix: true},
 		{Name: "io", Prefix: true, Backends: map[string]string{"b1": "node-1"}},
-		{Name: "io", Prefix: true, Keys: testKeys},
+		{Name: "io", Prefix: true, Secrets: testSecrets},
 	} {
 		res := &http.Response{Header: http.Header{"Set-Cookie": {"io=abc"}}, Request: get("/")}
 		home := "a~" + strings.Repeat("b", 2000)
@@ -317,7 +317,7 @@ func TestAppCookieLearns(t *testing.T) {
 func TestAppCookieOfAStandIn(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*affinity.AppCookie{
-		"learnt": {Name: "io"}, "prefix": {Name: "io", Prefix: true}, "sealed": {Name: "io", Prefix: true, Keys: testKeys},
+		"learnt": {Name: "io"}, "prefix": {Name: "io", Prefix: true}, "sealed": {Name: "io", Prefix: true, Secrets: testSecrets},
 	} {
 		set, _ := setCookies(t, c, get("/"), affinity.Pin{}, "b1", "io=x")
 		r := get("/", set[0])
@@ -395,18 +395,18 @@ func TestAppCookieValidate(t *testing.T) {
 	}{
 		{"no name", &affinity.AppCookie{}, "Name"},
 		{"bad name", &affinity.AppCookie{Name: "a b"}, "Name"},
-		{"keys without prefix", &affinity.AppCookie{Name: "io", Keys: testKeys}, "Prefix"},
+		{"keys without prefix", &affinity.AppCookie{Name: "io", Secrets: testSecrets}, "Prefix"},
 		{"names without prefix", &affinity.AppCookie{Name: "io", Backends: map[string]string{"a": "b"}}, "Prefix"},
 		{"store and prefix", &affinity.AppCookie{Name: "io", Prefix: true, Store: &affinity.LRU{}}, "Store"},
-		{"keys and names", &affinity.AppCookie{Name: "io", Prefix: true, Keys: testKeys, Backends: map[string]string{"a": "b"}}, "Backends"},
-		{"short key", &affinity.AppCookie{Name: "io", Prefix: true, Keys: [][]byte{[]byte("secret")}}, "6 bytes"},
+		{"keys and names", &affinity.AppCookie{Name: "io", Prefix: true, Secrets: testSecrets, Backends: map[string]string{"a": "b"}}, "Backends"},
+		{"short key", &affinity.AppCookie{Name: "io", Prefix: true, Secrets: [][]byte{[]byte("hidden")}}, "6 bytes"},
 		{"bad name of a backend", &affinity.AppCookie{Name: "io", Prefix: true, Backends: map[string]string{"a~": "b"}}, `"a~"`},
 		{"store", &affinity.AppCookie{Name: "io", Store: &affinity.LRU{Size: -5}}, "size -5"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			err := tt.cookie.Validate()
-			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hidden") {
 				t.Errorf("Validate = %v, want an error with %q", err, tt.want)
 			}
 			r := get("/", "io=a~x")
@@ -430,7 +430,7 @@ func FuzzAppCookiePrefix(f *testing.F) {
 		f.Add(line)
 	}
 	readable := &affinity.AppCookie{Name: "io", Prefix: true}
-	sealed := &affinity.AppCookie{Name: "io", Prefix: true, Keys: testKeys}
+	sealed := &affinity.AppCookie{Name: "io", Prefix: true, Secrets: testSecrets}
 	f.Fuzz(func(t *testing.T, line string) {
 		if strings.ContainsAny(line, "\r\n") {
 			t.Skip("no field of a header has line breaks")

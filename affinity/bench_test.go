@@ -11,7 +11,7 @@ import (
 )
 
 func BenchmarkCookieFind(b *testing.B) {
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	value, _, _ := strings.Cut(bind(b, c, get("/"), affinity.Pin{}, "node-1").Get("Set-Cookie"), ";")
 	for _, bm := range []struct{ name, cookies string }{
 		{"hit", value},
@@ -32,7 +32,7 @@ func BenchmarkCookieFind(b *testing.B) {
 }
 
 func BenchmarkCookieBind(b *testing.B) {
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	r := get("/")
 	b.ReportAllocs()
 	for b.Loop() {
@@ -41,7 +41,7 @@ func BenchmarkCookieBind(b *testing.B) {
 }
 
 func BenchmarkCookieRewrite(b *testing.B) {
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	out := get("/")
 	lines := []string{"session=0123456789abcdefghijklmn; limpet=" + strings.Repeat("A", 90) + "; theme=dark"}
 	b.ReportAllocs()
@@ -59,7 +59,7 @@ func BenchmarkAppCookie(b *testing.B) {
 	}{
 		{"learn", &affinity.AppCookie{Name: "io"}},
 		{"prefix", &affinity.AppCookie{Name: "io", Prefix: true}},
-		{"sealed prefix", &affinity.AppCookie{Name: "io", Prefix: true, Keys: testKeys}},
+		{"sealed prefix", &affinity.AppCookie{Name: "io", Prefix: true, Secrets: testSecrets}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			set, _ := setCookies(b, bm.cookie, get("/"), affinity.Pin{}, "node-1", "io=0123456789abcdefghij")

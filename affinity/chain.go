@@ -85,11 +85,11 @@ func (c Chain) Rewrite(out *http.Request, found Pin) {
 	}
 }
 
-// Gone asks the member that gave the home, and returns nil if that is no [Goner].
+// Gone asks the member that gave the home, and returns nil if that is no [GoneHandler].
 func (c Chain) Gone(r *http.Request, found Pin) *http.Response {
 	for i, a := range c {
 		if own := c.own(found, i); own.Backend != "" {
-			if g, ok := a.(Goner); ok && own.Fixed {
+			if g, ok := a.(GoneHandler); ok && own.Fixed {
 				return g.Gone(r, own)
 			}
 			return nil

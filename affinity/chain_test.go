@@ -24,12 +24,12 @@ func (m *member) Bind(a affinity.Answer) (string, error) {
 	return a.Found.Key, m.err
 }
 
-// goner can also rewrite and answer.
-type goner struct{ member }
+// goneHandler can also rewrite and answer.
+type goneHandler struct{ member }
 
-func (g *goner) Rewrite(_ *http.Request, found affinity.Pin) { g.told = append(g.told, found) }
+func (g *goneHandler) Rewrite(_ *http.Request, found affinity.Pin) { g.told = append(g.told, found) }
 
-func (g *goner) Gone(_ *http.Request, found affinity.Pin) *http.Response {
+func (g *goneHandler) Gone(_ *http.Request, found affinity.Pin) *http.Response {
 	return &http.Response{Status: found.Backend}
 }
 
@@ -68,7 +68,7 @@ func TestChainTellsEachItsOwn(t *testing.T) {
 	p1 := affinity.Pin{Key: "k1", Note: "one"}
 	p2 := affinity.Pin{Backend: "b2", Note: "two"}
 	e1, e2 := errors.New("trouble 1"), errors.New("trouble 2")
-	m1, m2 := &member{pin: p1, err: e1}, &goner{member{pin: p2, err: e2}}
+	m1, m2 := &member{pin: p1, err: e1}, &goneHandler{member{pin: p2, err: e2}}
 	c := affinity.Chain{m1, affinity.Chain{m2}}
 
 	found, err := c.Find(get("/"))
@@ -104,10 +104,10 @@ func TestChainGone(t *testing.T) {
 		chain affinity.Chain
 		want  string
 	}{
-		{"the one with the home answers", affinity.Chain{&member{}, &goner{member{pin: fixed}}}, "b1"},
-		{"it has no answer", affinity.Chain{&member{pin: fixed}, &goner{member{pin: fixed}}}, ""},
-		{"the home isn't fixed", affinity.Chain{&goner{member{pin: affinity.Pin{Backend: "b1"}}}}, ""},
-		{"no home", affinity.Chain{&goner{}}, ""},
+		{"the one with the home answers", affinity.Chain{&member{}, &goneHandler{member{pin: fixed}}}, "b1"},
+		{"it has no answer", affinity.Chain{&member{pin: fixed}, &goneHandler{member{pin: fixed}}}, ""},
+		{"the home isn't fixed", affinity.Chain{&goneHandler{member{pin: affinity.Pin{Backend: "b1"}}}}, ""},
+		{"no home", affinity.Chain{&goneHandler{}}, ""},
 	} {
 		r := get("/")
 		got := ""
@@ -129,18 +129,18 @@ func TestValidateReachesAllParts(t *testing.T) {
 		&affinity.Table{Name: "a:b", Store: &affinity.LRU{Size: -5}},
 		&affinity.CookieMap{Name: "a b"},
 		&affinity.CookieMap{Name: "server"},
-		&affinity.Cookie{Keys: [][]byte{{1}}},
+		&affinity.Cookie{Secrets: [][]byte{{1}}},
 	}.Validate()
 	if err == nil {
 		t.Fatal("Validate = nil")
 	}
-	for _, want := range []string{"/33", "nil", `"a:b"`, "size -5", `"a b"`, "no backends", "key 0"} {
+	for _, want := range []string{"/33", "nil", `"a:b"`, "size -5", `"a b"`, "no backends", "secret 0"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate doesn't say %q: %v", want, err)
 		}
 	}
 	good := affinity.Chain{
-		&affinity.Hash{}, &affinity.Table{Name: "ip"}, &affinity.Cookie{Keys: testKeys},
+		&affinity.Hash{}, &affinity.Table{Name: "ip"}, &affinity.Cookie{Secrets: testSecrets},
 		&affinity.CookieMap{Name: "server", Backends: map[string]string{"1": "b1"}, Client: &affinity.ClientAddr{V4: 24}},
 	}
 	if err := good.Validate(); err != nil {

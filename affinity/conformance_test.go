@@ -12,12 +12,12 @@ import (
 	"github.com/limpet-go/limpet/affinity/affinitytest"
 )
 
-var testKeys = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
+var testSecrets = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	const idle = time.Minute
-	cookie := func() *affinity.Cookie { return &affinity.Cookie{Keys: testKeys, Idle: idle} }
+	cookie := func() *affinity.Cookie { return &affinity.Cookie{Secrets: testSecrets, Idle: idle} }
 	tls := func(*http.Request) bool { return true }
 	learnt := &affinity.LRU{}
 
@@ -64,7 +64,9 @@ func TestConformance(t *testing.T) {
 		}, affinitytest.Options{Remembers: true, Answer: session(true)}},
 
 		{"AppCookie with a sealed prefix", func() func() affinity.Affinity {
-			return func() affinity.Affinity { return &affinity.AppCookie{Name: "session", Prefix: true, Keys: testKeys} }
+			return func() affinity.Affinity {
+				return &affinity.AppCookie{Name: "session", Prefix: true, Secrets: testSecrets}
+			}
 		}, affinitytest.Options{Remembers: true, Answer: session(true)}},
 
 		{"Route of the application", func() func() affinity.Affinity {
@@ -85,15 +87,15 @@ func TestConformance(t *testing.T) {
 		}}},
 
 		{"EngineIO of sessions with a tag", func() func() affinity.Affinity {
-			return func() affinity.Affinity { return &affinity.EngineIO{Keys: testKeys} }
-		}, affinitytest.Options{Request: openSession(t, "4", &affinity.EngineIO{Keys: testKeys})}},
+			return func() affinity.Affinity { return &affinity.EngineIO{Secrets: testSecrets} }
+		}, affinitytest.Options{Request: openSession(t, "4", &affinity.EngineIO{Secrets: testSecrets})}},
 
 		{"EngineIO of sessions that are learnt", func() func() affinity.Affinity {
 			return func() affinity.Affinity { return &affinity.EngineIO{Store: learnt} }
 		}, affinitytest.Options{Request: openSession(t, "3", &affinity.EngineIO{Store: learnt})}},
 
 		{"EngineIO before a Cookie", func() func() affinity.Affinity {
-			return func() affinity.Affinity { return affinity.Chain{&affinity.EngineIO{Keys: testKeys}, cookie()} }
+			return func() affinity.Affinity { return affinity.Chain{&affinity.EngineIO{Secrets: testSecrets}, cookie()} }
 		}, affinitytest.Options{Remembers: true, Idle: idle, Request: func(int) *http.Request { return opens("4") }}},
 
 		{"Chain", func() func() affinity.Affinity {

@@ -18,7 +18,7 @@ import (
 // copy the value, though, and whoever has the copy goes to the same backend.
 //
 // Nothing is kept in the gateway, so any number of replicas work side by side
-// as long as they have the same Keys. The zero value is ready for one process.
+// as long as they have the same Secrets. The zero value is ready for one process.
 // A Cookie must not be copied after its first use.
 //
 // Once bound, the cookie is sent again only when the client's home changes or a
@@ -42,18 +42,18 @@ type Cookie struct {
 	// the name's prefix demand it: over plain HTTP a browser then drops the
 	// cookie, as it would drop it without Secure. Such a gateway needs TLS in
 	// front; whether it is told so is up to OverTLS.
-	http.Cookie
+	Cookie http.Cookie
 
-	// Keys are the secrets, of at least 32 random bytes each. The first one
+	// Secrets seal the cookie, each of at least 32 random bytes each. The first one
 	// seals, all of them open, and a cookie that another one sealed is issued anew
-	// when its client comes. To rotate, add the new key as the second one on all
-	// replicas, then move it to the front on all, and take the old one out when
-	// the clients have been here, or their cookies have expired. One key seals 2^32 cookies at most (NIST
-	// SP 800-38D section 8.3).
+	// when its client comes. To rotate, add the new secret as the second one on
+	// all replicas, then move it to the front on all, and take the old one out
+	// when the clients have been here, or their cookies have expired. One secret
+	// seals 2^32 cookies at most (NIST SP 800-38D section 8.3).
 	//
-	// Without keys a random one is made for this Cookie, and a warning logged:
+	// Without secrets a random one is made for this Cookie, and a warning logged:
 	// other replicas, and this one after a restart, take its cookies for forged.
-	Keys [][]byte
+	Secrets [][]byte
 
 	// Idle is the time after which a client that sends no requests has lost
 	// its home. The cookie is issued anew once a quarter of it has passed, so
@@ -83,7 +83,7 @@ type Cookie struct {
 	// it in with its own judgement; without a gateway it is r.TLS != nil.
 	OverTLS func(*http.Request) bool
 
-	// Logger is for the warning about missing Keys. Nil means slog.Default().
+	// Logger is for the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
 	once  sync.Once
@@ -240,7 +240,7 @@ func (c *Cookie) Trust(_ func(*http.Request) netip.Addr, secure func(*http.Reque
 	}
 }
 
-// Validate tells what is wrong with the fields: keys that are too short, given
+// Validate tells what is wrong with the fields: secrets that are too short, given
 // twice or easy to guess, names and attributes that no cookie can have, that delete
 // it or that contradict each other. As long as it returns an error, so do Find
 // and Bind, and no client is pinned.
@@ -259,9 +259,9 @@ func (c *Cookie) init() {
 	for _, name := range names {
 		c.names = append(c.names, cookieName{name, sealedData(name)})
 	}
-	keys := keysOrRandom(c.Keys, c.Logger, "cookie", "cookie", cookie.Name)
+	secrets := secretsOrRandom(c.Secrets, c.Logger, "cookie", "cookie", cookie.Name)
 	var err error
-	if c.seals, err = newSealer("cookie", keys); err == nil {
+	if c.seals, err = newSealer("cookie", secrets); err == nil {
 		err = c.check(cookie)
 	}
 	if err != nil {

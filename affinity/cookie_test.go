@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func TestCookieAttributes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := &affinity.Cookie{Cookie: tt.cookie, Keys: testKeys}
+			c := &affinity.Cookie{Cookie: tt.cookie, Secrets: testSecrets}
 			if err := c.Validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +58,7 @@ func TestCookieAttributes(t *testing.T) {
 
 func TestCookieValueBelongsToItsName(t *testing.T) {
 	t.Parallel()
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	r := get("http://a.example/")
 	bare, _, _ := strings.Cut(bind(t, c, r, affinity.Pin{}, "b1").Get("Set-Cookie"), ";")
 	if found := find(t, c, get("https://a.example/", bare)); found.Backend != "b1" {
@@ -71,7 +72,7 @@ func TestCookieValueBelongsToItsName(t *testing.T) {
 func TestCookieOfSeveral(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := &affinity.Cookie{Keys: testKeys, Age: time.Hour}
+		c := &affinity.Cookie{Secrets: testSecrets, Age: time.Hour}
 		sealed := func(url, home string) string {
 			set := bind(t, c, get(url), affinity.Pin{}, home).Get("Set-Cookie")
 			time.Sleep(time.Second)
@@ -112,11 +113,11 @@ func TestCookieOfSeveral(t *testing.T) {
 	})
 }
 
-func TestCookieKeys(t *testing.T) {
+func TestCookieSecrets(t *testing.T) {
 	t.Parallel()
 	k1, k2 := []byte("one of two keys, 32 bytes in all"), []byte("the other one of them, which is longer")
 	cookie := func(keys ...[]byte) *affinity.Cookie {
-		return &affinity.Cookie{Keys: keys, Logger: slog.New(slog.DiscardHandler)}
+		return &affinity.Cookie{Secrets: keys, Logger: slog.New(slog.DiscardHandler)}
 	}
 	for _, tt := range []struct {
 		name        string
@@ -172,7 +173,7 @@ func TestCookieLifetimes(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				c := &affinity.Cookie{Keys: testKeys, Idle: tt.idle, Age: tt.age}
+				c := &affinity.Cookie{Secrets: testSecrets, Idle: tt.idle, Age: tt.age}
 				set := bind(t, c, get("/"), affinity.Pin{}, "b1").Get("Set-Cookie")
 				var got strings.Builder
 				key := ""
@@ -217,7 +218,7 @@ func TestCookieOfAReplicaWhoseClockIsAhead(t *testing.T) {
 		{30 * time.Second, affinity.Hit},
 		{time.Hour, affinity.Expired},
 	} {
-		c := &affinity.Cookie{Keys: testKeys, Idle: time.Minute}
+		c := &affinity.Cookie{Secrets: testSecrets, Idle: time.Minute}
 		var value string
 		synctest.Test(t, func(t *testing.T) { // every bubble has a clock of its own
 			time.Sleep(tt.ahead)
@@ -233,7 +234,7 @@ func TestCookieOfAReplicaWhoseClockIsAhead(t *testing.T) {
 
 func TestCookieLeavesCacheableAnswersAlone(t *testing.T) {
 	t.Parallel()
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	for _, tt := range []struct {
 		name         string
 		found        affinity.Pin
@@ -278,7 +279,7 @@ func TestCookieSetByTheBackend(t *testing.T) {
 		{"preserved under the other name", true, false, []string{"__Host-limpet=; Max-Age=0"}, []string{"__Host-limpet=; Max-Age=0"}},
 		{"nothing to preserve", true, false, []string{"a=1"}, []string{"a=1", "LIMPET"}},
 	} {
-		c := &affinity.Cookie{Keys: testKeys, Preserve: tt.preserve}
+		c := &affinity.Cookie{Secrets: testSecrets, Preserve: tt.preserve}
 		found := affinity.Pin{Key: "k"}
 		if tt.hit {
 			found = affinity.Pin{Backend: "b1", Key: "k", Status: affinity.Hit}
@@ -297,7 +298,7 @@ func TestCookieSetByTheBackend(t *testing.T) {
 
 func TestCookiePostOnly(t *testing.T) {
 	t.Parallel()
-	c := &affinity.Cookie{Keys: testKeys, PostOnly: true}
+	c := &affinity.Cookie{Secrets: testSecrets, PostOnly: true}
 	for method, want := range map[string]bool{"GET": false, "HEAD": false, "PUT": false, "POST": true} {
 		r := get("/")
 		r.Method = method
@@ -311,6 +312,17 @@ func TestCookiePostOnly(t *testing.T) {
 	}
 }
 
+// The cookie's attributes say less than a Cookie: their Valid would find no fault
+// with its other fields, and their String would print it as "x=y".
+func TestCookieIsNoHTTPCookie(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Valid", "String"} {
+		if _, ok := reflect.TypeFor[*affinity.Cookie]().MethodByName(name); ok {
+			t.Errorf("a Cookie has the method %s of an http.Cookie", name)
+		}
+	}
+}
+
 func TestCookieValidate(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -318,7 +330,7 @@ func TestCookieValidate(t *testing.T) {
 		cookie *affinity.Cookie
 		want   string
 	}{
-		{"short key", &affinity.Cookie{Keys: [][]byte{testKeys[0], []byte("secret")}}, "key 1 has 6 bytes"},
+		{"short key", &affinity.Cookie{Secrets: [][]byte{testSecrets[0], []byte("hidden")}}, "secret 1 has 6 bytes"},
 		{"name", &affinity.Cookie{Cookie: http.Cookie{Name: "a b"}}, "Name"},
 		{"path", &affinity.Cookie{Cookie: http.Cookie{Path: "/;"}}, "Path"},
 		{"domain", &affinity.Cookie{Cookie: http.Cookie{Domain: "a..b"}}, "Domain"},
@@ -332,7 +344,7 @@ func TestCookieValidate(t *testing.T) {
 			t.Parallel()
 			tt.cookie.Logger = slog.New(slog.DiscardHandler)
 			err := tt.cookie.Validate()
-			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hidden") {
 				t.Errorf("Validate = %v, want an error with %q", err, tt.want)
 			}
 			// Unused, it must not do harm on the path of a request either.
@@ -348,7 +360,7 @@ func TestCookieValidate(t *testing.T) {
 
 func TestCookieRefusesAnIDThatIsTooLong(t *testing.T) {
 	t.Parallel()
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	res := &http.Response{Header: http.Header{}, Request: get("/")}
 	if _, err := c.Bind(to(strings.Repeat("b", 2000), res, affinity.Pin{})); err == nil || len(res.Header) > 0 {
 		t.Errorf("Bind = %v, header %v", err, res.Header)
@@ -374,7 +386,7 @@ func TestCookieRewrite(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := &affinity.Cookie{Keys: testKeys}
+			c := &affinity.Cookie{Secrets: testSecrets}
 			shared := slices.Clone(tt.in)
 			out := get("/", shared...)
 			c.Rewrite(out, affinity.Pin{})
@@ -385,7 +397,7 @@ func TestCookieRewrite(t *testing.T) {
 				t.Errorf("the client's own slice became %q", shared)
 			}
 			kept := get("/", tt.in...)
-			(&affinity.Cookie{Keys: testKeys, Keep: true}).Rewrite(kept, affinity.Pin{})
+			(&affinity.Cookie{Secrets: testSecrets, Keep: true}).Rewrite(kept, affinity.Pin{})
 			if got := kept.Header["Cookie"]; !slices.Equal(got, tt.in) {
 				t.Errorf("with Keep, Cookie = %q", got)
 			}
@@ -398,9 +410,9 @@ func TestCookieRewrite(t *testing.T) {
 func TestCookieKeyRotation(t *testing.T) {
 	t.Parallel()
 	one, two := []byte("one of two keys, 32 bytes in all"), []byte("the other one, of 32 bytes, too.")
-	before := &affinity.Cookie{Keys: [][]byte{one, two}}
-	after := &affinity.Cookie{Keys: [][]byte{two, one}}
-	done := &affinity.Cookie{Keys: [][]byte{two}}
+	before := &affinity.Cookie{Secrets: [][]byte{one, two}}
+	after := &affinity.Cookie{Secrets: [][]byte{two, one}}
+	done := &affinity.Cookie{Secrets: [][]byte{two}}
 	value := func(h http.Header) string {
 		set, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
 		return set

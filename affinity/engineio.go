@@ -27,8 +27,8 @@ import (
 // own words, and opens a new session. Their Key is a hash of the node's sid, as
 // the sid itself opens the session to whoever has it.
 //
-// Any number of replicas can serve one session if they have the same Keys, for
-// [TagSID], or the same Store, for [LearnSID]. The zero value is ready for one
+// Any number of replicas can serve one session if they have the same Secrets, for
+// [SIDModeTag], or the same Store, for [SIDModeLearn]. The zero value is ready for one
 // process. An EngineIO must not be copied after its first use.
 type EngineIO struct {
 	// Path is the path under which Engine.IO is served, as "/socket.io/".
@@ -40,17 +40,17 @@ type EngineIO struct {
 	// Mode tells how a sid is tied to its backend.
 	Mode SIDMode
 
-	// Keys are the secrets of TagSID, of at least 32 random bytes each, and may
-	// be those of a [Cookie]. The first one seals, all of them open. To rotate,
-	// add the new key as the second one on all replicas, then move it to the
+	// Secrets seal the tags of SIDModeTag, each of at least 32 random bytes. They
+	// may be those of a [Cookie]. The first one seals, all of them open. To rotate,
+	// add the new secret as the second one on all replicas, then move it to the
 	// front on all, and take the old one out when its sessions have ended.
 	//
-	// Without keys a random one is made for this EngineIO, and a warning logged:
+	// Without secrets a random one is made for this EngineIO, and a warning logged:
 	// other replicas, and this one after a restart, don't know its sids. With
-	// LearnSID none are needed.
-	Keys [][]byte
+	// SIDModeLearn none are needed.
+	Secrets [][]byte
 
-	// Store keeps the pins of LearnSID. Nil means an [LRU] of its own, which no
+	// Store keeps the pins of SIDModeLearn. Nil means an [LRU] of its own, which no
 	// other replica knows. Lifetimes are the store's.
 	Store Store
 
@@ -58,7 +58,7 @@ type EngineIO struct {
 	// sid, with a ':' between. Empty means "eio".
 	Name string
 
-	// Logger is for the warning about missing Keys. Nil means slog.Default().
+	// Logger is for the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
 	once   sync.Once
@@ -71,23 +71,23 @@ type EngineIO struct {
 type SIDMode int
 
 const (
-	// SIDByVersion is TagSID for version 4 of the protocol, of Socket.IO 3 and 4,
-	// and LearnSID for the versions before, where socket.id is the sid and
+	// SIDModeByVersion is SIDModeTag for version 4 of the protocol, of Socket.IO 3 and 4,
+	// and SIDModeLearn for the versions before, where socket.id is the sid and
 	// applications pass it on.
-	SIDByVersion SIDMode = iota
+	SIDModeByVersion SIDMode = iota
 
-	// TagSID extends the sid on its way to the client by a tag, and takes it off
+	// SIDModeTag extends the sid on its way to the client by a tag, and takes it off
 	// again before a backend sees it. A tag holds the backend's ID, encrypted,
 	// and a MAC of 80 bits over both. With the dot before it, it has 25
 	// characters of the URL-safe alphabet for an ID of up to 8 bytes, and 11
 	// more for each 8 beyond, 100 for the longest ID of 64.
 	//
-	// Nothing is stored, and any replica with the same Keys can serve the
+	// Nothing is stored, and any replica with the same Secrets can serve the
 	// session. A client of version 3 must not tell anybody its socket.id.
-	TagSID
+	SIDModeTag
 
-	// LearnSID leaves the sid as it is and remembers it in the Store.
-	LearnSID
+	// SIDModeLearn leaves the sid as it is and remembers it in the Store.
+	SIDModeLearn
 )
 
 // maxSID bounds a sid. Engine.IO's own have 20 characters, but an application
@@ -97,7 +97,7 @@ const maxSID = 1024
 // A sidNote is what Find tells Rewrite, Bind and Gone of an Engine.IO request.
 type sidNote struct {
 	engineQuery
-	mode  SIDMode // TagSID or LearnSID
+	mode  SIDMode // SIDModeTag or SIDModeLearn
 	opens bool    // the request opens a session that polls
 	plain string  // the sid as the backend knows it, if the client's has a tag
 }
@@ -111,17 +111,17 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	}
 	q := parseEngineQuery(r.URL.RawQuery)
 	tooLong := len(q.sid) > maxSID+maxTag
-	if q.version == "" && (q.sid == "" || tooLong || e.Mode == LearnSID) {
+	if q.version == "" && (q.sid == "" || tooLong || e.Mode == SIDModeLearn) {
 		return Pin{}, nil
 	}
 	if err := e.Validate(); err != nil {
 		return Pin{}, err
 	}
 	note := &sidNote{engineQuery: q, mode: e.Mode}
-	if note.mode == SIDByVersion {
-		note.mode = LearnSID
+	if note.mode == SIDModeByVersion {
+		note.mode = SIDModeLearn
 		if q.version == "4" { // as Engine.IO itself decides
-			note.mode = TagSID
+			note.mode = SIDModeTag
 		}
 	}
 	pin := Pin{Note: note}
@@ -138,7 +138,7 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	case tooLong:
 		pin.Status = Unknown
 		return pin, nil
-	case note.mode == LearnSID:
+	case note.mode == SIDModeLearn:
 		key := secretKey(q.sid)
 		home, err := e.table.store().Load(r.Context(), e.table.storeKey(key))
 		if err != nil {
@@ -210,7 +210,7 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 		return "", nil
 	}
 	key = secretKey(o.sid)
-	if mode == TagSID {
+	if mode == SIDModeTag {
 		tag, err := e.tagger.tag(o.sid, home)
 		if err != nil {
 			return "", fmt.Errorf("affinity: Engine.IO: session of backend %q: %w", home, err)
@@ -273,7 +273,7 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 	}
 }
 
-// Validate tells what is wrong with the fields: keys that are too short, a Path
+// Validate tells what is wrong with the fields: secrets that are too short, a Path
 // that isn't one, a Name with a ':', a Mode that doesn't exist. As long as it
 // returns an error, so does Find, and no client is pinned.
 func (e *EngineIO) Validate() error {
@@ -288,16 +288,16 @@ func (e *EngineIO) init() {
 		e.table.Name = "eio"
 	}
 	err := e.table.Validate()
-	if e.Mode < SIDByVersion || e.Mode > LearnSID {
+	if e.Mode < SIDModeByVersion || e.Mode > SIDModeLearn {
 		err = errors.Join(err, fmt.Errorf("there is no mode %d", e.Mode))
 	}
 	if e.Path != "" && e.Path[0] != '/' {
 		err = errors.Join(err, fmt.Errorf("path %q doesn't begin with a '/'", e.Path))
 	}
-	if e.Mode != LearnSID {
-		var keyErr error
-		e.tagger, keyErr = newTagger(keysOrRandom(e.Keys, e.Logger, "Engine.IO"))
-		err = errors.Join(err, keyErr)
+	if e.Mode != SIDModeLearn {
+		var secretErr error
+		e.tagger, secretErr = newTagger(secretsOrRandom(e.Secrets, e.Logger, "Engine.IO"))
+		err = errors.Join(err, secretErr)
 	}
 	if err != nil {
 		e.err = fmt.Errorf("affinity: Engine.IO: %w", err)

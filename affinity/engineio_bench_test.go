@@ -11,7 +11,7 @@ import (
 )
 
 func BenchmarkEngineIOFind(b *testing.B) {
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	bound(b, e, answer(opens("3"), strings.NewReader(`13:0{"sid":"s1"}2:40`), 20), "b1")
 	for _, bm := range []struct {
 		name string
@@ -34,7 +34,7 @@ func BenchmarkEngineIOFind(b *testing.B) {
 }
 
 func BenchmarkEngineIORewrite(b *testing.B) {
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	r := polls("4", taggedSID)
 	found, out := find(b, e, r), r.Clone(context.Background())
 	b.ReportAllocs()
@@ -45,7 +45,7 @@ func BenchmarkEngineIORewrite(b *testing.B) {
 }
 
 func BenchmarkEngineIOBind(b *testing.B) {
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	opening := strings.Replace(openings[0].body, "%s", "", 1)
 	for _, bm := range []struct {
 		name string

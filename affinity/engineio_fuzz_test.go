@@ -28,8 +28,8 @@ func FuzzEngineIOAnswer(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		tags := &affinity.EngineIO{Keys: testKeys}
-		learns := &affinity.EngineIO{Mode: affinity.LearnSID}
+		tags := &affinity.EngineIO{Secrets: testSecrets}
+		learns := &affinity.EngineIO{Mode: affinity.SIDModeLearn}
 		get := func(e *affinity.EngineIO, r io.Reader) (body []byte, key string) {
 			res := answer(opens("4"), r, len(sent))
 			key, err := e.Bind(to("b1", res, find(t, e, res.Request)))
@@ -89,7 +89,7 @@ func FuzzEngineIOQuery(f *testing.F) {
 	f.Add("EIO=3&sid=s1&EIO=4")
 	f.Add("sid=" + taggedSID)
 	f.Add("sid=&sid=" + taggedSID + "&EIO=")
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	f.Fuzz(func(t *testing.T, query string) {
 		r := &http.Request{Method: "GET", URL: &url.URL{Path: "/", RawQuery: query}, Header: http.Header{}}
 		found := find(t, e, r.WithContext(t.Context()))
@@ -128,7 +128,7 @@ func FuzzEngineIOTag(f *testing.F) {
 	f.Add("a.b", strings.Repeat("n", 64), uint(70), byte(' '))
 	f.Add("s1.MgICspF9JCqThP9fw77mNdhY", "b1", uint(0), byte(0x80))
 	f.Add("\"\\\n\u00e4", "a:b", uint(9), byte('\n'))
-	e := &affinity.EngineIO{Keys: [][]byte{testKeys[0], []byte("the one before, which opens as well as ever")}}
+	e := &affinity.EngineIO{Secrets: [][]byte{testSecrets[0], []byte("the one before, which opens as well as ever")}}
 	f.Fuzz(func(t *testing.T, sid, home string, at uint, change byte) {
 		if sid == "" || len(sid) > 1024 || !utf8.ValidString(sid) || home == "" || len(home) > 64 || strings.Contains(home, "\x00") {
 			t.Skip("no session of Engine.IO, or no backend's ID")

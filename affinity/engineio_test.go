@@ -108,7 +108,7 @@ var errBroken = errors.New("connection reset")
 
 func TestEngineIOTags(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys, Mode: affinity.TagSID}
+	e := &affinity.EngineIO{Secrets: testSecrets, Mode: affinity.SIDModeTag}
 	tag := tagOf(t, e, "b1")
 	if len(tag) != 25 || tag[0] != '.' {
 		t.Fatalf("tag %q", tag)
@@ -145,7 +145,7 @@ func TestEngineIOLearns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range openings {
 		for arrival, through := range arrivals {
-			e := &affinity.EngineIO{Mode: affinity.LearnSID}
+			e := &affinity.EngineIO{Mode: affinity.SIDModeLearn}
 			if found := find(t, e, polls(tt.eio, "s1")); found.Status != affinity.Unknown || found.Backend != "" || found.Key != "" {
 				t.Errorf("before: %+v", found)
 			}
@@ -170,7 +170,7 @@ func TestEngineIOLearns(t *testing.T) {
 // Without further words, the version of the protocol decides.
 func TestEngineIOModeByVersion(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	for _, tt := range []struct {
 		eio  string
 		tags bool
@@ -226,7 +226,7 @@ func TestEngineIOLeavesAlone(t *testing.T) {
 		{"sid too late", opens("4"), `0{"a":"` + strings.Repeat("a", 5000) + `","sid":"s1"}`},
 		{"large and binary", opens("4"), strings.Repeat("\x00\xff", 10_000)},
 	} {
-		e := &affinity.EngineIO{Keys: testKeys, Path: "/socket.io/"}
+		e := &affinity.EngineIO{Secrets: testSecrets, Path: "/socket.io/"}
 		for arrival, through := range arrivals {
 			res := answer(tt.r, through(strings.NewReader(tt.body)), len(tt.body))
 			if _, err := e.Bind(to("b1", res, find(t, e, tt.r))); err != nil {
@@ -246,7 +246,7 @@ func TestEngineIOLeavesAlone(t *testing.T) {
 // A compressed answer can't be read; nobody asked for one.
 func TestEngineIOAsksForPlainAnswers(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	for url, kept := range map[string]bool{
 		eio4: false, eio3: false, eio4 + "&sid=s1": true, "/socket.io/?EIO=4&transport=websocket": true, "/": true,
 	} {
@@ -266,13 +266,13 @@ func TestEngineIOAsksForPlainAnswers(t *testing.T) {
 	}
 }
 
-// taggedSID is s1 with the home b1 and testKeys. Replicas of different versions
+// taggedSID is s1 with the home b1 and testSecrets. Replicas of different versions
 // of Limpet must understand each other.
 const taggedSID = "s1.MgICspF9JCqThP9fw77mNdhY"
 
 func TestEngineIOSids(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	if tag := tagOf(t, e, "b1"); "s1"+tag != taggedSID {
 		t.Errorf("the tag is %q now, was %q", tag, taggedSID[2:])
 	}
@@ -326,18 +326,18 @@ func TestEngineIOSidsWithoutVersion(t *testing.T) {
 		hit         bool
 		want        string // what the backend gets, "" for what the client sent
 	}{
-		{"genuine", "sid=" + taggedSID, affinity.TagSID, "", true, "sid=s1"},
-		{"by version", "transport=polling&sid=" + taggedSID + "&t=1", affinity.SIDByVersion, "", true, "transport=polling&sid=s1&t=1"},
-		{"an empty version", "EIO=&sid=" + taggedSID, affinity.TagSID, "", true, "EIO=&sid=s1"},
-		{"forged", "sid=s2" + taggedSID[2:], affinity.TagSID, "", false, ""},
-		{"without a tag", "sid=s1", affinity.TagSID, "", false, ""},
-		{"very long", "sid=" + strings.Repeat("s", 10_000) + taggedSID, affinity.TagSID, "", false, ""},
-		{"learnt", "sid=s1", affinity.LearnSID, "", false, ""},
-		{"of tags, but those are not in use", "sid=" + taggedSID, affinity.LearnSID, "", false, ""},
-		{"another path", "sid=" + taggedSID, affinity.TagSID, "/engine.io/", false, ""},
+		{"genuine", "sid=" + taggedSID, affinity.SIDModeTag, "", true, "sid=s1"},
+		{"by version", "transport=polling&sid=" + taggedSID + "&t=1", affinity.SIDModeByVersion, "", true, "transport=polling&sid=s1&t=1"},
+		{"an empty version", "EIO=&sid=" + taggedSID, affinity.SIDModeTag, "", true, "EIO=&sid=s1"},
+		{"forged", "sid=s2" + taggedSID[2:], affinity.SIDModeTag, "", false, ""},
+		{"without a tag", "sid=s1", affinity.SIDModeTag, "", false, ""},
+		{"very long", "sid=" + strings.Repeat("s", 10_000) + taggedSID, affinity.SIDModeTag, "", false, ""},
+		{"learnt", "sid=s1", affinity.SIDModeLearn, "", false, ""},
+		{"of tags, but those are not in use", "sid=" + taggedSID, affinity.SIDModeLearn, "", false, ""},
+		{"another path", "sid=" + taggedSID, affinity.SIDModeTag, "/engine.io/", false, ""},
 	} {
 		for _, shared := range []bool{false, true} {
-			e := &affinity.EngineIO{Keys: testKeys, Mode: tt.mode, Path: tt.path}
+			e := &affinity.EngineIO{Secrets: testSecrets, Mode: tt.mode, Path: tt.path}
 			if shared {
 				e.Store = &affinity.LRU{}
 				bound(t, e, answer(opens("3"), strings.NewReader(`13:0{"sid":"s1"}`), -1), "b2")
@@ -361,7 +361,7 @@ func TestEngineIOSidsWithoutVersion(t *testing.T) {
 // IDs of all lengths, and none can be read or told by its length.
 func TestEngineIOTagHidesTheBackend(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	for n := 1; n <= 64; n++ {
 		home := strings.Repeat("node-", 13)[:n]
 		tag := tagOf(t, e, home)
@@ -386,9 +386,9 @@ func TestEngineIOTagHidesTheBackend(t *testing.T) {
 func TestEngineIOKeyRotation(t *testing.T) {
 	t.Parallel()
 	old, new := []byte("the old key, which opens for some time still"), []byte("the new key, which seals from the second step on")
-	before := &affinity.EngineIO{Keys: [][]byte{old}}
-	during := &affinity.EngineIO{Keys: [][]byte{new, old}}
-	after := &affinity.EngineIO{Keys: [][]byte{new}}
+	before := &affinity.EngineIO{Secrets: [][]byte{old}}
+	during := &affinity.EngineIO{Secrets: [][]byte{new, old}}
+	after := &affinity.EngineIO{Secrets: [][]byte{new}}
 	first, second := "s1"+tagOf(t, before, "b1"), "s1"+tagOf(t, during, "b1")
 	for _, tt := range []struct {
 		e    *affinity.EngineIO
@@ -407,7 +407,7 @@ func TestEngineIOKeyRotation(t *testing.T) {
 // Nothing of the query changes but the sid.
 func TestEngineIORewritesTheQuery(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	tag := strings.TrimPrefix(bound(t, e, answer(opens("4"), strings.NewReader(`0{"sid":"s 1&+"}`), -1), "b1"), `0{"sid":"s 1&+`)
 	odd := "s+1%26%2b" + strings.TrimSuffix(tag, `"}`)
 	for in, want := range map[string]string{
@@ -433,8 +433,8 @@ func TestEngineIORewritesTheQuery(t *testing.T) {
 // drain at one moment, whatever sessions it has.
 func TestEngineIOBeforeACookie(t *testing.T) {
 	t.Parallel()
-	cookie := &affinity.Cookie{Keys: testKeys}
-	e := &affinity.EngineIO{Keys: testKeys}
+	cookie := &affinity.Cookie{Secrets: testSecrets}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	chain := affinity.Chain{e, cookie}
 	value, _, _ := strings.Cut(bind(t, cookie, get("/"), affinity.Pin{}, "b1").Get("Set-Cookie"), ";")
 	key := find(t, cookie, get("/", value)).Key
@@ -465,8 +465,8 @@ func TestEngineIOBeforeACookie(t *testing.T) {
 // its own is at home there.
 func TestEngineIOLeavesACookieWhereItIs(t *testing.T) {
 	t.Parallel()
-	cookie := &affinity.Cookie{Keys: testKeys}
-	chain := affinity.Chain{&affinity.EngineIO{Keys: testKeys}, cookie}
+	cookie := &affinity.Cookie{Secrets: testSecrets}
+	chain := affinity.Chain{&affinity.EngineIO{Secrets: testSecrets}, cookie}
 	value, _, _ := strings.Cut(bind(t, cookie, get("/"), affinity.Pin{}, "b2").Get("Set-Cookie"), ";")
 	for cookies, want := range map[string]bool{value: false, "": true, "limpet=forged": true} {
 		r := get(eio4+"&sid="+taggedSID, cookies)
@@ -479,7 +479,7 @@ func TestEngineIOLeavesACookieWhereItIs(t *testing.T) {
 // The session is where it was begun, whoever keeps the client.
 func TestEngineIOBindsToAStandIn(t *testing.T) {
 	t.Parallel()
-	e := &affinity.EngineIO{Keys: testKeys}
+	e := &affinity.EngineIO{Secrets: testSecrets}
 	r := opens("4")
 	res := answer(nil, strings.NewReader(`0{"sid":"s1"}`), 13)
 	if _, err := e.Bind(affinity.Answer{Response: res, Request: r, Found: find(t, e, r), Home: "b2", StandIn: "b1"}); err != nil {
@@ -511,7 +511,7 @@ func TestEngineIOGone(t *testing.T) {
 		{"version 3, another site", eio3, site, "application/json", unknown, cors(site)},
 		{"WebSocket", "/socket.io/?EIO=4&transport=websocket", site, "text/html", "Session ID unknown", http.Header{}},
 	} {
-		e := &affinity.EngineIO{Mode: affinity.TagSID, Keys: testKeys}
+		e := &affinity.EngineIO{Mode: affinity.SIDModeTag, Secrets: testSecrets}
 		r := get(tt.url + "&sid=" + taggedSID)
 		if tt.origin != "" {
 			r.Header.Set("Origin", tt.origin)
@@ -562,7 +562,7 @@ func TestEngineIOUnknown(t *testing.T) {
 		{"empty", polls("4", "s1"), 400, "", ""},
 		{"long", polls("4", "s1"), 400, unknown[:len(unknown)-1] + strings.Repeat(" ", 300) + "}", ""},
 	} {
-		e := &affinity.EngineIO{Keys: testKeys}
+		e := &affinity.EngineIO{Secrets: testSecrets}
 		for arrival, through := range arrivals {
 			for _, length := range []int{len(tt.body), -1} {
 				got := ""
@@ -592,7 +592,7 @@ func TestEngineIOUnknown(t *testing.T) {
 func TestEngineIOWithABrokenStore(t *testing.T) {
 	t.Parallel()
 	store := &brokenStore{}
-	e := &affinity.EngineIO{Mode: affinity.LearnSID, Store: store}
+	e := &affinity.EngineIO{Mode: affinity.SIDModeLearn, Store: store}
 	if found, err := e.Find(polls("4", "s1")); !errors.Is(err, errStore) || found.Backend != "" || found.Fixed {
 		t.Errorf("Find = %+v, %v", found, err)
 	}
@@ -610,11 +610,11 @@ func TestEngineIOWithABrokenStore(t *testing.T) {
 func TestEngineIOValidate(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]*affinity.EngineIO{
-		"short key": {Keys: [][]byte{{1}}},
-		"path":      {Keys: testKeys, Path: "socket.io"}, // nobody asks for it
-		"name":      {Keys: testKeys, Name: "a:b"},
-		"mode":      {Keys: testKeys, Mode: 3},
-		"store":     {Keys: testKeys, Store: &affinity.LRU{Size: -1}},
+		"short key": {Secrets: [][]byte{{1}}},
+		"path":      {Secrets: testSecrets, Path: "socket.io"}, // nobody asks for it
+		"name":      {Secrets: testSecrets, Name: "a:b"},
+		"mode":      {Secrets: testSecrets, Mode: 3},
+		"store":     {Secrets: testSecrets, Store: &affinity.LRU{Size: -1}},
 	} {
 		if err := e.Validate(); err == nil || !strings.Contains(err.Error(), "Engine.IO") {
 			t.Errorf("%s: %v", name, err)

@@ -51,8 +51,8 @@ type tagRoom struct {
 	counter, pad [aes.BlockSize]byte
 }
 
-func newTagger(keys [][]byte) (tagger, error) {
-	subs, err := subkeys("tag", keys, 64)
+func newTagger(secrets [][]byte) (tagger, error) {
+	subs, err := subkeys("tag", secrets, 64)
 	if err != nil {
 		return nil, err
 	}

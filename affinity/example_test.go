@@ -74,7 +74,7 @@ func ExampleCookie() {
 	}
 
 	secret := sha256.Sum256([]byte("in earnest, 32 random bytes that all replicas have"))
-	cookie := &affinity.Cookie{Keys: [][]byte{secret[:]}, Idle: time.Hour}
+	cookie := &affinity.Cookie{Secrets: [][]byte{secret[:]}, Idle: time.Hour}
 	newcomers := "node-2" // your own way to choose
 
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -253,7 +253,7 @@ func ExampleCookieValue() {
 // way to the client and loses it on its way back.
 func ExampleEngineIO() {
 	secret := sha256.Sum256([]byte("in earnest, 32 random bytes that all replicas have"))
-	sessions := &affinity.EngineIO{Keys: [][]byte{secret[:]}}
+	sessions := &affinity.EngineIO{Secrets: [][]byte{secret[:]}}
 
 	// node-2 has opened a session.
 	r := httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=polling", nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// sealed is a value of version 1, sealed with testKeys for the name "limpet" and
+// sealed is a value of version 1, sealed with testSecrets for the name "limpet" and
 // the home b1. It must be understood for as long as there are such cookies.
 const sealed = "ARe5wJoeASM6elnYUdElqhY_sCpmhNhk6cStuQvcX0OaW3FHC4qMRJF9-L_eU5LcU8FM9fqyjWk"
 
@@ -24,7 +24,7 @@ func FuzzCookieValue(f *testing.F) {
 	f.Add("AQ")
 	f.Add(strings.Repeat("A", 2000))
 	f.Add(strings.Repeat("; limpet=", 9) + sealed)
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	f.Fuzz(func(t *testing.T, v string) {
 		if strings.ContainsAny(v, "\r\n") {
 			t.Skip("no field of a header has line breaks")
@@ -54,7 +54,7 @@ func FuzzCookieRewrite(f *testing.F) {
 	f.Add(` ;; a="x; limpet=1" ;limpet = z;`, "__Host-limpet=1")
 	f.Add("xlimpet=1;limpet;=limpet=;LIMPET=2", "limpet")
 	f.Add("limpet=a;\tlimpet=b; limpet=c", "; ;")
-	c := &affinity.Cookie{Keys: testKeys}
+	c := &affinity.Cookie{Secrets: testSecrets}
 	f.Fuzz(func(t *testing.T, line1, line2 string) {
 		in := []string{line1, line2}
 		out := get("/", in...)

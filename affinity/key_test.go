@@ -110,7 +110,7 @@ func TestClientAddr(t *testing.T) {
 func TestTrust(t *testing.T) {
 	t.Parallel()
 	own := &affinity.ClientAddr{Addr: func(*http.Request) netip.Addr { return netip.MustParseAddr("203.0.113.9") }}
-	cookie := &affinity.Cookie{Keys: testKeys}
+	cookie := &affinity.Cookie{Secrets: testSecrets}
 	chain := affinity.Chain{
 		cookie, &affinity.Hash{}, &affinity.Table{}, &affinity.CookieMap{},
 		affinity.Chain{&affinity.Hash{Key: &affinity.ClientAddr{V4: 24}}},

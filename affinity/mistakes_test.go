@@ -15,33 +15,33 @@ func TestMistakes(t *testing.T) {
 	t.Parallel()
 	quiet := slog.New(slog.DiscardHandler)
 	type names = map[string]string
-	cookie := func(c http.Cookie) affinity.Validator { return &affinity.Cookie{Cookie: c, Keys: testKeys} }
+	cookie := func(c http.Cookie) affinity.Validator { return &affinity.Cookie{Cookie: c, Secrets: testSecrets} }
 	keyed := func(keys ...string) affinity.Validator {
 		c := &affinity.Cookie{Logger: quiet}
 		for _, k := range keys {
-			c.Keys = append(c.Keys, []byte(k))
+			c.Secrets = append(c.Secrets, []byte(k))
 		}
 		return c
 	}
 	route := func(c http.Cookie) affinity.Validator { return &affinity.Route{Cookie: "id", Set: &c} }
 	named := func(name string) affinity.Affinity {
-		return &affinity.Cookie{Cookie: http.Cookie{Name: name}, Keys: testKeys}
+		return &affinity.Cookie{Cookie: http.Cookie{Name: name}, Secrets: testSecrets}
 	}
-	eio := func(path string) affinity.Affinity { return &affinity.EngineIO{Path: path, Keys: testKeys} }
-	secret := strings.Repeat("secret", 6)
+	eio := func(path string) affinity.Affinity { return &affinity.EngineIO{Path: path, Secrets: testSecrets} }
+	secret := strings.Repeat("hidden", 6)
 	for _, tt := range []struct {
 		name string
 		v    affinity.Validator
 		want string // in the error, "" for none
 	}{
 		{"a key of zeros", keyed(string(make([]byte, 32))), "openssl rand -hex 32"},
-		{"a key of one letter", keyed(secret, strings.Repeat("a", 40)), "key 1 is one byte"},
-		{"a key twice", keyed(secret, secret[1:], secret), "keys 0 and 2 are the same"},
+		{"a key of one letter", keyed(secret, strings.Repeat("a", 40)), "secret 1 is one byte"},
+		{"a key twice", keyed(secret, secret[1:], secret), "secrets 0 and 2 are the same"},
 		{"keys", keyed(secret, secret[1:]), ""},
-		{"sids with a key of zeros", &affinity.EngineIO{Keys: [][]byte{make([]byte, 64)}}, "key 0 is one byte"},
-		{"prefix with a key of zeros", &affinity.AppCookie{Name: "io", Prefix: true, Keys: [][]byte{make([]byte, 64)}}, "key 0 is one byte"},
-		{"mode", &affinity.EngineIO{Mode: 3, Keys: testKeys}, "no mode 3"},
-		{"negative mode", &affinity.EngineIO{Mode: -1, Keys: testKeys}, "no mode -1"},
+		{"sids with a key of zeros", &affinity.EngineIO{Secrets: [][]byte{make([]byte, 64)}}, "secret 0 is one byte"},
+		{"prefix with a key of zeros", &affinity.AppCookie{Name: "io", Prefix: true, Secrets: [][]byte{make([]byte, 64)}}, "secret 0 is one byte"},
+		{"mode", &affinity.EngineIO{Mode: 3, Secrets: testSecrets}, "no mode 3"},
+		{"negative mode", &affinity.EngineIO{Mode: -1, Secrets: testSecrets}, "no mode -1"},
 
 		{"expired", cookie(http.Cookie{Expires: time.Now().Add(-time.Hour)}), "has expired"},
 		{"not expired", cookie(http.Cookie{Expires: time.Now().Add(time.Hour)}), ""},
@@ -94,7 +94,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%s: Validate = %v", tt.name, err)
 		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "affinity: ")):
 			t.Errorf("%s: Validate = %v, want an error with %q", tt.name, err, tt.want)
-		case err != nil && strings.Contains(err.Error(), "secret"):
+		case err != nil && strings.Contains(err.Error(), "hidden"):
 			t.Errorf("%s: the error repeats a key: %v", tt.name, err)
 		}
 	}
@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 // it: the cookie's home counts, and the client may be moved away from its session.
 func TestChainWithACookieBeforeSids(t *testing.T) {
 	t.Parallel()
-	c, e := &affinity.Cookie{Keys: testKeys}, &affinity.EngineIO{Keys: testKeys}
+	c, e := &affinity.Cookie{Secrets: testSecrets}, &affinity.EngineIO{Secrets: testSecrets}
 	set := bind(t, c, get("/"), affinity.Pin{}, "b2").Get("Set-Cookie")
 	r := get("/?EIO=4&sid="+taggedSID, set[:strings.IndexByte(set, ';')])
 	for _, tt := range []struct {

@@ -45,54 +45,54 @@ type sealedPin struct {
 // A sealer seals with the first of its keys and opens with all.
 type sealer []cipher.AEAD
 
-// keysOrRandom returns the user's keys or, if there are none, a random one, and
-// warns that what is sealed with it is lost on all others. who is the affinity.
-func keysOrRandom(keys [][]byte, logger *slog.Logger, who string, args ...any) [][]byte {
-	if len(keys) > 0 {
-		return keys
+// secretsOrRandom returns secrets or, if there are none, a random one, and warns
+// that what is sealed with it can be opened by no other process. who is the affinity.
+func secretsOrRandom(secrets [][]byte, logger *slog.Logger, who string, args ...any) [][]byte {
+	if len(secrets) > 0 {
+		return secrets
 	}
 	if logger == nil {
 		logger = slog.Default()
 	}
-	logger.Warn("affinity: "+who+" has no Keys, made a random one: several replicas need shared Keys, and so does one that restarts", args...)
+	logger.Warn("affinity: "+who+" has no Secrets, made a random one: several replicas need shared Secrets, and so does one that restarts", args...)
 	return [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
 }
 
-// subkeys derives one key of this size per purpose (RFC 5869) from each of the
-// user's, so that what one part of Limpet seals says nothing to another.
-func subkeys(purpose string, keys [][]byte, size int) ([][]byte, error) {
-	subs := make([][]byte, len(keys))
-	for i, key := range keys {
-		if err := checkKey(keys, i); err != nil {
+// subkeys derives one key of this size per purpose (RFC 5869) from each of
+// the secrets, so that what one part of Limpet seals says nothing to another.
+func subkeys(purpose string, secrets [][]byte, size int) ([][]byte, error) {
+	subs := make([][]byte, len(secrets))
+	for i, secret := range secrets {
+		if err := checkSecret(secrets, i); err != nil {
 			return nil, err
 		}
 		var err error
-		if subs[i], err = hkdf.Key(sha256.New, key, nil, "limpet "+purpose, size); err != nil {
+		if subs[i], err = hkdf.Key(sha256.New, secret, nil, "limpet "+purpose, size); err != nil {
 			return nil, err
 		}
 	}
 	return subs, nil
 }
 
-// checkKey tells what is wrong with key i, without repeating it.
-func checkKey(keys [][]byte, i int) error {
-	key := keys[i]
-	if len(key) < 32 {
-		return fmt.Errorf("key %d has %d bytes, at least 32 are needed", i, len(key))
+// checkSecret tells what is wrong with secret i, without repeating it.
+func checkSecret(secrets [][]byte, i int) error {
+	secret := secrets[i]
+	if len(secret) < 32 {
+		return fmt.Errorf("secret %d has %d bytes, at least 32 are needed", i, len(secret))
 	}
-	if bytes.Count(key, key[:1]) == len(key) {
-		return fmt.Errorf("key %d is one byte over and over, which anybody can guess: take the output of openssl rand -hex 32", i)
+	if bytes.Count(secret, secret[:1]) == len(secret) {
+		return fmt.Errorf("secret %d is one byte over and over, which anybody can guess: take the output of openssl rand -hex 32", i)
 	}
-	for j, other := range keys[:i] {
-		if bytes.Equal(key, other) {
-			return fmt.Errorf("keys %d and %d are the same: to rotate, add a new one", j, i)
+	for j, other := range secrets[:i] {
+		if bytes.Equal(secret, other) {
+			return fmt.Errorf("secrets %d and %d are the same: to rotate, add a new one", j, i)
 		}
 	}
 	return nil
 }
 
-func newSealer(purpose string, keys [][]byte) (sealer, error) {
-	subs, err := subkeys(purpose, keys, 32)
+func newSealer(purpose string, secrets [][]byte) (sealer, error) {
+	subs, err := subkeys(purpose, secrets, 32)
 	if err != nil {
 		return nil, err
 	}

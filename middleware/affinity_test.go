@@ -47,7 +47,7 @@ func TestAffinities(t *testing.T) {
 		leaves   bool // a client leaves a home that drains
 		returns  bool // it returns to its first home when that is back
 	}{
-		{"Cookie", func() affinity.Affinity { return &affinity.Cookie{Keys: secret} }, false, false},
+		{"Cookie", func() affinity.Affinity { return &affinity.Cookie{Secrets: secret} }, false, false},
 		{"CookieMap", func() affinity.Affinity {
 			return &affinity.CookieMap{Name: "server", Backends: map[string]string{"1": "b"}}
 		}, false, true},
@@ -61,14 +61,14 @@ func TestAffinities(t *testing.T) {
 			return &affinity.AppCookie{Name: "session", Prefix: true}
 		}, false, false},
 		{"AppCookie with a sealed prefix", func() affinity.Affinity {
-			return &affinity.AppCookie{Name: "session", Prefix: true, Keys: secret}
+			return &affinity.AppCookie{Name: "session", Prefix: true, Secrets: secret}
 		}, false, false},
 		{"Route of the application", func() affinity.Affinity { return &affinity.Route{Cookie: "JSESSIONID"} }, false, false},
 		{"Route set by Limpet", func() affinity.Affinity {
 			return &affinity.Route{Cookie: "ROUTEID", Set: &http.Cookie{}}
 		}, false, false},
 		{"Chain", func() affinity.Affinity {
-			return affinity.Chain{&affinity.AppCookie{Name: "session", Prefix: true}, &affinity.Cookie{Keys: secret}, &affinity.Hash{}}
+			return affinity.Chain{&affinity.AppCookie{Name: "session", Prefix: true}, &affinity.Cookie{Secrets: secret}, &affinity.Hash{}}
 		}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,8 +26,9 @@ import (
 // PinHeader and Trace call it a hit.
 type AssignCookie struct {
 	// Cookie has the name, which is needed, and the attributes. Path is / by
-	// default, SameSite Lax. Leave HttpOnly off where Script is used.
-	http.Cookie
+	// default, SameSite Lax. Leave HttpOnly off where Script is used. Its Value is
+	// ignored.
+	Cookie http.Cookie
 
 	// Backends maps the cookie's values to backend IDs, as in
 	// affinity.CookieMap. It is needed, and must not change.
@@ -46,7 +47,7 @@ func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 	values := a.values()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		known := func(c *http.Cookie) bool { return a.Backends[c.Value] != "" }
-		if slices.ContainsFunc(r.CookiesNamed(a.Name), known) || preflight(r) {
+		if slices.ContainsFunc(r.CookiesNamed(a.Cookie.Name), known) || preflight(r) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -73,7 +74,7 @@ func (a *AssignCookie) Script() http.Handler {
 	c := a.cookie("")
 	c.HttpOnly = false
 	_, attributes, _ := strings.Cut(c.String(), ";")
-	name, _ := json.Marshal(a.Name)
+	name, _ := json.Marshal(a.Cookie.Name)
 	choices, _ := json.Marshal(values)
 	attrs, _ := json.Marshal(";" + attributes)
 	script := fmt.Sprintf(`(function (name, values, attributes) {
@@ -108,7 +109,7 @@ func (a *AssignCookie) values() []string {
 			err = errors.New("both the value and the backend's ID are needed")
 		}
 		if err != nil {
-			panic(fmt.Sprintf("limpet: AssignCookie %q with value %q: %v", a.Name, v, err))
+			panic(fmt.Sprintf("limpet: AssignCookie %q with value %q: %v", a.Cookie.Name, v, err))
 		}
 	}
 	return values

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,16 @@ func TestAssignCookieScript(t *testing.T) {
 	assign.Script().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if !strings.Contains(w.Body.String(), `("server", ["1","2"], "; Path=/; Secure; SameSite=Lax")`) {
 		t.Errorf("script:\n%s", w.Body)
+	}
+}
+
+// Neither of these would tell of the whole AssignCookie.
+func TestAssignCookieIsNoHTTPCookie(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Valid", "String"} {
+		if _, ok := reflect.TypeFor[*limpet.AssignCookie]().MethodByName(name); ok {
+			t.Errorf("an AssignCookie has the method %s of an http.Cookie", name)
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func poll(t *testing.T, c *http.Client, url, sid string) (res *http.Response, bo
 	return get(t, c, url+"/socket.io/?EIO=4&transport=polling&sid="+sid)
 }
 
-func engineIO() *affinity.EngineIO { return &affinity.EngineIO{Keys: testKeys} }
+func engineIO() *affinity.EngineIO { return &affinity.EngineIO{Secrets: testKeys} }
 
 // Clients without cookies, each request of whom takes another of two replicas.
 func TestSessionsStayBehindTwoReplicas(t *testing.T) {
@@ -183,7 +183,7 @@ func TestSessionBegunByAStandIn(t *testing.T) {
 	t.Parallel()
 	nodes, engines := engines(t, 2)
 	srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{
-		Affinity: affinity.Chain{engineIO(), &affinity.Cookie{Keys: testKeys}},
+		Affinity: affinity.Chain{engineIO(), &affinity.Cookie{Secrets: testKeys}},
 	})
 	c := newClient(t)
 	first, home := open(t, c, srv.URL)

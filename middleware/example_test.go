@@ -39,7 +39,7 @@ func ExampleNewGateway() {
 	defer cancel()
 	go pool.Run(ctx) // health checks
 	gateway, err := limpet.NewGateway(pool, &limpet.Options{
-		Affinity: &affinity.Cookie{Keys: [][]byte{[]byte("keep 32 secret random bytes here")}},
+		Affinity: &affinity.Cookie{Secrets: [][]byte{[]byte("keep 32 secret random bytes here")}},
 	})
 	if err != nil {
 		panic(err)

@@ -616,8 +616,8 @@ func (a *anchor) Gone(*http.Request, affinity.Pin) *http.Response {
 	return &http.Response{StatusCode: a.status, Header: make(http.Header), Body: http.NoBody}
 }
 
-// A Goner without an answer lets its client move, and try more than one backend.
-func TestGonerWithoutAnAnswer(t *testing.T) {
+// A GoneHandler without an answer lets its client move, and try more than one backend.
+func TestGoneHandlerWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	pool, err := balancer.NewPool(&balancer.Options{Picker: first{}})
 	if err != nil {
@@ -641,7 +641,7 @@ func TestGonerWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-func TestGonerAnswersAWaitingPoll(t *testing.T) {
+func TestGoneHandlerAnswersAWaitingPoll(t *testing.T) {
 	t.Parallel()
 	waiting := make(chan struct{})
 	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

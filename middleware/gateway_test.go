@@ -809,7 +809,7 @@ func TestNewGatewayFindsMistakes(t *testing.T) {
 	for name, f := range map[string]func() (*limpet.Gateway, error){
 		"no pool": func() (*limpet.Gateway, error) { return limpet.NewGateway(nil, nil) },
 		"short key": func() (*limpet.Gateway, error) {
-			return limpet.NewGateway(pool, &limpet.Options{Affinity: &affinity.Cookie{Keys: [][]byte{{1}}}})
+			return limpet.NewGateway(pool, &limpet.Options{Affinity: &affinity.Cookie{Secrets: [][]byte{{1}}}})
 		},
 		"wrong Gone": func() (*limpet.Gateway, error) { return limpet.NewGateway(pool, &limpet.Options{Gone: 7}) },
 	} {

@@ -147,7 +147,7 @@ func newGateway(t *testing.T, pool *balancer.Pool, opts *limpet.Options) *limpet
 		opts = &limpet.Options{}
 	}
 	if opts.Affinity == nil {
-		opts.Affinity = &affinity.Cookie{Keys: testKeys}
+		opts.Affinity = &affinity.Cookie{Secrets: testKeys}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

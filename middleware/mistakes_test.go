@@ -57,7 +57,7 @@ func TestMistakes(t *testing.T) {
 		{"a field", field("x-pin"), both, ""},
 		{"an address that is none", limpet.Options{ClientIP: limpet.ClientIP{Trusted: []netip.Prefix{{}}}}, both, "Trusted"},
 		{"an affinity", limpet.Options{Affinity: affinity.Chain{}}, both, "no members"},
-		{"a key of zeros", limpet.Options{Affinity: &affinity.Cookie{Keys: [][]byte{make([]byte, 32)}}}, both, "openssl rand"},
+		{"a key of zeros", limpet.Options{Affinity: &affinity.Cookie{Secrets: [][]byte{make([]byte, 32)}}}, both, "openssl rand"},
 		{"a transport", limpet.Options{Transport: &balancer.Transport{MaxIdle: -1}}, both, "MaxIdle -1"},
 		{"limits of tunnels", limpet.Options{Upgrade: &upgrade.Proxy{IdleTimeout: -1}}, gateway, "IdleTimeout"},
 		{"a bus", limpet.Options{Bus: &brokenBus{}}, gateway, "no Client"},
@@ -65,7 +65,7 @@ func TestMistakes(t *testing.T) {
 	} {
 		tt.opts.Logger = slog.New(slog.DiscardHandler)
 		if tt.opts.Affinity == nil {
-			tt.opts.Affinity = &affinity.Cookie{Keys: testKeys}
+			tt.opts.Affinity = &affinity.Cookie{Secrets: testKeys}
 		}
 		check := func(what string, err error) {
 			if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "limpet: ")) {

@@ -301,7 +301,7 @@ func (s *router) bind(t *trip, res *http.Response) {
 func (s *router) unknownSession(t *trip, pin affinity.Pin) {
 	s.trace.UnknownSession(t.in, pin, t.backend)
 	if pin.Status != affinity.Hit { // else it has ended where it was
-		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same keys or a common store",
+		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
 			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", s.strayed.Add(1))
 	}
 }
@@ -322,14 +322,14 @@ func outcome(found affinity.Pin, home string) string {
 // goneAnswer returns the affinity's own answer to a request that can't move and
 // whose home is gone. If the affinity has none, the request may move.
 func (s *router) goneAnswer(t *trip) *http.Response {
-	goner, ok := s.affinity.(affinity.Goner)
+	handler, ok := s.affinity.(affinity.GoneHandler)
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
 	if home := s.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) {
 		return nil
 	}
-	res := goner.Gone(t.in, t.pin)
+	res := handler.Gone(t.in, t.pin)
 	t.pin.Fixed = res != nil
 	return res
 }

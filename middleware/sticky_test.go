@@ -38,12 +38,12 @@ func behindReverseProxy(t *testing.T, pool *balancer.Pool, aff affinity.Affinity
 func TestSticky(t *testing.T) {
 	t.Parallel()
 	for name, aff := range map[string]affinity.Affinity{
-		"cookie":     &affinity.Cookie{Keys: testKeys},
+		"cookie":     &affinity.Cookie{Secrets: testKeys},
 		"cookie map": &affinity.CookieMap{Name: "server", Backends: map[string]string{"1": "a", "2": "b", "3": "c"}},
 		"hash":       &affinity.Hash{Key: affinity.Header("User-Agent")},
 		"address":    &affinity.Hash{Key: &affinity.ClientAddr{}},
 		"table":      &affinity.Table{Key: affinity.Query("user")},
-		"chain":      affinity.Chain{&affinity.Cookie{Keys: testKeys}, &affinity.Hash{Key: &affinity.ClientAddr{}}},
+		"chain":      affinity.Chain{&affinity.Cookie{Secrets: testKeys}, &affinity.Hash{Key: &affinity.ClientAddr{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

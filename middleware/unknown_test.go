@@ -19,7 +19,7 @@ import (
 // warned of, by the gateway that sent them there.
 func TestUnknownSessions(t *testing.T) {
 	t.Parallel()
-	cookie := &affinity.Cookie{Keys: testKeys}
+	cookie := &affinity.Cookie{Secrets: testKeys}
 	for _, tt := range []struct {
 		name string
 		in   func(*affinity.EngineIO) affinity.Affinity
@@ -31,7 +31,7 @@ func TestUnknownSessions(t *testing.T) {
 			t.Parallel()
 			nodes, engines := engines(t, 2)
 			engineio := engineIO()
-			other := &affinity.EngineIO{Keys: [][]byte{[]byte("the key of a replica that was set up alone")}}
+			other := &affinity.EngineIO{Secrets: [][]byte{[]byte("the key of a replica that was set up alone")}}
 
 			type replica struct {
 				srv     *httptest.Server

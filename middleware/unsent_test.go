@@ -72,7 +72,7 @@ func TestWhatWasNotSentGoesElsewhere(t *testing.T) {
 	}
 	type front func(pool *balancer.Pool, tr *balancer.Transport, keys [][]byte) http.Handler
 	gateway := func(pool *balancer.Pool, _ *balancer.Transport, keys [][]byte) http.Handler {
-		return newGateway(t, pool, &limpet.Options{Affinity: &affinity.Cookie{Keys: keys}})
+		return newGateway(t, pool, &limpet.Options{Affinity: &affinity.Cookie{Secrets: keys}})
 	}
 	sticky := func(rt func(tr *balancer.Transport) http.RoundTripper) front {
 		return func(pool *balancer.Pool, tr *balancer.Transport, keys [][]byte) http.Handler {
@@ -80,7 +80,7 @@ func TestWhatWasNotSentGoesElsewhere(t *testing.T) {
 				Rewrite:  func(*httputil.ProxyRequest) {},
 				ErrorLog: log.New(io.Discard, "", 0),
 				Transport: &limpet.Sticky{
-					Pool: pool, Affinity: &affinity.Cookie{Keys: keys}, Transport: rt(tr), Logger: slog.New(slog.DiscardHandler),
+					Pool: pool, Affinity: &affinity.Cookie{Secrets: keys}, Transport: rt(tr), Logger: slog.New(slog.DiscardHandler),
 				},
 			}
 		}

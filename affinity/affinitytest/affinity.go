@@ -48,7 +48,7 @@ type Options struct {
 }
 
 // TestAffinity runs the conformance tests, as subtests of t. newReplica returns
-// the affinity as each of several replicas has it: with the same keys, and on
+// the affinity as each of several replicas has it: with the same secrets, and on
 // the same store.
 func TestAffinity(t *testing.T, newReplica func() affinity.Affinity, opts Options) {
 	t.Helper()

@@ -46,13 +46,13 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 		var a affinity.Affinity
 		switch kind {
 		case "cookie":
-			a = &affinity.Cookie{Keys: keys}
+			a = &affinity.Cookie{Secrets: keys}
 		case "engineio":
-			a = &affinity.EngineIO{Keys: keys, Store: store}
+			a = &affinity.EngineIO{Secrets: keys, Store: store}
 		case "appcookie":
 			a = &affinity.AppCookie{Name: name, Store: store}
 		case "prefix":
-			a = &affinity.AppCookie{Name: name, Prefix: true, Keys: keys}
+			a = &affinity.AppCookie{Name: name, Prefix: true, Secrets: keys}
 		case "route":
 			cookie, param, two := strings.Cut(name, "|")
 			if !two {

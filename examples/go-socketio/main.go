@@ -63,7 +63,7 @@ func run(ctx context.Context, listen string, n int) error {
 		return err
 	}
 	// By the session's own ID: clients without cookies are at home, too.
-	gateway, err := limpet.NewGateway(pool, &limpet.Options{Affinity: &affinity.EngineIO{Mode: affinity.LearnSID}})
+	gateway, err := limpet.NewGateway(pool, &limpet.Options{Affinity: &affinity.EngineIO{Mode: affinity.SIDModeLearn}})
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func main() {
 // options returns what the two cookie lines say.
 func options(mode string) (*limpet.Options, error) {
 	switch mode {
-	case "insert": // several replicas, and one that restarts, need Keys
+	case "insert": // several replicas, and one that restarts, need Secrets
 		serverID := http.Cookie{Name: "SERVERID"}
 		return &limpet.Options{Affinity: &affinity.Cookie{Cookie: serverID, Idle: 30 * time.Minute, Age: 8 * time.Hour}}, nil
 	case "prefix":

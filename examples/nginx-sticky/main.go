@@ -34,7 +34,7 @@ import (
 // way returns one of the three ways, nil if mode is none of them.
 func way(mode string) affinity.Affinity {
 	switch mode {
-	case "cookie": // several replicas, and one that restarts, need Keys
+	case "cookie": // several replicas, and one that restarts, need Secrets
 		return &affinity.Cookie{
 			Cookie: http.Cookie{Name: "srv_id", Domain: ".example.com", Path: "/", MaxAge: 3600},
 			Idle:   time.Hour, // nginx sends the cookie with each answer: the hour counts from the last one

@@ -51,7 +51,7 @@ func gateway(t *testing.T, addr string, opened func()) (*httptest.Server, *balan
 	}
 	keys := [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
 	gw, err := middleware.NewGateway(pool, &middleware.Options{
-		Affinity: affinity.Chain{&affinity.EngineIO{Keys: keys}, &affinity.Cookie{Keys: keys}},
+		Affinity: affinity.Chain{&affinity.EngineIO{Secrets: keys}, &affinity.Cookie{Secrets: keys}},
 		Logger:   quiet,
 	})
 	if err != nil {
