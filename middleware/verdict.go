@@ -48,8 +48,9 @@ func judge(err error) verdict {
 // failed with err, for an ErrorHandler: 503 when no backend could take it, 504
 // when time ran out or the backend was lost while the request waited for it, 413,
 // 408 or 400 when the request itself was at fault, 499 (nginx's) when the client
-// went away, 500 when a middleware hides the connection that a tunnel needs, and
-// otherwise 502.
+// went away, 500 when a middleware hides the connection that a tunnel needs or the
+// request can't be sent as this process has made it (see Invalid of
+// [balancer.Error]), and otherwise 502.
 func StatusCode(err error) int {
 	var tooLarge *http.MaxBytesError
 	var body *bodyError
@@ -70,6 +71,10 @@ func StatusCode(err error) int {
 		return http.StatusServiceUnavailable
 	case errors.Is(err, balancer.ErrLost), errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusGatewayTimeout
+	case errors.As(err, &failed) && failed.Invalid:
+		// What is the client's fault was found above, or by the server that it
+		// speaks to: a field that Rewrite has set, say, or the Transport's options.
+		return http.StatusInternalServerError
 	}
 	return http.StatusBadGateway
 }
