@@ -10,14 +10,14 @@ import (
 // Read implements [io.Reader] for an answer's body. When the end of the body was
 // read the connection is free for others.
 func (c *call) Read(p []byte) (int, error) {
-	if c.state.Load() == given {
+	if c.state.Load() == abandoned {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	if c.broken != nil {
 		return 0, c.broken
 	}
 	n, err := 0, error(nil)
-	if c.state.Load() == reading {
+	if c.state.Load() == answering {
 		err = c.req.Context().Err() // the watch may be late to tell
 	}
 	if err == nil {
@@ -26,9 +26,9 @@ func (c *call) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if c.state.Load() == reading && (err != io.EOF || c.bare && c.client.origin.lost() != nil) {
+	if c.state.Load() == answering && (err != io.EOF || c.bare && c.client.origin.lost() != nil) {
 		err = c.cut(err)
-		c.broken, c.keep = err, 0
+		c.broken, c.idleFor = err, 0
 	}
 	c.settle()
 	return n, err
@@ -37,8 +37,8 @@ func (c *call) Read(p []byte) (int, error) {
 // Close implements [io.Closer]. An answer that wasn't read to its end costs the
 // connection.
 func (c *call) Close() error {
-	if c.state.CompareAndSwap(reading, given) {
-		c.stop()
+	if c.state.CompareAndSwap(answering, abandoned) {
+		c.unhook()
 		c.conn.close()
 	}
 	if c.upload != nil {

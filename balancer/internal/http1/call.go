@@ -25,7 +25,7 @@ type failure struct {
 	stale         bool // a kept connection was closed, and nothing speaks against sending the request again
 }
 
-// A call is one request on a connection, until its answer was read or given up.
+// A call is one request on a connection, until its answer was read or abandoned up.
 // It is the body of that.
 type call struct {
 	client   *Client
@@ -35,24 +35,24 @@ type call struct {
 	conn     *conn
 	upload   *upload // nil for a request without a body
 
-	unfit bool // the request can't be sent, for no fault of the connection
-	heard bool // the answer has begun
+	invalid bool // the request can't be sent, for no fault of the connection
+	begun   bool // the answer has begun
 
-	mu     sync.Mutex  // over what the watch has to do with it
-	unhook func() bool // stops the end of the request's context from ending the call, nil if that isn't told
-	over   bool        // nothing may end it from outside any more
+	mu       sync.Mutex  // over what the watch has to do with it
+	stopHook func() bool // stops the end of the request's context from ending the call, nil if that isn't told
+	released bool        // nothing may end it from outside any more
 
-	answer io.ReadCloser // the body as http.ReadResponse made it
-	bare   bool          // which has neither length nor chunks: its end looks like any lost connection
-	keep   time.Duration // how long the connection may then be idle, 0 to close it
-	broken error         // why it was cut off
-	state  atomic.Int32
+	answer  io.ReadCloser // the body as http.ReadResponse made it
+	bare    bool          // which has neither length nor chunks: its end looks like any lost connection
+	idleFor time.Duration // how long the connection may then be idle, 0 to close it
+	broken  error         // why it was cut off
+	state   atomic.Int32
 }
 
 const (
-	reading int32 = iota // the connection is the call's
-	settled              // it isn't any more
-	given                // up, before its end
+	answering int32 = iota // the connection is the call's
+	settled                // it isn't any more
+	abandoned              // the answer was closed before its end
 )
 
 // send is one attempt of RoundTrip's.
@@ -72,7 +72,7 @@ func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader
 	if head == nil {
 		err = valid(req)
 	}
-	if call.unfit = err != nil; !call.unfit {
+	if call.invalid = err != nil; !call.invalid {
 		err = ctx.Err()
 	}
 	if err == nil {
@@ -80,7 +80,7 @@ func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader
 	}
 	if err != nil {
 		closeBody(req)
-		return nil, &failure{invalid: call.unfit, err: cmp.Or(call.ended(), err)}
+		return nil, &failure{invalid: call.invalid, err: cmp.Or(call.ended(), err)}
 	}
 	c.origin.Canceler.begin(call)
 	res, err := call.exchange(head)
@@ -103,19 +103,19 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	c.conn.room = maxHeader
+	c.conn.readLeft = maxHeader
 	for {
 		if err := c.await(); err != nil {
 			return nil, err
 		}
 		res, err := http.ReadResponse(c.conn.in, c.req)
 		switch {
-		case err != nil && c.conn.room <= 0:
+		case err != nil && c.conn.readLeft <= 0:
 			return nil, errHeader // which parsing may have hidden
 		case err != nil:
 			return nil, err
 		case res.StatusCode >= 200, res.StatusCode < 100, res.StatusCode == http.StatusSwitchingProtocols:
-			c.conn.room = unlimited
+			c.conn.readLeft = unlimited
 			return res, nil
 		}
 		if err := c.inform(res); err != nil {
@@ -127,7 +127,7 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 // await returns when something of an answer is there. With the upload's gate shut it
 // opens that if it takes too long.
 func (c *call) await() error {
-	if c.upload != nil && c.upload.shut {
+	if c.upload != nil && c.upload.undecided {
 		if err := c.awaitContinue(); err != nil {
 			return err
 		}
@@ -135,10 +135,10 @@ func (c *call) await() error {
 	if _, err := c.conn.in.Peek(1); err != nil {
 		return err
 	}
-	if !c.heard && c.trace != nil && c.trace.GotFirstResponseByte != nil {
+	if !c.begun && c.trace != nil && c.trace.GotFirstResponseByte != nil {
 		c.trace.GotFirstResponseByte()
 	}
-	c.heard = true
+	c.begun = true
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (c *call) await() error {
 // nothing for so long that the body is sent as if it had said 100. The header of an
 // answer that has begun is waited for as that of any other.
 func (c *call) awaitContinue() error {
-	_ = c.conn.SetReadDeadline(c.upload.until) // which fails on a closed connection; the reading tells
+	_ = c.conn.SetReadDeadline(c.upload.goOnAt) // which fails on a closed connection; the reading tells
 	_, err := c.conn.in.Peek(1)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -157,7 +157,7 @@ func (c *call) awaitContinue() error {
 			return err
 		}
 	}
-	c.upload.tell(true)
+	c.upload.decide(true)
 	return nil
 }
 
@@ -187,7 +187,7 @@ func (c *call) write() error {
 	if c.conn.rebuffed() {
 		return nil
 	}
-	c.unfit = err != nil && c.conn.writeErr == nil
+	c.invalid = err != nil && c.conn.writeErr == nil
 	return err
 }
 
@@ -203,17 +203,17 @@ func (c *call) inform(res *http.Response) error {
 			if err := c.trace.Got1xxResponse(res.StatusCode, header); err != nil {
 				return err
 			}
-			c.conn.room = maxHeader // how many there may be is for the hooks to judge
+			c.conn.readLeft = maxHeader // how many there may be is for the hooks to judge
 		}
 	}
 	if c.informed != nil {
 		if err := c.informed(res.StatusCode, header); err != nil {
 			return err
 		}
-		c.conn.room = maxHeader
+		c.conn.readLeft = maxHeader
 	}
 	if c.upload != nil && res.StatusCode == http.StatusContinue {
-		c.upload.tell(true)
+		c.upload.decide(true)
 	}
 	return nil
 }
@@ -227,7 +227,7 @@ func (c *call) ended() error {
 // failed ends a call that got no answer.
 func (c *call) failed(err error) *failure {
 	why := c.ended()
-	c.stop()
+	c.unhook()
 	var broken *error // before the connection is closed, by which the upload breaks too
 	if c.upload != nil {
 		broken = c.upload.err.Load()
@@ -237,12 +237,12 @@ func (c *call) failed(err error) *failure {
 		c.upload.end(true)
 		if broken != nil {
 			err = *broken
-			c.unfit = c.conn.writeErr == nil
+			c.invalid = c.conn.writeErr == nil
 		}
 	}
-	f := &failure{sent: c.conn.wrote, invalid: why == nil && c.unfit, err: cmp.Or(why, err)}
-	f.stale = why == nil && !c.unfit && !c.heard && c.conn.reused && (!f.sent || repeatable(c.req))
-	c.conn.rest()
+	f := &failure{sent: c.conn.wrote, invalid: why == nil && c.invalid, err: cmp.Or(why, err)}
+	f.stale = why == nil && !c.invalid && !c.begun && c.conn.reused && (!f.sent || repeatable(c.req))
+	c.conn.releaseBuffer()
 	return f
 }
 
@@ -250,7 +250,7 @@ func (c *call) failed(err error) *failure {
 func (c *call) receive(res *http.Response) {
 	c.client.origin.Answered()
 	if c.upload != nil {
-		c.upload.tell(false)
+		c.upload.decide(false)
 	}
 	switch {
 	case switches(res):
@@ -258,7 +258,7 @@ func (c *call) receive(res *http.Response) {
 		return
 	case !c.conn.early && !res.Close && !c.req.Close && res.StatusCode >= 200 &&
 		c.req.Method != http.MethodConnect && !httpfield.HasToken(c.req.Header["Connection"], "close"):
-		c.keep = c.client.origin.idleTime(res.Header)
+		c.idleFor = c.client.origin.idleTime(res.Header)
 	}
 	c.answer = res.Body
 	if secured, ok := c.conn.Conn.(*tls.Conn); ok {
@@ -276,13 +276,13 @@ func (c *call) receive(res *http.Response) {
 // settle ends a call whose answer was read to its end, and keeps its connection
 // for others if it is fit for that. The goroutine of the last Read calls it.
 func (c *call) settle() {
-	if !c.state.CompareAndSwap(reading, settled) {
+	if !c.state.CompareAndSwap(answering, settled) {
 		return
 	}
-	whole := c.keep > 0 && (c.upload == nil || c.upload.sent()) && c.conn.writeErr == nil && c.conn.in.Buffered() == 0
-	c.conn.rest()
-	if c.stop() && whole {
-		c.client.keep(c.conn, c.keep)
+	whole := c.idleFor > 0 && (c.upload == nil || c.upload.sent()) && c.conn.writeErr == nil && c.conn.in.Buffered() == 0
+	c.conn.releaseBuffer()
+	if c.unhook() && whole {
+		c.client.keep(c.conn, c.idleFor)
 	} else {
 		c.conn.close()
 	}

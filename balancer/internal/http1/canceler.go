@@ -13,9 +13,9 @@ import (
 // those that are still there then are told.
 type Canceler struct {
 	shards [8]struct {
-		mu    sync.Mutex
-		young []*call
-		_     [32]byte // a cache line each
+		mu     sync.Mutex
+		recent []*call
+		_      [32]byte // a cache line each
 	}
 	armed atomic.Bool
 }
@@ -24,53 +24,53 @@ type Canceler struct {
 const patience = 10 * time.Millisecond
 
 // begin watches over c. Who waits until a moment is told in time.
-func (k *Canceler) begin(c *call) {
+func (cc *Canceler) begin(c *call) {
 	ctx := c.req.Context()
 	if ctx.Done() == nil {
 		return
 	}
 	if _, hurried := ctx.Deadline(); hurried {
-		c.listen()
+		c.hook()
 		return
 	}
-	s := &k.shards[rand.Uint32N(uint32(len(k.shards)))]
+	s := &cc.shards[rand.Uint32N(uint32(len(cc.shards)))]
 	s.mu.Lock()
-	s.young = append(s.young, c)
+	s.recent = append(s.recent, c)
 	s.mu.Unlock()
-	if !k.armed.Load() && k.armed.CompareAndSwap(false, true) {
-		time.AfterFunc(patience, k.grow)
+	if !cc.armed.Load() && cc.armed.CompareAndSwap(false, true) {
+		time.AfterFunc(patience, cc.hookRecent)
 	}
 }
 
-// grow has all contexts of young calls tell.
-func (k *Canceler) grow() {
-	k.armed.Store(false) // first: a call that begins from here on sees to its own
-	for i := range k.shards {
-		s := &k.shards[i]
+// hookRecent has all contexts of young calls tell.
+func (cc *Canceler) hookRecent() {
+	cc.armed.Store(false) // first: a call that begins from here on sees to its own
+	for i := range cc.shards {
+		s := &cc.shards[i]
 		s.mu.Lock()
-		for _, c := range s.young {
-			c.listen()
+		for _, c := range s.recent {
+			c.hook()
 		}
-		clear(s.young)
-		s.young = s.young[:0]
+		clear(s.recent)
+		s.recent = s.recent[:0]
 		s.mu.Unlock()
 	}
 }
 
-// listen has the end of the context end the call, if that isn't over.
-func (c *call) listen() {
+// hook has the end of the context end the call, if that isn't over.
+func (c *call) hook() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.over {
-		c.unhook = context.AfterFunc(c.req.Context(), c.conn.abort)
+	if !c.released {
+		c.stopHook = context.AfterFunc(c.req.Context(), c.conn.abort)
 	}
 }
 
-// stop ends the watch over the request's context. It reports whether that was in
+// unhook ends the watch over the request's context. It reports whether that was in
 // time, and the connection is as it was.
-func (c *call) stop() bool {
+func (c *call) unhook() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.over = true
-	return c.unhook == nil || c.unhook()
+	c.released = true
+	return c.stopHook == nil || c.stopHook()
 }

@@ -14,7 +14,7 @@ import (
 // may be called concurrently.
 type Client struct {
 	origin Origin
-	idle   *idle
+	idle   *idleConns
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // all that are open; nil after End
@@ -23,7 +23,7 @@ type Client struct {
 // NewClient returns a client of o. Whoever makes it calls its End when o.Life has
 // ended.
 func NewClient(o Origin) *Client {
-	return &Client{origin: o, idle: newIdle(o.MaxIdle), conns: make(map[*conn]struct{})}
+	return &Client{origin: o, idle: newIdleConns(o.MaxIdle), conns: make(map[*conn]struct{})}
 }
 
 // End closes all connections, at the end of the origin's life.
@@ -81,7 +81,7 @@ func rewound(req *http.Request) *http.Request {
 // get returns an idle connection or, if there is none or fresh asks for it, a new
 // one, ready for a request. Whether it is fit for one is left to its ask, if that
 // will be called.
-func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, asks bool) (*conn, error) {
+func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, byRead bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(c.origin.Addr)
 	}
@@ -92,7 +92,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, a
 	info := httptrace.GotConnInfo{}
 	var conn *conn
 	if !fresh {
-		conn = c.kept(key, asks)
+		conn = c.kept(key, byRead)
 	}
 	if conn != nil {
 		info = httptrace.GotConnInfo{Reused: true, WasIdle: true, IdleTime: time.Since(conn.since)}
@@ -101,7 +101,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, a
 		if conn, err = c.open(ctx); err != nil {
 			return nil, err
 		}
-		if conn.key = key; !conn.ready(asks) {
+		if conn.key = key; !conn.ready(byRead) {
 			return nil, io.EOF
 		}
 	}
@@ -113,7 +113,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, a
 }
 
 // kept returns an idle connection for this key that is still good, or nil.
-func (c *Client) kept(key string, asks bool) *conn {
+func (c *Client) kept(key string, byRead bool) *conn {
 	for {
 		conn := c.idle.pop(key)
 		if conn == nil {
@@ -122,7 +122,7 @@ func (c *Client) kept(key string, asks bool) *conn {
 		conn.reused = true
 		if !time.Now().Before(conn.until) {
 			conn.close()
-		} else if conn.ready(asks) {
+		} else if conn.ready(byRead) {
 			return conn
 		}
 	}

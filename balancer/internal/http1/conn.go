@@ -19,7 +19,7 @@ type conn struct {
 	client *Client
 	key    string // of the requests that it is for
 	socket *socket
-	asks   bool   // socket.ask works
+	direct bool   // socket.writeRead works
 	abort  func() // ends what is under way; whose the connection is closes it
 
 	// While it is idle:
@@ -27,10 +27,10 @@ type conn struct {
 
 	// While it serves a request:
 	in       *bufio.Reader
-	room     int64  // bytes that may still be read
+	readLeft int64  // bytes that may still be read
 	head     []byte // of a request, to be written by the first Read
 	reused   bool   // it has served another one before
-	early    bool   // the backend spoke first, or may have: see first
+	early    bool   // the backend spoke first, or may have: see probe
 	wrote    bool   // bytes of the request may have gone out
 	writeErr error
 }
@@ -60,27 +60,27 @@ func newConn(raw net.Conn, client *Client) *conn {
 		}
 		below = t.NetConn()
 	}
-	c.socket, c.asks = newSocket(below), asks(raw)
+	c.socket, c.direct = newSocket(below), direct(raw)
 	return c
 }
 
 // ready readies it for a request, and reports whether it is fit for that. If it
 // isn't, it is closed.
-func (c *conn) ready(asks bool) bool {
+func (c *conn) ready(byRead bool) bool {
 	c.in = readers.Get().(*bufio.Reader)
 	c.in.Reset(c)
-	c.room = maxHeader
+	c.readLeft = maxHeader
 	c.wrote, c.writeErr = false, nil
-	if asks && c.asks || c.first() {
+	if byRead && c.direct || c.probe() {
 		return true
 	}
 	c.close()
-	c.rest()
+	c.releaseBuffer()
 	return false
 }
 
-// rest takes its buffer away. Nobody may be reading.
-func (c *conn) rest() {
+// releaseBuffer takes its buffer away. Nobody may be reading.
+func (c *conn) releaseBuffer() {
 	c.in.Reset(nil)
 	readers.Put(c.in)
 	c.in = nil
@@ -91,33 +91,33 @@ func (c *conn) close() {
 	c.Conn.Close()
 }
 
-// Read implements [io.Reader] within the limit of room.
+// Read implements [io.Reader] within the limit of readLeft.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.room <= 0 {
+	if c.readLeft <= 0 {
 		return 0, errHeader
 	}
-	if int64(len(p)) > c.room {
-		p = p[:c.room]
+	if int64(len(p)) > c.readLeft {
+		p = p[:c.readLeft]
 	}
 	n, err := 0, error(nil)
 	if c.head != nil {
-		n, err = c.ask(p)
+		n, err = c.writeHead(p)
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	c.room -= int64(n)
+	c.readLeft -= int64(n)
 	return n, err
 }
 
-// ask writes what waits in head and reads what comes then.
-func (c *conn) ask(p []byte) (n int, err error) {
+// writeHead writes what waits in head and reads what comes then.
+func (c *conn) writeHead(p []byte) (n int, err error) {
 	head := c.head
 	c.head = nil
 	sent := 0
-	if c.asks {
-		sent, n, err = c.socket.ask(head, p, c.reused)
+	if c.direct {
+		sent, n, err = c.socket.writeRead(head, p, c.reused)
 		c.wrote = sent > 0
-		c.early = c.socket.seen == spoke
+		c.early = c.socket.activity == spoke
 	}
 	if sent < len(head) {
 		if err == nil {
@@ -145,7 +145,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// first looks what the backend did before a request is written to c, as ask does
+// probe looks what the backend did before a request is written to c, as ask does
 // for itself, and reports whether the request may be.
 //
 // A connection that the backend has closed, as one does that is just being killed,
@@ -162,15 +162,15 @@ func (c *conn) Write(p []byte) (int, error) {
 // The rule is about the request's first byte. An answer that comes when that was
 // written, though before the end of a body, is an answer to it. What comes between
 // the look and the writing nobody can tell from such a one.
-func (c *conn) first() (fit bool) {
-	sight := c.look()
-	c.early = sight == spoke
-	return sight == silent || c.early && !c.reused
+func (c *conn) probe() (fit bool) {
+	activity := c.peek()
+	c.early = activity == spoke
+	return activity == silent || c.early && !c.reused
 }
 
-// look says what the backend did. What it said can still be read.
-func (c *conn) look() sight {
-	if c.asks { // so that nothing is between the kernel and c
+// peek says what the backend did. What it said can still be read.
+func (c *conn) peek() activity {
+	if c.direct { // so that nothing is between the kernel and c
 		return c.socket.peek()
 	}
 	// TLS, or a type of somebody's own, may hold bytes that the kernel has not any

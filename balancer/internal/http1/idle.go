@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// An idle holds a backend's idle connections. It is split into shards with a
+// idleConns hold a backend's idle connections. It is split into shards with a
 // lock each, so that requests hardly ever wait for one another, and closes what
 // nobody has used in time with a timer that runs only while there is something
 // to close.
-type idle struct {
+type idleConns struct {
 	shards []shard
 	max    int64
 	n      atomic.Int64
@@ -35,17 +35,17 @@ type shard struct {
 	_     [64]byte // a cache line between neighbours
 }
 
-func newIdle(max int) *idle {
-	return &idle{shards: make([]shard, min(runtime.GOMAXPROCS(0), 8)), max: int64(max)}
+func newIdleConns(max int) *idleConns {
+	return &idleConns{shards: make([]shard, min(runtime.GOMAXPROCS(0), 8)), max: int64(max)}
 }
 
-// any returns a shard, mostly not that of others who ask at the same time.
-func (i *idle) any() int { return int(rand.Uint32N(uint32(len(i.shards)))) }
+// randomShard returns a shard, mostly not that of others who ask at the same time.
+func (i *idleConns) randomShard() int { return int(rand.Uint32N(uint32(len(i.shards)))) }
 
 // pop returns the latest connection for this key of the first shard that has
 // one, or nil.
-func (i *idle) pop(key string) *conn {
-	first := i.any()
+func (i *idleConns) pop(key string) *conn {
+	first := i.randomShard()
 	for k := range i.shards {
 		s := &i.shards[(first+k)%len(i.shards)]
 		if s.n.Load() == 0 {
@@ -73,10 +73,10 @@ func (s *shard) pop(key string) *conn {
 }
 
 // push adds a connection, in the place of an older one if there are too many.
-func (i *idle) push(c *conn) {
+func (i *idleConns) push(c *conn) {
 	var old *conn
 	until := c.until // of c, which is another's once it is in
-	s := &i.shards[i.any()]
+	s := &i.shards[i.randomShard()]
 	s.mu.Lock()
 	s.conns = append(s.conns, c)
 	if i.n.Add(1) > i.max {
@@ -93,7 +93,7 @@ func (i *idle) push(c *conn) {
 }
 
 // arm sees to a sweep at that time, or sooner.
-func (i *idle) arm(at time.Time) {
+func (i *idleConns) arm(at time.Time) {
 	due := func() bool {
 		next := i.next.Load()
 		return next != 0 && next <= at.UnixNano()
@@ -115,7 +115,7 @@ func (i *idle) arm(at time.Time) {
 }
 
 // sweep closes the connections whose time is over.
-func (i *idle) sweep() {
+func (i *idleConns) sweep() {
 	i.mu.Lock()
 	i.next.Store(0) // first, since a push from here on may find that none is left
 	i.mu.Unlock()
@@ -134,10 +134,10 @@ func (i *idle) sweep() {
 }
 
 // clear closes them all.
-func (i *idle) clear() { i.remove(func(*conn) bool { return true }) }
+func (i *idleConns) clear() { i.remove(func(*conn) bool { return true }) }
 
 // remove closes the connections that f names.
-func (i *idle) remove(f func(*conn) bool) {
+func (i *idleConns) remove(f func(*conn) bool) {
 	for k := range i.shards {
 		s := &i.shards[k]
 		var gone []*conn

@@ -1,10 +1,10 @@
 package http1
 
-// A sight is what the other end of a connection did while nobody was reading.
-type sight int
+// A activity is what the other end of a connection did while nobody was reading.
+type activity int
 
 const (
-	silent sight = iota
+	silent activity = iota
 	spoke
 	closed
 	hidden // the kernel can't be asked

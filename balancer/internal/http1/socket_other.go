@@ -7,15 +7,15 @@ import (
 	"net"
 )
 
-type socket struct{ seen sight }
+type socket struct{ activity activity }
 
-func newSocket(net.Conn) *socket { return &socket{seen: hidden} }
+func newSocket(net.Conn) *socket { return &socket{activity: hidden} }
 
-func (s *socket) peek() sight { return s.seen }
+func (s *socket) peek() activity { return s.activity }
 
-// asks reports whether ask works, which it does for none here.
-func asks(net.Conn) bool { return false }
+// direct reports whether writeRead works, which it does for none here.
+func direct(net.Conn) bool { return false }
 
-func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
+func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error) {
 	return 0, 0, errors.ErrUnsupported
 }

@@ -12,13 +12,13 @@ import (
 // A socket is how the kernel knows a connection. Its functions are made once:
 // each would be an allocation otherwise.
 type socket struct {
-	raw  syscall.RawConn // nil if it doesn't
-	look func(fd uintptr)
-	seen sight // by look
-	room [1]byte
+	raw      syscall.RawConn // nil if it doesn't
+	recvPeek func(fd uintptr)
+	activity activity // by recvPeek
+	peeked   [1]byte
 
-	turn    func(fd uintptr) (done bool) // of ask, as what follows
-	kept    bool
+	turn    func(fd uintptr) (done bool) // of writeRead, as what follows
+	reused  bool
 	out, in []byte
 	sent    int
 	n       int
@@ -30,14 +30,14 @@ func newSocket(c net.Conn) *socket {
 	if c, ok := c.(syscall.Conn); ok {
 		s.raw, _ = c.SyscallConn()
 	}
-	s.look = func(fd uintptr) {
-		s.seen = closed // also if it was closed on this side
-		n, _, err := syscall.Recvfrom(int(fd), s.room[:], syscall.MSG_PEEK)
+	s.recvPeek = func(fd uintptr) {
+		s.activity = closed // also if it was closed on this side
+		n, _, err := syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
 		switch {
 		case n > 0:
-			s.seen = spoke
+			s.activity = spoke
 		case err == syscall.EAGAIN || err == syscall.EINTR:
-			s.seen = silent
+			s.activity = silent
 		}
 	}
 	s.turn = func(fd uintptr) bool {
@@ -60,19 +60,19 @@ func newSocket(c net.Conn) *socket {
 
 // peek asks the kernel what the other end did, without taking a byte and without
 // waiting.
-func (s *socket) peek() sight {
+func (s *socket) peek() activity {
 	if s.raw == nil {
 		return hidden
 	}
-	s.seen = closed
+	s.activity = closed
 	// Control, since Read would wait. The runtime keeps sockets non-blocking, so
 	// that the call returns at once.
-	_ = s.raw.Control(s.look)
-	return s.seen
+	_ = s.raw.Control(s.recvPeek)
+	return s.activity
 }
 
-// asks reports whether ask works: c passes bytes to the kernel as they are.
-func asks(c net.Conn) bool {
+// direct reports whether writeRead works: c passes bytes to the kernel as they are.
+func direct(c net.Conn) bool {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return true
@@ -80,14 +80,14 @@ func asks(c net.Conn) bool {
 	return false
 }
 
-// ask writes a request, unless peek would find the connection unfit for it, and
+// writeRead writes a request, unless peek would find the connection unfit for it, and
 // reads what is there of the answer. It is cheaper than the three one by one: the
 // runtime begins to listen before the request is written, so that nobody has to
 // look first for an answer that can't be there yet. n is 0 without an error if
 // nothing was read: the socket is full, when sent is below len(out), or the other
 // end had spoken first.
-func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
-	s.out, s.in, s.kept = out, in, kept
+func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error) {
+	s.out, s.in, s.reused = out, in, reused
 	s.sent, s.n, s.err = 0, 0, nil
 	err = s.raw.Read(s.turn)
 	if err == nil {
@@ -97,10 +97,10 @@ func (s *socket) ask(out, in []byte, kept bool) (sent, n int, err error) {
 	return s.sent, s.n, err
 }
 
-// begin is the first turn of ask.
+// begin is the first turn of writeRead.
 func (s *socket) begin(fd uintptr) (done bool) {
-	s.look(fd)
-	if s.seen == closed || s.seen == spoke && s.kept {
+	s.recvPeek(fd)
+	if s.activity == closed || s.activity == spoke && s.reused {
 		s.err = io.EOF
 		return true
 	}
@@ -110,7 +110,7 @@ func (s *socket) begin(fd uintptr) (done bool) {
 	} else if s.err != nil {
 		s.err = os.NewSyscallError("write", s.err)
 	}
-	return s.sent < len(s.out) || s.seen == spoke // of what is there already the runtime may not tell again
+	return s.sent < len(s.out) || s.activity == spoke // of what is there already the runtime may not tell again
 }
 
 // untilDone makes a system call again for as long as a signal interrupts it.

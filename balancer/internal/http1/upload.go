@@ -39,23 +39,23 @@ type upload struct {
 	src   io.ReadCloser
 	trace *httptrace.ClientTrace
 
-	gate  chan bool // with Expect: 100-continue: hears once whether the backend wants the body
-	shut  bool      // it hasn't heard yet; for the goroutine of RoundTrip
-	until time.Time // and that goes on with the body then
+	gate      chan bool // with Expect: 100-continue: hears once whether the backend wants the body
+	undecided bool      // it hasn't heard yet; for the goroutine of RoundTrip
+	goOnAt    time.Time // and that goes on with the body then
 
-	mu        sync.Mutex    // over what the goroutine of RoundTrip has to do with it
-	out       *bufio.Writer // nil when it is detached or done
-	trailer   http.Header   // to be sent
-	given     http.Header   // the caller's, which has the values when src has ended
-	begun     bool          // src was read
-	left      int64         // bytes of src, below 0 if that isn't known
-	impatient atomic.Bool   // RoundTrip waits for the answer already
+	mu         sync.Mutex    // over what the goroutine of RoundTrip has to do with it
+	out        *bufio.Writer // nil when it is detached or done
+	trailer    http.Header   // to be sent
+	srcTrailer http.Header   // the caller's, which has the values when src has ended
+	begun      bool          // src was read
+	left       int64         // bytes of src, below 0 if that isn't known
+	awaited    atomic.Bool   // RoundTrip waits for the answer already
 
-	readErr error                 // of src
-	drained atomic.Bool           // src has no more
-	err     atomic.Pointer[error] // why the request can't be sent, unless the backend wants no more of it
-	whole   bool                  // it was sent; to be read behind done
-	done    chan struct{}
+	readErr  error                 // of src
+	srcEnded atomic.Bool           // src has no more
+	err      atomic.Pointer[error] // why the request can't be sent, unless the backend wants no more of it
+	complete bool                  // it was sent; to be read behind done
+	done     chan struct{}
 }
 
 var (
@@ -83,7 +83,7 @@ func newUpload(c *call, head []byte) *upload {
 	}
 	u.out.Reset(u.conn)
 	if expectsContinue(c.req) {
-		u.gate, u.shut, u.until = make(chan bool, 1), true, time.Now().Add(continueTimeout)
+		u.gate, u.undecided, u.goOnAt = make(chan bool, 1), true, time.Now().Add(continueTimeout)
 	}
 	var req *http.Request
 	if head != nil && len(head) <= u.out.Available() { // a longer one could block
@@ -94,7 +94,7 @@ func newUpload(c *call, head []byte) *upload {
 	u.mu.Lock()
 	go u.run(req) // until it is sent, or src fails or ends it, or the connection breaks
 	runtime.Gosched()
-	u.impatient.Store(true)
+	u.awaited.Store(true)
 	u.flush()
 	return u
 }
@@ -109,9 +109,9 @@ func (u *upload) spelledOut(c *call) *http.Request {
 		u.left = -1
 		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
 	}
-	if u.given = req.Trailer; len(u.given) > 0 {
+	if u.srcTrailer = req.Trailer; len(u.srcTrailer) > 0 {
 		u.trailer = make(http.Header)
-		for name := range u.given {
+		for name := range u.srcTrailer {
 			u.trailer[name] = nil
 		}
 		req.Trailer = u.trailer
@@ -127,7 +127,7 @@ func (u *upload) run(req *http.Request) {
 	if req == nil {
 		err = u.copy()
 	} else {
-		err = req.Write(plain{u})
+		err = req.Write(uploadWriter{u})
 	}
 	if u.out == nil { // detached: the connection isn't the call's any more
 		return
@@ -136,7 +136,7 @@ func (u *upload) run(req *http.Request) {
 		err = u.out.Flush()
 	}
 	u.release()
-	if u.whole = err == nil; u.whole || u.readErr == errUnwanted || u.readErr == http.ErrBodyReadAfterClose || u.conn.rebuffed() {
+	if u.complete = err == nil; u.complete || u.readErr == errUnwanted || u.readErr == http.ErrBodyReadAfterClose || u.conn.rebuffed() {
 		return
 	}
 	err = cmp.Or(u.conn.writeErr, u.readErr, err) // as it was, not wrapped by net/http
@@ -161,7 +161,7 @@ func (u *upload) copy() error {
 		if u.left < 0 || u.left > 0 && err == io.EOF {
 			return errors.New("the body isn't as long as ContentLength says")
 		}
-		if _, failed := (plain{u}).Write(piece[:n]); failed != nil {
+		if _, failed := (uploadWriter{u}).Write(piece[:n]); failed != nil {
 			return failed
 		}
 		if err == io.EOF {
@@ -173,30 +173,30 @@ func (u *upload) copy() error {
 	}
 }
 
-// plain is where http.Request.Write writes to. It has none of the methods of a
+// An uploadWriter is where http.Request.Write writes to. It has none of the methods of a
 // bufio.Writer by which that would flush the header, and io.Copy would read into its
 // buffer.
-type plain struct{ u *upload }
+type uploadWriter struct{ u *upload }
 
-func (p plain) Write(b []byte) (int, error) {
-	if p.u.out == nil {
+func (w uploadWriter) Write(b []byte) (int, error) {
+	if w.u.out == nil {
 		return 0, errDetached
 	}
-	return p.u.out.Write(b)
+	return w.u.out.Write(b)
 }
 
-func (p plain) WriteByte(b byte) error {
-	if p.u.out == nil {
+func (w uploadWriter) WriteByte(b byte) error {
+	if w.u.out == nil {
 		return errDetached
 	}
-	return p.u.out.WriteByte(b)
+	return w.u.out.WriteByte(b)
 }
 
-func (p plain) WriteString(s string) (int, error) {
-	if p.u.out == nil {
+func (w uploadWriter) WriteString(s string) (int, error) {
+	if w.u.out == nil {
 		return 0, errDetached
 	}
-	return p.u.out.WriteString(s)
+	return w.u.out.WriteString(s)
 }
 
 // flush sends what waits, unless the upload is busy with sending.
@@ -222,7 +222,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	u.left -= int64(n)
 	if err == io.EOF {
-		for name, values := range u.given { // and what came without having been
+		for name, values := range u.srcTrailer { // and what came without having been
 			if !frames(name) {
 				u.trailer[name] = values
 			}
@@ -233,7 +233,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	switch {
 	case err == io.EOF, err == nil && u.left == 0:
-		u.drained.Store(true)
+		u.srcEnded.Store(true)
 	case err != nil:
 		u.readErr = err
 	}
@@ -247,7 +247,7 @@ func (u *upload) read(p []byte) (int, error) {
 	u.begun = true
 	u.mu.Unlock()
 	defer u.mu.Lock()
-	if first && u.impatient.Load() {
+	if first && u.awaited.Load() {
 		u.flush()
 	}
 	if first && u.gate != nil {
@@ -269,10 +269,10 @@ func (u *upload) Close() error {
 	return u.src.Close()
 }
 
-// tell says whether the backend wants the body. What was said first counts.
-func (u *upload) tell(wanted bool) {
-	if u.shut {
-		u.shut = false
+// decide says whether the backend wants the body. What was said first counts.
+func (u *upload) decide(wanted bool) {
+	if u.undecided {
+		u.undecided = false
 		u.gate <- wanted
 	}
 }
@@ -280,11 +280,11 @@ func (u *upload) tell(wanted bool) {
 // end ends the upload, whose connection is closed if it isn't done. It returns when
 // src is read no more, or is an Interrupter. Of another one it can't end a Read:
 // patiently it waits for that, as net/http does.
-func (u *upload) end(patiently bool) {
-	u.tell(false)
+func (u *upload) end(wait bool) {
+	u.decide(false)
 	i, ok := u.src.(interrupter)
 	if !ok {
-		if patiently {
+		if wait {
 			<-u.done
 		}
 		return
@@ -306,17 +306,17 @@ func (u *upload) end(patiently bool) {
 func (u *upload) sent() bool {
 	select {
 	case <-u.done:
-		return u.whole
+		return u.complete
 	default:
 	}
-	if !u.drained.Load() {
+	if !u.srcEnded.Load() {
 		return false
 	}
 	timer := time.NewTimer(lastBytes)
 	defer timer.Stop()
 	select {
 	case <-u.done:
-		return u.whole
+		return u.complete
 	case <-timer.C:
 		return false
 	}
