@@ -7,8 +7,11 @@ import (
 	"net/http"
 )
 
-// Read implements [io.Reader] for an answer's body. When the end of the body was
-// read the connection is free for others.
+// Read implements [io.Reader] for the answer's body. The Read that finds the end of
+// the body frees the connection for other requests.
+//
+// An end of the body that is only an end of the connection (bare) proves nothing when
+// the origin is lost: the answer counts as cut off then.
 func (c *call) Read(p []byte) (int, error) {
 	if c.state.Load() == abandoned {
 		return 0, http.ErrBodyReadAfterClose
@@ -18,7 +21,7 @@ func (c *call) Read(p []byte) (int, error) {
 	}
 	n, err := 0, error(nil)
 	if c.state.Load() == answering {
-		err = c.req.Context().Err() // the watch may be late to tell
+		err = c.req.Context().Err() // the Canceler may be late
 	}
 	if err == nil {
 		n, err = c.answer.Read(p)
@@ -34,8 +37,8 @@ func (c *call) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements [io.Closer]. An answer that wasn't read to its end costs the
-// connection.
+// Close implements [io.Closer]. If the answer wasn't read to its end the connection is
+// closed.
 func (c *call) Close() error {
 	if c.state.CompareAndSwap(answering, abandoned) {
 		c.unhook()
@@ -47,7 +50,8 @@ func (c *call) Close() error {
 	return nil
 }
 
-// cut says why an answer was cut off.
+// cut returns why an answer was cut off: the loss of the origin, the end of the
+// context, the failure of the request's body, or else err.
 func (c *call) cut(err error) error {
 	if lost := c.client.origin.lost(); lost != nil {
 		err = lost
@@ -61,8 +65,8 @@ func (c *call) cut(err error) error {
 	return c.client.origin.Error(true, false, err)
 }
 
-// An upgraded is both ways of an upgraded connection, the body of a 101. The end
-// of one way doesn't end the call.
+// An upgraded is the body of an answer 101: both directions of a connection that has
+// changed its protocol. The end of one direction doesn't end the call.
 type upgraded struct{ call *call }
 
 // Read implements [io.Reader].
@@ -77,7 +81,7 @@ func (u *upgraded) Read(p []byte) (int, error) {
 // Write implements [io.Writer].
 func (u *upgraded) Write(p []byte) (int, error) { return u.call.conn.Conn.Write(p) }
 
-// CloseWrite ends one direction.
+// CloseWrite ends the direction to the origin, as that of a [net.TCPConn] does.
 func (u *upgraded) CloseWrite() error {
 	if half, ok := u.call.conn.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

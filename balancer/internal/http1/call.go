@@ -18,44 +18,46 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// A failure is how an attempt ended that got no answer.
+// A failure says why an attempt to send a request got no answer.
 type failure struct {
 	err           error
 	sent, invalid bool // see balancer.Error
-	stale         bool // a kept connection was closed, and nothing speaks against sending the request again
+	stale         bool // the origin had closed a kept connection, and HTTP allows the request to be sent again
 }
 
-// A call is one request on a connection, until its answer was read or abandoned up.
-// It is the body of that.
+// A call is one request on a connection, from its sending until its answer has been
+// read or closed. It is the body of that answer. The package's documentation has its
+// states and says who moves them.
 type call struct {
 	client   *Client
 	req      *http.Request
 	trace    *httptrace.ClientTrace                // nil if there is none
-	informed func(int, textproto.MIMEHeader) error // of 1xx answers, nil for trace's
+	informed func(int, textproto.MIMEHeader) error // is called for 1xx answers, may be nil
 	conn     *conn
 	upload   *upload // nil for a request without a body
 
 	invalid bool // the request can't be sent, for no fault of the connection
-	begun   bool // the answer has begun
+	begun   bool // the first byte of an answer has arrived
 
-	mu       sync.Mutex  // over what the watch has to do with it
-	stopHook func() bool // stops the end of the request's context from ending the call, nil if that isn't told
-	released bool        // nothing may end it from outside any more
+	mu       sync.Mutex  // guards stopHook and released, which the Canceler uses too
+	stopHook func() bool // undoes hook; nil before that
+	released bool        // unhook was called, and the context must not be hooked any more
 
-	answer  io.ReadCloser // the body as http.ReadResponse made it
-	bare    bool          // which has neither length nor chunks: its end looks like any lost connection
-	idleFor time.Duration // how long the connection may then be idle, 0 to close it
-	broken  error         // why it was cut off
-	state   atomic.Int32
+	answer  io.ReadCloser // the answer's body as http.ReadResponse made it
+	bare    bool          // answer has neither length nor chunks: it ends with the connection, lost or not
+	idleFor time.Duration // how long the connection may be idle behind the answer; 0: it is closed
+	broken  error         // why the answer was cut off
+	state   atomic.Int32  // answering, settled or abandoned
 }
 
 const (
-	answering int32 = iota // the connection is the call's
-	settled                // it isn't any more
-	abandoned              // the answer was closed before its end
+	answering int32 = iota // the connection belongs to the call
+	settled                // the answer was read, or broke off; the connection was given back or closed
+	abandoned              // the answer was closed before its end, and the connection with it
 )
 
-// send is one attempt of RoundTrip's.
+// send makes one attempt to send req and to get its answer. With fresh it uses no kept
+// connection.
 func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *failure) {
 	ctx := req.Context()
 	call := &call{client: c, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
@@ -91,7 +93,8 @@ func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader
 	return res, nil
 }
 
-// exchange sends the request and reads the answer, up to its body.
+// exchange sends the request, or begins to, and reads the answer up to its body. A
+// head that isn't nil is sent as it is, else net/http writes the request.
 func (c *call) exchange(head []byte) (*http.Response, error) {
 	switch {
 	case hasBody(c.req):
@@ -111,7 +114,7 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 		res, err := http.ReadResponse(c.conn.in, c.req)
 		switch {
 		case err != nil && c.conn.readLeft <= 0:
-			return nil, errHeader // which parsing may have hidden
+			return nil, errHeader // parsing may have put another error in its place
 		case err != nil:
 			return nil, err
 		case res.StatusCode >= 200, res.StatusCode < 100, res.StatusCode == http.StatusSwitchingProtocols:
@@ -124,8 +127,8 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 	}
 }
 
-// await returns when something of an answer is there. With the upload's gate shut it
-// opens that if it takes too long.
+// await returns when the first byte of an answer is there. If the upload waits for a
+// 100 that doesn't come, await lets it go on.
 func (c *call) await() error {
 	if c.upload != nil && c.upload.undecided {
 		if err := c.awaitContinue(); err != nil {
@@ -142,11 +145,11 @@ func (c *call) await() error {
 	return nil
 }
 
-// awaitContinue returns when something of an answer is there, or the backend has said
-// nothing for so long that the body is sent as if it had said 100. The header of an
-// answer that has begun is waited for as that of any other.
+// awaitContinue returns when the first byte of an answer is there, or when the origin
+// has said nothing for so long that the body is sent as if it had said 100. There is no
+// limit to how long the rest of an answer may take once it has begun.
 func (c *call) awaitContinue() error {
-	_ = c.conn.SetReadDeadline(c.upload.goOnAt) // which fails on a closed connection; the reading tells
+	_ = c.conn.SetReadDeadline(c.upload.goOnAt) // it fails on a closed connection, and so does Peek
 	_, err := c.conn.in.Peek(1)
 	_ = c.conn.SetReadDeadline(time.Time{})
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -161,11 +164,12 @@ func (c *call) awaitContinue() error {
 	return nil
 }
 
-// spelledOut returns the request for http.Request.Write: with the backend's scheme
-// and host, and a body if it has one that the caller may replace.
+// spelledOut returns the request for http.Request.Write, which writes the scheme and
+// host of its URL in some cases: they are the origin's. If the request has a body it is
+// a copy, whose body the caller may replace.
 func (c *call) spelledOut() *http.Request {
 	out := c.req
-	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else scheme and host aren't written
+	if hasBody(out) || out.Host == "" || strings.HasPrefix(out.URL.Opaque, "//") { // else net/http doesn't look at scheme and host
 		out = out.WithContext(out.Context())
 		url := *out.URL
 		url.Scheme, url.Host = c.client.origin.Scheme, c.client.origin.Host
@@ -174,7 +178,7 @@ func (c *call) spelledOut() *http.Request {
 	return out
 }
 
-// write sends a request without a body.
+// write sends a request without a body by http.Request.Write.
 func (c *call) write() error {
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(c.conn)
@@ -191,8 +195,9 @@ func (c *call) write() error {
 	return err
 }
 
-// inform passes an informational answer on. After a 100 the upload may read: last, so
-// that whoever is told can tell the client before that.
+// inform passes an informational answer on to the hooks of the request's trace and to
+// informed, and lets the upload read the body after a 100. That comes last, so that
+// informed can pass the 100 on to the client before anybody reads from it.
 func (c *call) inform(res *http.Response) error {
 	header := textproto.MIMEHeader(res.Header)
 	if c.trace != nil {
@@ -203,7 +208,7 @@ func (c *call) inform(res *http.Response) error {
 			if err := c.trace.Got1xxResponse(res.StatusCode, header); err != nil {
 				return err
 			}
-			c.conn.readLeft = maxHeader // how many there may be is for the hooks to judge
+			c.conn.readLeft = maxHeader // the limit is for each: the hooks may refuse more answers
 		}
 	}
 	if c.informed != nil {
@@ -218,17 +223,18 @@ func (c *call) inform(res *http.Response) error {
 	return nil
 }
 
-// ended returns why the call can't go on, nil if neither its backend is lost nor
-// its context has ended.
+// ended returns why the call must end: its origin is lost or its context has ended. It
+// is nil if neither is so.
 func (c *call) ended() error {
 	return cmp.Or(c.client.origin.lost(), c.req.Context().Err())
 }
 
-// failed ends a call that got no answer.
+// failed ends a call that got no answer, because of err unless there is a deeper reason:
+// the connection of a lost origin was closed, for example.
 func (c *call) failed(err error) *failure {
 	why := c.ended()
 	c.unhook()
-	var broken *error // before the connection is closed, by which the upload breaks too
+	var broken *error // loaded before the connection is closed, since that makes the upload fail too
 	if c.upload != nil {
 		broken = c.upload.err.Load()
 	}
@@ -246,7 +252,8 @@ func (c *call) failed(err error) *failure {
 	return f
 }
 
-// receive makes res the answer that RoundTrip returns.
+// receive makes res the answer that RoundTrip returns: it decides whether the
+// connection may be kept behind it, and puts the call in the place of its body.
 func (c *call) receive(res *http.Response) {
 	c.client.origin.Answered()
 	if c.upload != nil {
@@ -273,8 +280,9 @@ func (c *call) receive(res *http.Response) {
 	res.Body = c
 }
 
-// settle ends a call whose answer was read to its end, and keeps its connection
-// for others if it is fit for that. The goroutine of the last Read calls it.
+// settle ends a call whose answer was read to its end or broke off. It keeps the
+// connection for other requests if both messages are complete and nothing follows them,
+// and closes it otherwise. The goroutine that has read last calls it.
 func (c *call) settle() {
 	if !c.state.CompareAndSwap(answering, settled) {
 		return

@@ -8,28 +8,31 @@ import (
 	"time"
 )
 
-// A Canceler ends calls whose context has ended. To have a context tell costs more
-// than most calls take, so calls are young at first, for up to patience, and only
-// those that are still there then are told.
+// A Canceler ends calls whose request's context has ended. The zero value is ready.
+//
+// [context.AfterFunc] for each call would cost more than most calls do. So a new call
+// is only put on a list of recent ones. After at most patience those that aren't over
+// are hooked to their contexts, all at once.
 type Canceler struct {
 	shards [8]struct {
 		mu     sync.Mutex
 		recent []*call
 		_      [32]byte // a cache line each
 	}
-	armed atomic.Bool
+	armed atomic.Bool // hookRecent is due
 }
 
-// patience is how late a call may notice that its context has ended.
+// patience is how late at most a call notices that its context has ended.
 const patience = 10 * time.Millisecond
 
-// begin watches over c. Who waits until a moment is told in time.
+// begin makes the end of its context end c. A context with a deadline is hooked at
+// once: it is expected to be on time.
 func (cc *Canceler) begin(c *call) {
 	ctx := c.req.Context()
 	if ctx.Done() == nil {
 		return
 	}
-	if _, hurried := ctx.Deadline(); hurried {
+	if _, hasDeadline := ctx.Deadline(); hasDeadline {
 		c.hook()
 		return
 	}
@@ -42,9 +45,9 @@ func (cc *Canceler) begin(c *call) {
 	}
 }
 
-// hookRecent has all contexts of young calls tell.
+// hookRecent hooks the recent calls to their contexts.
 func (cc *Canceler) hookRecent() {
-	cc.armed.Store(false) // first: a call that begins from here on sees to its own
+	cc.armed.Store(false) // first, so that a call that begins from here on arms it again
 	for i := range cc.shards {
 		s := &cc.shards[i]
 		s.mu.Lock()
@@ -57,7 +60,8 @@ func (cc *Canceler) hookRecent() {
 	}
 }
 
-// hook has the end of the context end the call, if that isn't over.
+// hook makes the end of the request's context abort the connection, unless the call
+// is over.
 func (c *call) hook() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,8 +70,8 @@ func (c *call) hook() {
 	}
 }
 
-// unhook ends the watch over the request's context. It reports whether that was in
-// time, and the connection is as it was.
+// unhook makes sure that the request's context does nothing to the connection from
+// here on. It reports false if it came too late: the connection is being closed.
 func (c *call) unhook() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// A Client sends requests to one origin and keeps connections to it. Its methods
-// may be called concurrently.
+// A Client sends requests to one origin and keeps connections to it. Its methods may
+// be called concurrently.
 type Client struct {
 	origin Origin
 	idle   *idleConns
 
 	mu    sync.Mutex
-	conns map[*conn]struct{} // all that are open; nil after End
+	conns map[*conn]struct{} // all that are open, idle or in use; nil after End
 }
 
-// NewClient returns a client of o. Whoever makes it calls its End when o.Life has
-// ended.
+// NewClient returns a client of o. The caller must call End once o.Life has ended.
 func NewClient(o Origin) *Client {
 	return &Client{origin: o, idle: newIdleConns(o.MaxIdle), conns: make(map[*conn]struct{})}
 }
 
-// End closes all connections, at the end of the origin's life.
+// End closes all connections, those in use too. It must not be called before the
+// origin's life has ended, since requests fail with the cause of that.
 func (c *Client) End() {
 	c.mu.Lock()
 	conns := c.conns
@@ -41,8 +41,9 @@ func (c *Client) End() {
 // CloseIdle closes the idle connections.
 func (c *Client) CloseIdle() { c.idle.clear() }
 
-// RoundTrip sends a request and returns the answer, as balancer.Transport.RoundTripTo
-// says. Errors are made by [Origin.Error].
+// RoundTrip sends a request and returns the answer, as the documentation of
+// balancer.Transport.RoundTripTo says. Its errors, and those of the answer's body,
+// come from [Origin.Error].
 func (c *Client) RoundTrip(req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	res, failed := c.send(req, informed, false)
 	if failed != nil && failed.stale {
@@ -61,7 +62,8 @@ func (c *Client) RoundTrip(req *http.Request, informed func(code int, header tex
 	return res, nil
 }
 
-// rewound returns req as it was before it was sent, or nil.
+// rewound returns a request like req whose body begins anew, or nil if the body can't
+// be read again.
 func rewound(req *http.Request) *http.Request {
 	if !hasBody(req) {
 		return req
@@ -78,9 +80,9 @@ func rewound(req *http.Request) *http.Request {
 	return again
 }
 
-// get returns an idle connection or, if there is none or fresh asks for it, a new
-// one, ready for a request. Whether it is fit for one is left to its ask, if that
-// will be called.
+// get returns a connection that is ready for a request: an idle one or, if there is
+// none or fresh is true, a new one. With byRead the request will be written by the
+// connection's first Read, which then finds out itself whether the connection is fit.
 func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, byRead bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(c.origin.Addr)
@@ -112,7 +114,8 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, b
 	return conn, nil
 }
 
-// kept returns an idle connection for this key that is still good, or nil.
+// kept returns an idle connection with this key that is still fit, or nil. It closes
+// those that aren't.
 func (c *Client) kept(key string, byRead bool) *conn {
 	for {
 		conn := c.idle.pop(key)
@@ -128,7 +131,7 @@ func (c *Client) kept(key string, byRead bool) *conn {
 	}
 }
 
-// open dials a connection. Its end of life is the origin's.
+// open dials a connection, which End will close.
 func (c *Client) open(ctx context.Context) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -151,16 +154,17 @@ func (c *Client) open(ctx context.Context) (*conn, error) {
 	return conn, nil
 }
 
-// keep makes conn idle, for as long as the owner of c and the origin wish.
+// keep makes conn idle. It is closed if nobody has used it within limit.
 func (c *Client) keep(conn *conn, limit time.Duration) {
 	conn.since = time.Now()
 	conn.until = conn.since.Add(limit)
 	c.idle.push(conn)
-	if c.origin.Life.Err() != nil { // it may have ended before the push
+	if c.origin.Life.Err() != nil { // End may have cleared the idle connections before the push
 		c.idle.clear()
 	}
 }
 
+// forget takes conn, which is about to be closed, off the list of open connections.
 func (c *Client) forget(conn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

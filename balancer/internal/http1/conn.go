@@ -13,30 +13,32 @@ import (
 	"time"
 )
 
-// A conn is a connection to a backend. It serves one request at a time.
+// A conn is a connection to an origin. It serves one request at a time, has a buffer
+// only while it does, and is read by one goroutine at a time. Only abort may be called
+// by others.
 type conn struct {
 	net.Conn
 	client *Client
-	key    string // of the requests that it is for
+	key    string // of the requests that it may serve: see Origin.Key
 	socket *socket
-	direct bool   // socket.writeRead works
-	abort  func() // ends what is under way; whose the connection is closes it
+	direct bool   // bytes go to the kernel as they are: socket.writeRead works
+	abort  func() // makes reads and writes fail; the owner of the connection still has to close it
 
 	// While it is idle:
 	since, until time.Time
 
 	// While it serves a request:
 	in       *bufio.Reader
-	readLeft int64  // bytes that may still be read
-	head     []byte // of a request, to be written by the first Read
-	reused   bool   // it has served another one before
-	early    bool   // the backend spoke first, or may have: see probe
+	readLeft int64  // bytes that may still be read: of the header at first, then unlimited
+	head     []byte // a request that the first Read has to write
+	reused   bool   // it has served another request before
+	early    bool   // the origin spoke before the request, or may have: see probe
 	wrote    bool   // bytes of the request may have gone out
-	writeErr error
+	writeErr error  // of the last write that failed
 }
 
-// maxHeader is how large the header of an answer may be, and those of the
-// informational answers before it.
+// maxHeader limits the header of an answer together with those of the informational
+// answers before it, in bytes. If a hook hears of these, it starts anew for each.
 const maxHeader = 1 << 20
 
 var errHeader = fmt.Errorf("the header of the answer is larger than %d bytes", maxHeader)
@@ -50,7 +52,7 @@ func newConn(raw net.Conn, client *Client) *conn {
 	c := &conn{Conn: raw, client: client}
 	below := raw
 	if t, ok := raw.(*tls.Conn); ok {
-		below = t.NetConn() // for the close of a tls.Conn waits
+		below = t.NetConn() // closing a tls.Conn may wait
 	}
 	c.abort = func() { below.Close() }
 	for {
@@ -64,8 +66,8 @@ func newConn(raw net.Conn, client *Client) *conn {
 	return c
 }
 
-// ready readies it for a request, and reports whether it is fit for that. If it
-// isn't, it is closed.
+// ready prepares c for a request, and reports whether it is fit for one. If it isn't, c
+// is closed. With byRead the question is left to the first Read, if that can answer it.
 func (c *conn) ready(byRead bool) bool {
 	c.in = readers.Get().(*bufio.Reader)
 	c.in.Reset(c)
@@ -79,19 +81,21 @@ func (c *conn) ready(byRead bool) bool {
 	return false
 }
 
-// releaseBuffer takes its buffer away. Nobody may be reading.
+// releaseBuffer gives the read buffer back. Nobody may be reading from c.
 func (c *conn) releaseBuffer() {
 	c.in.Reset(nil)
 	readers.Put(c.in)
 	c.in = nil
 }
 
+// close closes c for good. Only the owner may call it.
 func (c *conn) close() {
 	c.client.forget(c)
 	c.Conn.Close()
 }
 
-// Read implements [io.Reader] within the limit of readLeft.
+// Read implements [io.Reader]. It reads no more than readLeft allows, and first writes
+// the request that waits in head.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.readLeft <= 0 {
 		return 0, errHeader
@@ -109,7 +113,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// writeHead writes what waits in head and reads what comes then.
+// writeHead writes the request that waits in head and reads what comes then. After a
+// request that the origin didn't take to its end, what it said before is still read.
 func (c *conn) writeHead(p []byte) (n int, err error) {
 	head := c.head
 	c.head = nil
@@ -133,9 +138,11 @@ func (c *conn) writeHead(p []byte) (n int, err error) {
 	return n, err
 }
 
+// unlimited is the readLeft of an answer's body.
 const unlimited = math.MaxInt64
 
-// Write implements [io.Writer].
+// Write implements [io.Writer]. It notes what a failed call has to know: whether bytes
+// may have gone out, and the error.
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.wrote = c.wrote || n > 0 || err == nil
@@ -145,37 +152,40 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// probe looks what the backend did before a request is written to c, as ask does
-// for itself, and reports whether the request may be.
+// probe peeks at what the origin did before a request is written to c, and reports
+// whether the request may be written. (socket.writeRead does the same for itself.)
 //
-// A connection that the backend has closed, as one does that is just being killed,
-// isn't written to: what was never written may be sent elsewhere, a POST too.
+// Nothing is written to a connection that the origin has closed, as a process does that
+// is being killed: a request of which no byte was written may be sent elsewhere, a POST
+// too.
 //
-// What a backend says before it is asked anything answers no request. On a kept
-// connection it may be the 408 of a backend that tired of waiting: it isn't used.
-// On a new one it may be the 503 of a backend that is too busy for more: there it
-// is passed on, whatever status it has, for it is all that this backend has to say
-// so far. But an answer to the request may still follow, and mustn't be taken for
-// that to the next one: a connection on which the backend spoke first, or may have,
-// is never kept.
+// What an origin says before it is asked anything is no answer to a request. On a kept
+// connection it may be the 408 of a server that got tired of waiting: the connection
+// isn't used. On a new one it may be the 503 of a server that is too busy for more
+// connections. That is passed on, whatever its status, since it is all that this origin
+// has said so far. But the answer to the request may still follow, and must not be
+// taken for the answer to the next one: a connection on which the origin spoke first, or
+// may have, is never kept.
 //
-// The rule is about the request's first byte. An answer that comes when that was
-// written, though before the end of a body, is an answer to it. What comes between
-// the look and the writing nobody can tell from such a one.
+// The rule is about the request's first byte. An answer that arrives after that byte was
+// written, though before the end of the body, answers the request. An answer that
+// arrives between the peek and the write can't be told from it.
 func (c *conn) probe() (fit bool) {
-	activity := c.peek()
-	c.early = activity == spoke
-	return activity == silent || c.early && !c.reused
+	did := c.peek()
+	c.early = did == spoke
+	return did == silent || c.early && !c.reused
 }
 
-// peek says what the backend did. What it said can still be read.
+// peek returns what the origin did while nobody was reading. What it said can still be
+// read.
 func (c *conn) peek() activity {
-	if c.direct { // so that nothing is between the kernel and c
+	if c.direct { // nothing is between the kernel and c
 		return c.socket.peek()
 	}
-	// TLS, or a type of somebody's own, may hold bytes that the kernel has not any
-	// more, and may take those that it has without passing any on, as the session
-	// tickets of TLS 1.3. A read whose time is over is told of the former only.
+	// TLS, or a type of the embedder's own, may hold bytes that have left the kernel. And
+	// it may take bytes from the kernel without passing any on, such as the session
+	// tickets of TLS 1.3. A read whose deadline has passed returns the former, and never
+	// looks at the kernel: only if that has bytes is a read given a moment.
 	for patience := 50 * time.Microsecond; patience < 20*time.Millisecond; patience *= 2 {
 		below, until := c.socket.peek(), past
 		if below == closed {
@@ -185,7 +195,7 @@ func (c *conn) peek() activity {
 			until = time.Now().Add(patience)
 		}
 		if c.Conn.SetReadDeadline(until) != nil {
-			return spoke // for all that can be known
+			return spoke // or may have: without a deadline a read would wait
 		}
 		late := !time.Now().Before(until)
 		_, err := c.in.Peek(1)
@@ -199,11 +209,12 @@ func (c *conn) peek() activity {
 	return spoke
 }
 
+// past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// rebuffed reports whether the backend wants no more of a request. What it said
-// before that, an answer as 413 perhaps, is still to be read, and if it said
-// nothing the reading tells.
+// rebuffed reports whether the origin has closed the connection before it took the
+// whole request. What it said before that, perhaps an answer such as 413, can still be
+// read; if it said nothing, the read fails.
 func (c *conn) rebuffed() bool {
 	return c.wrote && (errors.Is(c.writeErr, syscall.EPIPE) || errors.Is(c.writeErr, syscall.ECONNRESET))
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// heads are buffers for it, two kilobytes each mostly.
+// heads are buffers for appendHead, mostly of two kilobytes each.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
-// appendHead appends the head of a request to b, as http.Request.Write would write
-// it but for the order of the fields, which that sorts. What is rare, as a body of
-// unknown length, or wrong it leaves to others, and returns nil.
+// appendHead appends the head of a request to b: its first line and its header. They
+// are what http.Request.Write would write, but the fields aren't sorted. It returns nil
+// for a request that is rare, such as one with a body of unknown length, or wrong: then
+// valid and http.Request.Write have to see to it.
 func appendHead(b []byte, req *http.Request, host string) []byte {
 	host = cmp.Or(req.Host, host)
 	if req.URL == nil || hasBody(req) != (req.ContentLength > 0) || req.ContentLength < 0 || req.Method == http.MethodConnect || req.Close ||
@@ -59,13 +60,14 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 	return append(b, "\r\n"...)
 }
 
+// appendField appends one line of a header.
 func appendField(b []byte, name, value string) []byte {
 	b = append(append(b, name...), ": "...)
 	return append(append(b, textproto.TrimString(value)...), "\r\n"...)
 }
 
-// plainHost reports whether s is made of the usual characters: no name that has
-// to be written in another alphabet, no zone of an address.
+// plainHost reports whether s can be sent as it is: it isn't an international name,
+// which net/http converts, and has no zone of an IPv6 address, which net/http removes.
 func plainHost(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

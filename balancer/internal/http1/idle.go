@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// idleConns hold a backend's idle connections. It is split into shards with a
-// lock each, so that requests hardly ever wait for one another, and closes what
-// nobody has used in time with a timer that runs only while there is something
-// to close.
+// idleConns hold an origin's idle connections. They are split into shards with a lock
+// each, so that requests hardly ever wait for one another. A timer closes the
+// connections that nobody has used in time; it runs only while there are any.
 type idleConns struct {
 	shards []shard
 	max    int64
-	n      atomic.Int64
+	n      atomic.Int64 // of connections in all shards
 
-	mu    sync.Mutex // locked to change what follows
+	mu    sync.Mutex // held to change what follows
 	timer *time.Timer
-	next  atomic.Int64 // when the next sweep is, in nanoseconds of Unix time; 0 for never
+	next  atomic.Int64 // when the next sweep is due, in Unix nanoseconds; 0: none is
 }
 
-// A shard is a stack, the connection used last on top: so the others can expire.
+// A shard is a stack with the connection used last on top, so that those at the bottom
+// expire when fewer are needed.
 type shard struct {
 	mu    sync.Mutex
-	n     atomic.Int32 // of conns, for a look without the lock
+	n     atomic.Int32 // len(conns), to be read without the lock
 	conns []*conn
 	_     [64]byte // a cache line between neighbours
 }
@@ -39,11 +39,12 @@ func newIdleConns(max int) *idleConns {
 	return &idleConns{shards: make([]shard, min(runtime.GOMAXPROCS(0), 8)), max: int64(max)}
 }
 
-// randomShard returns a shard, mostly not that of others who ask at the same time.
+// randomShard returns the index of a shard, mostly another one than other goroutines
+// get at the same time.
 func (i *idleConns) randomShard() int { return int(rand.Uint32N(uint32(len(i.shards)))) }
 
-// pop returns the latest connection for this key of the first shard that has
-// one, or nil.
+// pop takes the connection with this key that was used last out of the first shard that
+// has one. It returns nil if there is none.
 func (i *idleConns) pop(key string) *conn {
 	first := i.randomShard()
 	for k := range i.shards {
@@ -72,10 +73,10 @@ func (s *shard) pop(key string) *conn {
 	return nil
 }
 
-// push adds a connection, in the place of an older one if there are too many.
+// push adds a connection. If there are too many now it closes the oldest of the shard.
 func (i *idleConns) push(c *conn) {
 	var old *conn
-	until := c.until // of c, which is another's once it is in
+	until := c.until // read now: as soon as c is in the shard another goroutine may take it
 	s := &i.shards[i.randomShard()]
 	s.mu.Lock()
 	s.conns = append(s.conns, c)
@@ -92,7 +93,7 @@ func (i *idleConns) push(c *conn) {
 	i.arm(until)
 }
 
-// arm sees to a sweep at that time, or sooner.
+// arm makes sure that a sweep is due at that time, or sooner.
 func (i *idleConns) arm(at time.Time) {
 	due := func() bool {
 		next := i.next.Load()
@@ -114,10 +115,10 @@ func (i *idleConns) arm(at time.Time) {
 	}
 }
 
-// sweep closes the connections whose time is over.
+// sweep closes the connections whose time is over, and arms itself for the next one.
 func (i *idleConns) sweep() {
 	i.mu.Lock()
-	i.next.Store(0) // first, since a push from here on may find that none is left
+	i.next.Store(0) // first: a push from here on arms a sweep of its own, which this one may miss
 	i.mu.Unlock()
 	now := time.Now()
 	var next time.Time
@@ -133,10 +134,10 @@ func (i *idleConns) sweep() {
 	}
 }
 
-// clear closes them all.
+// clear closes all connections.
 func (i *idleConns) clear() { i.remove(func(*conn) bool { return true }) }
 
-// remove closes the connections that f names.
+// remove takes out and closes the connections for which f returns true.
 func (i *idleConns) remove(f func(*conn) bool) {
 	for k := range i.shards {
 		s := &i.shards[k]
@@ -158,10 +159,10 @@ func (i *idleConns) remove(f func(*conn) bool) {
 	}
 }
 
-// idleTime returns how long a connection may be idle behind an answer with this
-// header, 0 if not at all. A backend that names a time in Keep-Alive (RFC 2068,
-// section 19.7.1.1; Node and Apache send it) began to count it before the answer
-// was here, so that the connection is given up a second earlier.
+// idleTime returns how long a connection may be idle behind an answer with this header,
+// 0 if not at all. An origin that names a time in Keep-Alive (RFC 2068, section
+// 19.7.1.1; Node and Apache send it) began to count before the answer arrived here, so
+// the connection is given up a second earlier.
 func (o *Origin) idleTime(h http.Header) time.Duration {
 	limit := o.IdleTimeout
 	for _, line := range h["Keep-Alive"] {

@@ -6,31 +6,38 @@ import (
 	"time"
 )
 
-// An Origin is the server that a [Client] talks to: all that the client knows of
-// it. Every field but Key must be set.
+// An Origin is the server that a [Client] talks to, and all that the client needs to
+// know about it. All fields but Key must be set. The functions are called
+// concurrently.
 type Origin struct {
-	Scheme, Host string // that a request to it names
-	Addr         string // for the hooks of net/http/httptrace
+	Scheme, Host string // that a request names, where it doesn't name its own host
+	Addr         string // for the GetConn hook of net/http/httptrace
 
-	// Dial opens a connection, secured if the origin wants that. It has no time
-	// limit but its own and that of ctx.
+	// Dial opens a connection and secures it if the origin wants that. The client
+	// sets no time limit: Dial has to.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// Key returns what a connection is for, where that isn't every request: a kept
-	// one serves requests of the key that it was opened for. Nil: one is as good as
-	// any other.
+	// Key returns a key for the request with this context. A kept connection is used
+	// only for requests with the key that it was opened for. Nil: any connection
+	// serves any request.
 	Key func(ctx context.Context) string
 
-	IdleTimeout time.Duration // until an idle connection is closed, at most
-	MaxIdle     int           // idle connections
+	IdleTimeout time.Duration // until an idle connection is closed, sooner if the answer's Keep-Alive says so
+	MaxIdle     int           // number of idle connections
 
-	// Life ends when the origin is lost: requests under way fail with its cause,
-	// and so do later ones.
+	// Life ends when the origin is lost. Requests under way then fail with the
+	// context's cause, and so do later ones.
 	Life context.Context
 
-	Answered func()                                    // is called for each final answer
-	Error    func(sent, invalid bool, err error) error // makes the error that the caller sees; see balancer.Error
-	Canceler *Canceler                                 // may be shared with other origins
+	// Answered is called when the header of a final answer has arrived.
+	Answered func()
+
+	// Error makes the error that the caller sees of what went wrong: see Sent and
+	// Invalid of balancer.Error.
+	Error func(sent, invalid bool, err error) error
+
+	// Canceler ends calls whose context has ended. Several origins may share it.
+	Canceler *Canceler
 }
 
 // lost returns why the origin's life has ended, nil while it lasts.

@@ -10,8 +10,8 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// valid returns why a request can't be sent as HTTP/1.1, as far as
-// http.Request.Write doesn't check that: net/http's own Transport does it.
+// valid returns why a request can't be sent as HTTP/1.1, nil if it can. It checks what
+// http.Request.Write leaves to net/http's Transport.
 func valid(req *http.Request) error {
 	if req.URL == nil {
 		return errors.New("the request has no URL")
@@ -25,6 +25,7 @@ func valid(req *http.Request) error {
 	return cmp.Or(validFields("header", req.Header), validFields("trailer", req.Trailer))
 }
 
+// validFields returns what is wrong with a header or trailer, nil if nothing is.
 func validFields(part string, h http.Header) error {
 	for name, values := range h {
 		if !httpfield.IsToken(name) || misspelled(name) {
@@ -32,15 +33,16 @@ func validFields(part string, h http.Header) error {
 		}
 		for _, value := range values {
 			if !httpfield.IsValue(value) {
-				return fmt.Errorf("invalid value of the field %s in the %s", name, part) // which may be a secret
+				return fmt.Errorf("invalid value of the field %s in the %s", name, part) // without the value, which may be a secret
 			}
 		}
 	}
 	return nil
 }
 
-// misspelled reports whether name is that of a field by which net/http frames a
-// message, but not in its spelling: net/http would send it beside its own.
+// misspelled reports whether name is that of a field that net/http writes itself, but in
+// another spelling: net/http would send it beside its own, and the two could frame the
+// message differently.
 func misspelled(name string) bool {
 	switch name {
 	case "Content-Length", "Transfer-Encoding", "Trailer", "Host":
@@ -49,8 +51,8 @@ func misspelled(name string) bool {
 	return frames(name)
 }
 
-// frames reports whether a field of this name, in any spelling, frames a message or
-// says whom it is for.
+// frames reports whether a field of this name, in any spelling, frames a message or says
+// which host it is for.
 func frames(name string) bool {
 	switch len(name) {
 	case len("Content-Length"):
@@ -65,7 +67,8 @@ func frames(name string) bool {
 	return false
 }
 
-// isTarget reports whether s can be part of the second word of a request line.
+// isTarget reports whether s can be part of the target in a request line: it has no
+// white space and no control character.
 func isTarget(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] == 0x7f {
@@ -75,18 +78,20 @@ func isTarget(s string) bool {
 	return true
 }
 
+// expectsContinue reports whether the body has to wait for a 100 (RFC 9110, section
+// 10.1.1).
 func expectsContinue(req *http.Request) bool {
 	return httpfield.HasToken(req.Header["Expect"], "100-continue")
 }
 
-// switches reports whether the connection is now spoken on in another protocol.
+// switches reports whether the connection changes its protocol with this answer.
 func switches(res *http.Response) bool {
 	return res.StatusCode == http.StatusSwitchingProtocols && res.ProtoAtLeast(1, 1) && // HTTP/1.0 can't (RFC 9110, section 15.2)
 		res.Header.Get("Upgrade") != "" && httpfield.HasToken(res.Header["Connection"], "upgrade")
 }
 
-// repeatable reports whether a request may be sent again that may have arrived:
-// the rule of net/http's Transport.
+// repeatable reports whether a request may be sent again although it may have arrived.
+// It is the rule of net/http's Transport.
 func repeatable(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:

@@ -1,11 +1,11 @@
 package http1
 
-// A activity is what the other end of a connection did while nobody was reading.
+// An activity is what the other end of a connection did while nobody was reading.
 type activity int
 
 const (
-	silent activity = iota
-	spoke
-	closed
-	hidden // the kernel can't be asked
+	silent activity = iota // nothing
+	spoke                  // it sent bytes, which can be read
+	closed                 // it closed the connection or reset it
+	hidden                 // unknown: the kernel can't be asked
 )

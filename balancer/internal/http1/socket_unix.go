@@ -9,15 +9,16 @@ import (
 	"syscall"
 )
 
-// A socket is how the kernel knows a connection. Its functions are made once:
-// each would be an allocation otherwise.
+// A socket makes system calls on a connection. Its two functions are made once, since
+// a closure made for each call would be an allocation each. It is used by the goroutine
+// that owns the connection.
 type socket struct {
-	raw      syscall.RawConn // nil if it doesn't
+	raw      syscall.RawConn // nil if the connection has none
 	recvPeek func(fd uintptr)
-	activity activity // by recvPeek
-	peeked   [1]byte
+	activity activity // what recvPeek found
+	peeked   [1]byte  // what it read
 
-	turn    func(fd uintptr) (done bool) // of writeRead, as what follows
+	turn    func(fd uintptr) (done bool) // of writeRead, for which the rest is too
 	reused  bool
 	out, in []byte
 	sent    int
@@ -31,7 +32,7 @@ func newSocket(c net.Conn) *socket {
 		s.raw, _ = c.SyscallConn()
 	}
 	s.recvPeek = func(fd uintptr) {
-		s.activity = closed // also if it was closed on this side
+		s.activity = closed // stays so if it was closed on this side
 		n, _, err := syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
 		switch {
 		case n > 0:
@@ -58,8 +59,7 @@ func newSocket(c net.Conn) *socket {
 	return s
 }
 
-// peek asks the kernel what the other end did, without taking a byte and without
-// waiting.
+// peek asks the kernel what the other end did. It takes no byte and doesn't wait.
 func (s *socket) peek() activity {
 	if s.raw == nil {
 		return hidden
@@ -71,7 +71,8 @@ func (s *socket) peek() activity {
 	return s.activity
 }
 
-// direct reports whether writeRead works: c passes bytes to the kernel as they are.
+// direct reports whether c passes bytes to the kernel as they are, so that writeRead
+// works.
 func direct(c net.Conn) bool {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -80,12 +81,13 @@ func direct(c net.Conn) bool {
 	return false
 }
 
-// writeRead writes a request, unless peek would find the connection unfit for it, and
-// reads what is there of the answer. It is cheaper than the three one by one: the
-// runtime begins to listen before the request is written, so that nobody has to
-// look first for an answer that can't be there yet. n is 0 without an error if
-// nothing was read: the socket is full, when sent is below len(out), or the other
-// end had spoken first.
+// writeRead writes the request in out, unless a peek finds the connection unfit for it,
+// and reads what comes of the answer into in. Reused says that the connection has served
+// a request before. The runtime's poller is armed before the request is written, so that
+// no read has to fail with EAGAIN first: it is cheaper than peek, Write and Read.
+//
+// Without an error n is 0 if nothing was read: because the socket was full, in which
+// case sent is below len(out), or because the other end had spoken first.
 func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error) {
 	s.out, s.in, s.reused = out, in, reused
 	s.sent, s.n, s.err = 0, 0, nil
@@ -97,7 +99,8 @@ func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error)
 	return s.sent, s.n, err
 }
 
-// begin is the first turn of writeRead.
+// begin is the first turn of writeRead: it peeks and writes. It is done if there is
+// nothing to wait for.
 func (s *socket) begin(fd uintptr) (done bool) {
 	s.recvPeek(fd)
 	if s.activity == closed || s.activity == spoke && s.reused {
@@ -110,10 +113,10 @@ func (s *socket) begin(fd uintptr) (done bool) {
 	} else if s.err != nil {
 		s.err = os.NewSyscallError("write", s.err)
 	}
-	return s.sent < len(s.out) || s.activity == spoke // of what is there already the runtime may not tell again
+	return s.sent < len(s.out) || s.activity == spoke // the poller may not report again what is there already
 }
 
-// untilDone makes a system call again for as long as a signal interrupts it.
+// untilDone repeats a system call for as long as a signal interrupts it.
 func untilDone(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (n int, err error) {
 	for {
 		n, err = call(int(fd), p)

@@ -16,46 +16,56 @@ import (
 // An interrupter is a balancer.Interrupter.
 type interrupter interface{ Interrupt() }
 
-// An upload sends a request with a body, in a goroutine of its own, so that an
-// answer which comes before the body's end is heard. It is in one of these states,
-// and mu is held in all of them but waiting, reading and detached:
+// An upload sends a request with a body, in a goroutine of its own (run), so that an
+// answer which comes before the body's end is read. Its states, where RoundTrip stands
+// for the goroutine that owns the call:
 //
-//	writing   the header or a piece of the body goes out
-//	waiting   for the backend's word, at the gate, with Expect: 100-continue
-//	reading   src is read, which may take as long as the client likes
-//	detached  nobody wants the request any more, but a Read of src lasts
-//	done      it is sent, or has failed, or src wants it to end
+//	state     what happens                             mu        goes on to
+//	writing   the header or a piece of the body is     run       reading, by run (waiting before the first
+//	          written                                            piece with Expect: 100-continue)
+//	                                                             done, by run, when the request is sent or a
+//	                                                             write has failed
+//	waiting   run waits at the gate for the origin     free      reading, when RoundTrip opens the gate
+//	          to ask for the body                                done, when RoundTrip shuts it for good
+//	                                                             detached, as from reading
+//	reading   src is read, which takes as long as      free      writing, by run
+//	          the client likes                                   done, by run, when the read has failed
+//	                                                             detached, by RoundTrip (end)
+//	detached  the call is over, the Read of src isn't  free      done, by run, when that Read returns
+//	done      run has returned                         -
 //
-// Writing and reading alternate until it is done. The goroutine of RoundTrip ends
-// it: with the connection closed no writing lasts, the gate is shut for good, and from
-// reading it is detached if src is an Interrupter, and waited for otherwise. A
-// detached upload has neither connection nor buffer and ends with that Read.
+// RoundTrip ends an upload after it has closed the connection, which ends the state
+// writing, and shuts the gate, which ends the state waiting. While src is being read it
+// detaches the upload if src is an interrupter, and waits for the Read to return
+// otherwise. A detached upload has neither connection nor buffer: run finds out being
+// nil when it holds mu again, and touches nothing of the call.
 //
-// The request's header waits for the first piece of the body, which mostly is
-// there already, to go out in one write with it. So that it doesn't wait for a
-// client that sends nothing, the goroutine of RoundTrip sends it otherwise.
+// The header of the request waits in out for the first piece of the body, which is
+// mostly there already, so that both go out in one write. So that it doesn't wait for a
+// client that sends nothing, RoundTrip flushes it before it waits for the answer. If run
+// is writing just then, run flushes it before it reads src.
 type upload struct {
 	conn  *conn
-	src   io.ReadCloser
+	src   io.ReadCloser // the request's body
 	trace *httptrace.ClientTrace
 
-	gate      chan bool // with Expect: 100-continue: hears once whether the backend wants the body
-	undecided bool      // it hasn't heard yet; for the goroutine of RoundTrip
-	goOnAt    time.Time // and that goes on with the body then
+	gate      chan bool // with Expect: 100-continue: receives once whether the origin wants the body
+	undecided bool      // the gate has received nothing yet; only RoundTrip uses it
+	goOnAt    time.Time // when RoundTrip opens the gate if the origin has said nothing
 
-	mu         sync.Mutex    // over what the goroutine of RoundTrip has to do with it
-	out        *bufio.Writer // nil when it is detached or done
-	trailer    http.Header   // to be sent
-	srcTrailer http.Header   // the caller's, which has the values when src has ended
-	begun      bool          // src was read
-	left       int64         // bytes of src, below 0 if that isn't known
-	awaited    atomic.Bool   // RoundTrip waits for the answer already
+	mu         sync.Mutex    // guards out and writes to it; run holds it but while it waits or reads
+	out        *bufio.Writer // nil when the upload is detached or done
+	trailer    http.Header   // the trailer to be sent
+	srcTrailer http.Header   // the caller's, which has its values when src has ended
+	begun      bool          // the first Read of src has begun
+	left       int64         // bytes of src to come; negative if that isn't known
+	awaited    atomic.Bool   // RoundTrip waits for the answer: a header that waits is late
 
 	readErr  error                 // of src
-	srcEnded atomic.Bool           // src has no more
-	err      atomic.Pointer[error] // why the request can't be sent, unless the backend wants no more of it
-	complete bool                  // it was sent; to be read behind done
-	done     chan struct{}
+	srcEnded atomic.Bool           // src has been read to its end
+	err      atomic.Pointer[error] // why the request can't be sent, unless the origin wants no more of it
+	complete bool                  // the request was sent to its end; to be read only after done is closed
+	done     chan struct{}         // closed when run returns
 }
 
 var (
@@ -63,19 +73,19 @@ var (
 	errDetached = errors.New("the request has ended without its body")
 )
 
-// continueTimeout is how long a backend may take to say whether it wants a body:
-// not ours to judge, but one that knows nothing of Expect never says.
+// continueTimeout is how long an upload waits for the origin to ask for the body. One
+// that doesn't know Expect never asks (RFC 9110, section 10.1.1).
 const continueTimeout = 5 * time.Second
 
-// lastBytes is how long the end of an answer waits for a request whose last bytes
-// are on their way, for the sake of the connection: as long as net/http.
+// lastBytes is how long the end of an answer waits for the last bytes of the request to
+// be written, so that the connection can be kept. net/http waits as long.
 const lastBytes = 50 * time.Millisecond
 
-// pieces are buffers for bodies on their way.
+// pieces are buffers for bodies.
 var pieces = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
-// newUpload begins to send the request of c, behind head if that isn't nil and
-// net/http doesn't have to write the request.
+// newUpload begins to send the request of c: head and then the body as it is. If head is
+// nil, or too long for the buffer, net/http writes the request.
 func newUpload(c *call, head []byte) *upload {
 	u := &upload{
 		conn: c.conn, src: c.req.Body, trace: c.trace, left: c.req.ContentLength,
@@ -86,26 +96,26 @@ func newUpload(c *call, head []byte) *upload {
 		u.gate, u.undecided, u.goOnAt = make(chan bool, 1), true, time.Now().Add(continueTimeout)
 	}
 	var req *http.Request
-	if head != nil && len(head) <= u.out.Available() { // a longer one could block
+	if head != nil && len(head) <= u.out.Available() { // else writing it could block
 		_, _ = u.out.Write(head)
 	} else {
 		req = u.spelledOut(c)
 	}
 	u.mu.Lock()
-	go u.run(req) // until it is sent, or src fails or ends it, or the connection breaks
+	go u.run(req) // it ends when the request is sent, src fails, or the connection is closed
 	runtime.Gosched()
 	u.awaited.Store(true)
 	u.flush()
 	return u
 }
 
-// spelledOut returns the request of c for http.Request.Write, with u for its body.
+// spelledOut returns the request of c for http.Request.Write, with u as its body.
 func (u *upload) spelledOut(c *call) *http.Request {
 	req := c.spelledOut()
 	req.Body = u
 	if req.ContentLength <= 0 {
-		// Said so that net/http neither waits for the first byte of some bodies
-		// nor sends others, as of a CONNECT, without any framing.
+		// Otherwise net/http would wait for the first byte of some bodies, and send
+		// others, such as that of a CONNECT, without any framing.
 		u.left = -1
 		req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
 	}
@@ -119,7 +129,8 @@ func (u *upload) spelledOut(c *call) *http.Request {
 	return req
 }
 
-// run sends the request: what is in out and the body, or all of req.
+// run sends the request: what is in out and the body or, if req isn't nil, all of req.
+// It begins with mu held.
 func (u *upload) run(req *http.Request) {
 	defer close(u.done)
 	defer u.mu.Unlock()
@@ -129,7 +140,7 @@ func (u *upload) run(req *http.Request) {
 	} else {
 		err = req.Write(uploadWriter{u})
 	}
-	if u.out == nil { // detached: the connection isn't the call's any more
+	if u.out == nil { // detached: the connection doesn't belong to the call any more
 		return
 	}
 	if err == nil {
@@ -139,12 +150,12 @@ func (u *upload) run(req *http.Request) {
 	if u.complete = err == nil; u.complete || u.readErr == errUnwanted || u.readErr == http.ErrBodyReadAfterClose || u.conn.rebuffed() {
 		return
 	}
-	err = cmp.Or(u.conn.writeErr, u.readErr, err) // as it was, not wrapped by net/http
+	err = cmp.Or(u.conn.writeErr, u.readErr, err) // the first cause, which net/http has wrapped
 	u.err.Store(&err)
 	u.conn.abort()
 }
 
-// release gives the buffer back.
+// release gives the buffer back. The caller holds mu.
 func (u *upload) release() {
 	u.out.Reset(nil)
 	writers.Put(u.out)
@@ -173,9 +184,9 @@ func (u *upload) copy() error {
 	}
 }
 
-// An uploadWriter is where http.Request.Write writes to. It has none of the methods of a
-// bufio.Writer by which that would flush the header, and io.Copy would read into its
-// buffer.
+// An uploadWriter passes what is written on to out. It hides the other methods of a
+// bufio.Writer: http.Request.Write would use Flush to send the header alone, and io.Copy
+// would use ReadFrom to read the body into the buffer without going through Read.
 type uploadWriter struct{ u *upload }
 
 func (w uploadWriter) Write(b []byte) (int, error) {
@@ -199,17 +210,18 @@ func (w uploadWriter) WriteString(s string) (int, error) {
 	return w.u.out.WriteString(s)
 }
 
-// flush sends what waits, unless the upload is busy with sending.
+// flush sends what waits in out, unless somebody is writing already.
 func (u *upload) flush() {
 	if u.mu.TryLock() {
 		if u.out != nil {
-			_ = u.out.Flush() // a failure comes up again
+			_ = u.out.Flush() // the next write fails too
 		}
 		u.mu.Unlock()
 	}
 }
 
-// Read implements [io.Reader] for http.Request.Write.
+// Read implements [io.Reader] for copy and http.Request.Write: it reads src. What was
+// written before is flushed first, but for the header, which waits for this piece.
 func (u *upload) Read(p []byte) (int, error) {
 	if u.begun {
 		if err := u.out.Flush(); err != nil {
@@ -222,7 +234,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	u.left -= int64(n)
 	if err == io.EOF {
-		for name, values := range u.srcTrailer { // and what came without having been
+		for name, values := range u.srcTrailer { // those that weren't announced too
 			if !frames(name) {
 				u.trailer[name] = values
 			}
@@ -240,8 +252,8 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// read reads src, without mu. The first time it sees to it that the header is sent,
-// and asks at the gate.
+// read reads src without mu. Before the first Read it flushes the header if RoundTrip
+// waits already, and waits at the gate if there is one.
 func (u *upload) read(p []byte) (int, error) {
 	first := !u.begun
 	u.begun = true
@@ -263,13 +275,13 @@ func (u *upload) read(p []byte) (int, error) {
 
 // Close implements [io.Closer].
 func (u *upload) Close() error {
-	if u.out == nil { // whoever detached it has closed src
+	if u.out == nil { // end has closed src, and Interrupt lets a Read last
 		return nil
 	}
 	return u.src.Close()
 }
 
-// decide says whether the backend wants the body. What was said first counts.
+// decide opens the gate or shuts it for good, if there is one. The first call counts.
 func (u *upload) decide(wanted bool) {
 	if u.undecided {
 		u.undecided = false
@@ -277,9 +289,9 @@ func (u *upload) decide(wanted bool) {
 	}
 }
 
-// end ends the upload, whose connection is closed if it isn't done. It returns when
-// src is read no more, or is an Interrupter. Of another one it can't end a Read:
-// patiently it waits for that, as net/http does.
+// end ends the upload. Its connection is closed, unless it is done. If src is an
+// interrupter end detaches the upload from it. Otherwise nothing can end a Read of src:
+// with wait end waits until run has returned, as net/http does.
 func (u *upload) end(wait bool) {
 	u.decide(false)
 	i, ok := u.src.(interrupter)
@@ -301,8 +313,8 @@ func (u *upload) end(wait bool) {
 	}
 }
 
-// sent reports whether the request was written to its end. For the last bytes it
-// waits a moment.
+// sent reports whether the request was written to its end. It waits a moment for the
+// last bytes.
 func (u *upload) sent() bool {
 	select {
 	case <-u.done:
