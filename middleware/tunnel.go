@@ -120,7 +120,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		unhook()
 		cancel(nil)
 	}
-	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.Options{
+	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.ConnectOptions{
 		Group:  b.ID(),
 		Key:    t.pin.Key,
 		Turn:   turn(t.pin.Key),
@@ -162,7 +162,7 @@ func (g *Gateway) watch(c balancer.Change) {
 		g.replicas.change()
 	}
 	if c.Lost {
-		g.upgrade.CloseGroup(c.Backend.ID(), closeRestart, "backend lost", 0)
+		g.upgrade.CloseGroup(c.Backend.ID(), closeRestart, "backend lost")
 		return
 	}
 	g.drain(c.Backend)
@@ -171,11 +171,11 @@ func (g *Gateway) watch(c balancer.Change) {
 func (g *Gateway) drain(b *balancer.Backend) {
 	w := b.Wish()
 	if w.State != balancer.Draining || w.Within == 0 {
-		g.upgrade.Reopen(b.ID())
+		g.upgrade.UndrainGroup(b.ID())
 		return
 	}
 	// A drain that begins later by another machine's clock began now by this one's.
 	if left := min(w.Within, time.Until(w.Since.Add(w.Within))); left > 0 {
-		g.upgrade.CloseGroup(b.ID(), closeRestart, "backend is drained", left)
+		g.upgrade.DrainGroup(b.ID(), closeRestart, "backend is drained", left)
 	}
 }

@@ -148,7 +148,7 @@ func benchGateway(b *testing.B, s setup) (addr string, p *upgrade.Proxy) {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Scheme, r.URL.Host = "http", l.Addr().String()
-		tunnel, err := p.Connect(r, upgrade.Options{})
+		tunnel, err := p.Connect(r, upgrade.ConnectOptions{})
 		if err == nil {
 			err = tunnel.Serve(w)
 		}

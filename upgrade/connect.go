@@ -25,7 +25,7 @@ import (
 // isn't one.
 //
 // The tunnel returned must be served or closed.
-func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
+func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {
 	if p.closed.Load() {
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
 	}
@@ -33,7 +33,7 @@ func (p *Proxy) Connect(out *http.Request, opts Options) (*Tunnel, error) {
 		return nil, err
 	}
 	if turn := opts.Turn; !(turn >= 0 && turn < 1) { // NaN too
-		return nil, fmt.Errorf("upgrade: Options.Turn is %v; want at least 0 and less than 1", turn)
+		return nil, fmt.Errorf("upgrade: ConnectOptions.Turn is %v; want at least 0 and less than 1", turn)
 	}
 	req, err := p.handshake(out)
 	if err != nil {

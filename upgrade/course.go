@@ -83,9 +83,9 @@ const (
 // from returns the source of d.
 func (d direction) from() Side {
 	if d == toBackend {
-		return Client
+		return SideClient
 	}
-	return Backend
+	return SideBackend
 }
 
 // phase is how far a direction is on its way to the end.
@@ -125,7 +125,7 @@ const (
 // close begins to close the tunnel with a close frame to both ends. Only the first
 // reason to close counts.
 func (c *course) close(now time.Duration, code int, reason string) order {
-	return c.begin(now, code, reason, Summary{By: Gateway, Code: code, Reason: reason})
+	return c.begin(now, code, reason, Summary{By: SideGateway, Code: code, Reason: reason})
 }
 
 func (c *course) begin(now time.Duration, code int, reason string, cause Summary) order {
@@ -134,7 +134,7 @@ func (c *course) begin(now time.Duration, code int, reason string, cause Summary
 	}
 	c.note(cause)
 	c.closing, c.code, c.reason = true, code, reason
-	c.backendToo = cause.By == Gateway
+	c.backendToo = cause.By == SideGateway
 	c.frameBy = now + frameTime
 	c.goneBy = c.frameBy + drainTime
 	return settleBoth
@@ -167,7 +167,7 @@ func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 	}
 	quiet := halfTime
 	if d == toBackend {
-		c.note(Summary{By: Client, Err: err})
+		c.note(Summary{By: SideClient, Err: err})
 		if broken || c.lost[toClient] {
 			c.finish()
 			return resetBoth // so that the backend learns at once that nobody is there
@@ -175,9 +175,9 @@ func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 	} else {
 		if unannounced && !c.ended[toBackend] {
 			const code = closecode.ServiceRestart
-			return c.begin(now, code, "backend lost", Summary{By: Backend, Code: code, Err: err})
+			return c.begin(now, code, "backend lost", Summary{By: SideBackend, Code: code, Err: err})
 		}
-		c.note(Summary{By: Backend, Err: err})
+		c.note(Summary{By: SideBackend, Err: err})
 		if c.websocket {
 			quiet = drainTime
 		}
@@ -202,7 +202,7 @@ func (c *course) destinationLost(now time.Duration, d direction, err error) orde
 		return carryOn
 	}
 	if d == toClient {
-		c.note(Summary{By: Client, Err: err})
+		c.note(Summary{By: SideClient, Err: err})
 		if c.ended[toBackend] {
 			c.finish()
 			return resetBoth
@@ -292,7 +292,7 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 
 // cut ends the tunnel now. err is what broke it, nil if the gateway wants it so.
 func (c *course) cut(err error) order {
-	c.note(Summary{By: Gateway, Err: err})
+	c.note(Summary{By: SideGateway, Err: err})
 	c.finish()
 	return cutBoth
 }

@@ -5,7 +5,7 @@
 // tried. [Tunnel.Serve] then takes the client's connection over from net/http,
 // hands both to an engine and returns: the tunnel has its own lifetime, its own
 // registry ([Proxy.Tunnels]) and its own end ([Tunnel.Close],
-// [Proxy.CloseGroup], [Proxy.Shutdown]).
+// [Proxy.CloseGroup], [Proxy.DrainGroup], [Proxy.Shutdown]).
 //
 // A tunnel is transparent: subprotocols, extensions, fragments, pings and close
 // frames pass unchanged, and the engine holds no more of a message than one

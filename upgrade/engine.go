@@ -30,3 +30,21 @@ type relay interface {
 	// idle tells for how long no byte has come from either end.
 	idle() time.Duration
 }
+
+// relay hands a tunnel to the engine that is right for its connections.
+func (p *Proxy) relay(l link) relay {
+	if !p.NoEventLoop {
+		if r := p.loops.start(l); r != nil {
+			return r
+		}
+	}
+	return pump{}.start(l)
+}
+
+// frames are those that come from an end, before the first.
+func (p *Proxy) frames(websocket bool, from Side) frames {
+	if !websocket {
+		return frames{off: true}
+	}
+	return frames{masked: from == SideClient, limit: uint64(max(0, p.MessageLimit))}
+}

@@ -40,7 +40,7 @@ func Example() {
 		}
 		out := r.Clone(r.Context())
 		out.URL.Scheme, out.URL.Host = "http", backend.Listener.Addr().String()
-		tunnel, err := proxy.Connect(out, upgrade.Options{})
+		tunnel, err := proxy.Connect(out, upgrade.ConnectOptions{})
 		var refused *upgrade.HandshakeError
 		switch {
 		case errors.As(err, &refused):
@@ -81,7 +81,7 @@ func Example() {
 
 // Before a backend is restarted its clients are sent elsewhere, each at its own
 // moment, so that they don't come back in a crowd.
-func ExampleProxy_CloseGroup() {
+func ExampleProxy_DrainGroup() {
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, err := websocket.Accept(w, r, nil); err == nil {
 			c.Read(context.Background())
@@ -94,7 +94,7 @@ func ExampleProxy_CloseGroup() {
 	var turn float64
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Scheme, r.URL.Host = "http", backend.Listener.Addr().String()
-		tunnel, err := proxy.Connect(r, upgrade.Options{Group: "node1", Turn: turn})
+		tunnel, err := proxy.Connect(r, upgrade.ConnectOptions{Group: "node1", Turn: turn})
 		if err == nil {
 			tunnel.Serve(w)
 		}
@@ -114,7 +114,7 @@ func ExampleProxy_CloseGroup() {
 			fmt.Println(i, err)
 		})
 	}
-	proxy.CloseGroup("node1", 1012, "moving", 300*time.Millisecond)
+	proxy.DrainGroup("node1", 1012, "moving", 300*time.Millisecond)
 	clients.Wait()
 	proxy.Shutdown(context.Background())
 	// Output:

@@ -63,7 +63,7 @@ func TestStrangeSockets(t *testing.T) {
 			}
 			stuck.reset()
 			full.Close()
-			r.wantSummary(upgrade.Gateway, 1012)
+			r.wantSummary(upgrade.SideGateway, 1012)
 		})
 	}
 }

@@ -142,7 +142,7 @@ func TestRequestAsItArrives(t *testing.T) {
 		"Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits", "Sec-WebSocket-Protocol", "a, b")
 	r.URL.Opaque, r.URL.RawQuery = "/chat|", `a=1;b="2"`
 	r.Close = true
-	p.Connect(r, upgrade.Options{})
+	p.Connect(r, upgrade.ConnectOptions{})
 	want := "GET /chat|?a=1;b=\"2\" HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nCookie: a=1; b=2\r\n" +
 		"Sec-Websocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-Websocket-Key: " + key + "\r\n" +
 		"Sec-Websocket-Protocol: a, b\r\nSec-Websocket-Version: 13\r\nUpgrade: websocket\r\n\r\n"
@@ -173,7 +173,7 @@ func TestBadRequest(t *testing.T) {
 			t.Errorf("%s: dialled", name)
 			return nil, io.EOF
 		}}
-		if _, err := p.Connect(r, upgrade.Options{}); !errors.Is(err, upgrade.ErrBadRequest) {
+		if _, err := p.Connect(r, upgrade.ConnectOptions{}); !errors.Is(err, upgrade.ErrBadRequest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestRefused(t *testing.T) {
 		p := answer(t, fmt.Sprintf("HTTP/1.1 %d Whatever\r\nX-Why: because\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"+
 			"Transfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n5\r\n you!\r\n0\r\n\r\n", status))
 		out := request(t)
-		_, err := p.Connect(out, upgrade.Options{Closed: func(upgrade.Summary) { t.Error("Closed was called") }})
+		_, err := p.Connect(out, upgrade.ConnectOptions{Closed: func(upgrade.Summary) { t.Error("Closed was called") }})
 		var refused *upgrade.HandshakeError
 		if !errors.As(err, &refused) {
 			t.Fatalf("%d: %v", status, err)
@@ -208,7 +208,7 @@ func TestRefused(t *testing.T) {
 // The limit on the header is none on the body.
 func TestRefusedAtLength(t *testing.T) {
 	t.Parallel()
-	_, err := answer(t, "HTTP/1.1 404 Not Found\r\n\r\n"+strings.Repeat("x", 1<<20)).Connect(request(t), upgrade.Options{})
+	_, err := answer(t, "HTTP/1.1 404 Not Found\r\n\r\n"+strings.Repeat("x", 1<<20)).Connect(request(t), upgrade.ConnectOptions{})
 	var refused *upgrade.HandshakeError
 	if !errors.As(err, &refused) {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestRefusedBreaksOff(t *testing.T) {
 		"length":  "HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\nnot",
 		"chunked": "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n",
 	} {
-		_, err := answer(t, response).Connect(request(t), upgrade.Options{})
+		_, err := answer(t, response).Connect(request(t), upgrade.ConnectOptions{})
 		var refused *upgrade.HandshakeError
 		if !errors.As(err, &refused) {
 			t.Fatalf("%s: %v", name, err)
@@ -249,7 +249,7 @@ func TestRefusedEndless(t *testing.T) {
 			gone <- err
 		})
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err := p.Connect(request(t).WithContext(ctx), upgrade.Options{})
+		_, err := p.Connect(request(t).WithContext(ctx), upgrade.ConnectOptions{})
 		var refused *upgrade.HandshakeError
 		if !errors.As(err, &refused) {
 			t.Fatal(err)
@@ -289,7 +289,7 @@ func TestBadAnswer(t *testing.T) {
 		"long header":  {"HTTP/1.1 101 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", "more than 65536 bytes"},
 		"endless 1xx":  {strings.Repeat("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n", 5000), "more than 65536 bytes"},
 	} {
-		_, err := answer(t, test.response).Connect(request(t), upgrade.Options{})
+		_, err := answer(t, test.response).Connect(request(t), upgrade.ConnectOptions{})
 		var refused *upgrade.HandshakeError
 		if err == nil || errors.As(err, &refused) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
@@ -308,7 +308,7 @@ func TestInformational(t *testing.T) {
 		},
 	}))
 	p := answer(t, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"+switching)
-	tunnel, err := p.Connect(r, upgrade.Options{})
+	tunnel, err := p.Connect(r, upgrade.ConnectOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestCancel(t *testing.T) {
 				return nil, context.Cause(ctx)
 			}
 		}
-		if _, err := p.Connect(request(t).WithContext(ctx), upgrade.Options{}); !errors.Is(err, lost) {
+		if _, err := p.Connect(request(t).WithContext(ctx), upgrade.ConnectOptions{}); !errors.Is(err, lost) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
@@ -345,13 +345,13 @@ func TestCancel(t *testing.T) {
 func TestDialFails(t *testing.T) {
 	refused := errors.New("refused")
 	p := &upgrade.Proxy{Dial: func(context.Context, *http.Request) (net.Conn, error) { return nil, refused }}
-	_, err := p.Connect(request(t), upgrade.Options{})
+	_, err := p.Connect(request(t), upgrade.ConnectOptions{})
 	if !errors.Is(err, refused) || !strings.Contains(err.Error(), "backend.invalid") {
 		t.Error(err)
 	}
 	r := request(t)
 	r.URL.Scheme = "ftp"
-	if _, err := new(upgrade.Proxy).Connect(r, upgrade.Options{}); err == nil {
+	if _, err := new(upgrade.Proxy).Connect(r, upgrade.ConnectOptions{}); err == nil {
 		t.Error("dialled ftp")
 	}
 }
@@ -366,7 +366,7 @@ func TestDefaultDial(t *testing.T) {
 		if secure {
 			r.URL.Scheme = "https"
 		}
-		tunnel, err := new(upgrade.Proxy).Connect(r, upgrade.Options{})
+		tunnel, err := new(upgrade.Proxy).Connect(r, upgrade.ConnectOptions{})
 		var invalid *tls.CertificateVerificationError
 		if secure != errors.As(err, &invalid) {
 			t.Errorf("TLS %v: %v", secure, err)

@@ -30,7 +30,7 @@ func (p *Proxy) left(t *Tunnel, now time.Duration) (left time.Duration, code int
 	}
 	drain := func(d drain) {
 		if t.began <= d.end() {
-			turn := time.Duration(t.opts.Turn * float64(d.over))
+			turn := time.Duration(t.opts.Turn * float64(d.within))
 			sooner(d.start+turn-now, d.code, d.reason)
 		}
 	}

@@ -51,7 +51,7 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // open opens a tunnel in memory, and sends the summary of its end to closed.
 // Before it is served, each of before gets it.
-func open(t *testing.T, p *upgrade.Proxy, opts upgrade.Options, before ...func(*upgrade.Tunnel)) (client, backend *end, closed <-chan upgrade.Summary) {
+func open(t *testing.T, p *upgrade.Proxy, opts upgrade.ConnectOptions, before ...func(*upgrade.Tunnel)) (client, backend *end, closed <-chan upgrade.Summary) {
 	t.Helper()
 	client, backend, closed, err := tryOpen(t, p, opts, before...)
 	if err != nil {
@@ -60,7 +60,7 @@ func open(t *testing.T, p *upgrade.Proxy, opts upgrade.Options, before ...func(*
 	return client, backend, closed
 }
 
-func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.Options, before ...func(*upgrade.Tunnel)) (_, _ *end, _ <-chan upgrade.Summary, err error) {
+func tryOpen(t *testing.T, p *upgrade.Proxy, opts upgrade.ConnectOptions, before ...func(*upgrade.Tunnel)) (_, _ *end, _ <-chan upgrade.Summary, err error) {
 	behind, b := newDuplex()
 	front, c := newDuplex()
 	p.Dial = func(context.Context, *http.Request) (net.Conn, error) { return behind, nil }
@@ -112,7 +112,7 @@ func TestLifetime(t *testing.T) {
 		p := &upgrade.Proxy{MaxAge: time.Hour, IdleTimeout: 50 * time.Minute}
 		var ages []time.Duration
 		for range 20 {
-			client, backend, closed := open(t, p, upgrade.Options{})
+			client, backend, closed := open(t, p, upgrade.ConnectOptions{})
 			<-time.After(20 * time.Minute)
 			client.send(text("x", true))
 			backend.expect(string(text("x", true)))
@@ -135,7 +135,7 @@ func crowd(t *testing.T, p *upgrade.Proxy, group string, n int) (ends <-chan tim
 	began := time.Now()
 	came := make(chan time.Duration, n)
 	for i := range n {
-		client, backend, _ := open(t, p, upgrade.Options{Group: group, Turn: float64(i) / float64(n)})
+		client, backend, _ := open(t, p, upgrade.ConnectOptions{Group: group, Turn: float64(i) / float64(n)})
 		answering(backend)
 		go func() {
 			defer client.Close()
@@ -157,11 +157,11 @@ func collect(came <-chan time.Duration) string {
 	return fmt.Sprint(all)
 }
 
-func TestCloseGroup(t *testing.T) {
+func TestDrainGroup(t *testing.T) {
 	bubble(t, "spread", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		a, b := crowd(t, p, "a", 5), crowd(t, p, "b", 2)
-		p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		p.DrainGroup("a", 1012, "drain", 100*time.Second)
 		late := crowd(t, p, "a", 2)
 		<-time.After(30 * time.Second)
 		later := crowd(t, p, "a", 2)
@@ -181,8 +181,8 @@ func TestCloseGroup(t *testing.T) {
 	})
 	bubble(t, "turn from the answer", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		client, backend, closed := open(t, p, upgrade.Options{Group: "a"}, func(tunnel *upgrade.Tunnel) {
-			p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{Group: "a"}, func(tunnel *upgrade.Tunnel) {
+			p.DrainGroup("a", 1012, "drain", 100*time.Second)
 			synctest.Wait() // turn 0 is now, but nobody is served yet
 			tunnel.SetClient("", 0.5)
 		})
@@ -195,8 +195,8 @@ func TestCloseGroup(t *testing.T) {
 	})
 	bubble(t, "served behind the time", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		client, backend, closed := open(t, p, upgrade.Options{Group: "a", Turn: 0.5}, func(*upgrade.Tunnel) {
-			p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{Group: "a", Turn: 0.5}, func(*upgrade.Tunnel) {
+			p.DrainGroup("a", 1012, "drain", 100*time.Second)
 			<-time.After(time.Hour)
 			if n := upgrade.Drains(p); n != 1 {
 				t.Errorf("%d drains are kept for one that has begun before", n)
@@ -217,11 +217,11 @@ func TestCloseGroup(t *testing.T) {
 		p := &upgrade.Proxy{}
 		other := crowd(t, p, "other", 1)
 		for i := range 100 {
-			p.CloseGroup(fmt.Sprint(i), 1012, "drain", time.Duration(i+1)*time.Second)
+			p.DrainGroup(fmt.Sprint(i), 1012, "drain", time.Duration(i+1)*time.Second)
 		}
 		came := crowd(t, p, "50", 2)
 		<-time.After(time.Second)
-		p.CloseGroup("99", 1012, "now", 0)
+		p.CloseGroup("99", 1012, "now")
 		<-time.After(9 * time.Second)
 		if n := upgrade.Drains(p); n < 88 || n > 90 {
 			t.Errorf("%d drains are kept behind 10 s", n)
@@ -238,7 +238,7 @@ func TestCloseGroup(t *testing.T) {
 		}
 		// Nor where there is no tunnel whose end could be waited for.
 		p = &upgrade.Proxy{}
-		p.CloseGroup("a", 1012, "drain", time.Second)
+		p.DrainGroup("a", 1012, "drain", time.Second)
 		<-time.After(2 * time.Second)
 		if n := upgrade.Drains(p); n != 0 {
 			t.Errorf("%d drains are kept without tunnels", n)
@@ -247,15 +247,15 @@ func TestCloseGroup(t *testing.T) {
 	bubble(t, "reopened", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		a := crowd(t, p, "a", 4)
-		p.CloseGroup("a", 1012, "drain", 100*time.Second)
+		p.DrainGroup("a", 1012, "drain", 100*time.Second)
 		<-time.After(30 * time.Second)
-		p.Reopen("a")
+		p.UndrainGroup("a")
 		late := crowd(t, p, "a", 2)
 		<-time.After(time.Hour)
 		if len(a) != 2 || len(late) != 0 {
 			t.Errorf("%d and %d left", len(a), len(late))
 		}
-		p.CloseGroup("a", 1012, "now", 0)
+		p.CloseGroup("a", 1012, "now")
 		if got := collect(a); got != "[0s 25s 1h0m30s 1h0m30s]" {
 			t.Errorf("they left at %v", got)
 		}
@@ -268,16 +268,16 @@ func TestShutdown(t *testing.T) {
 	bubble(t, "spread", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		came, sooner := crowd(t, p, "a", 4), crowd(t, p, "b", 2)
-		p.CloseGroup("a", 1012, "drain", 1000*time.Second)
-		p.CloseGroup("b", 1012, "drain", 10*time.Second)
+		p.DrainGroup("a", 1012, "drain", 1000*time.Second)
+		p.DrainGroup("b", 1012, "drain", 10*time.Second)
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 102*time.Second)
 		defer cancel()
 		done := make(chan error)
 		go func() { done <- p.Shutdown(ctx) }()
 		synctest.Wait()
-		p.Reopen("a") // takes nothing back any more
-		if _, _, _, err := tryOpen(t, p, upgrade.Options{}); !errors.Is(err, upgrade.ErrClosed) {
+		p.UndrainGroup("a") // takes nothing back any more
+		if _, _, _, err := tryOpen(t, p, upgrade.ConnectOptions{}); !errors.Is(err, upgrade.ErrClosed) {
 			t.Errorf("a tunnel opened: %v", err)
 		}
 		if err := <-done; err != nil {
@@ -305,7 +305,7 @@ func TestShutdown(t *testing.T) {
 	})
 	bubble(t, "cancelled", func(t *testing.T) {
 		p := &upgrade.Proxy{}
-		client, backend, closed := open(t, p, upgrade.Options{})
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{})
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

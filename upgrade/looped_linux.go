@@ -118,8 +118,8 @@ func (u *looped) review() {
 		u.finish()
 		return
 	}
-	u.await(Client, up, down)
-	u.await(Backend, down, up)
+	u.await(SideClient, up, down)
+	u.await(SideBackend, down, up)
 	if u.ending != nil && !u.gone {
 		u.loop.due.set(u.ending, u.ending.next(u.loop.now))
 		u.loop.wind()

@@ -61,7 +61,7 @@ func TestLoopsFollowProcessors(t *testing.T) {
 		clients[i].send(text("x", true))
 		behind[i].expect(string(text("x", true)))
 		clients[i].reset()
-		r.wantSummary(upgrade.Client, 0)
+		r.wantSummary(upgrade.SideClient, 0)
 	}
 	if got := fmt.Sprint(upgrade.OnLoops(r.proxy)); got != "[0 0 0 0]" {
 		t.Errorf("%s are left", got)
@@ -92,7 +92,7 @@ func TestLoopsSlowClient(t *testing.T) {
 		client.expect(string(big))
 	}
 	upgrade.Advance(r.proxy, 31*time.Second)
-	r.wantSummary(upgrade.Client, 0)
+	r.wantSummary(upgrade.SideClient, 0)
 }
 
 func TestLoopsUnwrap(t *testing.T) {
@@ -180,5 +180,5 @@ func TestLoopsSendClosedMeanwhile(t *testing.T) {
 	if err := wait(t, sent); !errors.Is(err, upgrade.ErrClosed) {
 		t.Error(err)
 	}
-	r.wantSummary(upgrade.Gateway, 1012)
+	r.wantSummary(upgrade.SideGateway, 1012)
 }

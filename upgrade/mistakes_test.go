@@ -21,18 +21,18 @@ func TestMistakes(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		proxy *upgrade.Proxy
-		opts  upgrade.Options
+		opts  upgrade.ConnectOptions
 		want  string
 	}{
-		{"nothing wrong", &upgrade.Proxy{IdleTimeout: time.Hour, MaxAge: time.Hour, MessageLimit: 1, Protocols: []string{"tus", "IRC/6.9"}}, upgrade.Options{Turn: 0.999}, "dialled"},
-		{"IdleTimeout", &upgrade.Proxy{IdleTimeout: -1}, upgrade.Options{}, "IdleTimeout -1ns"},
-		{"MaxAge", &upgrade.Proxy{MaxAge: -time.Hour}, upgrade.Options{}, "MaxAge -1h"},
-		{"MessageLimit", &upgrade.Proxy{MessageLimit: -1}, upgrade.Options{}, "MessageLimit -1"},
-		{"a protocol without a name", &upgrade.Proxy{Protocols: []string{""}}, upgrade.Options{}, "Protocols"},
-		{"several protocols in one", &upgrade.Proxy{Protocols: []string{"tus, irc"}}, upgrade.Options{}, `"tus, irc"`},
-		{"a turn before the first", &upgrade.Proxy{}, upgrade.Options{Turn: -0.1}, "Turn is -0.1"},
-		{"a turn behind the last", &upgrade.Proxy{}, upgrade.Options{Turn: 1}, "Turn is 1"},
-		{"no turn", &upgrade.Proxy{}, upgrade.Options{Turn: math.NaN()}, "Turn is NaN"},
+		{"nothing wrong", &upgrade.Proxy{IdleTimeout: time.Hour, MaxAge: time.Hour, MessageLimit: 1, Protocols: []string{"tus", "IRC/6.9"}}, upgrade.ConnectOptions{Turn: 0.999}, "dialled"},
+		{"IdleTimeout", &upgrade.Proxy{IdleTimeout: -1}, upgrade.ConnectOptions{}, "IdleTimeout -1ns"},
+		{"MaxAge", &upgrade.Proxy{MaxAge: -time.Hour}, upgrade.ConnectOptions{}, "MaxAge -1h"},
+		{"MessageLimit", &upgrade.Proxy{MessageLimit: -1}, upgrade.ConnectOptions{}, "MessageLimit -1"},
+		{"a protocol without a name", &upgrade.Proxy{Protocols: []string{""}}, upgrade.ConnectOptions{}, "Protocols"},
+		{"several protocols in one", &upgrade.Proxy{Protocols: []string{"tus, irc"}}, upgrade.ConnectOptions{}, `"tus, irc"`},
+		{"a turn before the first", &upgrade.Proxy{}, upgrade.ConnectOptions{Turn: -0.1}, "Turn is -0.1"},
+		{"a turn behind the last", &upgrade.Proxy{}, upgrade.ConnectOptions{Turn: 1}, "Turn is 1"},
+		{"no turn", &upgrade.Proxy{}, upgrade.ConnectOptions{Turn: math.NaN()}, "Turn is NaN"},
 	} {
 		tt.proxy.Dial = func(context.Context, *http.Request) (net.Conn, error) { return nil, dialled }
 		out := httptest.NewRequest("GET", "http://b.test/", nil)

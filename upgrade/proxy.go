@@ -67,7 +67,7 @@ type Proxy struct {
 	epoch  time.Time        // all times are since then; see now
 	first  *Tunnel          // of a list of all, from Connect to the end
 	open   int              // tunnels, those included whose end is still being told
-	drains map[string]drain // by group, what CloseGroup spreads
+	drains map[string]drain // by group, what DrainGroup spreads
 	last   *drain           // what Shutdown spreads
 	timer  *time.Timer      // calls look
 	alarm  time.Duration    // when it does so, 0 for not at all
@@ -95,16 +95,16 @@ func (p *Proxy) Validate() error {
 	return nil
 }
 
-// Options tell [Proxy.Connect] about one tunnel.
-type Options struct {
-	// Group is what [Proxy.CloseGroup] names; the gateway's is the backend.
+// ConnectOptions tell [Proxy.Connect] about one tunnel.
+type ConnectOptions struct {
+	// Group is what [Proxy.DrainGroup] and [Proxy.CloseGroup] name; the gateway's is the backend.
 	Group string
 
 	// Key tells the client apart from others. The tunnel only keeps it, for
 	// whom [Proxy.Tunnels] shall find it by its client.
 	Key string
 
-	// Turn in [0,1) is this tunnel's moment when CloseGroup or Shutdown spread
+	// Turn in [0,1) is this tunnel's moment when DrainGroup or Shutdown spread
 	// the closing over some time.
 	Turn float64
 

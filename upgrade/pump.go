@@ -17,8 +17,8 @@ type pump struct{}
 func (pump) start(l link) relay {
 	p := &pumped{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
 	p.course.websocket = l.websocket
-	p.down = flow{pumped: p, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, Backend)}
-	p.up = flow{pumped: p, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, Client)}
+	p.down = flow{pumped: p, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, SideBackend)}
+	p.up = flow{pumped: p, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, SideClient)}
 	if l.websocket {
 		p.down.turn = make(chan struct{}, 1)
 		p.down.take() // until the head is written

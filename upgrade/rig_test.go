@@ -125,7 +125,7 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 	r.front = start(t, s.tls, http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
 		out := in.Clone(in.Context())
 		out.URL.Scheme, out.URL.Host = target.Scheme, target.Host
-		tunnel, err := proxy.Connect(out, upgrade.Options{Closed: func(s upgrade.Summary) { r.closed <- s }})
+		tunnel, err := proxy.Connect(out, upgrade.ConnectOptions{Closed: func(s upgrade.Summary) { r.closed <- s }})
 		if err != nil {
 			r.served <- err
 			w.WriteHeader(http.StatusBadGateway)

@@ -60,7 +60,7 @@ func TestSend(t *testing.T) {
 		tunnel.OnClosed(func(upgrade.Summary) { told <- true })
 		client.Close(websocket.StatusNormalClosure, "")
 		wait(t, told)
-		if sum := r.wantSummary(upgrade.Client, 1000); sum.MessagesToClient != 4*7 || sum.MessagesToBackend != 7 || sum.ToClient < total {
+		if sum := r.wantSummary(upgrade.SideClient, 1000); sum.MessagesToClient != 4*7 || sum.MessagesToBackend != 7 || sum.ToClient < total {
 			t.Errorf("%+v, want 28 and 7 messages and more than %d bytes", sum, total)
 		}
 		if err := send(t, tunnel, upgrade.TextFrame("late")); !errors.Is(err, upgrade.ErrClosed) {
@@ -120,7 +120,7 @@ func TestSendIntoFirehose(t *testing.T) {
 					}
 				}
 				client.Close()
-				r.wantSummary(upgrade.Gateway, 1012)
+				r.wantSummary(upgrade.SideGateway, 1012)
 				return
 			case op == 0x82:
 				if open || len(payload) != 2 || next[payload[0]] != payload[1] {
@@ -142,7 +142,7 @@ func TestSendWaits(t *testing.T) {
 	bubble(t, "for the message", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		first, last := frame(0x01, "hel", false), frame(0x80, "lo", false)
 		for _, part := range [][]byte{first[:2], first[2:], frame(0x89, "", false), last[:3]} {
 			backend.send(part)
@@ -180,7 +180,7 @@ func TestSendWaits(t *testing.T) {
 	bubble(t, "for Serve", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		sent := make(chan error, 1)
-		client, backend, _ := open(t, p, upgrade.Options{}, func(tunnel *upgrade.Tunnel) {
+		client, backend, _ := open(t, p, upgrade.ConnectOptions{}, func(tunnel *upgrade.Tunnel) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if err := tunnel.Send(ctx, upgrade.TextFrame("x")); !errors.Is(err, context.DeadlineExceeded) {
@@ -195,7 +195,7 @@ func TestSendWaits(t *testing.T) {
 		}
 		client.Close()
 		backend.Close()
-		tryOpen(t, p, upgrade.Options{}, func(tunnel *upgrade.Tunnel) {
+		tryOpen(t, p, upgrade.ConnectOptions{}, func(tunnel *upgrade.Tunnel) {
 			go func() { sent <- tunnel.Send(t.Context(), upgrade.TextFrame("x")) }()
 			synctest.Wait()
 			ended := 0
@@ -218,7 +218,7 @@ func TestSendToSlowClient(t *testing.T) {
 	bubble(t, "untouched", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -236,7 +236,7 @@ func TestSendToSlowClient(t *testing.T) {
 	bubble(t, "torn", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := make(chan error, 1)
 		go func() { sent <- tunnel.Send(ctx, upgrade.TextFrame("hello")) }()
@@ -249,14 +249,14 @@ func TestSendToSlowClient(t *testing.T) {
 		}
 		client.expectEOF()
 		backend.expectEOF()
-		if s := <-closed; s.By != upgrade.Gateway || !errors.Is(s.Err, context.Canceled) || s.ToClient != 4 || s.MessagesToClient != 0 {
+		if s := <-closed; s.By != upgrade.SideGateway || !errors.Is(s.Err, context.Canceled) || s.ToClient != 4 || s.MessagesToClient != 0 {
 			t.Errorf("%+v", s)
 		}
 	})
 	bubble(t, "closed meanwhile", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		_, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		_, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		answering(backend)
 		sent := make(chan error, 1)
 		go func() { sent <- tunnel.Send(context.Background(), upgrade.TextFrame("hello")) }()
@@ -274,7 +274,7 @@ func TestSendToSlowClient(t *testing.T) {
 	bubble(t, "client gone", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		client.Conn.(duplex).Conn.Close() // it still holds its other half
 		began := time.Now()
 		if err := tunnel.Send(t.Context(), upgrade.TextFrame("hello")); err == nil {
@@ -284,14 +284,14 @@ func TestSendToSlowClient(t *testing.T) {
 			t.Error(err)
 		}
 		backend.expectEOF()
-		if s := <-closed; s.By != upgrade.Client || s.Err == nil || time.Since(began) > time.Second {
+		if s := <-closed; s.By != upgrade.SideClient || s.Err == nil || time.Since(began) > time.Second {
 			t.Errorf("%+v after %v", s, time.Since(began))
 		}
 	})
 	bubble(t, "backend gone", func(t *testing.T) {
 		p := &upgrade.Proxy{}
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, p, upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, p, upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		client.closeWrite()
 		backend.expectEOF()
 		sent := make(chan error, 1)
@@ -341,7 +341,7 @@ func TestSendToSlowClient(t *testing.T) {
 			}
 			client.Close()
 			// Only where the socket had no room for a single byte the stream was whole.
-			if sum := wait(t, r.closed); sum.By != upgrade.Gateway || sum.Code == 0 && sum.Err == nil {
+			if sum := wait(t, r.closed); sum.By != upgrade.SideGateway || sum.Code == 0 && sum.Err == nil {
 				t.Errorf("%+v", sum)
 			}
 		})

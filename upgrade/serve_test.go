@@ -22,7 +22,7 @@ func TestServeHeader(t *testing.T) {
 			"Set-Cookie: app=1\r\n\r\n").Replace(switching))
 	s := start(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Scheme, r.URL.Host = "http", "backend.invalid"
-		tunnel, err := p.Connect(r, upgrade.Options{})
+		tunnel, err := p.Connect(r, upgrade.ConnectOptions{})
 		if err != nil {
 			t.Error(err)
 			return
@@ -58,7 +58,7 @@ func TestServeCannotHijack(t *testing.T) {
 		gone <- err
 	})
 	closed := make(chan upgrade.Summary, 2)
-	tunnel, err := p.Connect(request(t), upgrade.Options{Closed: func(s upgrade.Summary) { closed <- s }})
+	tunnel, err := p.Connect(request(t), upgrade.ConnectOptions{Closed: func(s upgrade.Summary) { closed <- s }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,16 +86,16 @@ func TestCloseBeforeServe(t *testing.T) {
 	t.Parallel()
 	p := answer(t, switching)
 	closed := make(chan upgrade.Summary, 2)
-	tunnel, err := p.Connect(request(t), upgrade.Options{Group: "a", Closed: func(s upgrade.Summary) { closed <- s }})
+	tunnel, err := p.Connect(request(t), upgrade.ConnectOptions{Group: "a", Closed: func(s upgrade.Summary) { closed <- s }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.CloseGroup("b", 1001, "other", 0)
+	p.CloseGroup("b", 1001, "other")
 	if len(closed) > 0 {
 		t.Error("closed with another group")
 	}
-	p.CloseGroup("a", 1012, "gone", 0)
-	if s := wait(t, closed); s.Code != 1012 || s.Reason != "gone" || s.By != upgrade.Gateway {
+	p.CloseGroup("a", 1012, "gone")
+	if s := wait(t, closed); s.Code != 1012 || s.Reason != "gone" || s.By != upgrade.SideGateway {
 		t.Errorf("%+v", s)
 	}
 	if err := tunnel.Serve(httptest.NewRecorder()); !errors.Is(err, upgrade.ErrClosed) {

@@ -22,7 +22,7 @@ type timed struct {
 func inTime(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t *testing.T, x timed)) {
 	bubble(t, name+"/pump", func(t *testing.T) {
 		var tunnel *upgrade.Tunnel
-		client, backend, closed := open(t, proxy(), upgrade.Options{}, func(o *upgrade.Tunnel) { tunnel = o })
+		client, backend, closed := open(t, proxy(), upgrade.ConnectOptions{}, func(o *upgrade.Tunnel) { tunnel = o })
 		test(t, timed{client, backend, tunnel, closed, func(d time.Duration) {
 			<-time.After(d)
 			synctest.Wait()
@@ -56,7 +56,7 @@ func TestTimeLimits(t *testing.T) {
 		x.client.expect(string(hello[3:]))
 		x.client.expectClose(1012, "")
 		x.pass(2 * moment) // neither end closes
-		ended(t, x, upgrade.Gateway, 1012)
+		ended(t, x, upgrade.SideGateway, 1012)
 	})
 	inTime(t, "frame hangs", plain, func(t *testing.T, x timed) {
 		x.backend.send(hello[:3])
@@ -66,7 +66,7 @@ func TestTimeLimits(t *testing.T) {
 		x.pass(moment)
 		x.client.expectEOF()
 		x.pass(moment)
-		ended(t, x, upgrade.Gateway, 1012)
+		ended(t, x, upgrade.SideGateway, 1012)
 	})
 	inTime(t, "half open", plain, func(t *testing.T, x timed) {
 		x.client.closeWrite()
@@ -78,7 +78,7 @@ func TestTimeLimits(t *testing.T) {
 		}
 		x.pass(31 * time.Second)
 		x.client.expectEOF()
-		ended(t, x, upgrade.Client, 0)
+		ended(t, x, upgrade.SideClient, 0)
 	})
 	inTime(t, "backend has said goodbye", plain, func(t *testing.T, x timed) {
 		bye := string(frame(0x88, string(closing(1000, "")), false))
@@ -89,7 +89,7 @@ func TestTimeLimits(t *testing.T) {
 		x.client.send(text("last words", true))
 		x.backend.expect(string(text("last words", true)))
 		x.pass(moment)
-		ended(t, x, upgrade.Backend, 1000)
+		ended(t, x, upgrade.SideBackend, 1000)
 	})
 	inTime(t, "message limit while closing", func() *upgrade.Proxy { return &upgrade.Proxy{MessageLimit: 10} }, func(t *testing.T, x timed) {
 		head := frame(0x82, strings.Repeat("x", 200), false)[:4]
@@ -102,7 +102,7 @@ func TestTimeLimits(t *testing.T) {
 		go x.backend.Write([]byte("too long"))
 		x.client.expectEOF()
 		x.pass(2 * moment)
-		ended(t, x, upgrade.Gateway, 1012)
+		ended(t, x, upgrade.SideGateway, 1012)
 	})
 	inTime(t, "idle", func() *upgrade.Proxy { return &upgrade.Proxy{IdleTimeout: time.Hour} }, func(t *testing.T, x timed) {
 		for range 5 { // bytes of either side keep it
@@ -117,6 +117,6 @@ func TestTimeLimits(t *testing.T) {
 		x.client.expectCloseFrame(1001, "idle")
 		x.backend.expectCloseFrame(1001, "idle")
 		x.pass(2 * moment)
-		ended(t, x, upgrade.Gateway, 1001)
+		ended(t, x, upgrade.SideGateway, 1001)
 	})
 }

@@ -26,10 +26,10 @@ type Tunnel struct {
 
 	ended   bool // or never served; as from here on under mu
 	mu      sync.Mutex
-	opts    Options  // as they are once it is served, except for Closed
-	opening *opening // until Serve
-	relay   relay    // from Serve on
-	summary *Summary // once both connections are closed
+	opts    ConnectOptions // as they are once it is served, except for Closed
+	opening *opening       // until Serve
+	relay   relay          // from Serve on
+	summary *Summary       // once both connections are closed
 }
 
 // opening is the backend's half of a tunnel. There may be many tunnels that are
@@ -52,7 +52,7 @@ func (t *Tunnel) Response() *http.Response {
 	return t.opening.res
 }
 
-// SetClient sets [Options].Key and Turn, for who learns them from the backend's
+// SetClient sets [ConnectOptions].Key and Turn, for who learns them from the backend's
 // answer. It may be called until Serve; later it does nothing.
 func (t *Tunnel) SetClient(key string, turn float64) {
 	t.mu.Lock()
@@ -80,7 +80,7 @@ func (t *Tunnel) Group() string { return t.opts.Group }
 //
 // What the client sent behind its handshake arrives at the backend first, and
 // what the backend sent behind its 101 at the client. On an error nothing was
-// written to the client, the backend's connection is closed and Options.Closed
+// written to the client, the backend's connection is closed and ConnectOptions.Closed
 // has been called; the error wraps that of Hijack, or [ErrClosed].
 func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	t.mu.Lock()
@@ -95,7 +95,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	t.mu.Unlock()
 	if err != nil {
 		o.backend.Close()
-		t.end(Summary{By: Gateway, Err: err})
+		t.end(Summary{By: SideGateway, Err: err})
 		return fmt.Errorf("upgrade: serve: %w", err)
 	}
 	t.proxy.watch(t)
@@ -160,7 +160,7 @@ func head(own, backend http.Header) []byte {
 // connections are closed. Other protocols than WebSocket get no frame. The
 // reason is cut to 123 bytes; a code that may not be on the wire sends none.
 //
-// Close returns at once; Options.Closed tells when it is done. Only the first
+// Close returns at once; ConnectOptions.Closed tells when it is done. Only the first
 // Close counts. On a tunnel that isn't served yet it closes the backend's
 // connection, and Serve returns [ErrClosed].
 func (t *Tunnel) Close(code int, reason string) {
@@ -176,7 +176,7 @@ func (t *Tunnel) Close(code int, reason string) {
 		relay.close(code, reason)
 	} else if !ended {
 		o.backend.Close()
-		t.end(Summary{By: Gateway, Code: code, Reason: reason})
+		t.end(Summary{By: SideGateway, Code: code, Reason: reason})
 	}
 }
 
@@ -205,7 +205,7 @@ func (t *Tunnel) end(s Summary) {
 	t.proxy.remove()
 }
 
-// OnClosed has f called when both connections are closed, behind Options.Closed
+// OnClosed has f called when both connections are closed, behind ConnectOptions.Closed
 // and what OnClosed was given before, or at once if they are. The engine waits for
 // it, so it should not block.
 func (t *Tunnel) OnClosed(f func(Summary)) {
@@ -239,17 +239,17 @@ type Side uint8
 
 // The sides of a tunnel.
 const (
-	Gateway Side = iota
-	Client
-	Backend
+	SideGateway Side = iota
+	SideClient
+	SideBackend
 )
 
 // String returns "gateway", "client" or "backend".
 func (s Side) String() string {
 	switch s {
-	case Client:
+	case SideClient:
 		return "client"
-	case Backend:
+	case SideBackend:
 		return "backend"
 	}
 	return "gateway"

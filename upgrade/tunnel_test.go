@@ -62,7 +62,7 @@ func TestEndToEnd(t *testing.T) {
 		if err := c.Close(4321, "enough"); err != nil {
 			t.Error(err)
 		}
-		sum := r.wantSummary(upgrade.Client, 4321)
+		sum := r.wantSummary(upgrade.SideClient, 4321)
 		if sum.MessagesToBackend != 5 || sum.MessagesToClient != 5 || sum.Err != nil {
 			t.Errorf("%+v", sum)
 		}
@@ -82,7 +82,7 @@ func TestBackendCloses(t *testing.T) {
 		backend.Close()
 		client.expectEOF()
 		client.Close()
-		r.wantSummary(upgrade.Backend, 4000)
+		r.wantSummary(upgrade.SideBackend, 4000)
 	})
 }
 
@@ -104,7 +104,7 @@ func TestEarlyBytes(t *testing.T) {
 		client.expectClose(1001, "")
 		client.Close()
 		backend.Close()
-		if sum := r.wantSummary(upgrade.Gateway, 1001); sum.MessagesToClient != 2 || sum.MessagesToBackend != 2 {
+		if sum := r.wantSummary(upgrade.SideGateway, 1001); sum.MessagesToClient != 2 || sum.MessagesToBackend != 2 {
 			t.Errorf("%+v", sum)
 		}
 	})
@@ -136,7 +136,7 @@ func TestHalfClose(t *testing.T) {
 		client.expect(string(text("answer", false)))
 		backend.Close()
 		client.expectEOF()
-		if sum := r.wantSummary(upgrade.Client, 0); !errors.Is(sum.Err, io.ErrUnexpectedEOF) {
+		if sum := r.wantSummary(upgrade.SideClient, 0); !errors.Is(sum.Err, io.ErrUnexpectedEOF) {
 			t.Errorf("error %v", sum.Err)
 		}
 	})
@@ -162,7 +162,7 @@ func TestBackendDies(t *testing.T) {
 						client.expectClose(1012, "backend lost")
 					}
 					client.Close()
-					if sum := r.wantSummary(upgrade.Backend, 1012); sum.Err == nil {
+					if sum := r.wantSummary(upgrade.SideBackend, 1012); sum.Err == nil {
 						t.Error("no error")
 					}
 				}
@@ -181,7 +181,7 @@ func TestClientResets(t *testing.T) {
 		if _, err := io.ReadAll(backend.r); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the backend got %v instead of a reset", err)
 		}
-		if sum := r.wantSummary(upgrade.Client, 0); !errors.Is(sum.Err, syscall.ECONNRESET) {
+		if sum := r.wantSummary(upgrade.SideClient, 0); !errors.Is(sum.Err, syscall.ECONNRESET) {
 			t.Errorf("error %v", sum.Err)
 		}
 	})
@@ -205,7 +205,7 @@ func TestClientResetsWhileWrittenTo(t *testing.T) {
 		if err := wait(t, flood); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("the backend was not told")
 		}
-		r.wantSummary(upgrade.Client, 0)
+		r.wantSummary(upgrade.SideClient, 0)
 	})
 }
 
@@ -253,7 +253,7 @@ func TestCloseWithinFirehose(t *testing.T) {
 				}
 			})
 		}
-		if sum := r.wantSummary(upgrade.Gateway, 1012); sum.Reason != "drain" || sum.Err != nil {
+		if sum := r.wantSummary(upgrade.SideGateway, 1012); sum.Reason != "drain" || sum.Err != nil {
 			t.Errorf("%+v", sum)
 		}
 	})
@@ -281,7 +281,7 @@ func TestBackpressure(t *testing.T) {
 		}
 		// A client that doesn't read doesn't keep a tunnel from closing.
 		wait(t, r.tunnels).Close(1012, "")
-		r.wantSummary(upgrade.Gateway, 1012)
+		r.wantSummary(upgrade.SideGateway, 1012)
 	})
 }
 
@@ -295,7 +295,7 @@ func TestMessageLimit(t *testing.T) {
 		client.expectCloseFrame(1009, "message too big")
 		backend.Close()
 		client.Close()
-		if sum := r.wantSummary(upgrade.Gateway, 1009); sum.MessagesToBackend != 2 {
+		if sum := r.wantSummary(upgrade.SideGateway, 1009); sum.MessagesToBackend != 2 {
 			t.Errorf("%+v", sum)
 		}
 	})
@@ -341,7 +341,7 @@ func TestMessageLimitLostTrack(t *testing.T) {
 					to.expectEOF()
 					client.Close()
 					backend.Close()
-					if sum := r.wantSummary(upgrade.Gateway, 1002); sum.Reason != "protocol error" || sum.Err != nil {
+					if sum := r.wantSummary(upgrade.SideGateway, 1002); sum.Reason != "protocol error" || sum.Err != nil {
 						t.Errorf("%+v", sum)
 					}
 				}
@@ -361,7 +361,7 @@ func TestMessageLimitLostTrackWithinHeader(t *testing.T) {
 		backend.expectEOF() // within a frame there is no place for another one
 		client.Close()
 		backend.Close()
-		r.wantSummary(upgrade.Gateway, 1002)
+		r.wantSummary(upgrade.SideGateway, 1002)
 	})
 }
 
@@ -371,9 +371,9 @@ func TestMessageLimitBehindClose(t *testing.T) {
 	each(t, func(t *testing.T, s setup) {
 		for _, fromClient := range []bool{true, false} {
 			r, client, backend := pair(t, s, &upgrade.Proxy{MessageLimit: 1000})
-			from, to, by := backend, client, upgrade.Backend
+			from, to, by := backend, client, upgrade.SideBackend
 			if fromClient {
-				from, to, by = client, backend, upgrade.Client
+				from, to, by = client, backend, upgrade.SideClient
 			}
 			bye := string(closing(1000, ""))
 			big := text(strings.Repeat("x", 60_000), fromClient)
@@ -462,7 +462,7 @@ func TestOtherProtocol(t *testing.T) {
 		backend.expect("still open")
 		client.Close()
 		backend.expectEOF()
-		if sum := r.wantSummary(upgrade.Backend, 0); sum.Err != nil || sum.ToBackend != 13 || sum.ToClient != 3 {
+		if sum := r.wantSummary(upgrade.SideBackend, 0); sum.Err != nil || sum.ToBackend != 13 || sum.ToClient != 3 {
 			t.Errorf("%+v", sum)
 		}
 	})

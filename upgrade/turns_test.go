@@ -30,7 +30,7 @@ func TestNothingBehindTornMessage(t *testing.T) {
 		let, done := make(chan struct{}), make(chan Summary, 1)
 		relay := pump{}.start(link{
 			client: slowToClose{front, let}, backend: behind, head: []byte("."), websocket: true,
-			tunnel: &Tunnel{proxy: &Proxy{}, opts: Options{Closed: func(s Summary) { done <- s }}},
+			tunnel: &Tunnel{proxy: &Proxy{}, opts: ConnectOptions{Closed: func(s Summary) { done <- s }}},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := make(chan error, 1)

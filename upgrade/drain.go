@@ -1,0 +1,97 @@
+package upgrade
+
+import (
+	"context"
+	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
+)
+
+// drain is the closing of many tunnels, spread over a time.
+type drain struct {
+	code          int
+	reason        string
+	start, within time.Duration
+}
+
+// end is the last moment at which a tunnel may begin that the drain is for.
+func (d drain) end() time.Duration { return d.start + d.within }
+
+// CloseGroup closes the tunnels of a group at once, each as [Tunnel.Close] does, and
+// ends a drain of the group. It returns at once.
+func (p *Proxy) CloseGroup(group string, code int, reason string) {
+	p.UndrainGroup(group)
+	for t := range p.Tunnels() {
+		if t.opts.Group == group {
+			t.Close(code, reason)
+		}
+	}
+}
+
+// DrainGroup closes the tunnels of a group as [Tunnel.Close] does, spread over a
+// time: each at its moment, within × [ConnectOptions].Turn from now. A tunnel of the
+// group that opens before that time is over is closed at its moment too, at once if
+// that has passed. A new drain of a group takes the place of the one before. With
+// within 0 or less DrainGroup is [Proxy.CloseGroup]. It returns at once.
+func (p *Proxy) DrainGroup(group string, code int, reason string, within time.Duration) {
+	if within <= 0 {
+		p.CloseGroup(group, code, reason)
+		return
+	}
+	p.mu.Lock()
+	if p.drains == nil {
+		p.drains = make(map[string]drain)
+	}
+	p.drains[group] = drain{code, reason, p.now(), within}
+	p.mu.Unlock()
+	p.look()
+}
+
+// UndrainGroup ends a drain of a group: the tunnels whose moment has not come stay.
+func (p *Proxy) UndrainGroup(group string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.drains, group)
+}
+
+// Shutdown refuses new tunnels and closes those there are with 1012 (Service
+// Restart): at once if ctx has no deadline, else each at its moment in the time
+// that is left, so that the clients don't come back in a crowd. It returns nil
+// when all tunnels are gone, or what ended ctx, and then cuts those that are left.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	d := drain{code: closecode.ServiceRestart, reason: "shutting down"}
+	if deadline, ok := ctx.Deadline(); ok {
+		// The last one needs time for its close as well.
+		left := time.Until(deadline)
+		d.within = left - min(frameTime+drainTime, left/2)
+	}
+	p.mu.Lock()
+	p.closed.Store(true)
+	if p.gone == nil {
+		p.gone = make(chan struct{})
+		if p.open == 0 {
+			close(p.gone)
+		}
+	}
+	if d.within > 0 {
+		d.start = p.now()
+		p.last = &d
+	}
+	p.mu.Unlock()
+	if d.within > 0 {
+		p.look()
+	} else {
+		for t := range p.Tunnels() {
+			t.Close(d.code, d.reason)
+		}
+	}
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+	}
+	for t := range p.Tunnels() {
+		t.cut()
+	}
+	return context.Cause(ctx)
+}
