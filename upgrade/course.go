@@ -20,8 +20,8 @@ import (
 // Each direction of the tunnel is in one of three phases. Nothing leads back.
 //
 //	phase      bytes from the source            is left for
-//	relaying   are passed on                    draining or over
-//	draining   are read and dropped             over, when the source or its time ends
+//	relaying   are passed on                    discarding or over
+//	discarding   are read and dropped             over, when the source or its time ends
 //	over       are not read                     -
 //
 // The whole tunnel is open, half open (one direction relays, the other one doesn't,
@@ -42,14 +42,14 @@ import (
 //	    without a close frame    frame for the client only; as below if
 //	                             the client has ended
 //	  backend, otherwise         notes Backend; half open for halfTime,
-//	                             a WebSocket for drainTime
-//	  any, while draining        over                                     over
-//	destinationLost: client      notes Client; draining and half open     draining
-//	                             for drainTime, or reset if the client
+//	                             a WebSocket for discardTime
+//	  any, while discarding        over                                     over
+//	destinationLost: client      notes Client; discarding and half open     discarding
+//	                             for discardTime, or reset if the client
 //	                             has ended
 //	  backend                    the same without a note: the other
 //	                             direction will find out why
-//	expire: draining             over after drainTime                     cut at goneBy
+//	expire: discarding             over after discardTime                     cut at goneBy
 //	  relaying                   cut if it was silent for quiet           settles at frameBy,
 //	                                                                      cut at goneBy
 //	cut                          notes what it is given; over             the same
@@ -69,7 +69,7 @@ type course struct {
 	cause      Summary       // By, Code, Reason and Err of what happened first
 	quiet      time.Duration // how long the direction that still relays may be silent
 	quietBy    time.Duration // when that is over; 0 while both directions relay
-	drainBy    time.Duration // until then a direction whose destination is lost is drained
+	discardBy  time.Duration // until then a direction whose destination is lost is drained
 }
 
 // direction is one of the two directions of a tunnel.
@@ -92,8 +92,8 @@ func (d direction) from() Side {
 type phase uint8
 
 const (
-	relaying phase = iota
-	draining       // see drainTime
+	relaying   phase = iota
+	discarding       // see discardTime
 	over
 )
 
@@ -114,10 +114,10 @@ const (
 	// frameTime is how long a close frame waits for the end of the frame that is
 	// passing.
 	frameTime = time.Second
-	// drainTime is how long what an end still sends is read and dropped after it
+	// discardTime is how long what an end still sends is read and dropped after it
 	// got its close frame: closing with bytes unread would be a reset, which
 	// takes the close frame back from an end that has not read it yet.
-	drainTime = time.Second
+	discardTime = time.Second
 	// halfTime is how long the other direction may be silent once one has ended.
 	halfTime = 30 * time.Second
 )
@@ -136,7 +136,7 @@ func (c *course) begin(now time.Duration, code int, reason string, cause Summary
 	c.closing, c.code, c.reason = true, code, reason
 	c.backendToo = cause.By == SideGateway
 	c.frameBy = now + frameTime
-	c.goneBy = c.frameBy + drainTime
+	c.goneBy = c.frameBy + discardTime
 	return settleBoth
 }
 
@@ -179,7 +179,7 @@ func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 		}
 		c.note(Summary{By: SideBackend, Err: err})
 		if c.websocket {
-			quiet = drainTime
+			quiet = discardTime
 		}
 	}
 	c.phases[d] = over
@@ -208,8 +208,8 @@ func (c *course) destinationLost(now time.Duration, d direction, err error) orde
 			return resetBoth
 		}
 	}
-	c.leave(now, drainTime)
-	c.drainBy = c.quietBy
+	c.leave(now, discardTime)
+	c.discardBy = c.quietBy
 	return carryOn
 }
 
@@ -237,7 +237,7 @@ func (c *course) unwritten(d direction) phase {
 	if c.ended[d] {
 		return over
 	}
-	return draining
+	return discarding
 }
 
 // leave is the end of a direction while the other one goes on for as long as it
@@ -262,8 +262,8 @@ func (c *course) deadline(now time.Duration, d direction) time.Duration {
 		return c.goneBy
 	case c.phases[d] == relaying:
 		return c.quietBy
-	case c.phases[d] == draining:
-		return c.drainBy
+	case c.phases[d] == discarding:
+		return c.discardBy
 	}
 	return 0
 }
@@ -280,7 +280,7 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	case c.closing:
 		return settleBoth
 	case by == 0 || now < by:
-	case c.phases[d] == draining:
+	case c.phases[d] == discarding:
 		c.phases[d] = over
 	case busy:
 		c.active(now)

@@ -15,8 +15,8 @@ var courseStates = []struct {
 			"reset, over/over - -, client reset",                  // client resets
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF",   // backend ends
 			"settle, relaying/relaying 1s 1s, backend 1012 reset", // backend resets
-			"on, relaying/draining 1s 1s, client reset",           // client lost
-			"on, draining/relaying 1s 1s",                         // backend lost
+			"on, relaying/discarding 1s 1s, client reset",         // client lost
+			"on, discarding/relaying 1s 1s",                       // backend lost
 			"on, relaying/relaying - -, client 1000",              // client's goodbye
 			"on, relaying/relaying - -, backend 1000",             // backend's goodbye
 			"settle, relaying/relaying 1s 1s, gateway 1001",       // close
@@ -34,8 +34,8 @@ var courseStates = []struct {
 			"reset, over/over - -, client reset",            // client resets
 			"half, relaying/over 30s -, backend",            // backend ends
 			"half, relaying/over 30s -, backend reset",      // backend resets
-			"on, relaying/draining 1s 1s, client reset",     // client lost
-			"on, draining/relaying 1s 1s",                   // backend lost
+			"on, relaying/discarding 1s 1s, client reset",   // client lost
+			"on, discarding/relaying 1s 1s",                 // backend lost
 			"on, relaying/relaying - -, client 1000",        // client's goodbye
 			"on, relaying/relaying - -, backend 1000",       // backend's goodbye
 			"settle, relaying/relaying 1s 1s, gateway 1001", // close
@@ -53,8 +53,8 @@ var courseStates = []struct {
 			"reset, over/over - -, client 1000",            // client resets
 			"half, relaying/over 1s -, client 1000",        // backend ends
 			"half, relaying/over 1s -, client 1000",        // backend resets
-			"on, relaying/draining 1s 1s, client 1000",     // client lost
-			"on, draining/relaying 1s 1s, client 1000",     // backend lost
+			"on, relaying/discarding 1s 1s, client 1000",   // client lost
+			"on, discarding/relaying 1s 1s, client 1000",   // backend lost
 			"on, relaying/relaying - -, client 1000",       // client's goodbye
 			"on, relaying/relaying - -, client 1000",       // backend's goodbye
 			"settle, relaying/relaying 1s 1s, client 1000", // close
@@ -72,8 +72,8 @@ var courseStates = []struct {
 			"reset, over/over - -, backend 1000",            // client resets
 			"half, relaying/over 1s -, backend 1000",        // backend ends
 			"half, relaying/over 1s -, backend 1000",        // backend resets
-			"on, relaying/draining 1s 1s, backend 1000",     // client lost
-			"on, draining/relaying 1s 1s, backend 1000",     // backend lost
+			"on, relaying/discarding 1s 1s, backend 1000",   // client lost
+			"on, discarding/relaying 1s 1s, backend 1000",   // backend lost
 			"on, relaying/relaying - -, backend 1000",       // client's goodbye
 			"on, relaying/relaying - -, backend 1000",       // backend's goodbye
 			"settle, relaying/relaying 1s 1s, backend 1000", // close
@@ -111,7 +111,7 @@ var courseStates = []struct {
 			"on, relaying/over 1s -, backend 1000",     // backend ends
 			"on, relaying/over 1s -, backend 1000",     // backend resets
 			"on, relaying/over 1s -, backend 1000",     // client lost
-			"on, draining/over 1s -, backend 1000",     // backend lost
+			"on, discarding/over 1s -, backend 1000",   // backend lost
 			"on, relaying/over 1s -, backend 1000",     // client's goodbye
 			"on, relaying/over 1s -, backend 1000",     // backend's goodbye
 			"settle, relaying/over 1s -, backend 1000", // close
@@ -130,7 +130,7 @@ var courseStates = []struct {
 			"on, relaying/over 30s -, backend",    // backend ends
 			"on, relaying/over 30s -, backend",    // backend resets
 			"on, relaying/over 1s -, backend",     // client lost
-			"on, draining/over 1s -, backend",     // backend lost
+			"on, discarding/over 1s -, backend",   // backend lost
 			"on, relaying/over 30s -, backend",    // client's goodbye
 			"on, relaying/over 30s -, backend",    // backend's goodbye
 			"settle, relaying/over 1s -, backend", // close
@@ -144,58 +144,58 @@ var courseStates = []struct {
 	{
 		name: "client lost", events: []string{"client lost"},
 		want: []string{
-			"reset, over/over - -, client reset",            // client ends
-			"reset, over/over - -, client reset",            // client resets
-			"on, relaying/over 1s -, client reset",          // backend ends
-			"on, relaying/over 1s -, client reset",          // backend resets
-			"on, relaying/draining 1s 1s, client reset",     // client lost
-			"on, draining/draining 1s 1s, client reset",     // backend lost
-			"on, relaying/draining 1s 1s, client reset",     // client's goodbye
-			"on, relaying/draining 1s 1s, client reset",     // backend's goodbye
-			"settle, relaying/draining 1s 2s, client reset", // close
-			"cut, over/over - -, client reset",              // cut
-			"on, relaying/draining 1s 1s, client reset",     // settle, within a frame
-			"on, relaying/draining 1s 1s, client reset",     // settle
-			"cut, over/over - -, client reset",              // deadline
-			"on, relaying/over 2s -, client reset",          // deadline, busy
+			"reset, over/over - -, client reset",              // client ends
+			"reset, over/over - -, client reset",              // client resets
+			"on, relaying/over 1s -, client reset",            // backend ends
+			"on, relaying/over 1s -, client reset",            // backend resets
+			"on, relaying/discarding 1s 1s, client reset",     // client lost
+			"on, discarding/discarding 1s 1s, client reset",   // backend lost
+			"on, relaying/discarding 1s 1s, client reset",     // client's goodbye
+			"on, relaying/discarding 1s 1s, client reset",     // backend's goodbye
+			"settle, relaying/discarding 1s 2s, client reset", // close
+			"cut, over/over - -, client reset",                // cut
+			"on, relaying/discarding 1s 1s, client reset",     // settle, within a frame
+			"on, relaying/discarding 1s 1s, client reset",     // settle
+			"cut, over/over - -, client reset",                // deadline
+			"on, relaying/over 2s -, client reset",            // deadline, busy
 		},
 	},
 	{
 		name: "backend lost", events: []string{"backend lost"},
 		want: []string{
-			"on, over/relaying - 1s",                              // client ends
-			"on, over/relaying - 1s",                              // client resets
-			"settle, draining/relaying 2s 1s, backend 1012 EOF",   // backend ends
-			"settle, draining/relaying 2s 1s, backend 1012 reset", // backend resets
-			"on, draining/draining 1s 1s, client reset",           // client lost
-			"on, draining/relaying 1s 1s",                         // backend lost
-			"on, draining/relaying 1s 1s, client 1000",            // client's goodbye
-			"on, draining/relaying 1s 1s, backend 1000",           // backend's goodbye
-			"settle, draining/relaying 2s 1s, gateway 1001",       // close
-			"cut, over/over - -, gateway",                         // cut
-			"on, draining/relaying 1s 1s",                         // settle, within a frame
-			"on, draining/relaying 1s 1s",                         // settle
-			"cut, over/over - -, gateway silent",                  // deadline
-			"on, over/relaying - 2s",                              // deadline, busy
+			"on, over/relaying - 1s",                                // client ends
+			"on, over/relaying - 1s",                                // client resets
+			"settle, discarding/relaying 2s 1s, backend 1012 EOF",   // backend ends
+			"settle, discarding/relaying 2s 1s, backend 1012 reset", // backend resets
+			"on, discarding/discarding 1s 1s, client reset",         // client lost
+			"on, discarding/relaying 1s 1s",                         // backend lost
+			"on, discarding/relaying 1s 1s, client 1000",            // client's goodbye
+			"on, discarding/relaying 1s 1s, backend 1000",           // backend's goodbye
+			"settle, discarding/relaying 2s 1s, gateway 1001",       // close
+			"cut, over/over - -, gateway",                           // cut
+			"on, discarding/relaying 1s 1s",                         // settle, within a frame
+			"on, discarding/relaying 1s 1s",                         // settle
+			"cut, over/over - -, gateway silent",                    // deadline
+			"on, over/relaying - 2s",                                // deadline, busy
 		},
 	},
 	{
 		name: "both lost", events: []string{"client lost", "backend lost"},
 		want: []string{
-			"on, over/draining - 1s, client reset",          // client ends
-			"on, over/draining - 1s, client reset",          // client resets
-			"on, draining/over 1s -, client reset",          // backend ends
-			"on, draining/over 1s -, client reset",          // backend resets
-			"on, draining/draining 1s 1s, client reset",     // client lost
-			"on, draining/draining 1s 1s, client reset",     // backend lost
-			"on, draining/draining 1s 1s, client reset",     // client's goodbye
-			"on, draining/draining 1s 1s, client reset",     // backend's goodbye
-			"settle, draining/draining 2s 2s, client reset", // close
-			"cut, over/over - -, client reset",              // cut
-			"on, draining/draining 1s 1s, client reset",     // settle, within a frame
-			"on, draining/draining 1s 1s, client reset",     // settle
-			"on, over/over - -, client reset",               // deadline
-			"on, over/over - -, client reset",               // deadline, busy
+			"on, over/discarding - 1s, client reset",            // client ends
+			"on, over/discarding - 1s, client reset",            // client resets
+			"on, discarding/over 1s -, client reset",            // backend ends
+			"on, discarding/over 1s -, client reset",            // backend resets
+			"on, discarding/discarding 1s 1s, client reset",     // client lost
+			"on, discarding/discarding 1s 1s, client reset",     // backend lost
+			"on, discarding/discarding 1s 1s, client reset",     // client's goodbye
+			"on, discarding/discarding 1s 1s, client reset",     // backend's goodbye
+			"settle, discarding/discarding 2s 2s, client reset", // close
+			"cut, over/over - -, client reset",                  // cut
+			"on, discarding/discarding 1s 1s, client reset",     // settle, within a frame
+			"on, discarding/discarding 1s 1s, client reset",     // settle
+			"on, over/over - -, client reset",                   // deadline
+			"on, over/over - -, client reset",                   // deadline, busy
 		},
 	},
 	{
@@ -205,14 +205,14 @@ var courseStates = []struct {
 			"settle, relaying/relaying 1s 1s, gateway 1001", // client resets
 			"settle, relaying/relaying 1s 1s, gateway 1001", // backend ends
 			"settle, relaying/relaying 1s 1s, gateway 1001", // backend resets
-			"on, relaying/draining 1s 2s, gateway 1001",     // client lost
-			"on, draining/relaying 2s 1s, gateway 1001",     // backend lost
+			"on, relaying/discarding 1s 2s, gateway 1001",   // client lost
+			"on, discarding/relaying 2s 1s, gateway 1001",   // backend lost
 			"on, relaying/relaying 1s 1s, gateway 1001",     // client's goodbye
 			"on, relaying/relaying 1s 1s, gateway 1001",     // backend's goodbye
 			"on, relaying/relaying 1s 1s, gateway 1001",     // close
 			"cut, over/over - -, gateway 1001",              // cut
 			"on, relaying/relaying 1s 1s, gateway 1001",     // settle, within a frame
-			"on, draining/draining 2s 2s, gateway 1001",     // settle
+			"on, discarding/discarding 2s 2s, gateway 1001", // settle
 			"settle, relaying/relaying 1s 1s, gateway 1001", // deadline
 			"settle, relaying/relaying 1s 1s, gateway 1001", // deadline, busy
 		},
@@ -220,20 +220,20 @@ var courseStates = []struct {
 	{
 		name: "closing and settled", events: []string{"close", "settle"},
 		want: []string{
-			"on, over/draining - 2s, gateway 1001",      // client ends
-			"on, over/draining - 2s, gateway 1001",      // client resets
-			"on, draining/over 2s -, gateway 1001",      // backend ends
-			"on, draining/over 2s -, gateway 1001",      // backend resets
-			"on, draining/draining 2s 2s, gateway 1001", // client lost
-			"on, draining/draining 2s 2s, gateway 1001", // backend lost
-			"on, draining/draining 2s 2s, gateway 1001", // client's goodbye
-			"on, draining/draining 2s 2s, gateway 1001", // backend's goodbye
-			"on, draining/draining 2s 2s, gateway 1001", // close
-			"cut, over/over - -, gateway 1001",          // cut
-			"on, draining/draining 2s 2s, gateway 1001", // settle, within a frame
-			"on, draining/draining 2s 2s, gateway 1001", // settle
-			"cut, over/over - -, gateway 1001",          // deadline
-			"cut, over/over - -, gateway 1001",          // deadline, busy
+			"on, over/discarding - 2s, gateway 1001",        // client ends
+			"on, over/discarding - 2s, gateway 1001",        // client resets
+			"on, discarding/over 2s -, gateway 1001",        // backend ends
+			"on, discarding/over 2s -, gateway 1001",        // backend resets
+			"on, discarding/discarding 2s 2s, gateway 1001", // client lost
+			"on, discarding/discarding 2s 2s, gateway 1001", // backend lost
+			"on, discarding/discarding 2s 2s, gateway 1001", // client's goodbye
+			"on, discarding/discarding 2s 2s, gateway 1001", // backend's goodbye
+			"on, discarding/discarding 2s 2s, gateway 1001", // close
+			"cut, over/over - -, gateway 1001",              // cut
+			"on, discarding/discarding 2s 2s, gateway 1001", // settle, within a frame
+			"on, discarding/discarding 2s 2s, gateway 1001", // settle
+			"cut, over/over - -, gateway 1001",              // deadline
+			"cut, over/over - -, gateway 1001",              // deadline, busy
 		},
 	},
 	{
@@ -244,13 +244,13 @@ var courseStates = []struct {
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // backend ends
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // backend resets
 			"on, relaying/over 1s -, backend 1012 EOF",          // client lost
-			"on, draining/relaying 2s 1s, backend 1012 EOF",     // backend lost
+			"on, discarding/relaying 2s 1s, backend 1012 EOF",   // backend lost
 			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // client's goodbye
 			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // backend's goodbye
 			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // close
 			"cut, over/over - -, backend 1012 EOF",              // cut
-			"on, draining/over 2s -, backend 1012 EOF",          // settle, within a frame
-			"on, draining/over 2s -, backend 1012 EOF",          // settle
+			"on, discarding/over 2s -, backend 1012 EOF",        // settle, within a frame
+			"on, discarding/over 2s -, backend 1012 EOF",        // settle
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // deadline
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // deadline, busy
 		},
@@ -262,14 +262,14 @@ var courseStates = []struct {
 			"on, over/relaying - 1s, client EOF",     // client resets
 			"settle, over/relaying - 1s, client EOF", // backend ends
 			"settle, over/relaying - 1s, client EOF", // backend resets
-			"on, over/draining - 2s, client EOF",     // client lost
+			"on, over/discarding - 2s, client EOF",   // client lost
 			"on, over/relaying - 1s, client EOF",     // backend lost
 			"on, over/relaying - 1s, client EOF",     // client's goodbye
 			"on, over/relaying - 1s, client EOF",     // backend's goodbye
 			"on, over/relaying - 1s, client EOF",     // close
 			"cut, over/over - -, client EOF",         // cut
 			"on, over/relaying - 1s, client EOF",     // settle, within a frame
-			"on, over/draining - 2s, client EOF",     // settle
+			"on, over/discarding - 2s, client EOF",   // settle
 			"settle, over/relaying - 1s, client EOF", // deadline
 			"settle, over/relaying - 1s, client EOF", // deadline, busy
 		},
@@ -277,20 +277,20 @@ var courseStates = []struct {
 	{
 		name: "closing since a client was lost", events: []string{"client lost", "close"},
 		want: []string{
-			"settle, relaying/draining 1s 2s, client reset", // client ends
-			"settle, relaying/draining 1s 2s, client reset", // client resets
-			"on, relaying/over 1s -, client reset",          // backend ends
-			"on, relaying/over 1s -, client reset",          // backend resets
-			"on, relaying/draining 1s 2s, client reset",     // client lost
-			"on, draining/draining 2s 2s, client reset",     // backend lost
-			"on, relaying/draining 1s 2s, client reset",     // client's goodbye
-			"on, relaying/draining 1s 2s, client reset",     // backend's goodbye
-			"on, relaying/draining 1s 2s, client reset",     // close
-			"cut, over/over - -, client reset",              // cut
-			"on, relaying/draining 1s 2s, client reset",     // settle, within a frame
-			"on, draining/draining 2s 2s, client reset",     // settle
-			"settle, relaying/draining 1s 2s, client reset", // deadline
-			"settle, relaying/draining 1s 2s, client reset", // deadline, busy
+			"settle, relaying/discarding 1s 2s, client reset", // client ends
+			"settle, relaying/discarding 1s 2s, client reset", // client resets
+			"on, relaying/over 1s -, client reset",            // backend ends
+			"on, relaying/over 1s -, client reset",            // backend resets
+			"on, relaying/discarding 1s 2s, client reset",     // client lost
+			"on, discarding/discarding 2s 2s, client reset",   // backend lost
+			"on, relaying/discarding 1s 2s, client reset",     // client's goodbye
+			"on, relaying/discarding 1s 2s, client reset",     // backend's goodbye
+			"on, relaying/discarding 1s 2s, client reset",     // close
+			"cut, over/over - -, client reset",                // cut
+			"on, relaying/discarding 1s 2s, client reset",     // settle, within a frame
+			"on, discarding/discarding 2s 2s, client reset",   // settle
+			"settle, relaying/discarding 1s 2s, client reset", // deadline
+			"settle, relaying/discarding 1s 2s, client reset", // deadline, busy
 		},
 	},
 	{

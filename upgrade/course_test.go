@@ -53,7 +53,7 @@ func expireFirst(c *course, now time.Duration, busy bool) order {
 func tell(c *course, now time.Duration, order order) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s/%s", [...]string{"on", "settle", "half", "cut", "reset"}[order],
-		[...]string{"relaying", "draining", "over"}[c.phases[toBackend]], [...]string{"relaying", "draining", "over"}[c.phases[toClient]])
+		[...]string{"relaying", "discarding", "over"}[c.phases[toBackend]], [...]string{"relaying", "discarding", "over"}[c.phases[toClient]])
 	for i, by := range [...]time.Duration{c.deadline(now, toBackend), c.deadline(now, toClient)} {
 		if by != 0 && c.phases[i] != over {
 			fmt.Fprintf(&b, " %v", by-now)

@@ -9,7 +9,7 @@ import (
 // only while it is ending.
 type deadlines []*ending
 
-// set has u.expired called at a time, or not at all if that is 0.
+// set has t.expired called at a time, or not at all if that is 0.
 func (d *deadlines) set(e *ending, at time.Duration) {
 	old := e.at
 	e.at = at

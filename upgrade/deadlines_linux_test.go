@@ -13,16 +13,16 @@ func TestNoDeadlineOfTheGone(t *testing.T) {
 	l.lock()
 	defer l.mu.Unlock()
 	u := l.slots[0]
-	u.move()
-	u.obey(&u.lanes[toBackend], u.begins().sourceEnded(l.now, toBackend, nil))
-	u.review()
+	u.activate()
+	u.carryOut(&u.flows[toBackend], u.ensureEnding().sourceEnded(l.now, toBackend, nil))
+	u.update()
 	if len(l.due) != 1 {
 		t.Fatalf("%d deadlines of a half", len(l.due))
 	}
 	backend := u.fds[1]
 	u.fds[1] = -1
 	u.interest[1] = 0 // so that the backend is to be waited for anew
-	u.review()
+	u.update()
 	if !u.gone || len(l.due) > 0 {
 		t.Errorf("gone: %v, %d deadlines", u.gone, len(l.due))
 	}

@@ -44,7 +44,7 @@ func (p *Proxy) DrainGroup(group string, code int, reason string, within time.Du
 	}
 	p.drains[group] = drain{code, reason, p.now(), within}
 	p.mu.Unlock()
-	p.look()
+	p.closeDue()
 }
 
 // UndrainGroup ends a drain of a group: the tunnels whose moment has not come stay.
@@ -63,7 +63,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		// The last one needs time for its close as well.
 		left := time.Until(deadline)
-		d.within = left - min(frameTime+drainTime, left/2)
+		d.within = left - min(frameTime+discardTime, left/2)
 	}
 	p.mu.Lock()
 	p.closed.Store(true)
@@ -75,11 +75,11 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	if d.within > 0 {
 		d.start = p.now()
-		p.last = &d
+		p.shutdown = &d
 	}
 	p.mu.Unlock()
 	if d.within > 0 {
-		p.look()
+		p.closeDue()
 	} else {
 		for t := range p.Tunnels() {
 			t.Close(d.code, d.reason)

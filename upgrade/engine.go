@@ -18,7 +18,7 @@ type link struct {
 
 // relay is a running tunnel, as seen from outside. Its methods may be called at
 // any time from any goroutine, also after the end; all but send return at once.
-type relay interface {
+type engine interface {
 	// close sends a close frame to both ends where one can still be put between
 	// two frames, waits a moment for theirs and closes. Only the first counts.
 	close(code int, reason string)
@@ -32,13 +32,13 @@ type relay interface {
 }
 
 // relay hands a tunnel to the engine that is right for its connections.
-func (p *Proxy) relay(l link) relay {
+func (p *Proxy) startEngine(l link) engine {
 	if !p.NoEventLoop {
 		if r := p.loops.start(l); r != nil {
 			return r
 		}
 	}
-	return pump{}.start(l)
+	return startPump(l)
 }
 
 // frames are those that come from an end, before the first.

@@ -11,7 +11,7 @@ import (
 // Advance lets time pass for the loops of p, as synctest does for what is in
 // memory.
 func Advance(p *Proxy, by time.Duration) {
-	defer p.look()
+	defer p.closeDue()
 	p.loops.mu.Lock()
 	defer p.loops.mu.Unlock()
 	for _, l := range p.loops.all {
@@ -19,7 +19,7 @@ func Advance(p *Proxy, by time.Duration) {
 			l.mu.Lock()
 			l.began = l.began.Add(-by)
 			l.alarm = -1
-			l.wind()
+			l.setAlarm()
 			l.mu.Unlock()
 		}
 	}
@@ -42,7 +42,7 @@ func OnLoops(p *Proxy) (tunnels []int64) {
 // Deafen has the runtime's poller forget the loop of a tunnel, as if each wake-up
 // was lost, and reports whether that was possible.
 func Deafen(t *Tunnel) bool {
-	loop := t.relay.(*looped).loop.fd
+	loop := t.engine.(*loopTunnel).loop.fd
 	files, _ := os.ReadDir("/proc/self/fd")
 	for _, f := range files { // only the poller's own epoll knows the loop's
 		fd, _ := strconv.Atoi(f.Name())
@@ -55,17 +55,17 @@ func Deafen(t *Tunnel) bool {
 
 // OnLoop reports whether a tunnel is on a loop.
 func OnLoop(t *Tunnel) bool {
-	_, ok := t.relay.(*looped)
+	_, ok := t.engine.(*loopTunnel)
 	return ok
 }
 
 // Waiting waits until so many are waiting to send.
 func Waiting(t *Tunnel, n int) {
-	u := t.relay.(*looped)
+	u := t.engine.(*loopTunnel)
 	for {
 		u.loop.mu.Lock()
 		have := 0
-		if u.moving != nil {
+		if u.activeState != nil {
 			for s := u.senders; s != nil; s = s.next {
 				have++
 			}

@@ -15,7 +15,7 @@ import (
 // The epoll descriptor itself waits in the runtime's poller. A thread blocked in
 // epoll_wait would cost the scheduler a hand-over at each sleep, and something to
 // wake it by; here the deadline of a read does that, and is all the timer there is.
-// As long as there are tunnels it comes every lookTime at least: if ever the word
+// As long as there are tunnels it comes every pollTime at least: if ever the word
 // that there are events got lost on its way through two pollers, the tunnels would
 // wait for ever.
 type loop struct {
@@ -24,23 +24,23 @@ type loop struct {
 	epoll   *os.File
 	fd      int
 
-	mu    sync.Mutex
-	began time.Time     // all times are since then
-	now   time.Duration // as far as it matters
-	slots []*looped     // what the events name
-	free  []int32       // slots
-	due   deadlines
-	alarm time.Duration // the deadline of epoll, 0 for none yet
-	look  time.Duration // when to look for events unasked
-	until time.Duration // the end, for want of tunnels
-	spare *moving       // of a tunnel that is at rest again
+	mu       sync.Mutex
+	began    time.Time     // all times are since then
+	now      time.Duration // as far as it matters
+	slots    []*loopTunnel // what the events name
+	free     []int32       // slots
+	due      deadlines
+	alarm    time.Duration // the deadline of epoll, 0 for none yet
+	nextPoll time.Duration // when to look for events unasked
+	retireAt time.Duration // the end, for want of tunnels
+	spare    *activeState  // of a tunnel that is at rest again
 
 	events [128]syscall.EpollEvent
-	buf    [stockSize]byte // for reading, in turn
+	buf    [chunkSize]byte // for reading, in turn
 }
 
-// lookTime bounds how long an event waits whose wake-up was lost.
-const lookTime = 2 * time.Second
+// pollTime bounds how long an event waits whose wake-up was lost.
+const pollTime = 2 * time.Second
 
 func newLoop(set *loops) (*loop, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -51,7 +51,7 @@ func newLoop(set *loops) (*loop, error) {
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	l := &loop{set: set, began: time.Now(), look: lookTime, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
+	l := &loop{set: set, began: time.Now(), nextPoll: pollTime, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
 	if err := l.epoll.SetReadDeadline(time.Time{}); err != nil {
 		l.epoll.Close()
 		return nil, err
@@ -60,30 +60,30 @@ func newLoop(set *loops) (*loop, error) {
 }
 
 // start takes over a tunnel that is counted in.
-func (l *loop) start(k link, client, backend int) *looped {
+func (l *loop) start(k link, client, backend int) *loopTunnel {
 	l.lock()
 	defer l.mu.Unlock()
-	u := &looped{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
+	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
 	if n := len(l.free); n > 0 {
-		u.slot, l.free = l.free[n-1], l.free[:n-1]
-		l.slots[u.slot] = u
+		t.slot, l.free = l.free[n-1], l.free[:n-1]
+		l.slots[t.slot] = t
 	} else {
-		u.slot, l.slots = int32(len(l.slots)), append(l.slots, u)
+		t.slot, l.slots = int32(len(l.slots)), append(l.slots, t)
 	}
-	u.begin(k)
+	t.begin(k)
 	if l.alarm == 0 {
-		l.wind()
+		l.setAlarm()
 	}
-	return u
+	return t
 }
 
 // remove takes out a tunnel that has ended.
-func (l *loop) remove(u *looped) {
-	l.slots[u.slot] = nil
-	l.free = append(l.free, u.slot)
+func (l *loop) remove(t *loopTunnel) {
+	l.slots[t.slot] = nil
+	l.free = append(l.free, t.slot)
 	if l.tunnels.Add(-1) == 0 {
-		l.until = l.now + linger
-		l.wind()
+		l.retireAt = l.now + linger
+		l.setAlarm()
 	}
 }
 
@@ -117,8 +117,8 @@ func (l *loop) poll(uintptr) bool {
 	for _, ev := range l.events[:n] {
 		// A tunnel may have ended since; one that has its place by now finds
 		// nothing to do.
-		if u := l.slots[ev.Fd]; u != nil {
-			u.event(Side(ev.Pad), ev.Events)
+		if t := l.slots[ev.Fd]; t != nil {
+			t.event(Side(ev.Pad), ev.Events)
 		}
 		l.mu.Unlock() // who comes from outside need not wait for all
 		l.mu.Lock()
@@ -138,19 +138,19 @@ func (l *loop) expire() bool {
 	for len(l.due) > 0 && l.due[0].at <= l.now {
 		l.due[0].tunnel.expired()
 	}
-	l.look = l.now + lookTime
-	idle := l.tunnels.Load() == 0 && l.until <= l.now
+	l.nextPoll = l.now + pollTime
+	idle := l.tunnels.Load() == 0 && l.retireAt <= l.now
 	l.alarm = -1 // has passed, so it has to be set anew
-	l.wind()
+	l.setAlarm()
 	l.mu.Unlock()
 	return idle && l.set.retire(l)
 }
 
 // wind sets the alarm for the first deadline.
-func (l *loop) wind() {
-	first := l.look
+func (l *loop) setAlarm() {
+	first := l.nextPoll
 	if l.tunnels.Load() == 0 {
-		first = l.until
+		first = l.retireAt
 	} else if len(l.due) > 0 {
 		first = min(first, l.due[0].at)
 	}

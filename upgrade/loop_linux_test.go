@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-func TestLoopedSize(t *testing.T) {
-	if size := unsafe.Sizeof(looped{}); size > 80 {
+func TestLoopTunnelSize(t *testing.T) {
+	if size := unsafe.Sizeof(loopTunnel{}); size > 80 {
 		t.Errorf("%d bytes for each tunnel that is at rest", size)
 	}
 }
@@ -52,7 +52,7 @@ func (l *loop) tunnel(t *testing.T) (client, backend *os.File) {
 func TestLoopFairness(t *testing.T) {
 	l := handLoop(t)
 	client, loud := l.tunnel(t)
-	chunk := bytes.Repeat([]byte("x"), stockSize)
+	chunk := bytes.Repeat([]byte("x"), chunkSize)
 	loud.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	waiting := 0
 	for {
@@ -82,7 +82,7 @@ func TestLoopFairness(t *testing.T) {
 			break
 		}
 	}
-	if got == 0 || got > stockSize {
+	if got == 0 || got > chunkSize {
 		t.Errorf("%d of %d bytes passed at once", got, waiting)
 	}
 }

@@ -21,7 +21,7 @@ const linger = 100 * time.Millisecond
 
 // start takes over both connections of l, or returns nil if it can't; then they
 // are as before.
-func (e *loops) start(l link) relay {
+func (e *loops) start(l link) engine {
 	proxy := l.tunnel.proxy
 	plainClient, plainBackend := proxy.unwrap(l.client), proxy.unwrap(l.backend)
 	client, ok := duplicate(plainClient)

@@ -5,4 +5,4 @@ package upgrade
 // loops is the engine for Linux.
 type loops struct{}
 
-func (*loops) start(link) relay { return nil }
+func (*loops) start(link) engine { return nil }

@@ -63,15 +63,15 @@ type Proxy struct {
 
 	loops loops
 
-	mu     sync.Mutex
-	epoch  time.Time        // all times are since then; see now
-	first  *Tunnel          // of a list of all, from Connect to the end
-	open   int              // tunnels, those included whose end is still being told
-	drains map[string]drain // by group, what DrainGroup spreads
-	last   *drain           // what Shutdown spreads
-	timer  *time.Timer      // calls look
-	alarm  time.Duration    // when it does so, 0 for not at all
-	gone   chan struct{}    // made by Shutdown, closed when there are no tunnels left
+	mu       sync.Mutex
+	epoch    time.Time        // all times are since then; see now
+	first    *Tunnel          // of a list of all, from Connect to the end
+	open     int              // tunnels, those included whose end is still being told
+	drains   map[string]drain // by group, what DrainGroup spreads
+	shutdown *drain           // what Shutdown spreads
+	timer    *time.Timer      // calls look
+	alarm    time.Duration    // when it does so, 0 for not at all
+	gone     chan struct{}    // made by Shutdown, closed when there are no tunnels left
 
 	closed atomic.Bool // Shutdown has begun; set under mu
 }

@@ -14,27 +14,27 @@ import (
 // flow lets it.
 type pump struct{}
 
-func (pump) start(l link) relay {
-	p := &pumped{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
-	p.course.websocket = l.websocket
-	p.down = flow{pumped: p, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, SideBackend)}
-	p.up = flow{pumped: p, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, SideClient)}
+func startPump(l link) engine {
+	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
+	t.course.websocket = l.websocket
+	t.down = pumpFlow{pumpTunnel: t, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, SideBackend)}
+	t.up = pumpFlow{pumpTunnel: t, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, SideClient)}
 	if l.websocket {
-		p.down.turn = make(chan struct{}, 1)
-		p.down.take() // until the head is written
+		t.down.lock = make(chan struct{}, 1)
+		t.down.take() // until the head is written
 	}
-	p.running.Store(2)
-	go p.down.run(l.head, l.toClient)
-	go p.up.run(nil, l.toBackend)
-	return p
+	t.running.Store(2)
+	go t.down.run(l.head, l.toClient)
+	go t.up.run(nil, l.toBackend)
+	return t
 }
 
-// pumped is a tunnel on a pump.
-type pumped struct {
+// pumpTunnel is a tunnel on a pump.
+type pumpTunnel struct {
 	client, backend net.Conn
 	tunnel          *Tunnel
 	began           time.Time
-	down, up        flow // to the client, to the backend
+	down, up        pumpFlow // to the client, to the backend
 
 	last    atomic.Int64 // when a byte came last, since began
 	running atomic.Int32 // flows
@@ -47,39 +47,39 @@ type pumped struct {
 	course course
 }
 
-func (p *pumped) now() time.Duration { return time.Since(p.began) }
+func (t *pumpTunnel) now() time.Duration { return time.Since(t.began) }
 
 // happens has the course take in an event, and wakes both flows. Closing the
 // connections is left to the caller, see disconnect: that may take long.
-func (p *pumped) happens(event func(c *course, now time.Duration) order) order {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ending.Store(true)
-	before := p.course.closing
-	order := event(&p.course, p.now())
-	for _, conn := range [...]net.Conn{p.client, p.backend} {
-		if p.course.closing && !before {
-			conn.SetWriteDeadline(p.began.Add(p.course.goneBy))
+func (t *pumpTunnel) happens(event func(c *course, now time.Duration) order) order {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ending.Store(true)
+	before := t.course.closing
+	order := event(&t.course, t.now())
+	for _, conn := range [...]net.Conn{t.client, t.backend} {
+		if t.course.closing && !before {
+			conn.SetWriteDeadline(t.began.Add(t.course.goneBy))
 		}
 		conn.SetReadDeadline(past)
 	}
 	return order
 }
 
-func (p *pumped) close(code int, reason string) {
-	p.happens(func(c *course, now time.Duration) order { return c.close(now, code, reason) })
+func (t *pumpTunnel) close(code int, reason string) {
+	t.happens(func(c *course, now time.Duration) order { return c.close(now, code, reason) })
 }
 
-func (p *pumped) cut() { p.end(nil) }
+func (t *pumpTunnel) cut() { t.end(nil) }
 
 // end cuts the tunnel because of err, or because the gateway wants it so.
-func (p *pumped) end(err error) {
-	p.disconnect(p.happens(func(c *course, _ time.Duration) order { return c.cut(err) }))
+func (t *pumpTunnel) end(err error) {
+	t.disconnect(t.happens(func(c *course, _ time.Duration) order { return c.cut(err) }))
 }
 
 // disconnect closes both connections if that is the course's order.
-func (p *pumped) disconnect(order order) {
-	client, backend := raw(p.client), raw(p.backend)
+func (t *pumpTunnel) disconnect(order order) {
+	client, backend := raw(t.client), raw(t.backend)
 	switch order {
 	case resetBoth:
 		if c, ok := backend.(interface{ SetLinger(int) error }); ok {
@@ -93,20 +93,20 @@ func (p *pumped) disconnect(order order) {
 	backend.Close()
 }
 
-func (p *pumped) idle() time.Duration {
-	return p.now() - time.Duration(p.last.Load())
+func (t *pumpTunnel) idle() time.Duration {
+	return t.now() - time.Duration(t.last.Load())
 }
 
 // finish runs once both flows have ended.
-func (p *pumped) finish() {
-	p.client.Close()
-	p.backend.Close()
-	p.mu.Lock()
-	s := p.course.cause
-	p.mu.Unlock()
-	s.ToClient, s.MessagesToClient = p.down.bytes, p.down.frames.messages+p.down.sent
-	s.ToBackend, s.MessagesToBackend = p.up.bytes, p.up.frames.messages
-	p.tunnel.end(s)
+func (t *pumpTunnel) finish() {
+	t.client.Close()
+	t.backend.Close()
+	t.mu.Lock()
+	s := t.course.cause
+	t.mu.Unlock()
+	s.ToClient, s.MessagesToClient = t.down.bytes, t.down.frames.messages+t.down.sent
+	s.ToBackend, s.MessagesToBackend = t.up.bytes, t.up.frames.messages
+	t.tunnel.end(s)
 }
 
 // raw returns the connection below TLS: closing that one doesn't wait for room

@@ -39,7 +39,7 @@ func (p *Proxy) add(t *Tunnel) bool {
 	if p.closed.Load() {
 		return false
 	}
-	t.began, t.young = p.now(), rand.Float32()
+	t.began, t.ageJitter = p.now(), rand.Float32()
 	if t.next = p.first; t.next != nil {
 		t.next.prev = t
 	}

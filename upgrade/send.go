@@ -64,9 +64,9 @@ func (t *Tunnel) Send(ctx context.Context, frames ...[]byte) error {
 			return errors.New("upgrade: send: not a whole, unmasked message in one frame")
 		}
 	}
-	relay, err := t.served(ctx)
+	engine, err := t.served(ctx)
 	if err == nil {
-		err = relay.send(ctx, frames)
+		err = engine.send(ctx, frames)
 	}
 	if err != nil {
 		return fmt.Errorf("upgrade: send: %w", err)
@@ -78,12 +78,12 @@ func (t *Tunnel) Send(ctx context.Context, frames ...[]byte) error {
 func tornError(cause error) error { return fmt.Errorf("a message was cut short: %w", cause) }
 
 // served waits for Serve.
-func (t *Tunnel) served(ctx context.Context) (relay, error) {
+func (t *Tunnel) served(ctx context.Context) (engine, error) {
 	for {
 		t.mu.Lock()
-		relay, ended := t.relay, t.ended
+		engine, ended := t.engine, t.ended
 		var ready chan struct{}
-		if relay == nil && !ended {
+		if engine == nil && !ended {
 			if t.opening.ready == nil {
 				t.opening.ready = make(chan struct{})
 			}
@@ -93,8 +93,8 @@ func (t *Tunnel) served(ctx context.Context) (relay, error) {
 		switch {
 		case ended:
 			return nil, ErrClosed
-		case relay != nil:
-			return relay, nil
+		case engine != nil:
+			return engine, nil
 		}
 		select {
 		case <-ready:

@@ -18,11 +18,11 @@ type sender struct {
 	next   *sender
 }
 
-func (u *looped) send(ctx context.Context, frames [][]byte) error {
-	if !u.websocket {
+func (t *loopTunnel) send(ctx context.Context, frames [][]byte) error {
+	if !t.websocket {
 		return errors.New("not a WebSocket")
 	}
-	s, err := u.enter(ctx, frames)
+	s, err := t.enter(ctx, frames)
 	if s == nil {
 		return err
 	}
@@ -31,47 +31,47 @@ func (u *looped) send(ctx context.Context, frames [][]byte) error {
 		return err
 	case <-ctx.Done():
 	}
-	u.loop.lock()
-	defer u.loop.mu.Unlock()
+	t.loop.lock()
+	defer t.loop.mu.Unlock()
 	select {
 	case err := <-s.done:
 		return err
 	default:
 	}
 	if s.begun {
-		u.tear(context.Cause(ctx))
+		t.tear(context.Cause(ctx))
 	} else {
-		u.withdraw(s)
+		t.withdraw(s)
 	}
-	u.review()
+	t.update()
 	return context.Cause(ctx)
 }
 
 // enter writes frames at once, or returns who waits for that.
-func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
-	u.loop.lock()
-	defer u.loop.mu.Unlock()
-	if u.gone {
+func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error) {
+	t.loop.lock()
+	defer t.loop.mu.Unlock()
+	if t.gone {
 		return nil, ErrClosed
 	}
-	u.move()
-	defer u.review()
-	f := &u.lanes[toClient]
-	if u.ending != nil && !u.ending.takesMessages() || !f.frames.following() {
+	t.activate()
+	defer t.update()
+	f := &t.flows[toClient]
+	if t.ending != nil && !t.ending.takesMessages() || !f.frames.following() {
 		return nil, ErrClosed
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	s := sender{frames: frames}
-	if u.senders == nil && f.stock == nil && f.frames.between() {
-		if whole, err := u.write(&s); whole || err != nil {
+	if t.senders == nil && f.pending == nil && f.frames.between() {
+		if whole, err := t.writeSender(&s); whole || err != nil {
 			return nil, err
 		}
 	}
 	waiting := s
 	waiting.done = make(chan error, 1)
-	last := &u.senders
+	last := &t.senders
 	for *last != nil {
 		last = &(*last).next
 	}
@@ -80,10 +80,10 @@ func (u *looped) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 }
 
 // write writes what there is room for and reports whether that was all.
-func (u *looped) write(s *sender) (whole bool, err error) {
-	f := &u.lanes[toClient]
+func (t *loopTunnel) writeSender(s *sender) (whole bool, err error) {
+	f := &t.flows[toClient]
 	for len(s.frames) > 0 {
-		n, err := write(u.destination(f), s.frames[0][s.at:])
+		n, err := write(t.destination(f), s.frames[0][s.at:])
 		switch {
 		case err == syscall.EAGAIN:
 			return false, nil
@@ -91,7 +91,7 @@ func (u *looped) write(s *sender) (whole bool, err error) {
 			continue
 		case err != nil:
 			err = os.NewSyscallError("write", err)
-			u.lose(f, err)
+			t.writeFailed(f, err)
 			return false, fmt.Errorf("%w: %w", ErrClosed, err)
 		}
 		f.bytes += int64(n)
@@ -105,18 +105,18 @@ func (u *looped) write(s *sender) (whole bool, err error) {
 }
 
 // turn reports whether it is for a sender to write.
-func (u *looped) turn() bool {
-	return u.senders != nil && (u.senders.begun || u.lanes[toClient].frames.between())
+func (t *loopTunnel) senderDue() bool {
+	return t.senders != nil && (t.senders.begun || t.flows[toClient].frames.between())
 }
 
 // serve lets those write whose turn it is, or one of them, and reports whether
 // the lane may go on.
-func (u *looped) serve(one bool) bool {
-	for u.turn() {
-		if whole, _ := u.write(u.senders); !whole {
+func (t *loopTunnel) serveSenders(one bool) bool {
+	for t.senderDue() {
+		if whole, _ := t.writeSender(t.senders); !whole {
 			return false
 		}
-		if u.answer(nil); one {
+		if t.answerSender(nil); one {
 			break
 		}
 	}
@@ -124,24 +124,24 @@ func (u *looped) serve(one bool) bool {
 }
 
 // answer sends the first sender away.
-func (u *looped) answer(err error) {
-	s := u.senders
-	u.senders = s.next
+func (t *loopTunnel) answerSender(err error) {
+	s := t.senders
+	t.senders = s.next
 	s.done <- err
 }
 
 // refuse sends those away who have not begun.
-func (u *looped) refuse() {
-	for s := u.senders; s != nil; s = s.next {
+func (t *loopTunnel) refuseSenders() {
+	for s := t.senders; s != nil; s = s.next {
 		if !s.begun {
-			u.withdraw(s)
+			t.withdraw(s)
 			s.done <- ErrClosed
 		}
 	}
 }
 
-func (u *looped) withdraw(s *sender) {
-	at := &u.senders
+func (t *loopTunnel) withdraw(s *sender) {
+	at := &t.senders
 	for *at != s {
 		at = &(*at).next
 	}
@@ -149,6 +149,6 @@ func (u *looped) withdraw(s *sender) {
 }
 
 // tear ends the tunnel because a message was cut short.
-func (u *looped) tear(cause error) {
-	u.obey(nil, u.begins().cut(tornError(cause)))
+func (t *loopTunnel) tear(cause error) {
+	t.carryOut(nil, t.ensureEnding().cut(tornError(cause)))
 }

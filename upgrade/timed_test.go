@@ -37,7 +37,7 @@ func inTime(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t 
 // connections for their ends.
 func TestTimeLimits(t *testing.T) {
 	t.Parallel()
-	const moment = time.Second + time.Millisecond // frameTime and drainTime
+	const moment = time.Second + time.Millisecond // frameTime and discardTime
 	hello, late := text("hello", false), text("too late", false)
 	plain := func() *upgrade.Proxy { return &upgrade.Proxy{} }
 	ended := func(t *testing.T, x timed, by upgrade.Side, code int) {

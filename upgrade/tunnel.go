@@ -21,14 +21,14 @@ type Tunnel struct {
 	// Under the proxy's mu:
 	prev, next *Tunnel
 	began      time.Duration // since the proxy's epoch
-	young      float32       // the part of a tenth that MaxAge is shorter by
+	ageJitter  float32       // the part of a tenth that MaxAge is shorter by
 	watched    bool          // it is served, and look has not closed it
 
 	ended   bool // or never served; as from here on under mu
 	mu      sync.Mutex
 	opts    ConnectOptions // as they are once it is served, except for Closed
 	opening *opening       // until Serve
-	relay   relay          // from Serve on
+	engine  engine         // from Serve on
 	summary *Summary       // once both connections are closed
 }
 
@@ -57,7 +57,7 @@ func (t *Tunnel) Response() *http.Response {
 func (t *Tunnel) SetClient(key string, turn float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.relay == nil {
+	if t.engine == nil {
 		t.opts.Key, t.opts.Turn = key, turn
 	}
 }
@@ -84,7 +84,7 @@ func (t *Tunnel) Group() string { return t.opts.Group }
 // has been called; the error wraps that of Hijack, or [ErrClosed].
 func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	t.mu.Lock()
-	if t.ended || t.relay != nil {
+	if t.ended || t.engine != nil {
 		t.mu.Unlock()
 		return fmt.Errorf("upgrade: serve: %w", ErrClosed)
 	}
@@ -113,7 +113,7 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 	}
 	client.SetDeadline(time.Time{}) // those of http.Server, where Hijack left them
 
-	t.relay = t.proxy.relay(link{
+	t.engine = t.proxy.startEngine(link{
 		client: client, backend: o.backend, head: head(w.Header(), o.res.Header),
 		toClient: o.early, toBackend: buffered(rw.Reader),
 		websocket: isWebSocket(o.res.Header.Get("Upgrade")), tunnel: t,
@@ -165,15 +165,15 @@ func head(own, backend http.Header) []byte {
 // connection, and Serve returns [ErrClosed].
 func (t *Tunnel) Close(code int, reason string) {
 	t.mu.Lock()
-	relay, ended := t.relay, t.ended
+	engine, ended := t.engine, t.ended
 	o := t.opening
-	if relay == nil {
+	if engine == nil {
 		t.ended = true
 		o.wake()
 	}
 	t.mu.Unlock()
-	if relay != nil {
-		relay.close(code, reason)
+	if engine != nil {
+		engine.close(code, reason)
 	} else if !ended {
 		o.backend.Close()
 		t.end(Summary{By: SideGateway, Code: code, Reason: reason})
@@ -183,10 +183,10 @@ func (t *Tunnel) Close(code int, reason string) {
 // cut closes both connections now.
 func (t *Tunnel) cut() {
 	t.mu.Lock()
-	relay := t.relay
+	engine := t.engine
 	t.mu.Unlock()
-	if relay != nil {
-		relay.cut()
+	if engine != nil {
+		engine.cut()
 	} else {
 		t.Close(closecode.ServiceRestart, "")
 	}

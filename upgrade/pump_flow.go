@@ -10,29 +10,29 @@ import (
 )
 
 // flow is one direction of a tunnel on a pump.
-type flow struct {
-	*pumped
+type pumpFlow struct {
+	*pumpTunnel
 	dir      direction
 	src, dst net.Conn
 	frames   frames
 	bytes    int64
 	room     [roomSize]byte // for reading, see read
 	full     bool           // what was read last filled its room
-	turns
+	clientLock
 }
 
-func (f *flow) run(head, early []byte) {
-	f.relay(head, early)
+func (f *pumpFlow) run(head, early []byte) {
+	f.copyAll(head, early)
 	f.seal()
 	f.release()
-	f.drain()
+	f.discard()
 	if f.running.Add(-1) == 0 {
 		f.finish()
 	}
 }
 
 // relay passes on what comes from src until nothing more may be written.
-func (f *flow) relay(head, early []byte) {
+func (f *pumpFlow) copyAll(head, early []byte) {
 	for on := f.deliver(head, early); on; {
 		b, buf, err := f.read()
 		if len(b) > 0 {
@@ -45,7 +45,7 @@ func (f *flow) relay(head, early []byte) {
 		switch {
 		case !on:
 		case err != nil:
-			on = f.failed(err)
+			on = f.readFailed(err)
 		case f.ending.Load() && !f.frames.drops():
 			f.active()
 		}
@@ -65,7 +65,7 @@ const roomSize = 250
 // it is held longer only if what came ended exactly with the room. The bytes go
 // alone, unless they are the start of a longer frame: one read more could wait for
 // ever while a whole frame is held back.
-func (f *flow) read() (b []byte, buf *[]byte, err error) {
+func (f *pumpFlow) read() (b []byte, buf *[]byte, err error) {
 	n := 0
 	if !f.full {
 		n, err = f.src.Read(f.room[:])
@@ -82,7 +82,7 @@ func (f *flow) read() (b []byte, buf *[]byte, err error) {
 }
 
 // pass passes on b, or what of it may still pass, and reports whether more may.
-func (f *flow) pass(b []byte) bool {
+func (f *pumpFlow) pass(b []byte) bool {
 	closing := false
 	if f.ending.Load() {
 		f.mu.Lock()
@@ -106,7 +106,7 @@ func (f *flow) pass(b []byte) bool {
 
 // deliver passes on b, behind head, as long as the tunnel isn't closing. Where a
 // message ends that others wait for, it lets them write.
-func (f *flow) deliver(head, b []byte) bool {
+func (f *pumpFlow) deliver(head, b []byte) bool {
 	for len(head)+len(b) > 0 {
 		f.take()
 		part := b
@@ -138,7 +138,7 @@ func (f *flow) deliver(head, b []byte) bool {
 }
 
 // write writes b behind head.
-func (f *flow) write(head, b []byte) bool {
+func (f *pumpFlow) write(head, b []byte) bool {
 	if len(head) > 0 {
 		b = append(head, b...) // one packet
 	}
@@ -148,18 +148,18 @@ func (f *flow) write(head, b []byte) bool {
 	n, err := f.dst.Write(b)
 	f.bytes += int64(max(0, n-len(head)))
 	if err != nil {
-		f.lost(err)
+		f.writeFailed(err)
 	}
 	return err == nil
 }
 
 // lost deals with an error of writing to dst, which is gone.
-func (f *flow) lost(err error) {
+func (f *pumpFlow) writeFailed(err error) {
 	f.disconnect(f.happens(func(c *course, now time.Duration) order { return c.destinationLost(now, f.dir, err) }))
 }
 
 // closeFrame reports that a close frame passes. Nobody has to be woken for that.
-func (f *flow) closeFrame() {
+func (f *pumpFlow) closeFrame() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ending.Store(true)
@@ -167,17 +167,17 @@ func (f *flow) closeFrame() {
 }
 
 // active reports that the tunnel is not silent.
-func (f *flow) active() {
+func (f *pumpFlow) active() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.course.active(f.now())
 	if f.course.phases[f.dir] == relaying && !f.course.closing { // else the next read has to be interrupted
-		f.await()
+		f.setReadDeadline()
 	}
 }
 
 // await sets the deadline of the course for the reads of src. f.mu is held.
-func (f *flow) await() {
+func (f *pumpFlow) setReadDeadline() {
 	var by time.Time
 	if at := f.course.deadline(f.now(), f.dir); at != 0 {
 		by = f.began.Add(at)
@@ -187,10 +187,10 @@ func (f *flow) await() {
 
 // look has the course do what is due by now, and returns in which phase the
 // direction is then.
-func (f *flow) look() (phase, order) {
+func (f *pumpFlow) check() (phase, order) {
 	f.mu.Lock()
 	order := f.course.expire(f.now(), f.dir, false)
-	f.await()
+	f.setReadDeadline()
 	phase := f.course.phases[f.dir]
 	f.mu.Unlock()
 	f.disconnect(order)
@@ -198,12 +198,12 @@ func (f *flow) look() (phase, order) {
 }
 
 // failed deals with an error of reading src and reports whether to go on.
-func (f *flow) failed(err error) bool {
+func (f *pumpFlow) readFailed(err error) bool {
 	switch {
 	case errors.Is(err, net.ErrClosed): // by disconnect, or in place of a half-close
 		return false
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		phase, order := f.look()
+		phase, order := f.check()
 		return phase == relaying && !(order == settleBoth && f.settle())
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF): // as TLS reports an end without its farewell
 		err = nil
@@ -225,7 +225,7 @@ func (f *flow) failed(err error) bool {
 }
 
 // settle ends the writing to dst if the course lets it, and reports whether it did.
-func (f *flow) settle() bool {
+func (f *pumpFlow) settle() bool {
 	f.mu.Lock()
 	settled, frame := f.course.settle(f.now(), f.dir, f.frames.within(), f.frames.boundary())
 	f.mu.Unlock()
@@ -241,9 +241,9 @@ func (f *flow) settle() bool {
 }
 
 // drain drops what src still sends, for as long as the course says so.
-func (f *flow) drain() {
+func (f *pumpFlow) discard() {
 	for {
-		if phase, _ := f.look(); phase != draining {
+		if phase, _ := f.check(); phase != discarding {
 			return
 		}
 		if _, err := io.Copy(io.Discard, f.src); !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -28,13 +28,13 @@ func TestNothingBehindTornMessage(t *testing.T) {
 		front, client := net.Pipe()
 		behind, backend := net.Pipe()
 		let, done := make(chan struct{}), make(chan Summary, 1)
-		relay := pump{}.start(link{
+		pump := startPump(link{
 			client: slowToClose{front, let}, backend: behind, head: []byte("."), websocket: true,
 			tunnel: &Tunnel{proxy: &Proxy{}, opts: ConnectOptions{Closed: func(s Summary) { done <- s }}},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := make(chan error, 1)
-		go func() { sent <- relay.send(ctx, [][]byte{TextFrame("hello")}) }()
+		go func() { sent <- pump.send(ctx, [][]byte{TextFrame("hello")}) }()
 		if _, err := io.ReadFull(client, make([]byte, len(".")+4)); err != nil {
 			t.Fatal(err)
 		}

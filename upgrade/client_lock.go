@@ -11,78 +11,78 @@ import (
 	"time"
 )
 
-// turns decide who writes to the client of a tunnel on a pump: the flow, or those
+// clientLock decide who writes to the client of a tunnel on a pump: the flow, or those
 // who send. The flow has the turn from the start of a message to its end, so that
 // who gets it from the flow is between two messages. The runtime passes a channel
 // on in the order of asking: neither can be kept out by the other.
-type turns struct {
-	turn    chan struct{} // full when taken; nil where nobody but the flow writes
-	mine    bool          // the flow has the turn
+type clientLock struct {
+	lock    chan struct{} // full when taken; nil where nobody but the flow writes
+	held    bool          // the flow has the turn
 	waiting atomic.Int32  // senders
 	sealed  atomic.Bool   // senders may not write any more
 	sent    int64         // messages, by senders
 }
 
 // take gives the flow the turn, if it needs one.
-func (s *turns) take() {
-	if s.turn != nil && !s.mine {
-		s.turn <- struct{}{}
-		s.mine = true
+func (l *clientLock) take() {
+	if l.lock != nil && !l.held {
+		l.lock <- struct{}{}
+		l.held = true
 	}
 }
 
 // release gives the flow's turn back.
-func (s *turns) release() {
-	if s.mine {
-		s.mine = false
-		<-s.turn
+func (l *clientLock) release() {
+	if l.held {
+		l.held = false
+		<-l.lock
 	}
 }
 
 // seal gives the flow the turn and has senders refused from then on. One who is
 // writing to a client that doesn't read has a moment to end.
-func (f *flow) seal() {
-	if f.turn == nil {
+func (f *pumpFlow) seal() {
+	if f.lock == nil {
 		return
 	}
 	f.sealed.Store(true)
-	if f.mine {
+	if f.held {
 		return
 	}
 	select {
-	case f.turn <- struct{}{}:
+	case f.lock <- struct{}{}:
 	default:
 		f.mu.Lock()
 		if !f.course.closing { // which has a deadline of its own
-			f.dst.SetWriteDeadline(time.Now().Add(drainTime))
+			f.dst.SetWriteDeadline(time.Now().Add(discardTime))
 		}
 		f.mu.Unlock()
-		f.turn <- struct{}{}
+		f.lock <- struct{}{}
 	}
-	f.mine = true
+	f.held = true
 }
 
-func (p *pumped) send(ctx context.Context, frames [][]byte) error {
-	f := &p.down
-	if f.turn == nil {
+func (t *pumpTunnel) send(ctx context.Context, frames [][]byte) error {
+	f := &t.down
+	if f.lock == nil {
 		return errors.New("not a WebSocket")
 	}
 	if f.refuses() {
 		return ErrClosed
 	}
 	select {
-	case f.turn <- struct{}{}:
+	case f.lock <- struct{}{}:
 	default:
 		f.waiting.Add(1)
 		select {
-		case f.turn <- struct{}{}:
+		case f.lock <- struct{}{}:
 			f.waiting.Add(-1)
 		case <-ctx.Done():
 			f.waiting.Add(-1)
 			return context.Cause(ctx)
 		}
 	}
-	defer func() { <-f.turn }()
+	defer func() { <-f.lock }()
 	if f.refuses() {
 		return ErrClosed
 	}
@@ -93,7 +93,7 @@ func (p *pumped) send(ctx context.Context, frames [][]byte) error {
 }
 
 // refuses reports whether senders come too late.
-func (f *flow) refuses() bool {
+func (f *pumpFlow) refuses() bool {
 	if f.sealed.Load() {
 		return true
 	}
@@ -106,7 +106,7 @@ func (f *flow) refuses() bool {
 }
 
 // insert writes frames in a sender's turn, until ctx ends.
-func (f *flow) insert(ctx context.Context, frames [][]byte) error {
+func (f *pumpFlow) insert(ctx context.Context, frames [][]byte) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		f.dst.SetWriteDeadline(past)
@@ -130,7 +130,7 @@ func (f *flow) insert(ctx context.Context, frames [][]byte) error {
 		return nil
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		f.lost(err)
+		f.writeFailed(err)
 		f.sealed.Store(true)
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
