@@ -2,8 +2,8 @@ package upgrade
 
 import "syscall"
 
-// The calls by which a loop reads and writes. The package syscall has no number of
-// those for sockets here; these don't look at the flags.
+// The system calls by which a loop reads and writes. Package syscall has no numbers of
+// those for sockets here. These ignore the flags.
 const (
 	receive = syscall.SYS_READ
 	send    = syscall.SYS_WRITE

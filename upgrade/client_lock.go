@@ -11,19 +11,25 @@ import (
 	"time"
 )
 
-// clientLock decide who writes to the client of a tunnel on a pump: the flow, or those
-// who send. The flow has the turn from the start of a message to its end, so that
-// who gets it from the flow is between two messages. The runtime passes a channel
-// on in the order of asking: neither can be kept out by the other.
+// A clientLock decides who writes to the client of a tunnel on a pump: the flow from
+// the backend, or one of the senders. The flow holds the lock from the start of a
+// message to its end, so a sender that gets the lock from the flow is always between
+// two messages. The runtime hands a channel to its waiters in the order in which they
+// came, so neither the flow nor a sender can be kept out by the others.
+//
+//	state    the flow's writes                      Send
+//	free     takes the lock first                   takes the lock, writes and releases it
+//	held     go on; released where a message ends   waits, until its context ends
+//	sealed   none but a close frame                 fails with ErrClosed, for good
 type clientLock struct {
-	lock    chan struct{} // full when taken; nil where nobody but the flow writes
-	held    bool          // the flow has the turn
-	waiting atomic.Int32  // senders
-	sealed  atomic.Bool   // senders may not write any more
-	sent    int64         // messages, by senders
+	lock    chan struct{} // holds a value while the lock is taken; nil if nobody but the flow writes
+	held    bool          // by the flow
+	waiting atomic.Int32  // number of senders that wait
+	sealed  atomic.Bool   // no sender may write any more
+	sent    int64         // messages of the senders
 }
 
-// take gives the flow the turn, if it needs one.
+// take takes the lock for the flow, unless it holds it already or there is none.
 func (l *clientLock) take() {
 	if l.lock != nil && !l.held {
 		l.lock <- struct{}{}
@@ -31,7 +37,7 @@ func (l *clientLock) take() {
 	}
 }
 
-// release gives the flow's turn back.
+// release releases the lock if the flow holds it.
 func (l *clientLock) release() {
 	if l.held {
 		l.held = false
@@ -39,8 +45,8 @@ func (l *clientLock) release() {
 	}
 }
 
-// seal gives the flow the turn and has senders refused from then on. One who is
-// writing to a client that doesn't read has a moment to end.
+// seal takes the lock for the flow and has all senders refused from then on. A sender
+// that is writing to a client that doesn't read has discardTime to finish.
 func (f *pumpFlow) seal() {
 	if f.lock == nil {
 		return
@@ -53,7 +59,7 @@ func (f *pumpFlow) seal() {
 	case f.lock <- struct{}{}:
 	default:
 		f.mu.Lock()
-		if !f.course.closing { // which has a deadline of its own
+		if !f.course.closing { // a closing tunnel has a deadline of its own
 			f.dst.SetWriteDeadline(time.Now().Add(discardTime))
 		}
 		f.mu.Unlock()
@@ -92,7 +98,7 @@ func (t *pumpTunnel) send(ctx context.Context, frames [][]byte) error {
 	return f.insert(ctx, frames)
 }
 
-// refuses reports whether senders come too late.
+// refuses reports whether a sender comes too late.
 func (f *pumpFlow) refuses() bool {
 	if f.sealed.Load() {
 		return true
@@ -105,7 +111,7 @@ func (f *pumpFlow) refuses() bool {
 	return !f.course.takesMessages()
 }
 
-// insert writes frames in a sender's turn, until ctx ends.
+// insert writes a sender's frames while that holds the lock, until ctx ends.
 func (f *pumpFlow) insert(ctx context.Context, frames [][]byte) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -147,14 +153,14 @@ func (f *pumpFlow) insert(ctx context.Context, frames [][]byte) error {
 
 // writeFrames returns how many bytes and whole frames were written.
 func writeFrames(conn net.Conn, frames [][]byte) (n, whole int64, err error) {
-	if len(frames) == 1 { // as most often; what follows allocates
+	if len(frames) == 1 { // the most frequent case; what follows allocates
 		m, err := conn.Write(frames[0])
 		if err == nil {
 			whole = 1
 		}
 		return int64(m), whole, err
 	}
-	unsent := net.Buffers(slices.Clone(frames)) // WriteTo takes out what it has written
+	unsent := net.Buffers(slices.Clone(frames)) // WriteTo removes what it has written
 	n, err = unsent.WriteTo(conn)
 	return n, int64(len(frames) - len(unsent)), err
 }

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// deadlines are those of a loop's tunnels, the first one first. A tunnel has one
-// only while it is ending.
+// deadlines are the endings of a loop's tunnels that have a deadline, as a heap with
+// the first deadline first.
 type deadlines []*ending
 
-// set has t.expired called at a time, or not at all if that is 0.
+// set has the tunnel of e checked at a time, or not at all if that is 0.
 func (d *deadlines) set(e *ending, at time.Duration) {
 	old := e.at
 	e.at = at

@@ -6,32 +6,35 @@ import (
 	"time"
 )
 
-// link is what an engine gets of a tunnel, to take over both connections: the
-// loops, if they can do with them, else a pump.
+// A link is what an engine takes over: both connections of a tunnel, and the bytes
+// that were read from them too early.
 type link struct {
 	client, backend     net.Conn
-	head                []byte // for the client before anything else: the 101, not counted
-	toClient, toBackend []byte // what came behind the handshakes
+	head                []byte // the 101 for the client, written before anything else and not counted as its bytes
+	toClient, toBackend []byte // what each end sent directly behind its handshake
 	websocket           bool
-	tunnel              *Tunnel // its end is called once, when both are closed; never within start
+	tunnel              *Tunnel // the engine calls its end method once, when both connections are closed, and never before it has started
 }
 
-// relay is a running tunnel, as seen from outside. Its methods may be called at
-// any time from any goroutine, also after the end; all but send return at once.
+// An engine carries one served tunnel: a loopTunnel on Linux between plain sockets, or
+// else a pumpTunnel. Its methods may be called at any time from any goroutine, also
+// after the tunnel has ended. All but send return at once.
 type engine interface {
-	// close sends a close frame to both ends where one can still be put between
-	// two frames, waits a moment for theirs and closes. Only the first counts.
+	// close sends a close frame to both ends, to each where one can still be put
+	// between two frames, waits a moment for their answers and closes both
+	// connections. Only the first call counts.
 	close(code int, reason string)
 	// cut closes both connections now.
 	cut()
-	// send writes framed messages to the client between two messages of the
-	// backend, as [Tunnel.Send] promises.
+	// send writes messages, one in each frame, to the client between two messages of
+	// the backend, as [Tunnel.Send] promises.
 	send(ctx context.Context, frames [][]byte) error
-	// idle tells for how long no byte has come from either end.
+	// idle returns for how long no byte has come from either end.
 	idle() time.Duration
 }
 
-// relay hands a tunnel to the engine that is right for its connections.
+// startEngine starts the engine that is right for the tunnel's connections: an event
+// loop if it can carry them, else a pump.
 func (p *Proxy) startEngine(l link) engine {
 	if !p.NoEventLoop {
 		if r := p.loops.start(l); r != nil {
@@ -41,7 +44,8 @@ func (p *Proxy) startEngine(l link) engine {
 	return startPump(l)
 }
 
-// frames are those that come from an end, before the first.
+// frames returns the state of frame tracking for what from sends, before its first
+// byte.
 func (p *Proxy) frames(websocket bool, from Side) frames {
 	if !websocket {
 		return frames{off: true}

@@ -7,29 +7,36 @@ import (
 	"syscall"
 )
 
-// lane is one direction of a tunnel on a loop. How far it is on its way to the end
-// is in the tunnel's course.
+// A loopFlow is one direction of a tunnel on a loop. The tunnel's course knows its
+// phase. Bytes pass like this; whatever stops them leaves the rest in pending:
+//
+//	read      takes what the source has into the loop's buffer, once for each event
+//	forward   has frames track them and writes as much as the destination has room for
+//	keep      copies the rest into pending; the source isn't read until that is gone
+//	flush     forwards pending, once epoll says that there is room
+//	settle    behind the last byte: close frame and shutdown, if the course says so
 type loopFlow struct {
 	frames  frames
-	bytes   int64    // written, those of the head taken off
-	pending *pending // what the destination had no room for
+	bytes   int64    // written, without those of the head
+	pending *pending // nil while the destination has room
 	dir     direction
-	fin     bool // the destination is shut down for writing when all is written
+	fin     bool // the writing to the destination is shut down when all is written
 }
 
-// stock is what waits for room at the destination. It is borrowed while there is
-// something.
+// pending holds the bytes that wait for room at the destination. It is borrowed only
+// while there are some.
 type pending struct {
 	room [chunkSize]byte
-	b    []byte // most often within room
-	fed  int    // of b, followed already: nobody else writes before it
+	b    []byte // within room, except for what is longer
+	fed  int    // how many bytes of b frames has tracked already: no sender may write before them
 }
 
+// chunkSize is what one read takes at most.
 const chunkSize = 64 << 10
 
 var pendings = sync.Pool{New: func() any { return new(pending) }}
 
-// keep puts b into stock.
+// keep keeps b in pending, or releases pending if b is empty.
 func (f *loopFlow) keep(b []byte, fed int) {
 	if len(b) == 0 {
 		f.drop()
@@ -42,6 +49,7 @@ func (f *loopFlow) keep(b []byte, fed int) {
 	f.pending.b, f.pending.fed = b, fed
 }
 
+// drop releases pending.
 func (f *loopFlow) drop() {
 	if f.pending != nil {
 		f.pending.b = nil
@@ -50,10 +58,12 @@ func (f *loopFlow) drop() {
 	}
 }
 
-// An end's descriptor has the index of the direction that comes from it.
+// source returns the descriptor that f reads. In fds it has the index of f's
+// direction, and the one that f writes to has the other index.
 func (t *loopTunnel) source(f *loopFlow) int      { return int(t.fds[f.dir]) }
 func (t *loopTunnel) destination(f *loopFlow) int { return int(t.fds[1-f.dir]) }
 
+// phase returns the phase of f's direction.
 func (t *loopTunnel) phase(f *loopFlow) phase {
 	if t.ending == nil {
 		return relaying
@@ -61,12 +71,13 @@ func (t *loopTunnel) phase(f *loopFlow) phase {
 	return t.ending.phases[f.dir]
 }
 
-// busy reports whether something is on its way that f must not be read behind.
+// busy reports whether something has to be written to f's destination before anything
+// else: pending bytes, or the rest of a sender's message.
 func (t *loopTunnel) busy(f *loopFlow) bool {
 	return f.pending != nil || f.dir == toClient && t.senders != nil && t.senders.begun
 }
 
-// reads reports whether f wants what its source sends.
+// reads reports whether f wants to read its source.
 func (t *loopTunnel) reads(f *loopFlow) bool {
 	phase := t.phase(f)
 	return phase == discarding || phase == relaying && !t.busy(f)
@@ -77,7 +88,7 @@ func (t *loopTunnel) blocked(f *loopFlow) bool {
 	return f.pending != nil || f.dir == toClient && t.senderDue()
 }
 
-// read takes in what there is at the source.
+// read reads once from the source and forwards what came.
 func (t *loopTunnel) read(f *loopFlow) {
 	n, err := read(t.source(f), t.loop.buf[:])
 	switch {
@@ -95,13 +106,13 @@ func (t *loopTunnel) read(f *loopFlow) {
 			t.forward(f, b, 0)
 			return
 		}
-		n = f.frames.next(b) // it was within a frame, or would be settled
+		n = f.frames.next(b) // f is within a frame, or it would have settled already
 		t.forward(f, b[:n], n)
 	}
 }
 
-// flush goes on with what waits for room. The source can't have been heard
-// meanwhile.
+// flush goes on to write once there is room. That counts as a sign of life, since the
+// source wasn't read meanwhile.
 func (t *loopTunnel) flush(f *loopFlow) {
 	t.extend()
 	if f.pending != nil {
@@ -111,9 +122,9 @@ func (t *loopTunnel) flush(f *loopFlow) {
 	}
 }
 
-// pour passes b on, whose first fed bytes are followed already, and keeps what
-// there is no room for. Where a message ends that senders wait for, it lets one
-// of them write, and behind b all.
+// forward writes b, of which frames has tracked the first fed bytes already, and keeps
+// what there is no room for. Where a message ends and senders wait, it lets one of
+// them write; behind b it lets all of them.
 func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 	for {
 		for fed > 0 {
@@ -127,7 +138,7 @@ func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 				t.writeFailed(f, os.NewSyscallError("write", err))
 				return
 			default:
-				if t.phase(f) == relaying { // else it is the gateway's close frame
+				if t.phase(f) == relaying { // else it is a close frame of the gateway's
 					f.bytes += int64(n)
 				}
 				b, fed = b[n:], fed-n
@@ -136,7 +147,7 @@ func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 && t.phase(f) == relaying {
 			f.drop()
 			t.carryOut(f, t.ensureEnding().close(t.loop.now, code, reason))
-			t.settle(f) // which end leaves to who has closed the tunnel before
+			t.settle(f) // close does nothing if the tunnel was closing already
 			return
 		}
 		if f.dir == toClient && !t.serveSenders(len(b) > 0) {
@@ -156,8 +167,9 @@ func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 	}
 }
 
-// follow follows b, to the end of a message if senders wait for that, and returns
-// how far it may pass.
+// follow has frames track b, if senders wait only to the end of a message, and returns
+// how many bytes of b may pass. A close frame is reported before it is written, so
+// that its answer can't be seen first.
 func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 	if f.dir == toClient && t.senders != nil {
 		b = b[:f.frames.rest(b)]
@@ -173,7 +185,7 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 	return n
 }
 
-// lose deals with an error of writing to the destination, which is gone.
+// writeFailed deals with an error of writing to the destination.
 func (t *loopTunnel) writeFailed(f *loopFlow, err error) {
 	f.drop()
 	f.fin = false
@@ -185,7 +197,8 @@ func (t *loopTunnel) writeFailed(f *loopFlow, err error) {
 	t.carryOut(f, t.ensureEnding().destinationLost(t.loop.now, f.dir, err))
 }
 
-// obey carries out what the course orders about an event of f.
+// carryOut carries out the course's order about an event of f. For orders that aren't
+// about one direction f may be nil.
 func (t *loopTunnel) carryOut(f *loopFlow, order order) {
 	switch order {
 	case settleBoth:
@@ -194,7 +207,7 @@ func (t *loopTunnel) carryOut(f *loopFlow, order order) {
 		t.settle(&t.flows[toClient])
 	case halfClose:
 		if f.dir == toClient {
-			t.refuseSenders() // none of them has begun, or f would not have been read
+			t.refuseSenders() // no sender has begun to write, or f would not have been read
 		}
 		f.fin = true
 		t.settle(f)
@@ -206,8 +219,8 @@ func (t *loopTunnel) carryOut(f *loopFlow, order order) {
 	}
 }
 
-// settle ends the writing to the destination, as soon as nothing is under way there
-// and the course lets it.
+// settle ends the writing to the destination, once nothing is under way there and if
+// the course allows it.
 func (t *loopTunnel) settle(f *loopFlow) {
 	if t.busy(f) || t.gone {
 		return
@@ -217,7 +230,7 @@ func (t *loopTunnel) settle(f *loopFlow) {
 		f.fin = f.fin || settled
 		if frame != nil {
 			t.forward(f, frame, len(frame))
-			return // which comes here again
+			return // forward calls settle again behind the frame
 		}
 	}
 	if f.fin {

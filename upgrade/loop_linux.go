@@ -8,38 +8,46 @@ import (
 	"time"
 )
 
-// loop is one event loop: a goroutine that waits for all sockets of its tunnels
-// at once. Whoever holds mu may act on its tunnels: the goroutine, for one event
-// at a time, and those who close a tunnel or send into one.
+// A loop is one event loop: a goroutine that waits for the sockets of all its tunnels
+// at once. Whoever holds mu may act on its tunnels: the goroutine, for one event at a
+// time, and callers that close a tunnel or send into one.
 //
-// The epoll descriptor itself waits in the runtime's poller. A thread blocked in
-// epoll_wait would cost the scheduler a hand-over at each sleep, and something to
-// wake it by; here the deadline of a read does that, and is all the timer there is.
-// As long as there are tunnels it comes every pollTime at least: if ever the word
-// that there are events got lost on its way through two pollers, the tunnels would
-// wait for ever.
+// The epoll descriptor itself waits in the runtime's poller. A thread that blocks in
+// epoll_wait would cost a hand-over in the scheduler each time it goes to sleep, and
+// would need something to wake it. Here the deadline of a read wakes the loop, and
+// that is the only timer it has.
+//
+// While there are tunnels, that deadline is at most pollTime away. Should a wake-up
+// ever get lost on its way through the two pollers, the tunnels would wait forever
+// without it.
+//
+//	the goroutine is  until                        then
+//	in epoll.Read     there are events, or alarm   poll, or expire
+//	in poll           no events are left           back to epoll.Read
+//	in expire         nothing is due               back to epoll.Read, or retire and end if it
+//	                                               has had no tunnel for linger
 type loop struct {
 	set     *loops
-	tunnels atomic.Int64 // counted in under set.mu
+	tunnels atomic.Int64 // raised under set.mu
 	epoll   *os.File
 	fd      int
 
 	mu       sync.Mutex
-	began    time.Time     // all times are since then
-	now      time.Duration // as far as it matters
-	slots    []*loopTunnel // what the events name
-	free     []int32       // slots
+	began    time.Time     // all times are counted from here
+	now      time.Duration // the time when mu was taken, about
+	slots    []*loopTunnel // by the number that an event carries
+	free     []int32       // numbers of slots that are nil
 	due      deadlines
-	alarm    time.Duration // the deadline of epoll, 0 for none yet
-	nextPoll time.Duration // when to look for events unasked
-	retireAt time.Duration // the end, for want of tunnels
-	spare    *activeState  // of a tunnel that is at rest again
+	alarm    time.Duration // the deadline of epoll's reads, 0 before the first
+	nextPoll time.Duration // when to poll without a wake-up
+	retireAt time.Duration // when to end, if there are no tunnels
+	spare    *activeState  // what the last tunnel to become idle has left
 
 	events [128]syscall.EpollEvent
-	buf    [chunkSize]byte // for reading, in turn
+	buf    [chunkSize]byte // for one read at a time
 }
 
-// pollTime bounds how long an event waits whose wake-up was lost.
+// pollTime is how long an event may wait whose wake-up got lost.
 const pollTime = 2 * time.Second
 
 func newLoop(set *loops) (*loop, error) {
@@ -47,7 +55,7 @@ func newLoop(set *loops) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil { // or os.NewFile leaves it out of the poller
+	if err := syscall.SetNonblock(fd, true); err != nil { // else os.NewFile would not add it to the runtime's poller
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -59,7 +67,7 @@ func newLoop(set *loops) (*loop, error) {
 	return l, nil
 }
 
-// start takes over a tunnel that is counted in.
+// start takes over a tunnel that least has counted already.
 func (l *loop) start(k link, client, backend int) *loopTunnel {
 	l.lock()
 	defer l.mu.Unlock()
@@ -77,7 +85,7 @@ func (l *loop) start(k link, client, backend int) *loopTunnel {
 	return t
 }
 
-// remove takes out a tunnel that has ended.
+// remove removes a tunnel that has ended.
 func (l *loop) remove(t *loopTunnel) {
 	l.slots[t.slot] = nil
 	l.free = append(l.free, t.slot)
@@ -87,27 +95,28 @@ func (l *loop) remove(t *loopTunnel) {
 	}
 }
 
-// lock takes mu and looks at the clock.
+// lock takes mu and reads the clock.
 func (l *loop) lock() {
 	l.mu.Lock()
 	l.now = time.Since(l.began)
 }
 
+// run is the loop's goroutine.
 func (l *loop) run() {
 	defer l.epoll.Close()
 	epoll, err := l.epoll.SyscallConn()
 	if err != nil {
-		panic(err) // only of a file that is nil
+		panic(err) // it fails for a nil file only
 	}
 	poll := l.poll
 	for !l.expire() {
-		epoll.Read(poll) // or until the alarm
+		epoll.Read(poll) // returns when poll has dealt with events, or at the alarm
 	}
 }
 
-// poll deals with the events there are and reports whether there were any. Each
-// socket gets one read's worth of attention, however much there is to read: the
-// next time it is there again, behind the others.
+// poll deals with the events that there are, and reports whether there were any. Each
+// socket is read once, however much there is to read. It is reported again the next
+// time, behind the others, so that no tunnel holds up the rest.
 func (l *loop) poll(uintptr) bool {
 	n, err := ready(l.fd, l.events[:])
 	if n == 0 {
@@ -115,20 +124,19 @@ func (l *loop) poll(uintptr) bool {
 	}
 	l.lock()
 	for _, ev := range l.events[:n] {
-		// A tunnel may have ended since; one that has its place by now finds
-		// nothing to do.
+		// The tunnel may have ended since the event was reported. A new one that
+		// has taken its slot finds nothing to do.
 		if t := l.slots[ev.Fd]; t != nil {
 			t.event(Side(ev.Pad), ev.Events)
 		}
-		l.mu.Unlock() // who comes from outside need not wait for all
+		l.mu.Unlock() // so that a caller from outside need not wait for all events
 		l.mu.Lock()
 	}
 	l.mu.Unlock()
 	return true
 }
 
-// expire deals with the deadlines that have passed and reports whether the loop
-// has ended.
+// expire does what is due, and reports whether the loop has ended for want of tunnels.
 func (l *loop) expire() bool {
 	l.lock()
 	if l.alarm == 0 || l.now < l.alarm {
@@ -140,13 +148,13 @@ func (l *loop) expire() bool {
 	}
 	l.nextPoll = l.now + pollTime
 	idle := l.tunnels.Load() == 0 && l.retireAt <= l.now
-	l.alarm = -1 // has passed, so it has to be set anew
+	l.alarm = -1 // the deadline has passed: setAlarm has to set it, even to the same time
 	l.setAlarm()
 	l.mu.Unlock()
 	return idle && l.set.retire(l)
 }
 
-// wind sets the alarm for the first deadline.
+// setAlarm has epoll.Read return at the first time at which something is due.
 func (l *loop) setAlarm() {
 	first := l.nextPoll
 	if l.tunnels.Load() == 0 {

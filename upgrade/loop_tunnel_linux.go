@@ -6,37 +6,46 @@ import (
 	"time"
 )
 
-// loopTunnel is a tunnel on a loop, whose mu guards all of it. There are many that
-// are at rest, between two messages with nothing under way: this is what such a
-// one needs.
+// A loopTunnel is a tunnel on a loop. loop.mu guards all of it, and is held in all its
+// methods except close, cut, idle and send, which take it. These are its states:
+//
+//	state    has                    entered by
+//	idle     80 bytes, this struct  deactivate: nothing pending, no sender, between two messages
+//	active   activeState too        activate, at each event of a socket and each call from outside
+//	ending   an ending too          ensureEnding, at the first event of its course; never idle again
+//	gone     as ending              finish; its sockets are closed and its slot is free
+//
+// There may be many idle tunnels. That is why all that an idle one can do without is
+// in activeState and ending.
 type loopTunnel struct {
 	loop   *loop
 	tunnel *Tunnel
 	*activeState
-	passed    [2]passed // each lane's, at rest
-	last      time.Duration
-	fds       [2]int32
-	slot      int32
-	interest  [2]uint8 // what epoll waits for
-	gone      bool     // both are closed
+	passed    [2]passed     // by direction, while idle
+	last      time.Duration // when the last byte came
+	fds       [2]int32      // of the client, of the backend
+	slot      int32         // in loop.slots
+	interest  [2]uint8      // the events that epoll waits for, by fd
+	gone      bool
 	websocket bool
 }
 
+// passed counts what has passed in one direction.
 type passed struct{ bytes, messages int64 }
 
-// moving is the rest of a tunnel. One that is at rest has none.
+// activeState is the part of a tunnel that an idle one doesn't have.
 type activeState struct {
 	flows   [2]loopFlow // by direction
-	ending  *ending     // nil while nothing has ended
-	senders *sender     // those who wait for their turn or are at it
+	ending  *ending     // nil before the first event of the course
+	senders *sender     // a list of those that write or wait, the first one first
 }
 
-// move ends a tunnel's rest, until review.
+// activate makes an idle tunnel active. update makes it idle again if it can.
 func (t *loopTunnel) activate() {
 	if t.activeState != nil {
 		return
 	}
-	m := t.loop.spare
+	m := t.loop.spare // most often there is one: events come one after the other
 	if t.loop.spare = nil; m == nil {
 		m = &activeState{}
 	}
@@ -49,7 +58,7 @@ func (t *loopTunnel) activate() {
 	t.activeState = m
 }
 
-// rest lets go of what is only needed while something is under way, if nothing is.
+// deactivate makes the tunnel idle if nothing is under way.
 func (t *loopTunnel) deactivate() {
 	m := t.activeState
 	if m.ending != nil || m.senders != nil {
@@ -65,36 +74,35 @@ func (t *loopTunnel) deactivate() {
 	t.activeState, t.loop.spare = nil, m
 }
 
-// ending is what a tunnel has from the first event of its course on.
+// An ending is what a tunnel has from the first event of its course on.
 type ending struct {
 	course
 	tunnel *loopTunnel
-	at     time.Duration // the first deadline, 0 for none
-	index  int           // among the deadlines
+	at     time.Duration // the first deadline of the course, 0 for none
+	index  int           // in loop.due
 }
 
-// begin writes what comes first. loop.mu is held, as in all methods that are not
-// those of a relay.
+// begin writes the 101, and what each end has sent directly behind its handshake.
 func (t *loopTunnel) begin(k link) {
 	t.websocket = k.websocket
 	t.activate()
 	up, down := &t.flows[toBackend], &t.flows[toClient]
 	down.bytes = -int64(len(k.head))
-	first := append(k.head, k.toClient...) // one packet
+	first := append(k.head, k.toClient...) // in one packet
 	t.forward(down, first, len(k.head)+t.follow(down, k.toClient))
-	if t.phase(up) == relaying { // else what the backend had to say has ended the tunnel
+	if t.phase(up) == relaying { // else what the backend has sent has ended the tunnel
 		t.forward(up, k.toBackend, 0)
 	}
 	t.update()
 }
 
-// event is what epoll has to say of an end's socket.
+// event deals with events that epoll has reported of an end's socket.
 func (t *loopTunnel) event(side Side, events uint32) {
 	t.activate()
-	const broken = syscall.EPOLLERR | syscall.EPOLLHUP // told without being asked for
+	const broken = syscall.EPOLLERR | syscall.EPOLLHUP // epoll reports these without being asked
 	if events&syscall.EPOLLERR != 0 {
-		// It may be a report that whoever made the socket has asked for, which
-		// has to be taken in before the loop can wait again.
+		// The socket's owner may have asked the kernel for reports, of timestamps for
+		// example. They have to be received, or epoll reports them forever.
 		syscall.Recvmsg(int(t.fds[side-1]), nil, nil, syscall.MSG_ERRQUEUE|syscall.MSG_DONTWAIT)
 	}
 	in, out := &t.flows[side-1], &t.flows[2-side]
@@ -107,8 +115,9 @@ func (t *loopTunnel) event(side Side, events uint32) {
 	t.update()
 }
 
-// review sees to it that the loop waits for what t now waits for, if for anything
-// but its ends' next words.
+// update has the loop wait for what the tunnel needs next: room or bytes at its ends,
+// and the next deadline of its course. It ends the tunnel if both directions are over,
+// and makes it idle if it can be.
 func (t *loopTunnel) update() {
 	if t.gone {
 		return
@@ -129,7 +138,8 @@ func (t *loopTunnel) update() {
 	}
 }
 
-// await has epoll wait for what in and out want of an end.
+// setInterest has epoll wait for what the tunnel needs of an end: bytes for in, room
+// for out.
 func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	var want uint8
 	if t.reads(in) {
@@ -142,8 +152,8 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	if want == have || t.gone {
 		return
 	}
-	// A socket that nothing is wanted of is taken out: it could not be kept from
-	// telling again and again that it is broken.
+	// A socket of which nothing is needed is removed from epoll, which would report
+	// an error of it again and again otherwise.
 	op := syscall.EPOLL_CTL_MOD
 	switch {
 	case want == 0:
@@ -186,9 +196,10 @@ func (t *loopTunnel) idle() time.Duration {
 	return t.loop.now - t.last
 }
 
+// closing reports whether the tunnel is closing.
 func (t *loopTunnel) closing() bool { return t.ending != nil && t.ending.closing }
 
-// begins returns the course of the tunnel for an event of it.
+// ensureEnding returns the tunnel's ending, whose course is about to be told an event.
 func (t *loopTunnel) ensureEnding() *ending {
 	if t.ending == nil {
 		t.ending = &ending{tunnel: t, course: course{websocket: t.websocket}}
@@ -196,7 +207,7 @@ func (t *loopTunnel) ensureEnding() *ending {
 	return t.ending
 }
 
-// next returns the first deadline, 0 if there is none.
+// next returns the first deadline of both directions, 0 if there is none.
 func (e *ending) next(now time.Duration) time.Duration {
 	up, down := e.deadline(now, toBackend), e.deadline(now, toClient)
 	if up == 0 || down != 0 && down < up {
@@ -205,7 +216,8 @@ func (e *ending) next(now time.Duration) time.Duration {
 	return up
 }
 
-// expired is called when a deadline has passed.
+// expired does what is due. The loop calls it when the deadline of an ending has
+// passed.
 func (t *loopTunnel) expired() {
 	for i := range t.flows {
 		f := &t.flows[i]
@@ -214,15 +226,15 @@ func (t *loopTunnel) expired() {
 	t.update()
 }
 
-// extend is for a tunnel that isn't silent.
+// extend reports to the course that the tunnel is not silent.
 func (t *loopTunnel) extend() {
 	if t.ending != nil {
 		t.ending.active(t.loop.now)
 	}
 }
 
-// finish has both connections closed and that told, but not by the loop, which
-// can't wait for a socket that lingers or for who is told.
+// finish ends the tunnel. A goroutine of its own closes both connections and reports
+// the end: the loop can't wait for a socket that lingers or for a callback.
 func (t *loopTunnel) finish() {
 	if t.gone {
 		return

@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// loops is the engine for Linux and connections that are nothing but a socket:
-// event loops, each of which moves the bytes of many tunnels. An idle tunnel has
-// no goroutine, no timer and no buffer there. The zero value is ready.
+// loops are the event loops of a Proxy. They are the engine for connections that are
+// plain sockets, on Linux. An idle tunnel has no goroutine, no timer and no buffer
+// there. The zero value is ready to use.
 type loops struct {
 	mu  sync.Mutex
 	all []*loop // as many as GOMAXPROCS ever was, nil while it has no tunnels
 }
 
-// linger is how long a loop outlives its last tunnel: the next one may be near.
+// linger is how long a loop stays after its last tunnel has ended. The next one may
+// come soon.
 const linger = 100 * time.Millisecond
 
-// start takes over both connections of l, or returns nil if it can't; then they
-// are as before.
+// start takes over both connections of l, or returns nil if it can't carry them. Then
+// they are as before.
 func (e *loops) start(l link) engine {
 	proxy := l.tunnel.proxy
 	plainClient, plainBackend := proxy.unwrap(l.client), proxy.unwrap(l.backend)
@@ -41,12 +42,13 @@ func (e *loops) start(l link) engine {
 	}
 	l.toBackend = append(l.toBackend, ahead(l.client, plainClient)...)
 	l.toClient = append(l.toClient, ahead(l.backend, plainBackend)...)
-	// The sockets live on in the duplicates; what the runtime keeps for its own goes.
+	// The duplicates keep the sockets open. Close frees what the runtime keeps for its own.
 	l.client.Close()
 	l.backend.Close()
 	return loop.start(l, client, backend)
 }
 
+// unwrap returns the connection below conn, see Proxy.Unwrap.
 func (p *Proxy) unwrap(conn net.Conn) net.Conn {
 	if p.Unwrap == nil {
 		return conn
@@ -54,24 +56,26 @@ func (p *Proxy) unwrap(conn net.Conn) net.Conn {
 	return p.Unwrap(conn)
 }
 
-// ahead returns what a wrapper has read of plain and nobody of the wrapper.
+// ahead returns the bytes that wrapper has read from plain and that nobody has read
+// from wrapper.
 func ahead(wrapper, plain net.Conn) (b []byte) {
 	if wrapper == plain {
 		return nil
 	}
 	wrapper.SetReadDeadline(past)
-	plain.SetReadDeadline(past) // in case that the wrapper keeps its own to itself
+	plain.SetReadDeadline(past) // the wrapper may not pass its deadline on
 	for buf := make([]byte, 4<<10); ; {
 		n, err := wrapper.Read(buf)
 		b = append(b, buf[:n]...)
-		if err != nil { // another one than the deadline's comes again
+		if err != nil { // an error other than the deadline's comes again when the socket is read
 			return b
 		}
 	}
 }
 
-// least counts a tunnel in at the loop that has the fewest, of as many as GOMAXPROCS
-// is now. If that was more, the tunnels of the other loops stay there to their end.
+// least returns the loop that has the fewest tunnels and counts one more there. It
+// chooses among as many loops as GOMAXPROCS is now. After that was lowered, the
+// tunnels of the other loops stay there until they end.
 func (e *loops) least() (*loop, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,7 +105,8 @@ func (e *loops) least() (*loop, error) {
 	return e.all[at], nil
 }
 
-// retire lets l go if it has no tunnels; none comes to it any more then.
+// retire removes l if it has no tunnels, and reports whether it did. No tunnel comes
+// to it afterwards.
 func (e *loops) retire(l *loop) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

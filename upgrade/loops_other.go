@@ -2,7 +2,7 @@
 
 package upgrade
 
-// loops is the engine for Linux.
+// loops are the event loops that other systems than Linux don't have.
 type loops struct{}
 
 func (*loops) start(link) engine { return nil }

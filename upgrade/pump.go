@@ -7,13 +7,21 @@ import (
 	"time"
 )
 
-// pump is the engine that works with any connection and on any system: two
-// goroutines a tunnel, each of which reads one end and writes to the other. An event
-// of the tunnel's course interrupts the reads of both by a deadline, so that they
-// look what has become of their direction. Only send writes from outside, when the
-// flow lets it.
-type pump struct{}
-
+// startPump starts the engine that works with any connection and on any system: two
+// goroutines for each tunnel, one for each direction, which reads from one end and
+// writes to the other. Neither blocks the other one. An event of the tunnel's course
+// interrupts the reads of both with a deadline in the past, so that each goroutine
+// checks what has become of its direction. From outside only send writes, while it
+// holds the client's lock.
+//
+// What a pumpTunnel's goroutines share, and how:
+//
+//	state          who changes it                          guarded by
+//	course         both flows, close, cut, send            mu
+//	ending         whoever reports the first event         mu; read without it
+//	deadlines      whoever changes the course; each flow   mu, from the first event on
+//	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
+//	last, running  both flows                              atomic
 func startPump(l link) engine {
 	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
 	t.course.websocket = l.websocket
@@ -29,28 +37,30 @@ func startPump(l link) engine {
 	return t
 }
 
-// pumpTunnel is a tunnel on a pump.
+// A pumpTunnel is a tunnel that is carried by a pump.
 type pumpTunnel struct {
 	client, backend net.Conn
 	tunnel          *Tunnel
 	began           time.Time
-	down, up        pumpFlow // to the client, to the backend
+	down, up        pumpFlow // down leads to the client, up to the backend
 
-	last    atomic.Int64 // when a byte came last, since began
-	running atomic.Int32 // flows
+	last    atomic.Int64 // when the last byte came, counted from began
+	running atomic.Int32 // flows that have not ended
 
-	// ending is set, under mu, with the first event of the course. A flow that
-	// finds it unset need not take mu.
+	// ending is set with the first event of the course. A flow that finds it unset
+	// passes its bytes on without taking mu.
 	ending atomic.Bool
 
-	mu     sync.Mutex // guards course, and the deadlines of both connections from the first event on
+	mu     sync.Mutex // see startPump
 	course course
 }
 
+// now returns the time as the course counts it.
 func (t *pumpTunnel) now() time.Duration { return time.Since(t.began) }
 
-// happens has the course take in an event, and wakes both flows. Closing the
-// connections is left to the caller, see disconnect: that may take long.
+// happens reports an event to the course and wakes both flows. It returns the course's
+// order. It leaves the closing of the connections to disconnect, which runs without
+// mu, since Close may block.
 func (t *pumpTunnel) happens(event func(c *course, now time.Duration) order) order {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,12 +82,12 @@ func (t *pumpTunnel) close(code int, reason string) {
 
 func (t *pumpTunnel) cut() { t.end(nil) }
 
-// end cuts the tunnel because of err, or because the gateway wants it so.
+// end cuts the tunnel because of err, or without an error if the gateway wants it.
 func (t *pumpTunnel) end(err error) {
 	t.disconnect(t.happens(func(c *course, _ time.Duration) order { return c.cut(err) }))
 }
 
-// disconnect closes both connections if that is the course's order.
+// disconnect closes both connections if order asks for that.
 func (t *pumpTunnel) disconnect(order order) {
 	client, backend := raw(t.client), raw(t.backend)
 	switch order {
@@ -97,7 +107,7 @@ func (t *pumpTunnel) idle() time.Duration {
 	return t.now() - time.Duration(t.last.Load())
 }
 
-// finish runs once both flows have ended.
+// finish closes what is still open and reports the end, once both flows have ended.
 func (t *pumpTunnel) finish() {
 	t.client.Close()
 	t.backend.Close()
@@ -109,8 +119,8 @@ func (t *pumpTunnel) finish() {
 	t.tunnel.end(s)
 }
 
-// raw returns the connection below TLS: closing that one doesn't wait for room
-// to say farewell.
+// raw returns the connection below TLS. To close that one doesn't wait for room to
+// write TLS's close_notify.
 func raw(conn net.Conn) net.Conn {
 	if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		return c.NetConn()

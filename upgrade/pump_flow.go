@@ -9,18 +9,26 @@ import (
 	"time"
 )
 
-// flow is one direction of a tunnel on a pump.
+// A pumpFlow is one direction of a tunnel on a pump, and belongs to the goroutine that
+// runs it. Its life:
+//
+//	copyAll   passes bytes on until its direction is no longer relaying
+//	seal      waits for a sender that is writing to the client, and keeps out others
+//	discard   reads and drops what src still sends, while the direction is discarding
+//	finish    for the flow that ends last
 type pumpFlow struct {
 	*pumpTunnel
 	dir      direction
 	src, dst net.Conn
 	frames   frames
 	bytes    int64
-	room     [roomSize]byte // for reading, see read
-	full     bool           // what was read last filled its room
+	room     [roomSize]byte // what read reads into
+	full     bool           // the last read filled its buffer
 	clientLock
 }
 
+// run carries the direction from its start to its end. head and early are written
+// first.
 func (f *pumpFlow) run(head, early []byte) {
 	f.copyAll(head, early)
 	f.seal()
@@ -31,7 +39,7 @@ func (f *pumpFlow) run(head, early []byte) {
 	}
 }
 
-// relay passes on what comes from src until nothing more may be written.
+// copyAll passes on what comes from src until nothing more may be written to dst.
 func (f *pumpFlow) copyAll(head, early []byte) {
 	for on := f.deliver(head, early); on; {
 		b, buf, err := f.read()
@@ -52,19 +60,20 @@ func (f *pumpFlow) copyAll(head, early []byte) {
 	}
 }
 
-// buffers are borrowed while many bytes are under way. A tunnel that waits holds
-// none, wherever within a frame that is.
+// buffers are borrowed while many bytes are under way. A tunnel that waits for bytes
+// holds none, whether it waits between two frames or within one.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
-// roomSize holds most messages of a chat whole.
+// roomSize is enough for most messages of a chat.
 const roomSize = 250
 
-// read waits for bytes with little room. This works for TLS too, where waiting for
-// the socket would not: the connection may hold a record already. Only when the
-// room was filled, and so there is more to come, a buffer is borrowed to read on;
-// it is held longer only if what came ended exactly with the room. The bytes go
-// alone, unless they are the start of a longer frame: one read more could wait for
-// ever while a whole frame is held back.
+// read waits for bytes with a small buffer of the flow's own. This works for TLS too:
+// to wait for the socket to be readable would not, since the connection may already
+// hold a decrypted record. Only when the small buffer was filled, so that there is
+// probably more to read, a big one is borrowed for the next read; it is held while
+// that one waits only if what came ended exactly with the small buffer. The bytes of
+// the small buffer are returned at once, unless they are the start of a longer frame:
+// another read could wait forever while a whole frame is held back.
 func (f *pumpFlow) read() (b []byte, buf *[]byte, err error) {
 	n := 0
 	if !f.full {
@@ -81,7 +90,8 @@ func (f *pumpFlow) read() (b []byte, buf *[]byte, err error) {
 	return (*buf)[:n], buf, err
 }
 
-// pass passes on b, or what of it may still pass, and reports whether more may.
+// pass passes on b, or as much of it as may still pass, and reports whether more may
+// follow.
 func (f *pumpFlow) pass(b []byte) bool {
 	closing := false
 	if f.ending.Load() {
@@ -104,8 +114,8 @@ func (f *pumpFlow) pass(b []byte) bool {
 	return !f.settle()
 }
 
-// deliver passes on b, behind head, as long as the tunnel isn't closing. Where a
-// message ends that others wait for, it lets them write.
+// deliver writes head and then b, while the tunnel isn't closing. Where a message ends
+// and senders wait, it releases the client's lock to them.
 func (f *pumpFlow) deliver(head, b []byte) bool {
 	for len(head)+len(b) > 0 {
 		f.take()
@@ -137,12 +147,12 @@ func (f *pumpFlow) deliver(head, b []byte) bool {
 	return true
 }
 
-// write writes b behind head.
+// write writes head and b to dst. The bytes of head are not counted.
 func (f *pumpFlow) write(head, b []byte) bool {
 	if len(head) > 0 {
-		b = append(head, b...) // one packet
+		b = append(head, b...) // in one packet
 	}
-	if len(b) == 0 { // which TLS would make a record of
+	if len(b) == 0 { // TLS would send an empty record
 		return true
 	}
 	n, err := f.dst.Write(b)
@@ -153,12 +163,13 @@ func (f *pumpFlow) write(head, b []byte) bool {
 	return err == nil
 }
 
-// lost deals with an error of writing to dst, which is gone.
+// writeFailed reports that dst can't be written to because of err.
 func (f *pumpFlow) writeFailed(err error) {
 	f.disconnect(f.happens(func(c *course, now time.Duration) order { return c.destinationLost(now, f.dir, err) }))
 }
 
-// closeFrame reports that a close frame passes. Nobody has to be woken for that.
+// closeFrame reports that a close frame is about to pass. It changes no deadline, so
+// neither flow has to be woken.
 func (f *pumpFlow) closeFrame() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -166,17 +177,19 @@ func (f *pumpFlow) closeFrame() {
 	f.course.closeFrame(f.dir, int(f.frames.code))
 }
 
-// active reports that the tunnel is not silent.
+// active reports that the tunnel is not silent. While the direction is about to stop
+// it leaves the read's deadline in the past, or the flow would miss what has woken it.
 func (f *pumpFlow) active() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.course.active(f.now())
-	if f.course.phases[f.dir] == relaying && !f.course.closing { // else the next read has to be interrupted
+	if f.course.phases[f.dir] == relaying && !f.course.closing {
 		f.setReadDeadline()
 	}
 }
 
-// await sets the deadline of the course for the reads of src. f.mu is held.
+// setReadDeadline has the next read of src end when the course has to be asked again.
+// f.mu is held.
 func (f *pumpFlow) setReadDeadline() {
 	var by time.Time
 	if at := f.course.deadline(f.now(), f.dir); at != 0 {
@@ -185,8 +198,8 @@ func (f *pumpFlow) setReadDeadline() {
 	f.src.SetReadDeadline(by)
 }
 
-// look has the course do what is due by now, and returns in which phase the
-// direction is then.
+// check has the course do what is due by now. It returns the phase that the direction
+// is in afterwards, and the course's order; closing the connections is done already.
 func (f *pumpFlow) check() (phase, order) {
 	f.mu.Lock()
 	order := f.course.expire(f.now(), f.dir, false)
@@ -197,15 +210,15 @@ func (f *pumpFlow) check() (phase, order) {
 	return phase, order
 }
 
-// failed deals with an error of reading src and reports whether to go on.
+// readFailed deals with an error of reading src, and reports whether to go on.
 func (f *pumpFlow) readFailed(err error) bool {
 	switch {
-	case errors.Is(err, net.ErrClosed): // by disconnect, or in place of a half-close
+	case errors.Is(err, net.ErrClosed): // disconnect closed it, or the other flow in place of a half-close
 		return false
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		phase, order := f.check()
 		return phase == relaying && !(order == settleBoth && f.settle())
-	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF): // as TLS reports an end without its farewell
+	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF): // the latter is TLS that ended without close_notify
 		err = nil
 	}
 	order := f.happens(func(c *course, now time.Duration) order { return c.sourceEnded(now, f.dir, err) })
@@ -217,14 +230,14 @@ func (f *pumpFlow) readFailed(err error) bool {
 		if !closeWrite(f.dst) {
 			f.dst.Close()
 		}
-		f.active() // the other direction's time begins here
+		f.active() // seal may have waited: the time of the other direction begins now
 	default:
 		f.disconnect(order)
 	}
 	return false
 }
 
-// settle ends the writing to dst if the course lets it, and reports whether it did.
+// settle ends the writing to dst if the course allows it, and reports whether it did.
 func (f *pumpFlow) settle() bool {
 	f.mu.Lock()
 	settled, frame := f.course.settle(f.now(), f.dir, f.frames.within(), f.frames.boundary())
@@ -240,7 +253,7 @@ func (f *pumpFlow) settle() bool {
 	return true
 }
 
-// drain drops what src still sends, for as long as the course says so.
+// discard reads and drops what src still sends, while the direction is discarding.
 func (f *pumpFlow) discard() {
 	for {
 		if phase, _ := f.check(); phase != discarding {
@@ -253,6 +266,7 @@ func (f *pumpFlow) discard() {
 	}
 }
 
+// closeWrite shuts down the writing to conn, and reports whether conn can do that.
 func closeWrite(conn net.Conn) bool {
 	c, ok := conn.(interface{ CloseWrite() error })
 	if ok {

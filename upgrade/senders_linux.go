@@ -8,13 +8,21 @@ import (
 	"syscall"
 )
 
-// sender is one who sends into a tunnel on a loop and has to wait: for the end of
-// a message, for room at the client, or for those who came before.
+// A sender is a call of Send into a tunnel on a loop that can't write all at once: it
+// waits for the end of a message, for room at the client, or for the senders before
+// it.
+//
+//	state     who moves it there                         how it leaves
+//	waiting   enter, with the lock of the loop           its turn comes (senderDue): writing; its context
+//	                                                     ends, or the tunnel begins to end: answered
+//	writing   serveSenders, or enter at once             all is written, the client is lost or the tunnel
+//	                                                     gone: answered; its context ends: the tunnel is torn
+//	answered  answerSender, refuseSenders                send reads done and returns
 type sender struct {
-	frames [][]byte // not yet written
-	at     int      // of the first of them
-	begun  bool
-	done   chan error // has room for the answer
+	frames [][]byte   // that are not yet written whole
+	at     int        // how much of the first of them is written
+	begun  bool       // a byte of it is written
+	done   chan error // buffered: the loop doesn't wait for send to read it
 	next   *sender
 }
 
@@ -47,7 +55,8 @@ func (t *loopTunnel) send(ctx context.Context, frames [][]byte) error {
 	return context.Cause(ctx)
 }
 
-// enter writes frames at once, or returns who waits for that.
+// enter writes frames at once if it can, and returns nil and the error then. Otherwise
+// it returns a sender that waits.
 func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error) {
 	t.loop.lock()
 	defer t.loop.mu.Unlock()
@@ -79,7 +88,8 @@ func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error
 	return &waiting, nil
 }
 
-// write writes what there is room for and reports whether that was all.
+// writeSender writes as much of s as the client has room for, and reports whether that
+// was all.
 func (t *loopTunnel) writeSender(s *sender) (whole bool, err error) {
 	f := &t.flows[toClient]
 	for len(s.frames) > 0 {
@@ -104,13 +114,13 @@ func (t *loopTunnel) writeSender(s *sender) (whole bool, err error) {
 	return true, nil
 }
 
-// turn reports whether it is for a sender to write.
+// senderDue reports whether the first sender may write now.
 func (t *loopTunnel) senderDue() bool {
 	return t.senders != nil && (t.senders.begun || t.flows[toClient].frames.between())
 }
 
-// serve lets those write whose turn it is, or one of them, and reports whether
-// the lane may go on.
+// serveSenders lets the senders write that may, or only one of them. It reports
+// whether bytes of the backend may follow, as nothing of a sender is left unwritten.
 func (t *loopTunnel) serveSenders(one bool) bool {
 	for t.senderDue() {
 		if whole, _ := t.writeSender(t.senders); !whole {
@@ -123,14 +133,14 @@ func (t *loopTunnel) serveSenders(one bool) bool {
 	return true
 }
 
-// answer sends the first sender away.
+// answerSender ends the first sender with err.
 func (t *loopTunnel) answerSender(err error) {
 	s := t.senders
 	t.senders = s.next
 	s.done <- err
 }
 
-// refuse sends those away who have not begun.
+// refuseSenders ends all senders of which nothing is written.
 func (t *loopTunnel) refuseSenders() {
 	for s := t.senders; s != nil; s = s.next {
 		if !s.begun {
@@ -140,6 +150,7 @@ func (t *loopTunnel) refuseSenders() {
 	}
 }
 
+// withdraw removes s from the list.
 func (t *loopTunnel) withdraw(s *sender) {
 	at := &t.senders
 	for *at != s {
@@ -148,7 +159,7 @@ func (t *loopTunnel) withdraw(s *sender) {
 	*at = s.next
 }
 
-// tear ends the tunnel because a message was cut short.
+// tear cuts the tunnel because cause has ended a sender within its message.
 func (t *loopTunnel) tear(cause error) {
 	t.carryOut(nil, t.ensureEnding().cut(tornError(cause)))
 }

@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// duplicate returns a descriptor of its own for a plain stream socket whose calls
-// don't block. That belongs to the socket: what [os.File.Fd] does to a copy of the
-// descriptor is undone here.
+// duplicate returns a descriptor of its own for conn if that is a plain stream socket.
+// Its calls don't block: whether they do is a property of the socket, and [os.File.Fd]
+// of a copy of the descriptor may have changed it.
 func duplicate(conn net.Conn) (fd int, ok bool) {
 	switch c := conn.(type) {
 	case *net.TCPConn:
@@ -40,14 +40,16 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 // read reads from a descriptor that doesn't block.
 func read(fd int, b []byte) (int, error) { return transfer(receive, fd, b) }
 
-// write is like read.
+// write writes to a descriptor that doesn't block.
 func write(fd int, b []byte) (int, error) { return transfer(send, fd, b) }
 
+// transfer makes a call that reads or writes. MSG_DONTWAIT is for a socket that somebody
+// has made blocking since.
 func transfer(number uintptr, fd int, b []byte) (int, error) {
 	return call(number, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-// ready returns how many events there are now.
+// ready returns how many events there are now, without waiting for one.
 func ready(epoll int, events []syscall.EpollEvent) (int, error) {
 	return call(syscall.SYS_EPOLL_PWAIT, epoll, unsafe.Pointer(unsafe.SliceData(events)), len(events), 0)
 }
