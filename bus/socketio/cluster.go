@@ -62,15 +62,15 @@ type Cluster struct {
 	uid     string
 	guest   bool // asks, but isn't a member
 
-	ran     atomic.Bool
-	missing atomic.Int32          // what isn't subscribed to or read yet
-	ready   chan struct{}         // closed when nothing is missing
-	ended   chan struct{}         // closed when Run returns
-	end     error                 // why, once ended is closed
-	foreign sync.Once             // the warning of messages that make no sense
-	away    atomic.Pointer[error] // why it isn't ready, as far as that is known
+	ran      atomic.Bool
+	starting atomic.Int32          // what isn't subscribed to or read yet
+	ready    chan struct{}         // closed when nothing is missing
+	ended    chan struct{}         // closed when Run returns
+	end      error                 // why, once ended is closed
+	foreign  sync.Once             // the warning of messages that make no sense
+	notReady atomic.Pointer[error] // why it isn't ready, as far as that is known
 
-	nodes nodes // the other members, of Streams with Heartbeats
+	members members // the other members, of Streams with Heartbeats
 
 	mu    sync.Mutex
 	rooms map[string]struct{} // that have local sockets
@@ -141,12 +141,12 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	inbox := make(chan *message, 256)
-	running.Go(func() { c.work(ctx, inbox) })
+	running.Go(func() { c.handleAll(ctx, inbox) })
 
-	c.missing.Store(1)
+	c.starting.Store(1)
 	if s := c.adapter.stream(c.nsp); s != nil && (s.heartbeats || !c.guest) {
-		c.missing.Add(1)
-		started := c.found
+		c.starting.Add(1)
+		started := c.started
 		if s.heartbeats {
 			started = func() { running.Go(func() { c.beat(ctx) }) }
 		}
@@ -157,11 +157,11 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 
 // receive subscribes and takes messages until ctx ends.
 func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
-	subscribed := sync.OnceFunc(c.found)
-	if err := sub.Add(ctx, c.begin(sub)...); err == nil {
+	subscribed := sync.OnceFunc(c.started)
+	if err := sub.Add(ctx, c.attach(sub)...); err == nil {
 		subscribed()
 	} else if ctx.Err() == nil {
-		c.away.Store(&err)
+		c.notReady.Store(&err)
 		c.opts.Logger.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
 	}
 	for {
@@ -183,8 +183,8 @@ func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<
 }
 
 // found counts down what is missing before members can count on this one.
-func (c *Cluster) found() {
-	if c.missing.Add(-1) == 0 {
+func (c *Cluster) started() {
+	if c.starting.Add(-1) == 0 {
 		close(c.ready)
 	}
 }

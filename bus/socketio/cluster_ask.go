@@ -21,12 +21,12 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{kind: m.kind, come: make(chan struct{}, 1)}
+	p := &pending{kind: m.kind, arrived: make(chan struct{}, 1)}
 	if p.expected, err = c.others(ctx); err != nil {
 		return nil, err
 	}
 	c.mu.Lock() // so that gone knows of the request, or all of who has gone
-	if p.members = c.nodes.all(); p.members != nil {
+	if p.members = c.members.all(); p.members != nil {
 		p.expected = len(p.members)
 	}
 	c.asked[m.id] = p
@@ -38,12 +38,12 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	}()
 	own := func(a *message) {
 		if err := a.asRead(); err != nil {
-			c.lost(err)
+			c.logLostAnswer(err)
 			return
 		}
 		p.add(a, true)
 	}
-	if err := c.actLocally(m, own); err != nil {
+	if err := c.applyLocally(m, own); err != nil {
 		return nil, err
 	}
 	if m.kind != customRequest {
@@ -67,14 +67,14 @@ func (c *Cluster) others(ctx context.Context) (n int, err error) {
 		return 0, fmt.Errorf("socketio: %w", c.over(ctx))
 	case <-ctx.Done():
 		err := ctx.Err()
-		if why := c.away.Load(); why != nil {
+		if why := c.notReady.Load(); why != nil {
 			err = fmt.Errorf("%w: %w", err, *why)
 		}
 		return 0, fmt.Errorf("socketio: not connected to Redis: %w", err)
 	}
 	all, _ := c.adapter.channels(c.nsp, c.uid)
 	if len(all) == 0 {
-		return len(c.nodes.all()), nil
+		return len(c.members.all()), nil
 	}
 	n, err = c.link.subscribers(ctx, all[0], c.adapter.sharded())
 	if !c.guest {

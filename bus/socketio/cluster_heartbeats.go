@@ -14,83 +14,83 @@ const (
 )
 
 // nodes are the other members, where they tell of themselves.
-type nodes struct {
+type members struct {
 	mu   sync.Mutex
 	seen map[string]time.Time // by uid; nil where there are no heartbeats
 }
 
 // begin has members noted from now on.
-func (n *nodes) begin() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seen = make(map[string]time.Time)
+func (m *members) enable() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen = make(map[string]time.Time)
 }
 
 // heard notes that a message of a member came.
-func (n *nodes) heard(uid string) {
+func (m *members) saw(uid string) {
 	if uid == "" || uid == emitterUID {
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seen != nil {
-		n.seen[uid] = time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen != nil {
+		m.seen[uid] = time.Now()
 	}
 }
 
 // all returns the uids of those that are there, nil where there are no heartbeats.
-func (n *nodes) all() map[string]bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.seen == nil {
+func (m *members) all() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen == nil {
 		return nil
 	}
-	all := make(map[string]bool, len(n.seen))
-	for uid := range n.seen {
+	all := make(map[string]bool, len(m.seen))
+	for uid := range m.seen {
 		all[uid] = true
 	}
 	return all
 }
 
 // forget drops those that weren't heard for too long, and returns them.
-func (n *nodes) forget() (uids []string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for uid, last := range n.seen {
+func (m *members) expire() (uids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uid, last := range m.seen {
 		if time.Since(last) > heartbeatTimeout {
-			delete(n.seen, uid)
+			delete(m.seen, uid)
 			uids = append(uids, uid)
 		}
 	}
 	return uids
 }
 
-func (n *nodes) remove(uid string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.seen, uid)
+func (m *members) remove(uid string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.seen, uid)
 }
 
 // gone has nobody wait for a member's answers any more.
-func (c *Cluster) gone(uid string) {
-	c.nodes.remove(uid)
+func (c *Cluster) memberLeft(uid string) {
+	c.members.remove(uid)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, r := range c.asked {
-		r.gone(uid)
+	for _, p := range c.asked {
+		p.memberLeft(uid)
 	}
 }
 
 // beat tells the other members of this one until ctx ends. The Cluster is ready
 // when they have had a second to tell of themselves.
 func (c *Cluster) beat(ctx context.Context) {
-	c.nodes.begin()
-	greeted := c.tell(ctx, initialHeartbeat)
+	c.members.enable()
+	greeted := c.announce(ctx, initialHeartbeat)
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
-	defer c.tell(context.WithoutCancel(ctx), adapterClose)
+	defer c.announce(context.WithoutCancel(ctx), adapterClose)
 	last := time.Now()
-	ready := sync.OnceFunc(c.found)
+	ready := sync.OnceFunc(c.started)
 	for {
 		select {
 		case <-second.C:
@@ -100,20 +100,20 @@ func (c *Cluster) beat(ctx context.Context) {
 		if greeted {
 			ready()
 		} else {
-			greeted = c.tell(ctx, initialHeartbeat)
+			greeted = c.announce(ctx, initialHeartbeat)
 		}
-		for _, uid := range c.nodes.forget() {
-			c.gone(uid)
+		for _, uid := range c.members.expire() {
+			c.memberLeft(uid)
 		}
 		if time.Since(last) >= heartbeatInterval {
-			c.tell(ctx, heartbeat)
+			c.announce(ctx, heartbeat)
 			last = time.Now()
 		}
 	}
 }
 
 // tell sends a message without content. The next one makes up for an error.
-func (c *Cluster) tell(ctx context.Context, k kind) bool {
+func (c *Cluster) announce(ctx context.Context, k kind) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return publish(ctx, c.link, c.adapter, &message{kind: k, nsp: c.nsp, uid: c.uid}) == nil

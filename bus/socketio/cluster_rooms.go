@@ -9,7 +9,7 @@ import (
 
 // begin makes sub the subscription that Watch changes and returns what it has to
 // begin with.
-func (c *Cluster) begin(sub bus.Subscription) []string {
+func (c *Cluster) attach(sub bus.Subscription) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all, answers := c.adapter.channels(c.nsp, c.uid)
@@ -33,7 +33,7 @@ func (c *Cluster) begin(sub bus.Subscription) []string {
 // does this by itself.
 func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
 	c.mu.Lock()
-	channels := c.note(rooms, true)
+	channels := c.setRooms(rooms, true)
 	sub := c.sub
 	c.mu.Unlock()
 	if len(channels) == 0 {
@@ -49,7 +49,7 @@ func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
 func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock() // or a Watch that comes meanwhile would be undone
-	channels := c.note(rooms, false)
+	channels := c.setRooms(rooms, false)
 	if len(channels) == 0 {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
 
 // note notes who is there for Run to begin with, and returns what is to be
 // changed if it has begun. c.mu is held.
-func (c *Cluster) note(rooms []string, there bool) (channels []string) {
+func (c *Cluster) setRooms(rooms []string, there bool) (channels []string) {
 	for _, room := range rooms {
 		if there {
 			c.rooms[room] = struct{}{}

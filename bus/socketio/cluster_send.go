@@ -22,7 +22,7 @@ func (c *Cluster) send(ctx context.Context, m *message) error {
 	if err != nil {
 		return err
 	}
-	if err := c.actLocally(m, nil); err != nil {
+	if err := c.applyLocally(m, nil); err != nil {
 		return err
 	}
 	return sendFrames(ctx, c.link, m, frames)
@@ -36,7 +36,7 @@ func (c *Cluster) sendEach(ctx context.Context, m *message) error {
 		m.to = slices.DeleteFunc(slices.Clone(m.to), func(id string) bool {
 			one := *m
 			one.to = []string{id}
-			return c.act(&one) > 0
+			return c.apply(&one) > 0
 		})
 		if len(m.to) == 0 {
 			return nil

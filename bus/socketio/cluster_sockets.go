@@ -25,7 +25,7 @@ func (c *Cluster) socket(id string) (s Socket, ok bool) {
 }
 
 // act makes own sockets join, leave or go, and returns their number.
-func (c *Cluster) act(m *message) int {
+func (c *Cluster) apply(m *message) int {
 	if c.adapter.singleSockets() {
 		if _, ok := c.socket(m.to[0]); !ok {
 			return 0
@@ -60,13 +60,13 @@ func (c *Cluster) emit(m *message, reply func(*message)) {
 
 // actLocally does to own sockets what is sent to all, if it is for sockets: they
 // get its arguments as they would from another member.
-func (c *Cluster) actLocally(m *message, reply func(*message)) error {
+func (c *Cluster) applyLocally(m *message, reply func(*message)) error {
 	if _, none := c.opts.Sockets.(noSockets); none {
 		return nil
 	}
 	switch m.kind {
 	case join, leave, disconnect:
-		c.act(m)
+		c.apply(m)
 	case broadcast:
 		read, err := asRead(m.event)
 		if err != nil {

@@ -22,7 +22,7 @@ func (c *Cluster) follow(ctx context.Context, s *stream, started func(), inbox c
 		}
 		if err != nil && ctx.Err() == nil {
 			if broken == nil {
-				c.away.Store(&err)
+				c.notReady.Store(&err)
 				c.opts.Logger.Warn("the Socket.IO cluster's stream can't be read; trying again", "stream", s.key, "err", err)
 			}
 			select {

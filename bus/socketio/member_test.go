@@ -620,7 +620,7 @@ func FuzzMember(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.asked["mine"] = &pending{kind: fetchSockets, expected: 1, come: make(chan struct{}, 1)}
+			c.asked["mine"] = &pending{kind: fetchSockets, expected: 1, arrived: make(chan struct{}, 1)}
 			all, answers := adapter.channels("/", c.uid)
 			inbox := make(chan *message, 10)
 			for _, channel := range append(all, answers...) {
@@ -628,7 +628,7 @@ func FuzzMember(f *testing.F) {
 				c.deliver(t.Context(), m, err, inbox)
 			}
 			for len(inbox) > 0 {
-				c.do(<-inbox)
+				c.handle(<-inbox)
 			}
 		}
 	})

@@ -9,8 +9,8 @@ import (
 
 // pending is a request to the other members, and what has been answered.
 type pending struct {
-	kind kind
-	come chan struct{} // something has come
+	kind    kind
+	arrived chan struct{} // something has come
 
 	mu       sync.Mutex
 	expected int             // nodes that are to answer
@@ -43,23 +43,23 @@ func (p *pending) add(m *message, own bool) {
 		delete(p.members, m.uid)
 		p.nodes++
 	}
-	p.poke()
+	p.wake()
 }
 
 // gone has nobody wait for a member any more.
-func (p *pending) gone(uid string) {
+func (p *pending) memberLeft(uid string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.members[uid] {
 		delete(p.members, uid)
 		p.expected--
-		p.poke()
+		p.wake()
 	}
 }
 
-func (p *pending) poke() {
+func (p *pending) wake() {
 	select {
-	case p.come <- struct{}{}:
+	case p.arrived <- struct{}{}:
 	default:
 	}
 }
@@ -82,7 +82,7 @@ func (p *pending) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 	var err error
 	for err == nil && !p.complete() {
 		select {
-		case <-p.come:
+		case <-p.arrived:
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-c.ended:

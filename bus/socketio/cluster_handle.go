@@ -16,15 +16,15 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 		})
 	case m.nsp != c.nsp || m.uid == c.uid:
 	case m.kind == adapterClose:
-		c.gone(m.uid)
+		c.memberLeft(m.uid)
 	case m.kind.answers():
-		c.nodes.heard(m.uid)
+		c.members.saw(m.uid)
 		if p := c.pendingRequest(m.id); p != nil {
 			p.add(m, false)
 		}
 	case m.uid == "" && c.pendingRequest(m.id) != nil: // its own request, of Legacy
 	default:
-		c.nodes.heard(m.uid)
+		c.members.saw(m.uid)
 		if c.guest {
 			return
 		}
@@ -36,22 +36,22 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 }
 
 // work does what others want until ctx ends, one thing after the other.
-func (c *Cluster) work(ctx context.Context, inbox <-chan *message) {
+func (c *Cluster) handleAll(ctx context.Context, inbox <-chan *message) {
 	for {
 		select {
 		case m := <-inbox:
-			c.do(m)
+			c.handle(m)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (c *Cluster) do(m *message) {
+func (c *Cluster) handle(m *message) {
 	reply := func(a *message) { c.reply(m, a) }
 	switch m.kind {
 	case initialHeartbeat:
-		c.tell(context.Background(), heartbeat)
+		c.announce(context.Background(), heartbeat)
 	case broadcast:
 		c.emit(m, reply)
 	case serverSideEmit:
@@ -67,7 +67,7 @@ func (c *Cluster) do(m *message) {
 	case join, leave, disconnect:
 		// Only a request for a single socket, of Legacy, is answered, and only by
 		// who has it.
-		if n := c.act(m); n > 0 && m.id != "" {
+		if n := c.apply(m); n > 0 && m.id != "" {
 			reply(&message{kind: done})
 		}
 	default:
@@ -83,11 +83,11 @@ func (c *Cluster) reply(to, answer *message) {
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
 	if err := publish(ctx, c.link, c.adapter, answer); err != nil {
-		c.lost(err)
+		c.logLostAnswer(err)
 	}
 }
 
-func (c *Cluster) lost(err error) {
+func (c *Cluster) logLostAnswer(err error) {
 	c.opts.Logger.Warn("an answer to a member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
 }
 
