@@ -5,12 +5,20 @@ import (
 	"fmt"
 )
 
-// An Adapter is a generation of Socket.IO's Redis adapters, with the options
-// that its nodes are configured with: [Legacy], [PubSub], [Sharded] or
-// [Streams]. Nodes and Go processes understand each other only when they agree
-// on all of it.
+// An Adapter is the protocol of one of Socket.IO's Redis adapters, with the options
+// that the nodes are configured with: [Legacy], [PubSub], [Sharded] or [Streams].
+// Nodes and Go processes understand each other only if they use the same adapter
+// with the same options.
+//
+//	adapter   package and function that the nodes use
+//	Legacy    socket.io-redis 5 and 6.0, of Socket.IO 2 and 3
+//	PubSub    @socket.io/redis-adapter, createAdapter
+//	Sharded   @socket.io/redis-adapter, createShardedAdapter
+//	Streams   @socket.io/redis-streams-adapter, createAdapter
+//
+// Its methods aren't exported: other packages can't implement it.
 type Adapter interface {
-	// check reports options that contradict each other or mean nothing.
+	// check reports options that are out of range or contradict each other.
 	check() error
 
 	// encode returns the commands that send a message. The error wraps
@@ -27,12 +35,12 @@ type Adapter interface {
 	// from those of others.
 	singleSockets() bool
 
-	// channels returns what a member subscribes to for a namespace: the channels
-	// to all members, the first one being that whose subscribers are counted as
-	// members, and those of the answers to its requests.
+	// channels returns the channels that a member subscribes to for a namespace: all
+	// are those to all members, answers are those of the answers to its requests.
+	// The subscribers of all[0] are counted as members.
 	channels(nsp, uid string) (all, answers []string)
-	// roomChannel returns the channel that a member with local sockets in a
-	// room subscribes to beside, "" if there is none.
+	// roomChannel returns the channel that carries what is sent to a single room, ""
+	// if there is none. A member with sockets in the room subscribes to it as well.
 	roomChannel(nsp, room string) string
 	// sharded tells whether the channels are those of sharded pub/sub.
 	sharded() bool
@@ -52,8 +60,7 @@ type stream struct {
 	decode func(entry map[string]any) (*message, error)
 }
 
-// prefixed returns a configured prefix, or the one that all packages have by
-// default.
+// prefixed returns a configured prefix, or the default of all packages.
 func prefixed(prefix string) string {
 	if prefix == "" {
 		return "socket.io"
@@ -61,7 +68,8 @@ func prefixed(prefix string) string {
 	return prefix
 }
 
-// unsupported is the error for what a generation doesn't have.
+// unsupported returns the error for something that the nodes of a generation can't
+// do.
 func unsupported(generation, what string) error {
 	return fmt.Errorf("%s can't %s: %w", generation, what, errors.ErrUnsupported)
 }

@@ -14,74 +14,95 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// ClusterOptions are a Cluster's. The zero value of each field is a good default.
+// ClusterOptions are the options of a [Cluster]. The zero value of each field is a
+// good default.
 type ClusterOptions struct {
-	// Namespace is the one that the Cluster is a member of, / by default. A
-	// process has a Cluster for each.
+	// Namespace is the namespace that the Cluster is a member of, / by default. A
+	// process that is a member of several namespaces has a Cluster for each.
 	Namespace string
-	// Sockets are the clients that it has itself. nil means none.
+	// Sockets are the clients that are connected to this process. nil means none.
 	Sockets Sockets
 
-	// ServerSideEmit gets what other servers emit to servers. Where they wait for
-	// the answers of all servers, Event.Ack is set and must be called once: a
-	// Cluster without this function leaves them waiting, as a node does that has
-	// no listener.
+	// ServerSideEmit is called with each event that another server emits to the
+	// servers of the cluster. If that server waits for an answer, Event.Ack is set
+	// and must be called once. Without this function the Cluster doesn't answer, and
+	// the other server waits until its time limit, as it does for a node that has no
+	// listener for the event.
 	ServerSideEmit func(Event)
-	// CustomRequest answers the customRequest of Socket.IO 2, like customHook. An
-	// answer is nil without it.
+	// CustomRequest answers the customRequest of a Socket.IO 2 node, as the
+	// customHook of a node does. Without this function the answer is nil.
 	CustomRequest func(data any) (answer any)
 
-	// Gap is called when messages of other members are missing, or may be. It must
-	// return soon. Without it gaps are logged. With [Streams], only one whose
-	// Topics are the stream is about what was sent to sockets.
+	// Gap is called when messages of other members are lost, or may be. It must
+	// return soon, since messages wait meanwhile. Without this function gaps are
+	// logged. With [Streams], only a Gap whose Topics name the stream concerns what
+	// was sent to sockets; any other concerns requests and answers.
 	Gap func(*bus.Gap)
-	// Logger is slog.Default() if nil.
+	// Logger is where the Cluster logs what goes wrong. nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// A Cluster is a member of a cluster of Socket.IO nodes, as a node with one of
-// the Redis adapters is. It is its own [Target] for everybody in its namespace;
-// what it sends reaches its own sockets as well, other than ServerSideEmit.
+// A Cluster is a member of a cluster of Socket.IO nodes, in the way a node with one
+// of the Redis adapters is. It is a [Target] that selects everybody in its
+// namespace. What it sends reaches its own sockets, too. Only what it sends with
+// ServerSideEmit isn't delivered to itself.
 //
-// While [Cluster.Run] runs, it gets what others send to its sockets and answers
-// what they ask, in the order in which it comes: a function of the options or
-// of [Sockets] that takes long lets the others wait. It may ask the cluster
-// something itself, as long as not too much else comes meanwhile.
+// While [Cluster.Run] runs, the Cluster delivers what other members send to its
+// sockets and answers their requests, one message after the other in the order in
+// which they arrive. A function of the options or of [Sockets] that takes long
+// delays all messages behind it. Such a function may send a request to the cluster
+// itself, as long as no more than about 256 messages arrive before it returns.
 //
-// At most once is what pub/sub promises: what is sent while Redis can't be
-// reached is lost, and so is what it had no time to deliver when it died. The
-// Cluster connects again by itself and tells its Gap. With [Streams], what is
-// sent to clients is read from the stream where the connection broke off.
+// Pub/sub delivers a message at most once: a message that is sent while Redis can't
+// be reached is lost, and so is a message that Redis hasn't delivered yet when it
+// dies. The Cluster connects again by itself and reports the loss to Gap. With
+// [Streams], the Cluster reads what was sent to clients from the place in the stream
+// where the connection broke.
 //
 // All methods may be called concurrently.
+//
+// # States
+//
+// A Cluster passes through these states once. A guest, which is what a Target uses
+// for one request outside of the cluster, passes through them as well.
+//
+//	state     entered by             what a request (ask, others) does
+//	new       NewCluster             waits for ready
+//	starting  Run                    waits for ready; notReady says why it takes long
+//	ready     last call of started   is sent
+//	ended     return of Run          fails with the error of Run
+//
+// Run starts a goroutine that handles messages, one that follows the stream if there
+// is one, and one that sends heartbeats if there are any. It returns after they have
+// ended.
 type Cluster struct {
 	Target
 	link    link
 	adapter Adapter
 	opts    ClusterOptions
 	uid     string
-	guest   bool // asks, but isn't a member
+	guest   bool // sends one request and receives the answers, but isn't a member
 
 	ran      atomic.Bool
-	starting atomic.Int32          // what isn't subscribed to or read yet
-	ready    chan struct{}         // closed when nothing is missing
+	starting atomic.Int32          // parts of Run that haven't started
+	ready    chan struct{}         // closed when all parts have started
 	ended    chan struct{}         // closed when Run returns
-	end      error                 // why, once ended is closed
-	foreign  sync.Once             // the warning of messages that make no sense
-	notReady atomic.Pointer[error] // why it isn't ready, as far as that is known
+	end      error                 // set before ended is closed
+	foreign  sync.Once             // logs a message that can't be read
+	notReady atomic.Pointer[error] // the last error: why a request finds it not ready
 
-	members members // the other members, of Streams with Heartbeats
+	members members // the other members, if there are heartbeats
 
 	mu    sync.Mutex
-	rooms map[string]struct{} // that have local sockets
-	sub   bus.Subscription
-	asked map[string]*pending // by ID
+	rooms map[string]struct{} // rooms with local sockets
+	sub   bus.Subscription    // nil before Run and for a guest
+	asked map[string]*pending // requests that wait for answers, by ID
 }
 
-// NewCluster returns a Cluster whose caller runs [Cluster.Run]. A nil adapter
-// means PubSub{}, nil options are defaults. The client needs
-// ContextTimeoutEnabled, as that of [bus.NewRedisClient] has; it is the caller's to
-// close, after Run has returned.
+// NewCluster returns a Cluster. The caller then calls [Cluster.Run]. A nil adapter
+// means PubSub{}, nil options mean the defaults. The client needs
+// ContextTimeoutEnabled, which a client of [bus.NewRedisClient] has. The caller
+// closes the client after Run has returned.
 func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
 	link, err := newRedisLink(client)
 	if err != nil {
@@ -115,11 +136,12 @@ func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, err
 	return c, nil
 }
 
-// Run takes part in the cluster until ctx ends, and then returns nil: its caller
-// starts it, once. What the others see of the end is that there is one
-// subscriber less. When Redis can't be reached Run waits for it.
+// Run takes part in the cluster until ctx ends, and then returns nil. The caller
+// calls it once. While Redis can't be reached, Run waits for it. It returns an error
+// if its subscription fails for another reason.
 //
-// It returns an error when the subscription can't go on.
+// Members aren't told of the end, except by [Streams] with Heartbeats: they see that
+// there is one subscriber less.
 func (c *Cluster) Run(ctx context.Context) (err error) {
 	if c.ran.Swap(true) {
 		return errors.New("socketio: the Cluster has run before")
@@ -155,7 +177,9 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 	return c.receive(ctx, sub, inbox)
 }
 
-// receive subscribes and takes messages until ctx ends.
+// receive subscribes to the channels and passes on messages until ctx ends. A
+// subscription that reports a Gap has connected again, so it is subscribed to all of
+// its channels.
 func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
 	subscribed := sync.OnceFunc(c.started)
 	if err := sub.Add(ctx, c.attach(sub)...); err == nil {
@@ -182,13 +206,16 @@ func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<
 	}
 }
 
-// found counts down what is missing before members can count on this one.
+// started notes that one part of Run has started: the subscription, the place in the
+// stream, or the heartbeats. After the last one the Cluster receives whatever other
+// members send, so requests may be sent.
 func (c *Cluster) started() {
 	if c.starting.Add(-1) == 0 {
 		close(c.ready)
 	}
 }
 
+// gap reports messages that may be lost.
 func (c *Cluster) gap(gap *bus.Gap) {
 	if c.opts.Gap != nil {
 		c.opts.Gap(gap)

@@ -7,10 +7,20 @@ import (
 	"time"
 )
 
-// defaultTimeout is how long npm's adapters wait for answers.
+// defaultTimeout is how long the packages' adapters wait for answers.
 const defaultTimeout = 5 * time.Second
 
-// ask sends a question and returns the answers, this member's own included.
+// ask sends a request and returns the answers, including the one of this member. The
+// steps have an order:
+//
+//	1  encode      fails before anything else happens if the nodes have no such request
+//	2  others      waits until answers will be received, then counts who will answer
+//	3  asked       registers the request, so that deliver finds it when answers arrive
+//	4  own answer  is added without Redis
+//	5  send        unless nobody else will answer
+//	6  wait        until the answers are complete, ctx ends or Run returns
+//
+// c.mu is held in step 3 only.
 func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if deadline, ok := ctx.Deadline(); ok && m.kind == broadcast {
 		m.timeout = milliseconds(time.Until(deadline))
@@ -25,7 +35,7 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	if p.expected, err = c.others(ctx); err != nil {
 		return nil, err
 	}
-	c.mu.Lock() // so that gone knows of the request, or all of who has gone
+	c.mu.Lock() // so that memberLeft sees the request, or the list lacks the member that left
 	if p.members = c.members.all(); p.members != nil {
 		p.expected = len(p.members)
 	}
@@ -59,7 +69,9 @@ func (c *Cluster) ask(ctx context.Context, m *message) ([]*message, error) {
 	return p.wait(ctx, c)
 }
 
-// others returns the number of other members, once this one can hear them.
+// others returns the number of other members, after waiting until this one receives
+// their messages. Members are counted as subscribers of the first channel that all
+// members share or, if there are heartbeats, as those that announced themselves.
 func (c *Cluster) others(ctx context.Context) (n int, err error) {
 	select {
 	case <-c.ready:
@@ -83,7 +95,8 @@ func (c *Cluster) others(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// over is why Run has returned: a guest's has the request's own limit.
+// over returns why Run has returned. The ctx of a guest's Run is that of its
+// request, so the end of ctx is the better reason.
 func (c *Cluster) over(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -91,6 +104,7 @@ func (c *Cluster) over(ctx context.Context) error {
 	return c.end
 }
 
+// pendingRequest returns the request with an ID, nil if there is none that waits.
 func (c *Cluster) pendingRequest(id string) *pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()

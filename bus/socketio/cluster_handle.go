@@ -5,8 +5,11 @@ import (
 	"sync"
 )
 
-// deliver sorts out what came: answers go to who asked, all else to work. err is
-// why a message can't be read.
+// deliver sorts a message that has arrived. Answers go to the request that waits for
+// them, everything else to handle by way of the inbox. Answers don't pass through
+// the inbox, so that a function that handle calls may wait for some. err says why a
+// message can't be read; only the first such message is logged, since whoever sends
+// them will send more.
 func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan<- *message) {
 	switch {
 	case err != nil:
@@ -22,7 +25,7 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 		if p := c.pendingRequest(m.id); p != nil {
 			p.add(m, false)
 		}
-	case m.uid == "" && c.pendingRequest(m.id) != nil: // its own request, of Legacy
+	case m.uid == "" && c.pendingRequest(m.id) != nil: // its own request: with Legacy it doesn't name the sender
 	default:
 		c.members.saw(m.uid)
 		if c.guest {
@@ -35,7 +38,8 @@ func (c *Cluster) deliver(ctx context.Context, m *message, err error, inbox chan
 	}
 }
 
-// work does what others want until ctx ends, one thing after the other.
+// handleAll handles messages one after the other until ctx ends, so that sockets get
+// them in the order in which they arrived.
 func (c *Cluster) handleAll(ctx context.Context, inbox <-chan *message) {
 	for {
 		select {
@@ -47,6 +51,7 @@ func (c *Cluster) handleAll(ctx context.Context, inbox <-chan *message) {
 	}
 }
 
+// handle does what another member wants and replies if it wants an answer.
 func (c *Cluster) handle(m *message) {
 	reply := func(a *message) { c.reply(m, a) }
 	switch m.kind {
@@ -65,8 +70,8 @@ func (c *Cluster) handle(m *message) {
 		}
 		c.opts.ServerSideEmit(e)
 	case join, leave, disconnect:
-		// Only a request for a single socket, of Legacy, is answered, and only by
-		// who has it.
+		// Only Legacy's request for a single socket has an ID, and only the member
+		// that has the socket answers it.
 		if n := c.apply(m); n > 0 && m.id != "" {
 			reply(&message{kind: done})
 		}
@@ -77,7 +82,7 @@ func (c *Cluster) handle(m *message) {
 	}
 }
 
-// reply sends an answer to a message.
+// reply sends an answer to a message of another member.
 func (c *Cluster) reply(to, answer *message) {
 	answer.nsp, answer.uid, answer.asker, answer.id = c.nsp, c.uid, to.uid, to.id
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
@@ -87,11 +92,12 @@ func (c *Cluster) reply(to, answer *message) {
 	}
 }
 
+// logLostAnswer logs that an answer could not be sent, or not be made.
 func (c *Cluster) logLostAnswer(err error) {
 	c.opts.Logger.Warn("an answer to a member of the Socket.IO cluster is lost", "nsp", c.nsp, "err", err)
 }
 
-// answer returns this member's own answer to a question, nil if it has none.
+// answer returns the answer of this member to a request, nil if it has none to give.
 func (c *Cluster) answer(m *message) *message {
 	switch m.kind {
 	case fetchSockets:

@@ -6,27 +6,38 @@ import (
 	"time"
 )
 
-// Heartbeats as socket.io-adapter's ClusterAdapterWithHeartbeat has them by
-// default.
+// The intervals of heartbeats are the defaults of socket.io-adapter's
+// ClusterAdapterWithHeartbeat: each member sends one every heartbeatInterval, and is
+// forgotten after heartbeatTimeout without a message.
 const (
 	heartbeatInterval = 5 * time.Second
 	heartbeatTimeout  = 10 * time.Second
 )
 
-// nodes are the other members, where they tell of themselves.
+// members are the other members of a cluster in which they announce themselves by
+// heartbeats, as those of Streams with Heartbeats do. Elsewhere they are never
+// enabled, and members are counted as subscribers.
+//
+//	a member is   event                                          who
+//	added         any message of it                              saw, called by deliver
+//	removed       its adapterClose                               remove, called by deliver
+//	removed       no message of it for heartbeatTimeout          expire, called by beat
+//
+// Requests that wait for a member that was removed are told by memberLeft. mu guards
+// seen; it may be taken while Cluster.mu is held, not the other way around.
 type members struct {
 	mu   sync.Mutex
 	seen map[string]time.Time // by uid; nil where there are no heartbeats
 }
 
-// begin has members noted from now on.
+// enable begins to record members.
 func (m *members) enable() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.seen = make(map[string]time.Time)
 }
 
-// heard notes that a message of a member came.
+// saw records that a message of a member has arrived. An Emitter is no member.
 func (m *members) saw(uid string) {
 	if uid == "" || uid == emitterUID {
 		return
@@ -38,7 +49,7 @@ func (m *members) saw(uid string) {
 	}
 }
 
-// all returns the uids of those that are there, nil where there are no heartbeats.
+// all returns the uids of the members, nil if there are no heartbeats.
 func (m *members) all() map[string]bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,7 +63,7 @@ func (m *members) all() map[string]bool {
 	return all
 }
 
-// forget drops those that weren't heard for too long, and returns them.
+// expire removes the members that sent nothing for too long, and returns their uids.
 func (m *members) expire() (uids []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,13 +76,14 @@ func (m *members) expire() (uids []string) {
 	return uids
 }
 
+// remove removes a member.
 func (m *members) remove(uid string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.seen, uid)
 }
 
-// gone has nobody wait for a member's answers any more.
+// memberLeft removes a member, and no request waits for its answer any more.
 func (c *Cluster) memberLeft(uid string) {
 	c.members.remove(uid)
 	c.mu.Lock()
@@ -81,8 +93,9 @@ func (c *Cluster) memberLeft(uid string) {
 	}
 }
 
-// beat tells the other members of this one until ctx ends. The Cluster is ready
-// when they have had a second to tell of themselves.
+// beat announces this member to the others until ctx ends, and its end then. It
+// calls started a second after its first message was sent: by then the others have
+// answered it with heartbeats, so their number is known.
 func (c *Cluster) beat(ctx context.Context) {
 	c.members.enable()
 	greeted := c.announce(ctx, initialHeartbeat)
@@ -112,7 +125,8 @@ func (c *Cluster) beat(ctx context.Context) {
 	}
 }
 
-// tell sends a message without content. The next one makes up for an error.
+// announce sends a message that has no content and tells whether Redis has it. An
+// error isn't logged, since the next heartbeat makes up for it.
 func (c *Cluster) announce(ctx context.Context, k kind) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -7,8 +7,8 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// begin makes sub the subscription that Watch changes and returns what it has to
-// begin with.
+// attach makes sub the subscription that Watch and Unwatch change. It returns the
+// channels to subscribe to at first. A guest gets only answers.
 func (c *Cluster) attach(sub bus.Subscription) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,11 +26,14 @@ func (c *Cluster) attach(sub bus.Subscription) []string {
 	return channels
 }
 
-// Watch says that rooms have their first local sockets: with most adapters, what
-// is sent to one room is received only by those who watch it. It returns when it
-// will be; an error says that this isn't sure yet, because Redis can't be reached
-// at the moment. Each socket has a room of its own, called by its ID. A [Bridge]
-// does this by itself.
+// Watch says that rooms have their first local sockets. With most adapters, what is
+// sent to a single room has a channel of its own, to which only members with sockets
+// in the room are subscribed. After Watch has returned nil the Cluster receives what
+// is sent to the rooms. An error means that this isn't certain yet, because Redis
+// can't be reached at the moment; the Cluster subscribes as soon as it can.
+//
+// Each socket is also in a room that is called by its ID. A [Bridge] calls Watch by
+// itself.
 func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
 	c.mu.Lock()
 	channels := c.setRooms(rooms, true)
@@ -45,10 +48,11 @@ func (c *Cluster) Watch(ctx context.Context, rooms ...string) error {
 	return nil
 }
 
-// Unwatch says that rooms have no local sockets any more.
+// Unwatch says that rooms have no local sockets any more. [Cluster.Watch] tells why
+// that matters.
 func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
 	c.mu.Lock()
-	defer c.mu.Unlock() // or a Watch that comes meanwhile would be undone
+	defer c.mu.Unlock() // held while Redis is asked, or this would undo a Watch that comes meanwhile
 	channels := c.setRooms(rooms, false)
 	if len(channels) == 0 {
 		return nil
@@ -59,8 +63,9 @@ func (c *Cluster) Unwatch(ctx context.Context, rooms ...string) error {
 	return nil
 }
 
-// note notes who is there for Run to begin with, and returns what is to be
-// changed if it has begun. c.mu is held.
+// setRooms records whether rooms have local sockets, for Run to begin with. It
+// returns the channels to add to the subscription or to remove from it, none before
+// Run. c.mu is held.
 func (c *Cluster) setRooms(rooms []string, there bool) (channels []string) {
 	for _, room := range rooms {
 		if there {

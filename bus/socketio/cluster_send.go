@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// send implements sender. The Cluster's own sockets get it whether Redis can be
-// reached or not.
+// send implements sender. The Cluster's own sockets get the message first, whether
+// Redis can be reached or not.
 func (c *Cluster) send(ctx context.Context, m *message) error {
 	m.uid = c.uid
 	if m.nsp != c.nsp {
@@ -28,9 +28,10 @@ func (c *Cluster) send(ctx context.Context, m *message) error {
 	return sendFrames(ctx, c.link, m, frames)
 }
 
-// sendEach sends what is about single sockets to those that aren't here, as
-// socket.io-redis does: the request carries no uid, so this member would take
-// its own for that of another one.
+// sendEach sends a join, leave or disconnect that names single sockets. It applies
+// the message to the sockets that are here, and sends the rest, as socket.io-redis
+// does. The request that is sent doesn't name the sender, so this member would take
+// it for the request of another one and apply it a second time.
 func (c *Cluster) sendEach(ctx context.Context, m *message) error {
 	if len(m.to) > 0 && len(m.except) == 0 {
 		m.to = slices.DeleteFunc(slices.Clone(m.to), func(id string) bool {
@@ -45,4 +46,5 @@ func (c *Cluster) sendEach(ctx context.Context, m *message) error {
 	return publish(ctx, c.link, c.adapter, m)
 }
 
+// redis implements sender.
 func (c *Cluster) redis() (Adapter, link) { return c.adapter, c.link }

@@ -6,8 +6,8 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// find describes own sockets. A socket is in the room of its ID, whatever Find
-// says.
+// find describes own sockets. It adds the room of a socket's ID where Sockets.Find
+// has left it out.
 func (c *Cluster) find(t target) []Socket {
 	sockets := slices.Clone(c.opts.Sockets.Find(t.selection()))
 	for i := range sockets {
@@ -18,13 +18,15 @@ func (c *Cluster) find(t target) []Socket {
 	return sockets
 }
 
-// socket describes an own socket. What Find returns for its ID may be those in a
-// room of the same name.
+// socket describes the own socket with an ID. A room may have the same name, so Find
+// may return sockets with other IDs as well.
 func (c *Cluster) socket(id string) (s Socket, ok bool) {
 	return byID(c.find(target{to: []string{id}}), id)
 }
 
-// act makes own sockets join, leave or go, and returns their number.
+// apply makes own sockets join or leave rooms or disconnects them, and returns their
+// number. If requests name single sockets, those in a room of the same name aren't
+// meant.
 func (c *Cluster) apply(m *message) int {
 	if c.adapter.singleSockets() {
 		if _, ok := c.socket(m.to[0]); !ok {
@@ -43,8 +45,9 @@ func (c *Cluster) apply(m *message) int {
 	return c.opts.Sockets.Do(m.selection(), a)
 }
 
-// emit gives a broadcast to own sockets. reply gets their number and their
-// acknowledgements, if those are wanted.
+// emit hands the event of a broadcast to own sockets. If the sender wants
+// acknowledgements, reply gets the number of sockets that will give one and then
+// each acknowledgement.
 func (c *Cluster) emit(m *message, reply func(*message)) {
 	e, ok := m.toEvent()
 	if !ok {
@@ -58,8 +61,9 @@ func (c *Cluster) emit(m *message, reply func(*message)) {
 	reply(&message{kind: clientCount, count: c.opts.Sockets.Do(m.selection(), e)})
 }
 
-// actLocally does to own sockets what is sent to all, if it is for sockets: they
-// get its arguments as they would from another member.
+// applyLocally does to own sockets what a message of this member does to those of
+// others. Arguments are converted to what another member would read, so that a
+// socket gets the same wherever it is.
 func (c *Cluster) applyLocally(m *message, reply func(*message)) error {
 	if _, none := c.opts.Sockets.(noSockets); none {
 		return nil
@@ -79,7 +83,7 @@ func (c *Cluster) applyLocally(m *message, reply func(*message)) error {
 	return nil
 }
 
-// asRead returns what other members would read of a value.
+// asRead returns what another member would read of a value.
 func asRead(v any) (any, error) {
 	v, err := jsvalue.Normalize(v)
 	if err != nil {
@@ -88,7 +92,7 @@ func asRead(v any) (any, error) {
 	return jsvalue.ParseMsgpack(jsvalue.Timestamps.AppendMsgpack(nil, v))
 }
 
-// asRead makes an answer like that of another member.
+// asRead makes an answer of this member what another member would read of it.
 func (m *message) asRead() (err error) {
 	m.value, err = asRead(m.value)
 	for i := 0; i < len(m.sockets) && err == nil; i++ {
@@ -97,6 +101,7 @@ func (m *message) asRead() (err error) {
 	return err
 }
 
+// toEvent returns the event of a message. It is false if the event has no name.
 func (m *message) toEvent() (Event, bool) {
 	if len(m.event) == 0 {
 		return Event{}, false
@@ -107,6 +112,7 @@ func (m *message) toEvent() (Event, bool) {
 
 func (t *target) selection() Selection { return Selection{Rooms: t.to, Except: t.except} }
 
+// byID returns the socket with an ID.
 func byID(sockets []Socket, id string) (s Socket, ok bool) {
 	i := slices.IndexFunc(sockets, func(s Socket) bool { return s.ID == id })
 	if i < 0 {
@@ -115,6 +121,7 @@ func byID(sockets []Socket, id string) (s Socket, ok bool) {
 	return sockets[i], true
 }
 
+// roomsIn returns the rooms of sockets, each once.
 func roomsIn(sockets []Socket) []string {
 	seen := make(map[string]bool)
 	var rooms []string
@@ -129,6 +136,7 @@ func roomsIn(sockets []Socket) []string {
 	return rooms
 }
 
+// noSockets are the Sockets of a Cluster that has none.
 type noSockets struct{}
 
 func (noSockets) Find(Selection) []Socket  { return nil }

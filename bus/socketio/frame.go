@@ -9,18 +9,20 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// frame is one command to Redis: PUBLISH, SPUBLISH or XADD.
+// A frame is one command to Redis: PUBLISH, SPUBLISH or XADD.
 type frame struct {
 	channel string
 	data    []byte
 	sharded bool
 
-	// An entry of a stream, whose key is channel: pairs of field and value.
+	// An entry of the stream whose key is channel, as pairs of field and value. It
+	// is nil for a frame that is published.
 	entry  []string
 	maxLen int64
 }
 
-// send sends the frame once: whether Redis has it isn't known after an error.
+// send sends the frame once. go-redis would try again after some errors, and clients
+// would get an event twice; so after an error nobody knows whether Redis has it.
 func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
 	var args []any
 	switch {
@@ -34,9 +36,9 @@ func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
 	default:
 		args = []any{"publish", f.channel, f.data}
 	}
-	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, args...)} // or clients would get an event twice
-	// In a Cluster PUBLISH has no node of its own. It gets one, or the messages of
-	// a channel would arrive in another order.
+	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, args...)}
+	// In a Redis Cluster, PUBLISH may go to any node. The channel is made its key, so
+	// that all messages of a channel go through one node and stay in order.
 	cmd.SetFirstKeyPos(1)
 	if err := client.Process(ctx, cmd); err != nil {
 		return fmt.Errorf("send to %q: %w", f.channel, err)
@@ -44,7 +46,7 @@ func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
 	return nil
 }
 
-// encode says what to send for a message.
+// encode returns the frames that send a message.
 func encode(a Adapter, m *message) ([]frame, error) {
 	frames, err := a.encode(m)
 	if err != nil {
@@ -53,7 +55,7 @@ func encode(a Adapter, m *message) ([]frame, error) {
 	return frames, nil
 }
 
-// sendFrames sends what a message has become.
+// sendFrames sends the frames of a message, in their order.
 func sendFrames(ctx context.Context, l link, m *message, frames []frame) error {
 	for i := range frames {
 		if err := l.send(ctx, &frames[i]); err != nil {
@@ -63,6 +65,7 @@ func sendFrames(ctx context.Context, l link, m *message, frames []frame) error {
 	return nil
 }
 
+// publish encodes a message and sends it.
 func publish(ctx context.Context, l link, a Adapter, m *message) error {
 	frames, err := encode(a, m)
 	if err != nil {

@@ -13,24 +13,29 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// link is what a Cluster needs of Redis.
+// A link is what a Cluster and an Emitter need of Redis. Tests have one without
+// Redis.
 type link interface {
 	send(ctx context.Context, f *frame) error
 	subscribe(ctx context.Context, sharded bool) (bus.Subscription, error)
-	// subscribers counts those of a channel, in the whole of a Redis Cluster.
+	// subscribers returns the number of subscribers of a channel, in all nodes of a
+	// Redis Cluster.
 	subscribers(ctx context.Context, channel string, sharded bool) (int, error)
 
-	// newest returns the ID of the newest entry of a stream.
+	// newest returns the ID of the newest entry of a stream, "0-0" if it is empty.
 	newest(ctx context.Context, stream string) (id string, err error)
-	// read waits a moment for entries behind one. None is no error.
+	// read returns the entries behind one. It waits up to readBlock for some; none
+	// is no error.
 	read(ctx context.Context, stream, after string) ([]redis.XMessage, error)
 	// keeps tells whether a stream still has an entry.
 	keeps(ctx context.Context, stream, id string) (bool, error)
 }
 
+// redisLink is the link to a real Redis.
 type redisLink struct{ client redis.UniversalClient }
 
-// newRedisLink refuses a client that can't be used.
+// newRedisLink refuses a client that can't be used, such as one that ignores the
+// deadlines of contexts.
 func newRedisLink(client redis.UniversalClient) (redisLink, error) {
 	if err := redisclient.CheckPubSub(client); err != nil {
 		return redisLink{}, fmt.Errorf("socketio: %w", err)
@@ -38,7 +43,8 @@ func newRedisLink(client redis.UniversalClient) (redisLink, error) {
 	return redisLink{client}, nil
 }
 
-// checked has a client of a Redis Cluster learn of a failover after an error.
+// checked returns err. After an error, a client of a Redis Cluster learns again
+// which node has which keys, since there may have been a failover.
 func (l redisLink) checked(err error) error {
 	if err != nil {
 		redisclient.Reload(l.client)
@@ -71,7 +77,7 @@ func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool
 		err = count(ctx, client)
 	case interface {
 		ForEachShard(context.Context, func(context.Context, *redis.Client) error) error
-	}: // a Cluster; a subscriber may be at any node, also at a replica
+	}: // a Redis Cluster: subscribers may be at any node, also at a replica
 		err = client.ForEachShard(ctx, count)
 	default:
 		err = fmt.Errorf("with a %T: %w", client, errors.ErrUnsupported)
@@ -83,10 +89,10 @@ func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool
 }
 
 const (
-	// readCount is how many entries are read at once, as the package does.
+	// readCount is how many entries are read at once, as the npm package does.
 	readCount = 100
-	// readBlock is how long Redis waits for an entry: go-redis doesn't return
-	// before, so it is also how long the end of Run may take.
+	// readBlock is how long Redis waits for an entry. go-redis doesn't return
+	// earlier, even if ctx ends, so the end of Run may take as long.
 	readBlock = 500 * time.Millisecond
 )
 

@@ -7,27 +7,41 @@ import (
 	"sync"
 )
 
-// pending is a request to the other members, and what has been answered.
+// pending is a request that waits for answers of the other members. ask creates it
+// and waits; deliver and the heartbeats change it.
+//
+//	event                            who            effect
+//	an answer of another member      deliver        nodes++, its part is kept; members loses it
+//	a clientCount (of a broadcast)   deliver        as above, and reached grows by its count
+//	an ack (of a broadcast)          deliver        its part is kept; no node is counted
+//	the own answer                   ask            its part is kept; no node is counted
+//	another member has left          heartbeats     expected--, if it hasn't answered
+//	ctx ends, or Run returns         wait           an IncompleteError, with what has arrived
+//
+// It is complete when nodes reaches expected; a broadcast also needs an ack of each
+// client that was reached, and a roomsOf is complete with its first answer. All
+// fields behind mu are guarded by it.
 type pending struct {
 	kind    kind
-	arrived chan struct{} // something has come
+	arrived chan struct{} // holds a token when something has changed
 
 	mu       sync.Mutex
-	expected int             // nodes that are to answer
-	members  map[string]bool // who they are and haven't yet; nil where nobody knows
-	answers  []*message      // each with a part of the result
-	nodes    int             // that have answered
-	reached  int             // clients of a broadcast
+	expected int             // other members that should answer
+	members  map[string]bool // those that haven't answered yet; nil without heartbeats
+	answers  []*message      // each holds a part of the result
+	nodes    int             // members that have answered
+	reached  int             // clients that got a broadcast
 }
 
-// answered are the kinds of answers to each question. A customRequest is
-// answered by undefined too.
+// answered are the kinds of answers to each kind of request. A node whose customHook
+// returns undefined answers a customRequest with a message that reads as done.
 var answered = map[kind][]kind{
 	broadcast: {clientCount, ack}, serverSideEmit: {serverSideAnswer}, customRequest: {customAnswer, done},
 	fetchSockets: {socketList}, socketIDs: {socketIDList}, allRooms: {roomList}, roomsOf: {roomList},
 }
 
-// add takes an answer. Only those of other nodes are expected.
+// add takes an answer. Answers of another kind than the request's are ignored. own
+// is set for the answer of this member, which isn't among the expected.
 func (p *pending) add(m *message, own bool) {
 	if !slices.Contains(answered[p.kind], m.kind) {
 		return
@@ -46,7 +60,7 @@ func (p *pending) add(m *message, own bool) {
 	p.wake()
 }
 
-// gone has nobody wait for a member any more.
+// memberLeft stops waiting for a member that has left.
 func (p *pending) memberLeft(uid string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,6 +71,7 @@ func (p *pending) memberLeft(uid string) {
 	}
 }
 
+// wake makes wait look at the request again.
 func (p *pending) wake() {
 	select {
 	case p.arrived <- struct{}{}:
@@ -64,12 +79,12 @@ func (p *pending) wake() {
 	}
 }
 
-// complete tells whether nothing is missing.
+// complete tells whether all answers have arrived.
 func (p *pending) complete() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch p.kind {
-	case roomsOf: // only who has the socket answers
+	case roomsOf: // only the node that has the socket answers
 		return len(p.answers) > 0 || p.expected == 0
 	case broadcast:
 		return p.nodes >= p.expected && len(p.answers) >= p.reached
@@ -77,7 +92,8 @@ func (p *pending) complete() bool {
 	return p.nodes >= p.expected
 }
 
-// wait returns what has come when nothing is missing or waiting has to end.
+// wait returns the answers when they are complete. If ctx ends or Run returns
+// before, it returns those that have arrived, with an IncompleteError.
 func (p *pending) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 	var err error
 	for err == nil && !p.complete() {
@@ -100,19 +116,21 @@ func (p *pending) wait(ctx context.Context, c *Cluster) ([]*message, error) {
 	return slices.Clone(p.answers), err
 }
 
-// IncompleteError is the error beside the answers that did come when others didn't
-// within the time limit.
+// An IncompleteError says that some answers didn't arrive within the time limit. It
+// is returned beside the answers that did arrive.
 type IncompleteError struct {
-	// Nodes have answered, of Expected ones.
+	// Nodes is the number of other members that have answered, Expected the number
+	// of those that should have.
 	Nodes, Expected int
-	// Clients have acknowledged an event, of Reached ones, as far as the Nodes
-	// have told how many they reached.
+	// Clients is the number of clients that have acknowledged an event. Reached is
+	// the number of clients that got it, as far as the members that answered have
+	// said.
 	Clients, Reached int
 	// Err is why waiting ended.
 	Err error
 }
 
-// Error says how many have answered.
+// Error says how many have answered, and why waiting ended.
 func (e *IncompleteError) Error() string {
 	s := fmt.Sprintf("socketio: %d of %d other nodes answered", e.Nodes, e.Expected)
 	if e.Reached > 0 {
@@ -121,5 +139,5 @@ func (e *IncompleteError) Error() string {
 	return fmt.Sprintf("%s: %v", s, e.Err)
 }
 
-// Unwrap returns why waiting ended.
+// Unwrap returns Err.
 func (e *IncompleteError) Unwrap() error { return e.Err }
