@@ -15,36 +15,38 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// BridgeOptions are a Bridge's. The zero value of each field is a good default.
+// BridgeOptions are the options of a [Bridge]. The zero value of each field is a
+// good default.
 type BridgeOptions struct {
-	// ClusterOptions are those of the member that the Bridge is, other than
-	// Sockets.
+	// ClusterOptions are the options of the Bridge as a member of the cluster.
+	// Sockets is ignored.
 	ClusterOptions
-	// Frame makes the message that members of the Hub get of an event; nil is no
-	// message. By default it is text, a JSON array of the event's name and its
-	// arguments: ["name", 1, {"a": true}]. Binary data is what JSON.stringify makes
-	// of a Buffer, {"type": "Buffer", "data": [1, 2]}.
+	// Frame makes the message that members of the hub get for an event. If it
+	// returns nil they get none. The default is a text message with a JSON array of
+	// the event's name and its arguments: ["name", 1, {"a": true}]. Binary data in
+	// it is what JSON.stringify makes of a Buffer: {"type": "Buffer", "data": [1,
+	// 2]}.
 	Frame func(Event) *hub.Frame
 }
 
-// A Bridge makes the members that a hub.Hub has in this process sockets of a
-// namespace of Socket.IO, so that clients with a plain WebSocket share rooms with
-// Socket.IO clients. The rooms of both have the same names, and the ID of a
-// member is that of its socket.
+// A Bridge makes the members that a [hub.Hub] has in this process sockets of a
+// Socket.IO namespace, so that clients with a plain WebSocket share rooms with
+// Socket.IO clients. Rooms have the same names on both sides, and a member's ID is
+// the ID of its socket.
 //
-// What is sent to a room, by a node or with the Bridge as a [Target], reaches
-// members in it; they are listed, and join, leave and are disconnected like other
-// sockets. They aren't asked for acknowledgements. What only the Hub sends
+// Members get what a node, or the Bridge as a [Target], sends to their rooms. Nodes
+// list them, and make them join, leave and disconnect, like other sockets. They
+// aren't asked for acknowledgements. What is sent with the methods of the hub
 // reaches no Socket.IO client.
 //
-// Every process of a Hub over several machines has a Bridge of its own.
+// If a hub spans several processes, each of them has a Bridge.
 type Bridge struct {
 	*Cluster
 	hub *hub.Hub
 }
 
-// NewBridge returns a Bridge whose caller runs [Bridge.Run]; the other arguments
-// are those of [NewCluster].
+// NewBridge returns a Bridge. The caller then calls [Bridge.Run]. The other
+// arguments are those of [NewCluster].
 func NewBridge(h *hub.Hub, client redis.UniversalClient, adapter Adapter, opts *BridgeOptions) (*Bridge, error) {
 	if h == nil {
 		return nil, errors.New("socketio: a Bridge needs a Hub")
@@ -64,8 +66,9 @@ func NewBridge(h *hub.Hub, client redis.UniversalClient, adapter Adapter, opts *
 	return &Bridge{Cluster: c, hub: h}, nil
 }
 
-// Run is [Cluster.Run], beside which Hub.Run has to run: a member that joins a
-// room waits until what others send there will arrive, a second if Redis is away.
+// Run is [Cluster.Run] with the rooms of the hub. [hub.Hub.Run] has to run at the
+// same time. A member that joins a room waits until the Bridge receives what others
+// send to the room, or for a second if Redis can't be reached.
 func (b *Bridge) Run(ctx context.Context) error {
 	stop := b.hub.OnRooms(func(opened, closed hub.Who) {
 		err := errors.Join(
@@ -85,8 +88,8 @@ func textFrame(e Event) *hub.Frame {
 	return hub.Text(jsvalue.AppendJSON(nil, asObjects(append([]any{e.Name}, e.Args...))))
 }
 
-// asObjects makes what was read what can be written. normalize would refuse what
-// JSON.stringify makes null.
+// asObjects makes a value that was read one that can be written. jsvalue.Normalize
+// would refuse NaN, which JSON.stringify writes as null.
 func asObjects(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -111,7 +114,8 @@ type hubSockets struct {
 	frame func(Event) *hub.Frame
 }
 
-// who selects members: a room of Socket.IO may be one of the Hub's or an ID.
+// who selects members of the hub. A room of Socket.IO is either a room of the hub or
+// the ID of a member.
 func (h hubSockets) who(s Selection) hub.Who {
 	return hub.Who{
 		All: len(s.Rooms) == 0, Rooms: s.Rooms, IDs: s.Rooms, ExceptRooms: s.Except, ExceptIDs: s.Except,
@@ -123,7 +127,7 @@ func (h hubSockets) Find(s Selection) []Socket {
 	for m := range h.hub.Local(h.who(s)) {
 		info := m.Info()
 		socket := Socket{ID: info.ID, Rooms: info.Rooms}
-		_ = json.Unmarshal(info.Data, &socket.Data) // the Hub has marshalled it
+		_ = json.Unmarshal(info.Data, &socket.Data) // the hub has marshaled it, so it is valid
 		sockets = append(sockets, socket)
 	}
 	return sockets
@@ -133,7 +137,7 @@ func (h hubSockets) Do(s Selection, a Action) (n int) {
 	var do func(*hub.Member)
 	switch a := a.(type) {
 	case Event:
-		frame := sync.OnceValue(func() *hub.Frame { return h.frame(a) }) // not for nobody
+		frame := sync.OnceValue(func() *hub.Frame { return h.frame(a) }) // not made if nobody gets it
 		do = func(m *hub.Member) {
 			if f := frame(); f != nil {
 				m.Send(f)
@@ -142,7 +146,7 @@ func (h hubSockets) Do(s Selection, a Action) (n int) {
 	case Join:
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		do = func(m *hub.Member) { _ = m.Join(ctx, a.Rooms...) } // it is in the rooms at last
+		do = func(m *hub.Member) { _ = m.Join(ctx, a.Rooms...) } // after an error it is in the rooms nevertheless
 	case Leave:
 		do = func(m *hub.Member) { m.Leave(a.Rooms...) }
 	case Disconnect:

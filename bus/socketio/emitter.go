@@ -6,18 +6,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An Emitter sends to the clients of a cluster, as @socket.io/redis-emitter and
-// socket.io-emitter do. It is its own [Target] for everybody in the namespace /,
-// needs no connection to a node, and may be used by several goroutines.
+// An Emitter sends to the clients of a cluster without being a node, as
+// @socket.io/redis-emitter and socket.io-emitter do. It is a [Target] that selects
+// everybody in the namespace /. It needs no connection to a node. All methods may be
+// called concurrently.
 type Emitter struct {
 	Target
 	link    link
 	adapter Adapter
 }
 
-// NewEmitter returns an emitter for the nodes that share a Redis and speak what
-// adapter says; nil means PubSub{}. The client needs ContextTimeoutEnabled, as
-// that of bus.NewRedisClient has; it is the caller's to close.
+// NewEmitter returns an Emitter for the nodes that share a Redis and use an adapter.
+// A nil adapter means PubSub{}. The client needs ContextTimeoutEnabled, which a
+// client of [bus.NewRedisClient] has. The caller closes the client.
 func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error) {
 	link, err := newRedisLink(client)
 	if err != nil {
@@ -38,12 +39,15 @@ func newEmitter(link link, adapter Adapter) (*Emitter, error) {
 	return e, nil
 }
 
-// emitterUID is the sender whom no node counts.
+// emitterUID is the sender of messages of an Emitter. Nodes with heartbeats don't
+// count it as a member.
 const emitterUID = "emitter"
 
+// send implements sender.
 func (e *Emitter) send(ctx context.Context, m *message) error {
 	m.uid = emitterUID
 	return publish(ctx, e.link, e.adapter, m)
 }
 
+// redis implements sender.
 func (e *Emitter) redis() (Adapter, link) { return e.adapter, e.link }

@@ -6,8 +6,9 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// fields are the properties of a message that was read. What is absent or of
-// another type than it should be is the zero value.
+// fields are the properties of an object that was read. A property that is absent,
+// or has another type than it should have, reads as the zero value: nodes of other
+// versions and whoever else can reach Redis may send anything.
 type fields map[string]any
 
 func get[T any](f fields, key string) T {
@@ -19,7 +20,8 @@ func (f fields) text(key string) string   { s, _ := jsvalue.PropertyName(f[key])
 func (f fields) object(key string) fields { return get[map[string]any](f, key) }
 func (f fields) integer(key string) int   { return int(get[float64](f, key)) }
 
-// kind returns the one that the type is the number of, 0 if there is none.
+// kind returns the kind whose number in types is the property type, 0 if there is
+// none.
 func (f fields) kind(types []kind) kind {
 	if t, ok := f["type"].(float64); ok && t >= 0 && t < float64(len(types)) {
 		return types[int(t)]
@@ -27,7 +29,7 @@ func (f fields) kind(types []kind) kind {
 	return 0
 }
 
-// names returns the names of rooms, which may be numbers.
+// names returns a list of names of rooms. JavaScript allows numbers as names.
 func (f fields) names(key string) (names []string) {
 	for _, v := range get[[]any](f, key) {
 		if s, ok := jsvalue.PropertyName(v); ok {
@@ -37,7 +39,7 @@ func (f fields) names(key string) (names []string) {
 	return names
 }
 
-// target reads what all generations call opts.
+// target reads the object that all adapters call opts.
 func (f fields) target() target {
 	flags := f.object("flags")
 	compress, given := flags["compress"].(bool)
@@ -56,7 +58,7 @@ const (
 	binaryEventPacket = 5
 )
 
-// readPacket returns the event of a packet.
+// readPacket returns the event of a packet: its name and its arguments.
 func readPacket(packet fields) ([]any, error) {
 	event := get[[]any](packet, "data")
 	if kind := packet.integer("type"); kind != eventPacket && kind != binaryEventPacket || len(event) == 0 {
@@ -65,7 +67,7 @@ func readPacket(packet fields) ([]any, error) {
 	return event, nil
 }
 
-// readSockets reads a list of descriptions, or of IDs.
+// readSockets reads a list of sockets: objects that describe them, or IDs.
 func readSockets(list []any) []Socket {
 	sockets := make([]Socket, 0, len(list))
 	for _, v := range list {

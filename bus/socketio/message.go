@@ -2,27 +2,27 @@ package socketio
 
 import "fmt"
 
-// message is what one member of a cluster tells the others, whatever its
-// generation makes of it. Which fields are set depends on the kind.
+// A message is what one member of a cluster sends to others. Each adapter encodes it
+// in its own way. Which fields are set depends on the kind.
 type message struct {
 	kind  kind
 	nsp   string
-	uid   string // the sender's; "" where the generation doesn't say
-	asker string // of an answer: the uid of who asked, as far as it is known
-	id    string // of a request and of its answer; "" where no answer is wanted
+	uid   string // the sender; "" if the adapter doesn't say
+	asker string // of an answer: the uid of the member that asked, "" if unknown
+	id    string // of a request and of its answers; "" if no answer is wanted
 
 	target
 	event    []any    // broadcast, serverSideEmit: the event's name and its arguments
-	rooms    []string // join, leave: these rooms; roomList: the answer
-	close    bool     // disconnect: the connection too
+	rooms    []string // join, leave: the rooms to join or leave; roomList: the answer
+	close    bool     // disconnect: whether to close the connection, too
 	count    int      // clientCount
 	value    any      // serverSideAnswer, ack, customRequest, customAnswer
 	sockets  []Socket // socketList; socketIDList: only the IDs
 	socketID string   // roomsOf
 }
 
-// asFetch returns the fetchSockets whose answers hold what an allRooms or a
-// roomsOf asks for.
+// asFetch returns a fetchSockets whose answers contain what an allRooms or a roomsOf
+// asks for.
 func (m *message) asFetch() *message {
 	fetch := *m
 	if m.kind == roomsOf {
@@ -32,16 +32,16 @@ func (m *message) asFetch() *message {
 	return &fetch
 }
 
-// target is whom a message is for.
+// A target says which sockets a message is for, and how they get it.
 type target struct {
-	to, except   []string // rooms; nobody is excepted or everybody meant when empty
+	to, except   []string // rooms; an empty to selects everybody
 	volatile     bool
 	uncompressed bool
 	timeout      float64 // for acknowledgements, in milliseconds
 }
 
-// kind says what a message is about. The first thirteen are the types of a
-// cluster message in socket.io-adapter.
+// kind says what a message is about. The first thirteen kinds are the types of
+// messages in socket.io-adapter's ClusterAdapter, with the same numbers.
 type kind int
 
 const (
@@ -55,9 +55,9 @@ const (
 	socketList // answers fetchSockets
 	serverSideEmit
 	serverSideAnswer
-	clientCount  // answers a broadcast with an ID: so many clients got it
+	clientCount  // answers a broadcast with an ID: how many clients got it
 	ack          // answers a broadcast with an ID, once for each client
-	adapterClose // no more heartbeats will come
+	adapterClose // the member sends no more heartbeats
 
 	// Legacy and PubSub only
 	socketIDs
@@ -72,7 +72,7 @@ const (
 	customAnswer
 )
 
-// answers tells whether messages of this kind go back to who asked.
+// answers tells whether a message of this kind answers a request.
 func (k kind) answers() bool {
 	switch k {
 	case socketList, serverSideAnswer, clientCount, ack, socketIDList, roomList, done, customAnswer:
@@ -81,7 +81,7 @@ func (k kind) answers() bool {
 	return false
 }
 
-// String says what one wants who sends it.
+// String completes the sentence "to …", for errors.
 func (k kind) String() string {
 	names := [...]string{
 		initialHeartbeat: "ask for heartbeats", heartbeat: "send a heartbeat", broadcast: "broadcast",

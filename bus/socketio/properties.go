@@ -11,7 +11,7 @@ type (
 	property = jsvalue.Property
 )
 
-// opts is what target reads. Only a broadcast needs the flags.
+// opts returns the object that target reads. Only a broadcast needs the flags.
 func (t *target) opts(withFlags bool) object {
 	o := object{{"rooms", list(t.to)}, {"except", list(t.except)}}
 	if !withFlags {
@@ -30,6 +30,7 @@ func (t *target) opts(withFlags bool) object {
 	return append(o, property{"flags", flags})
 }
 
+// list returns names as a JavaScript array.
 func list(names []string) []any {
 	l := make([]any, len(names))
 	for i, s := range names {
@@ -38,6 +39,7 @@ func list(names []string) []any {
 	return l
 }
 
+// object returns the description of a socket that nodes send each other.
 func (s *Socket) object() (object, error) {
 	handshake, err := jsvalue.Normalize(s.Handshake)
 	if err != nil {
@@ -53,6 +55,7 @@ func (s *Socket) object() (object, error) {
 	return object{{"id", s.ID}, {"handshake", handshake}, {"rooms", list(s.Rooms)}, {"data", data}}, nil
 }
 
+// socketObjects returns the descriptions of sockets.
 func socketObjects(sockets []Socket) ([]any, error) {
 	l := make([]any, len(sockets))
 	for i := range sockets {
@@ -65,6 +68,7 @@ func socketObjects(sockets []Socket) ([]any, error) {
 	return l, nil
 }
 
+// idList returns the IDs of sockets.
 func idList(sockets []Socket) []any {
 	l := make([]any, len(sockets))
 	for i := range sockets {

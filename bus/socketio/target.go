@@ -7,18 +7,18 @@ import (
 	"slices"
 )
 
-// A Target says which clients of a namespace are meant, and does something to
-// them by way of the [Emitter] or the [Cluster] that it is from. It is never
-// changed: each method that narrows it down returns another one. So it may be
-// kept and used by several goroutines.
+// A Target selects clients of a namespace and does something to them, by way of the
+// [Emitter] or the [Cluster] that it is from. A Target never changes: a method that
+// narrows the selection returns another Target. So a Target may be kept, and used by
+// several goroutines.
 //
-// What is sent was handed to Redis when a method returns without an error. The
-// nodes act on it a moment later, or not at all when they aren't there: only
-// [Streams] keeps it for them, and only while they run.
+// When a method returns no error, Redis has what was sent. The nodes act on it a
+// moment later; a node that isn't running, or isn't connected to Redis, never does.
+// Only [Streams] keeps messages for nodes that are running but not connected.
 //
-// Nothing is sent twice: after an error nobody knows whether Redis has it. ctx
-// ends the wait for Redis, if the client heeds the deadlines of contexts:
-// go-redis does with ContextTimeoutEnabled only, and has limits of its own beside.
+// Nothing is sent twice. After an error nobody knows whether Redis has the message.
+// A method waits for Redis until ctx ends; go-redis has time limits of its own
+// beside.
 type Target struct {
 	via sender
 	nsp string
@@ -27,17 +27,18 @@ type Target struct {
 
 // sender is an Emitter or a Cluster.
 type sender interface {
-	// send fills in what the message lacks of its sender and sends it.
+	// send sets the sender of the message and sends it.
 	send(ctx context.Context, m *message) error
-	// redis returns what both need to ask the nodes something.
+	// redis returns what a guest needs to send requests for the sender.
 	redis() (Adapter, link)
 }
 
-// ErrReserved is in the error for an event that has a name by which Socket.IO
-// calls events of its own.
+// ErrReserved is wrapped by the error for an event whose name is reserved for
+// Socket.IO's own events.
 var ErrReserved = errors.New("reserved event name")
 
-// Of returns everybody in a namespace. What its name lacks is a slash in front.
+// Of selects everybody in a namespace. It adds the slash that the name of a
+// namespace begins with, if there is none.
 func (t Target) Of(namespace string) Target {
 	if len(namespace) == 0 || namespace[0] != '/' {
 		namespace = "/" + namespace
@@ -45,37 +46,38 @@ func (t Target) Of(namespace string) Target {
 	return Target{via: t.via, nsp: namespace}
 }
 
-// To adds the sockets in any of the rooms. Without a call of it everybody in the
-// namespace is meant. The ID of a socket is the name of its own room.
+// To selects the sockets in any of the rooms, in addition to those of rooms that
+// were selected before. A Target for which To was never called selects everybody in
+// the namespace. The ID of a socket is the name of a room that only this socket is
+// in.
 func (t Target) To(rooms ...string) Target {
 	t.to = union(t.to, rooms)
 	return t
 }
 
-// Except leaves out the sockets that are in any of the rooms. The nodes of
-// [Legacy] can leave out sockets by their IDs only: other names are an error of
-// Emit.
+// Except leaves out the sockets that are in any of the rooms. Nodes of [Legacy] can
+// leave out sockets only by their IDs: with another name, Emit returns an error.
 func (t Target) Except(rooms ...string) Target {
 	t.except = union(t.except, rooms)
 	return t
 }
 
-// Volatile lets a client miss events while it can't receive them.
+// Volatile lets a client miss events if it can't receive them at the moment.
 func (t Target) Volatile() Target {
 	t.volatile = true
 	return t
 }
 
-// Compress says whether events are compressed, where a node does that at all.
-// They are, if nothing is said.
+// Compress says whether a node may compress events. It is true by default, and
+// matters only to nodes that are configured to compress.
 func (t Target) Compress(compress bool) Target {
 	t.uncompressed = !compress
 	return t
 }
 
-// Emit sends an event with its arguments: what they may be is said in the
-// package's documentation. The error wraps [ErrReserved] for a name that is
-// reserved.
+// Emit sends an event with its arguments, whose types are listed in the package's
+// documentation. The error wraps [ErrReserved] if the name is reserved, and
+// [errors.ErrUnsupported] if the nodes can't do what is asked.
 func (t Target) Emit(ctx context.Context, event string, args ...any) error {
 	m := t.message(broadcast)
 	var err error
@@ -85,9 +87,9 @@ func (t Target) Emit(ctx context.Context, event string, args ...any) error {
 	return t.via.send(ctx, m)
 }
 
-// SocketsJoin makes the sockets join rooms. With [Legacy] they must be named by
-// their IDs, else the error wraps errors.ErrUnsupported; the same holds for
-// SocketsLeave and DisconnectSockets.
+// SocketsJoin makes the sockets join rooms. With [Legacy], To must name single
+// sockets by their IDs, else the error wraps [errors.ErrUnsupported]. The same holds
+// for SocketsLeave and DisconnectSockets.
 func (t Target) SocketsJoin(ctx context.Context, rooms ...string) error {
 	m := t.message(join)
 	m.rooms = rooms
@@ -101,18 +103,18 @@ func (t Target) SocketsLeave(ctx context.Context, rooms ...string) error {
 	return t.via.send(ctx, m)
 }
 
-// DisconnectSockets disconnects the sockets from the namespace or, if close is
-// set, closes their connections.
+// DisconnectSockets disconnects the sockets from the namespace. If close is set,
+// their connections are closed.
 func (t Target) DisconnectSockets(ctx context.Context, close bool) error {
 	m := t.message(disconnect)
 	m.close = close
 	return t.via.send(ctx, m)
 }
 
-// ServerSideEmit sends an event to the nodes themselves, to all that have the
-// namespace. The rooms of a Target mean nothing here: they are an error.
-// [PubSub] passes arguments on as JSON, where a []byte is {"type":"Buffer"};
-// [Legacy] has nothing like it, and the error wraps errors.ErrUnsupported.
+// ServerSideEmit sends an event to the servers that have the namespace, not to
+// clients. It returns an error if the Target selects rooms. [PubSub] sends the
+// arguments as JSON, so that servers get a []byte as {"type": "Buffer"}. [Legacy]
+// has nothing like it: the error wraps [errors.ErrUnsupported].
 func (t Target) ServerSideEmit(ctx context.Context, event string, args ...any) error {
 	if err := t.isEverybody(); err != nil {
 		return err
@@ -136,6 +138,7 @@ var (
 	reservedOfNodes = []string{"connect", "connection", "new_namespace"}
 )
 
+// eventOf returns an event as it is sent: a list of its name and its arguments.
 func eventOf(event string, args []any, reserved []string) ([]any, error) {
 	if slices.Contains(reserved, event) {
 		return nil, fmt.Errorf("socketio: %q: %w", event, ErrReserved)
@@ -143,7 +146,7 @@ func eventOf(event string, args []any, reserved []string) ([]any, error) {
 	return append([]any{event}, args...), nil
 }
 
-// union returns a list of its own.
+// union returns a new list of the names and those of more that aren't among them.
 func union(names, more []string) []string {
 	names = slices.Clone(names)
 	for _, s := range more {
