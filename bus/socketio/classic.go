@@ -7,7 +7,8 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// The channels that Legacy and PubSub have in common.
+// classic is what Legacy and PubSub have in common: a channel for broadcasts, with
+// one beside for each room, a channel for requests and one for answers.
 type classic struct{ prefix string }
 
 func (c classic) channel(nsp string) string { return prefixed(c.prefix) + "#" + nsp + "#" }
@@ -20,7 +21,8 @@ func (c classic) responseChannel(nsp string) string {
 
 func (c classic) roomChannel(nsp, room string) string { return c.channel(nsp) + room + "#" }
 
-// broadcast is the same in both: [uid, packet, opts] in MessagePack.
+// broadcast returns the frame of a broadcast without acknowledgements: [uid, packet,
+// opts] in MessagePack.
 func (c classic) broadcast(m *message, d jsvalue.Dates, packetType int64) (frame, error) {
 	event, err := jsvalue.Normalize(m.event)
 	if err != nil {
@@ -37,6 +39,7 @@ func (c classic) broadcast(m *message, d jsvalue.Dates, packetType int64) (frame
 	return frame{channel: channel, data: d.AppendMsgpack(nil, []any{m.uid, packet, m.opts(true)})}, nil
 }
 
+// readBroadcast reads what broadcast encodes.
 func readBroadcast(nsp string, v any) (*message, error) {
 	list, ok := v.([]any)
 	if !ok || len(list) < 3 {

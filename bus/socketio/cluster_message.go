@@ -6,10 +6,11 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// What Sharded and Streams have in common: the messages and answers of
-// socket.io-adapter's ClusterAdapter, {type, data, uid, nsp}.
+// Sharded and Streams have in common the messages and answers of socket.io-adapter's
+// ClusterAdapter: {type, data, uid, nsp}.
 
-// clusterRequest fetches sockets to learn rooms: there is no other request.
+// clusterRequest fetches sockets to learn rooms, since there is no request for
+// rooms.
 func clusterRequest(m *message) *message {
 	switch m.kind {
 	case allRooms, roomsOf:
@@ -18,7 +19,7 @@ func clusterRequest(m *message) *message {
 	return m
 }
 
-// clusterData returns the data of a message, nil if its kind has none.
+// clusterData returns the property data of a message, nil if its kind has none.
 func clusterData(m *message) (any, error) {
 	id := property{"requestId", m.id}
 	value, err := jsvalue.Normalize(m.value)
@@ -61,7 +62,8 @@ func clusterData(m *message) (any, error) {
 	return nil, unsupported("a cluster adapter", m.kind.String())
 }
 
-// mayHoldBinary tells whether both packages look for binary data in it.
+// mayHoldBinary tells whether both npm packages search a message of this kind for
+// binary data.
 func (k kind) mayHoldBinary() bool {
 	switch k {
 	case broadcast, ack, socketList, serverSideEmit, serverSideAnswer:
@@ -70,7 +72,7 @@ func (k kind) mayHoldBinary() bool {
 	return false
 }
 
-// clusterMessage returns the whole message with its data.
+// clusterMessage returns a message with its data.
 func clusterMessage(m *message, data any) object {
 	o := object{{"type", int64(m.kind)}}
 	if data != nil {
@@ -79,7 +81,7 @@ func clusterMessage(m *message, data any) object {
 	return append(o, property{"uid", m.uid}, property{"nsp", m.nsp})
 }
 
-// readClusterMessage reads a whole message.
+// readClusterMessage reads a message with its data.
 func readClusterMessage(nsp string, v any) (*message, error) {
 	o, _ := v.(map[string]any)
 	f := fields(o)
@@ -90,6 +92,7 @@ func readClusterMessage(nsp string, v any) (*message, error) {
 	return m, readClusterData(m, f.object("data"))
 }
 
+// readClusterData reads the property data into a message whose kind is known.
 func readClusterData(m *message, data fields) (err error) {
 	m.id = data.text("requestId")
 	m.target = data.object("opts").target()

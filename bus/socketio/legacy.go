@@ -9,16 +9,18 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// Legacy is socket.io-redis 5 of Socket.IO 2 and, with V3, socket.io-redis 6.0
-// of Socket.IO 3. (6.1 was made for Socket.IO 4: that is [PubSub].)
+// Legacy is the adapter of socket.io-redis 5, of Socket.IO 2, and with V3 of
+// socket.io-redis 6.0, of Socket.IO 3. (6.1 is for Socket.IO 4: its nodes need
+// [PubSub].)
 //
-// Its nodes can do less than later ones: join, leave and disconnect are for
-// single sockets, which are named by their IDs, except excepts sockets, not
-// rooms, and there is no serverSideEmit.
+// The nodes can do less than later ones. Joining, leaving and disconnecting is for
+// single sockets, which are named by their IDs. A broadcast can except sockets, not
+// rooms. There is no serverSideEmit.
 type Legacy struct {
-	// Prefix is what the nodes have as the option key. "" means "socket.io".
+	// Prefix is the option key of the nodes. "" means "socket.io".
 	Prefix string
-	// V3 is set for Socket.IO 3. The two misunderstand each other's requests.
+	// V3 is set for nodes of Socket.IO 3. The two versions misread each other's
+	// requests.
 	V3 bool
 }
 
@@ -36,12 +38,13 @@ func (l Legacy) channels(nsp, _ string) (all, answers []string) {
 	return []string{c.requestChannel(nsp), c.channel(nsp)}, []string{c.responseChannel(nsp)}
 }
 
-// legacyNames are how a version calls things.
+// legacyNames are the names in which the two versions differ.
 type legacyNames struct {
 	version, id, sockets string
 	types                []kind // of requests, in the order of their numbers
 }
 
+// names returns the names of the version.
 func (l Legacy) names() *legacyNames {
 	if l.V3 {
 		return &legacyNames{"Socket.IO 3", "requestId", "sockets", []kind{socketIDs, allRooms, join, leave, disconnect}}
@@ -51,7 +54,7 @@ func (l Legacy) names() *legacyNames {
 	}}
 }
 
-// requestFor asks for the IDs of sockets: the nodes don't describe them.
+// requestFor asks for the IDs of sockets, since the nodes can't describe sockets.
 func (l Legacy) requestFor(m *message) *message {
 	if m.kind != fetchSockets {
 		return m
@@ -98,14 +101,15 @@ func (l Legacy) broadcast(m *message) ([]frame, error) {
 		return nil, unsupported(l.names().version, "except rooms, only sockets by their IDs")
 	}
 	packetType := int64(eventPacket)
-	if !l.V3 { // where the sender looks for binary data
+	if !l.V3 { // the sender of Socket.IO 3 doesn't look for binary data
 		packetType = binaryEventPacket
 	}
 	f, err := l.classic().broadcast(m, jsvalue.OldDates, packetType)
 	return []frame{f}, err
 }
 
-// perSocket makes a request for each socket and room.
+// perSocket returns a request for each socket and each room, since a request names
+// one.
 func (l Legacy) perSocket(m *message) ([]frame, error) {
 	if len(m.to) == 0 || len(m.except) > 0 || !areSocketIDs(m.nsp, m.to) {
 		return nil, unsupported(l.names().version, "join, leave or disconnect other than single sockets by their IDs")
@@ -130,6 +134,8 @@ func (l Legacy) perSocket(m *message) ([]frame, error) {
 	return frames, nil
 }
 
+// request returns the frame of a request, whose type is a number that depends on the
+// version.
 func (l Legacy) request(m *message, more object) (frame, error) {
 	names := l.names()
 	t := slices.Index(names.types, m.kind)
@@ -140,6 +146,8 @@ func (l Legacy) request(m *message, more object) (frame, error) {
 	return frame{channel: l.classic().requestChannel(m.nsp), data: jsvalue.AppendJSON(nil, request)}, nil
 }
 
+// answer returns the frame of an answer. Its kind follows from which properties it
+// has.
 func (l Legacy) answer(m *message) ([]frame, error) {
 	names := l.names()
 	answer := object{{names.id, m.id}}
@@ -210,8 +218,9 @@ func (l Legacy) readAnswer(m *message, f fields) {
 	}
 }
 
-// areSocketIDs tells whether all names are IDs of sockets as the nodes make
-// them: 20 characters (base64id), behind the namespace and a # in Socket.IO 2.
+// areSocketIDs tells whether all names are IDs of sockets in the form that nodes
+// give them: 20 characters (base64id), with the namespace and a # before them in
+// Socket.IO 2.
 func areSocketIDs(nsp string, names []string) bool {
 	for _, s := range names {
 		if !looksLikeSocketID(strings.TrimPrefix(s, nsp+"#")) {
@@ -221,5 +230,6 @@ func areSocketIDs(nsp string, names []string) bool {
 	return true
 }
 
-// looksLikeSocketID counts as JavaScript does.
+// looksLikeSocketID tells whether a name has the length of an ID, in UTF-16 units as
+// JavaScript counts.
 func looksLikeSocketID(room string) bool { return len(utf16.Encode([]rune(room))) == 20 }

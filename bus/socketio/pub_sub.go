@@ -8,15 +8,15 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// PubSub is @socket.io/redis-adapter 8, and 7 before it, of Socket.IO 4: the
-// one that createAdapter makes. socket.io-redis 6.1 understands it too. Of a
-// Date, clients of nodes before 8 get something else.
+// PubSub is the adapter that createAdapter of @socket.io/redis-adapter makes, in
+// version 8 and also in 7, for Socket.IO 4. Nodes with socket.io-redis 6.1
+// understand it, too. Clients of nodes with a version before 8 get something else
+// for a Date.
 type PubSub struct {
-	// Prefix is what the nodes have as the option key. "" means "socket.io".
+	// Prefix is the option key of the nodes. "" means "socket.io".
 	Prefix string
-	// SpecificResponses is what the nodes have as the option
-	// publishOnSpecificResponseChannel: an answer goes to the node that asked
-	// and to no other. It matters to a [Cluster] only.
+	// SpecificResponses is the option publishOnSpecificResponseChannel of the nodes:
+	// an answer is sent only to the node that asked. It matters only to a [Cluster].
 	SpecificResponses bool
 }
 
@@ -35,14 +35,14 @@ func (p PubSub) channels(nsp, uid string) (all, answers []string) {
 		[]string{c.responseChannel(nsp), c.responseChannel(nsp) + uid + "#"}
 }
 
-// pubSubTypes are the types of requests, and of the answers that have one.
-// serverSideAnswer shares its with serverSideEmit.
+// pubSubTypes are the kinds of messages by their type, in requests and in the
+// answers that have a type. A serverSideAnswer has the type of a serverSideEmit.
 var pubSubTypes = [...]kind{
 	socketIDs, allRooms, join, leave, disconnect, fetchSockets, typeServerSide: serverSideEmit, broadcast,
 	typeClientCount: clientCount, typeAck: ack,
 }
 
-// The types that answers have, beside requests.
+// The types of answers. Other answers have none: their properties tell their kind.
 const (
 	typeServerSide  = 6
 	typeClientCount = 8
@@ -72,6 +72,7 @@ func (p PubSub) encode(m *message) ([]frame, error) {
 	return []frame{f}, err
 }
 
+// request returns the frame of a request to all nodes.
 func (p PubSub) request(m *message) (frame, error) {
 	t := slices.Index(pubSubTypes[:], m.kind)
 	if t < 0 {
@@ -111,6 +112,7 @@ func (p PubSub) request(m *message) (frame, error) {
 	return frame{channel: p.classic().requestChannel(m.nsp), data: encode(nil, request)}, nil
 }
 
+// answer returns the frame of an answer.
 func (p PubSub) answer(m *message) (frame, error) {
 	value, err := jsvalue.Normalize(m.value)
 	if err != nil {
@@ -133,7 +135,7 @@ func (p PubSub) answer(m *message) (frame, error) {
 	case done:
 		answer = object{id}
 	case serverSideAnswer:
-		specific = false // as the nodes do
+		specific = false // the nodes don't do it either
 		answer = object{{"type", int64(typeServerSide)}, id, {"data", value}}
 	case clientCount:
 		answer = object{{"type", int64(typeClientCount)}, id, {"clientCount", int64(m.count)}}
@@ -178,7 +180,7 @@ func (p PubSub) readRequest(m *message, f fields) (err error) {
 		m.to = f.names("rooms")
 	case join, leave, disconnect:
 		m.rooms, m.close = f.names("rooms"), get[bool](f, "close")
-		if sid, ok := jsvalue.PropertyName(f["sid"]); ok { // before 7.0
+		if sid, ok := jsvalue.PropertyName(f["sid"]); ok { // of nodes with a version before 7.0
 			m.to, m.rooms = []string{sid}, nil
 			if room, ok := jsvalue.PropertyName(f["room"]); ok {
 				m.rooms = []string{room}

@@ -6,25 +6,24 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// Sharded is @socket.io/redis-adapter 8 as createShardedAdapter makes it, with
-// Redis 7's sharded pub/sub.
+// Sharded is the adapter that createShardedAdapter of @socket.io/redis-adapter 8
+// makes, with the sharded pub/sub of Redis 7.
 type Sharded struct {
-	// Prefix is what the nodes have as the option channelPrefix. "" means
-	// "socket.io".
+	// Prefix is the option channelPrefix of the nodes. "" means "socket.io".
 	Prefix string
-	// SubscriptionMode is what the nodes have as the option subscriptionMode.
+	// SubscriptionMode is the option subscriptionMode of the nodes.
 	SubscriptionMode SubscriptionMode
 }
 
-// SubscriptionMode says which rooms have a channel of their own, so that a message to one of
-// them reaches only the nodes that have sockets there. A room whose name has 20
-// characters counts as that of a single socket.
+// A SubscriptionMode says which rooms have a channel of their own. What is sent to a
+// single such room reaches only the nodes that have sockets in it. A room whose name
+// has 20 characters counts as the room of a single socket.
 type SubscriptionMode int
 
 const (
-	SubscriptionModeDynamic        SubscriptionMode = iota // public rooms; "dynamic", which is the default
-	SubscriptionModeStatic                                 // none; "static"
-	SubscriptionModeDynamicPrivate                         // also those of single sockets; "dynamic-private"
+	SubscriptionModeDynamic        SubscriptionMode = iota // "dynamic": all rooms but those of single sockets
+	SubscriptionModeStatic                                 // "static": no room
+	SubscriptionModeDynamicPrivate                         // "dynamic-private": all rooms
 )
 
 func (s Sharded) check() error {
@@ -45,8 +44,8 @@ func (s Sharded) channels(nsp, uid string) (all, answers []string) {
 	return []string{s.channel(nsp)}, []string{s.channel(nsp) + uid + "#"}
 }
 
-// roomChannel goes by the name of the room, as the sender does, who doesn't know
-// whether it is that of a single socket.
+// roomChannel goes by the name of the room, since the sender doesn't know whether it
+// is the ID of a socket.
 func (s Sharded) roomChannel(nsp, room string) string {
 	if s.SubscriptionMode == SubscriptionModeDynamicPrivate || s.SubscriptionMode == SubscriptionModeDynamic && !looksLikeSocketID(room) {
 		return s.channel(nsp) + room + "#"
@@ -70,6 +69,7 @@ func (s Sharded) encode(m *message) ([]frame, error) {
 	}}, nil
 }
 
+// channelFor returns the channel that a message is sent to.
 func (s Sharded) channelFor(m *message) string {
 	channel := s.channel(m.nsp)
 	switch {

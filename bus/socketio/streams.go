@@ -12,30 +12,28 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio/internal/jsvalue"
 )
 
-// Streams is @socket.io/redis-streams-adapter 0.3. What is sent to clients is
-// an entry of a Redis stream, what nodes ask each other goes by pub/sub; in 0.2
-// that is in the stream too.
+// Streams is the adapter of @socket.io/redis-streams-adapter 0.3. What is sent to
+// clients is an entry of a Redis stream. Requests of nodes to each other use
+// pub/sub; with Heartbeats, which is for version 0.2, they are in the stream, too.
 type Streams struct {
-	// Stream is what the nodes have as the option streamName. "" means
-	// "socket.io".
+	// Stream is the option streamName of the nodes. "" means "socket.io".
 	Stream string
-	// Count is what the nodes have as the option streamCount: namespaces are
-	// spread over so many streams. 0 means 1.
+	// Count is the option streamCount of the nodes: the number of streams that
+	// namespaces are spread over. 0 means 1.
 	Count int
-	// MaxLen is about how many entries a stream keeps, the option maxLen. 0
-	// means 10,000.
+	// MaxLen is the option maxLen of the nodes: about how many entries a stream
+	// keeps. 0 means 10,000.
 	MaxLen int64
-	// Prefix is what the nodes have as the option channelPrefix. "" means
-	// "socket.io".
+	// Prefix is the option channelPrefix of the nodes. "" means "socket.io".
 	Prefix string
-	// Sharded is what the nodes have as the option useShardedPubSub.
+	// Sharded is the option useShardedPubSub of the nodes.
 	Sharded bool
-	// OnlyPlaintext is what the nodes have as the option onlyPlaintext: a
-	// stream isn't searched for binary data, which arrives as {"type":"Buffer"}.
+	// OnlyPlaintext is the option onlyPlaintext of the nodes: binary data isn't
+	// searched for in what is added to a stream, and arrives as {"type": "Buffer"}.
 	OnlyPlaintext bool
-	// Heartbeats is set for nodes with 0.2, which has no pub/sub: they know of each
-	// other by heartbeats. A Cluster takes a second to learn of them, and each
-	// request of an Emitter does.
+	// Heartbeats is set for nodes with version 0.2, which has no pub/sub. They learn
+	// of each other by heartbeats, so a [Cluster] needs a second to learn of the
+	// others after it has started, and each request of an [Emitter] does.
 	Heartbeats bool
 }
 
@@ -79,9 +77,8 @@ func (s Streams) keys() []string {
 	return keys
 }
 
-// key returns the key of a namespace's stream. The package's hash may be
-// negative, and the stream that it then writes to is read by nobody: that is not
-// copied.
+// key returns the key of a namespace's stream. In the npm package the hash may be
+// negative, and it then writes to a stream that no node reads. That isn't copied.
 func (s Streams) key(nsp string) string {
 	keys := s.keys()
 	var hash int32
@@ -118,7 +115,8 @@ func (s Streams) encode(m *message) ([]frame, error) {
 	return []frame{f}, nil
 }
 
-// isEphemeral tells whether a message isn't kept, as the package says it.
+// isEphemeral tells whether a message goes by pub/sub because it needn't be kept, as
+// the npm package decides it.
 func (m *message) isEphemeral() bool {
 	return m.kind.answers() || m.kind == serverSideEmit || m.kind == fetchSockets || m.kind == broadcast && m.id != ""
 }

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends a normalized value as JSON.stringify writes it, byte by
-// byte: a Buffer becomes an Object, a Date a string.
+// AppendJSON appends a normalized value as JSON.stringify writes it, byte by byte. A
+// Buffer becomes {"type":"Buffer","data":[…]}, a Date a string.
 func AppendJSON(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
@@ -60,7 +60,8 @@ func AppendJSON(b []byte, v any) []byte {
 	panic("jsvalue: a value that isn't normalized")
 }
 
-// appendNumber appends a number as JavaScript does (ECMA-262, section 6.1.6.1.20).
+// appendNumber appends a number as JavaScript writes it (ECMA-262,
+// Number::toString).
 func appendNumber(b []byte, f float64) []byte {
 	switch abs := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -77,7 +78,7 @@ func appendNumber(b []byte, f float64) []byte {
 	return b
 }
 
-// appendString appends a string that is valid UTF-8, escaped as little as
+// appendString appends a string of valid UTF-8. It escapes no more than
 // JSON.stringify does.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"

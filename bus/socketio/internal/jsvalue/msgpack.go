@@ -8,7 +8,7 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// dates is how a Date is written in MessagePack. Either is read.
+// Dates says how Dates are written in MessagePack. ParseMsgpack reads both ways.
 type Dates bool
 
 const (
@@ -16,9 +16,9 @@ const (
 	OldDates   Dates = true  // extension 0 with milliseconds: notepack.io 2, which knows no other
 )
 
-// append appends a normalized value as notepack.io and @msgpack/msgpack write
-// it. Only integral numbers beyond 2^53 are written in another way: notepack.io
-// loses those that don't fit into 64 bits.
+// AppendMsgpack appends a normalized value as notepack.io and @msgpack/msgpack write
+// it. Only integers beyond 2^53 are written in another way, since notepack.io loses
+// those that don't fit into 64 bits.
 func (d Dates) AppendMsgpack(b []byte, v any) []byte {
 	switch v := v.(type) {
 	case nil:
@@ -60,7 +60,8 @@ func (d Dates) AppendMsgpack(b []byte, v any) []byte {
 	panic("jsvalue: a value that isn't normalized")
 }
 
-// appendInt prefers unsigned formats: msgp.AppendInt64 doesn't.
+// appendInt appends an integer that isn't negative in an unsigned format, as the npm
+// packages do; msgp.AppendInt64 doesn't.
 func appendInt(b []byte, i int64) []byte {
 	if i >= 0 {
 		return msgp.AppendUint64(b, uint64(i))
@@ -68,8 +69,8 @@ func appendInt(b []byte, i int64) []byte {
 	return msgp.AppendInt64(b, i)
 }
 
-// appendTimestamp appends the shortest of the three timestamp formats: the
-// MessagePack specification, "Timestamp extension type".
+// appendTimestamp appends the shortest of the three timestamp formats (MessagePack
+// specification, "Timestamp extension type").
 func appendTimestamp(b []byte, t time.Time) []byte {
 	sec, nsec := t.Unix(), t.Nanosecond()
 	switch {

@@ -13,20 +13,22 @@ import (
 	"time"
 )
 
-// maxDepth is how deep values may be nested, in what is sent and what is read:
-// far more than anybody writes, and little enough for a stack.
+// maxDepth limits how deep values may be nested, in what is sent and in what is
+// read. It is far more than anybody needs, and little enough for the stack.
 const maxDepth = 1000
 
-// normalize returns v as a tree of nil, bool, int64, uint64, float64, string,
-// []byte, time.Time, []any and Object, by the rules in the package's
-// documentation.
+// Normalize returns v as a tree that can be written. It follows the rules of
+// encoding/json, except that a []byte stays binary and a [time.Time] stays a time,
+// in milliseconds.
 func Normalize(v any) (any, error) {
 	var n normalizer
 	return n.value(v)
 }
 
+// A normalizer counts how deep the value is nested that it is at.
 type normalizer struct{ depth int }
 
+// value normalizes common types without reflection.
 func (n *normalizer) value(v any) (any, error) {
 	switch v := v.(type) {
 	case nil, bool, int64, uint64:
@@ -52,9 +54,11 @@ var (
 	numberType    = reflect.TypeFor[json.Number]()
 )
 
+// reflect normalizes a value of any type. It asks methods and types in the order of
+// encoding/json.
 func (n *normalizer) reflect(v reflect.Value) (any, error) {
 	t := v.Type()
-	if t.Kind() != reflect.Interface { // which is no level of its own
+	if t.Kind() != reflect.Interface { // an interface isn't a level of its own
 		if n.depth++; n.depth > maxDepth {
 			return nil, fmt.Errorf("nested deeper than %d", maxDepth)
 		}
@@ -86,7 +90,7 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 		return v.Int(), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return v.Uint(), nil
-	case reflect.Float32: // with no more digits than it has
+	case reflect.Float32: // the shortest number that rounds to the same float32
 		f, _ := strconv.ParseFloat(strconv.FormatFloat(v.Float(), 'g', -1, 32), 64)
 		return finite(f)
 	case reflect.Float64:
@@ -113,7 +117,7 @@ func (n *normalizer) reflect(v reflect.Value) (any, error) {
 	return nil, &json.UnsupportedTypeError{Type: t}
 }
 
-// receiver is what has all methods that a value can be asked by: its address, if
+// receiver returns the value whose method set has all methods of v: its address, if
 // it has one.
 func receiver(v reflect.Value) reflect.Value {
 	if v.CanAddr() && v.Kind() != reflect.Pointer {
@@ -122,14 +126,14 @@ func receiver(v reflect.Value) reflect.Value {
 	return v
 }
 
-// marshals tells whether a value says itself what it is in JSON.
+// marshals tells whether a value has a method that writes it.
 func marshals(v reflect.Value) bool {
 	t := receiver(v).Type()
 	return t.Implements(marshaler) || t.Implements(textMarshaler)
 }
 
 // isBinary tells whether encoding/json would write a slice of this type as one
-// string of base64.
+// base64 string.
 func isBinary(t reflect.Type) bool {
 	return t.Elem().Kind() == reflect.Uint8 && !marshals(reflect.New(t.Elem()))
 }
@@ -165,6 +169,7 @@ func (n *normalizer) mapping(v reflect.Value) (any, error) {
 	return o, nil
 }
 
+// mapKey returns the name of the property for a key of a map.
 func mapKey(k reflect.Value) (string, error) {
 	switch {
 	case k.Kind() == reflect.String:
@@ -186,6 +191,7 @@ func mapKey(k reflect.Value) (string, error) {
 	return "", &json.UnsupportedTypeError{Type: k.Type()}
 }
 
+// marshaled returns what the value's MarshalJSON method writes.
 func marshaled(v any) (any, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -196,8 +202,8 @@ func marshaled(v any) (any, error) {
 	return ordered(d)
 }
 
-// ordered reads a JSON value, keeping the order of an object's properties.
-// It is as deep as encoding/json allows.
+// ordered reads a JSON value and keeps the order of the properties of objects.
+// encoding/json limits how deep the value is nested.
 func ordered(d *json.Decoder) (any, error) {
 	token, err := d.Token()
 	if err != nil {
@@ -237,7 +243,7 @@ func ordered(d *json.Decoder) (any, error) {
 	return token, nil
 }
 
-// number keeps an integer exact as far as 64 bits go.
+// number returns an integer exactly if it has at most 64 bits.
 func number(n json.Number) (any, error) {
 	if i, err := strconv.ParseInt(string(n), 10, 64); err == nil {
 		return i, nil
@@ -248,11 +254,13 @@ func number(n json.Number) (any, error) {
 	return n.Float64()
 }
 
+// text returns what the value's MarshalText method writes.
 func text(v any) (any, error) {
 	s, err := v.(encoding.TextMarshaler).MarshalText()
 	return Valid(string(s)), err
 }
 
+// finite refuses the numbers that JSON doesn't have.
 func finite(f float64) (any, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return nil, fmt.Errorf("%v is no number in JSON", f)
@@ -260,7 +268,7 @@ func finite(f float64) (any, error) {
 	return f, nil
 }
 
-// buffer turns a nil slice into null, as encoding/json does.
+// buffer makes a nil slice null, as encoding/json does.
 func buffer(b []byte) any {
 	if b == nil {
 		return nil
@@ -268,6 +276,7 @@ func buffer(b []byte) any {
 	return b
 }
 
+// date returns a time as a Date has it, in UTC and in milliseconds.
 func date(t time.Time) (any, error) {
 	t = t.UTC().Truncate(time.Millisecond)
 	if y := t.Year(); y < 0 || y > 9999 {

@@ -11,12 +11,13 @@ import (
 	"github.com/tinylib/msgp/msgp"
 )
 
-// maxMessage is the longest message that is read. Redis by default cuts a
-// subscriber off that has as much waiting.
+// maxMessage is the size of the longest message that is read. Redis by default
+// disconnects a subscriber that has as much waiting.
 const maxMessage = 32 << 20
 
-// parse reads a message that is JSON if it begins as an object does, as all
-// packages tell the two apart, and MessagePack otherwise.
+// Parse reads a message that is either JSON or MessagePack. All npm packages tell
+// the two apart by the first byte: a JSON message is an object, so it begins with a
+// brace.
 func Parse(data []byte) (any, error) {
 	if len(data) > maxMessage {
 		return nil, fmt.Errorf("%d bytes are more than the %d that are read", len(data), maxMessage)
@@ -31,9 +32,8 @@ func Parse(data []byte) (any, error) {
 	return ParseMsgpack(data)
 }
 
-// ParseMsgpack reads one value and nothing behind it, as nil, bool, float64,
-// string, []byte, time.Time, []any or map[string]any. It allocates in
-// proportion to the data, whatever sizes that announces.
+// ParseMsgpack reads one value with nothing behind it. What it allocates is in
+// proportion to the length of data, whatever lengths the lists in it claim to have.
 func ParseMsgpack(data []byte) (any, error) {
 	v, rest, err := readValue(data, 0)
 	if err != nil {
@@ -85,6 +85,7 @@ func readValue(b []byte, depth int) (v any, rest []byte, err error) {
 	return readExtension(b)
 }
 
+// boxed returns a value as an any, beside the rest and the error.
 func boxed[T any](v T, rest []byte, err error) (any, []byte, error) { return v, rest, err }
 
 func readArray(b []byte, depth int) (any, []byte, error) {
@@ -92,10 +93,10 @@ func readArray(b []byte, depth int) (any, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if int(n) > len(b) { // each element takes a byte at least
+	if int(n) > len(b) { // each element takes at least a byte
 		return nil, nil, msgp.ErrShortBytes
 	}
-	list := make([]any, 0, min(n, 1024)) // lists within lists may all announce as many
+	list := make([]any, 0, min(n, 1024)) // nested lists may all claim as many
 	for range n {
 		var v any
 		if v, b, err = readValue(b, depth+1); err != nil {
@@ -132,8 +133,8 @@ func readMap(b []byte, depth int) (any, []byte, error) {
 	return m, b, nil
 }
 
-// readExtension reads what stands for undefined, an ArrayBuffer or a Date. Any
-// other is a list of its type and its data, which is what notepack.io makes of it.
+// readExtension reads an extension. Known ones are undefined, an ArrayBuffer and a
+// Date. Any other becomes a list of its type and its data, as notepack.io reads it.
 func readExtension(b []byte) (any, []byte, error) {
 	var ext extension
 	rest, err := msgp.ReadExtensionBytes(b, ext.of(b))
@@ -155,6 +156,7 @@ func readExtension(b []byte) (any, []byte, error) {
 	return []any{float64(ext.kind), ext.data}, rest, nil
 }
 
+// readTimestamp reads the three formats that appendTimestamp writes.
 func readTimestamp(b []byte) (any, error) {
 	switch len(b) {
 	case 4:
@@ -168,13 +170,13 @@ func readTimestamp(b []byte) (any, error) {
 	return nil, errors.New("a timestamp of " + strconv.Itoa(len(b)) + " bytes")
 }
 
-// extension reads any extension; msgp has to be told the type that it expects.
+// An extension reads any extension. msgp must be told which type it is to expect.
 type extension struct {
 	kind int8
 	data []byte
 }
 
-// of takes the type from where the first byte says that it is.
+// of takes the type from the place at which the first byte says that it is.
 func (e *extension) of(b []byte) *extension {
 	at := 1
 	switch b[0] {

@@ -29,7 +29,7 @@ func (n *normalizer) structure(v reflect.Value) (any, error) {
 	return o, nil
 }
 
-// field is a field of a struct, or of one that is embedded in it.
+// A field is a field of a struct, or of a struct that is embedded in it.
 type field struct {
 	name                        string
 	index                       []int
@@ -41,6 +41,7 @@ func (f *field) omitted(v reflect.Value) bool {
 	return f.omitEmpty && isEmpty(v) || f.omitZero && isZero(v)
 }
 
+// isEmpty tells whether the option omitempty leaves a value out.
 func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -53,7 +54,8 @@ func isEmpty(v reflect.Value) bool {
 
 type zeroer interface{ IsZero() bool }
 
-// isZero asks the type's own IsZero where it has one.
+// isZero calls the type's own IsZero method if it has one, as the option omitzero
+// does.
 func isZero(v reflect.Value) bool {
 	switch t := v.Type(); {
 	case t.Implements(reflect.TypeFor[zeroer]()):
@@ -74,7 +76,7 @@ func isZero(v reflect.Value) bool {
 	return v.Interface().(zeroer).IsZero()
 }
 
-// quote is what the tag's option string does.
+// quote writes a value as JSON in a string, as the option string does.
 func quote(v any) any {
 	if v == nil { // a nil pointer
 		return nil
@@ -82,12 +84,13 @@ func quote(v any) any {
 	return string(AppendJSON(nil, v))
 }
 
+// quotable tells whether the option string has an effect on a kind.
 func quotable(k reflect.Kind) bool {
 	return k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String
 }
 
-// validName tells whether encoding/json takes a tag's name. Other characters
-// than these, letters and digits are reserved by it.
+// validName tells whether encoding/json accepts the name in a tag: only these
+// characters, letters and digits may be in it.
 func validName(name string) bool {
 	for _, c := range name {
 		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
@@ -97,9 +100,10 @@ func validName(name string) bool {
 	return true
 }
 
-// fieldsOf returns the fields of a struct in their order. Of several that have
-// the same name, the one that is embedded least deep hides the others, then the
-// one that has its name by a tag; if that doesn't decide, none of them is left.
+// fieldsOf returns the fields of a struct in their order. If several have the same
+// name, the one that is embedded least deep hides the others; among equally deep
+// ones, the one that has its name from a tag does. If neither decides, all of them
+// are left out.
 func fieldsOf(t reflect.Type) []field {
 	all := collect(t)
 	slices.SortStableFunc(all, func(a, b field) int {
@@ -120,6 +124,7 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
+// compareDominance sorts the field that hides another one before it.
 func compareDominance(a, b field) int {
 	if c := cmp.Compare(len(a.index), len(b.index)); c != 0 || a.tagged == b.tagged {
 		return c
@@ -130,15 +135,15 @@ func compareDominance(a, b field) int {
 	return 1
 }
 
-// embedded is a struct whose fields count as those of the one around it.
+// An embedded is a struct whose fields count as fields of the struct around it.
 type embedded struct {
 	t     reflect.Type
 	index []int
-	twice bool // equally deep: its fields hide each other
+	twice bool // embedded twice on the same level, so its fields hide each other
 }
 
-// collect returns the fields of t and of the structs embedded in it. Each of
-// these counts where it is embedded least deep.
+// collect returns the fields of t and of the structs embedded in it, level by level.
+// A struct that is embedded several times counts where it is embedded least deep.
 func collect(t reflect.Type) (fields []field) {
 	seen := make(map[reflect.Type]bool)
 	for level := []embedded{{t: t}}; len(level) > 0; {
@@ -170,8 +175,9 @@ func collect(t reflect.Type) (fields []field) {
 	return fields
 }
 
-// fieldOf returns what a field is called, or the struct whose fields it stands
-// for. It has no name if it isn't written.
+// fieldOf returns the field that is written for a field of a struct, or the type of
+// the embedded struct whose fields stand for it. If neither is written, the name is
+// "" and inner is nil.
 func fieldOf(sf reflect.StructField) (f field, inner reflect.Type) {
 	t := sf.Type
 	if t.Name() == "" && t.Kind() == reflect.Pointer {

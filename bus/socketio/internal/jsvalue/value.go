@@ -1,5 +1,12 @@
-// Package jsvalue converts Go values to JavaScript values and back, as JSON and as
-// MessagePack.
+// Package jsvalue writes Go values as the JavaScript values that Socket.IO's nodes
+// exchange, in JSON and in MessagePack, and reads what they write.
+//
+// [Normalize] turns any Go value into a tree of nil, bool, int64, uint64, float64,
+// string, []byte, time.Time, []any and [Object]. [AppendJSON] and
+// [Dates.AppendMsgpack] write such a tree, and panic if they get anything else.
+//
+// [Parse] and [ParseMsgpack] return nil, bool, float64, string, []byte, time.Time,
+// []any and map[string]any.
 package jsvalue
 
 import (
@@ -7,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// An Object is a JavaScript object whose properties have an order.
+// An Object is a JavaScript object. Its properties have an order.
 type Object []Property
 
-// A Property is a property of an Object. It has no type of its own, so that
-// another package can write Object{{"key", value}}.
+// A Property is a property of an Object. It is an alias, so that other packages can
+// write Object{{"key", value}} and go vet doesn't ask for the names of the fields.
 type Property = struct {
 	Key   string
 	Value any
@@ -30,8 +37,9 @@ func HasBinary(v any) bool {
 	return false
 }
 
-// name returns a string as JavaScript makes it of a value that is used as the
-// name of a property or of a room.
+// PropertyName returns the string that JavaScript makes of a value that is used as
+// the name of a property or of a room. It is false if the value is neither a string
+// nor a number.
 func PropertyName(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
@@ -42,7 +50,8 @@ func PropertyName(v any) (string, bool) {
 	return "", false
 }
 
-// valid replaces each invalid byte, as encoding/json does.
+// Valid replaces each byte that isn't valid UTF-8 with U+FFFD, as encoding/json
+// does.
 func Valid(s string) string {
 	if utf8.ValidString(s) {
 		return s
