@@ -309,9 +309,3 @@ func (c *Cookie) expired(p sealedPin) bool {
 }
 
 func since(unix uint32) time.Duration { return time.Since(time.Unix(int64(unix), 0)) }
-
-// preflight tells whether r is a CORS preflight, which knows no cookies.
-func preflight(r *http.Request) bool {
-	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
-		r.Header.Get("Access-Control-Request-Method") != ""
-}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 )
 
@@ -57,7 +56,7 @@ func (h Header) Validate() error {
 // that isn't empty. The client chooses it.
 //
 // Parameters are separated by '&' alone, as the URL Standard has it. Unlike
-// [url.ParseQuery], Query takes a ';' or a broken escape in a value as it is:
+// [net/url.ParseQuery], Query takes a ';' or a broken escape in a value as it is:
 // the backend may well read such a parameter, and it must not cost the client
 // its home.
 type Query string
@@ -71,28 +70,6 @@ func (q Query) Validate() error {
 		return errors.New("affinity: a Query key needs the name of a parameter")
 	}
 	return nil
-}
-
-// queryParam returns the value of the first parameter of this name that isn't
-// empty, "" if there is none.
-func queryParam(query, name string) string {
-	for query != "" {
-		var param string
-		param, query, _ = strings.Cut(query, "&")
-		n, value, _ := strings.Cut(param, "=")
-		if value != "" && (n == name || unescape(n) == name) {
-			return unescape(value)
-		}
-	}
-	return ""
-}
-
-// unescape decodes s, or returns it as it is when it is badly encoded.
-func unescape(s string) string {
-	if u, err := url.QueryUnescape(s); err == nil {
-		return u
-	}
-	return s
 }
 
 // CookieValue is a [Key]: the value of the cookie of this name, the first that

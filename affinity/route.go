@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 
 	"github.com/limpet-go/limpet/internal/setcookie"
@@ -219,42 +218,4 @@ func (rt *Route) setCookie(route string) http.Cookie {
 	}
 	cookie.Value = route
 	return cookie
-}
-
-// urlParam returns the value of the parameter of this name in the path, or else
-// in the query.
-func urlParam(u *url.URL, name string) string {
-	if strings.Contains(u.Path, ";") {
-		if value := pathParam(u.EscapedPath(), name); value != "" {
-			return value
-		}
-	}
-	if u.RawQuery == "" {
-		return ""
-	}
-	return queryParam(u.RawQuery, name)
-}
-
-// pathParam returns the value of the first parameter of this name in an escaped
-// path that isn't empty. Parameters follow the text of their segment, each
-// behind a ';'.
-func pathParam(path, name string) string {
-	for {
-		_, rest, ok := strings.Cut(path, ";")
-		if !ok {
-			return ""
-		}
-		end := len(rest)
-		if i := strings.IndexAny(rest, ";/"); i >= 0 {
-			end = i
-		}
-		n, value, _ := strings.Cut(rest[:end], "=")
-		if n == name && value != "" {
-			if u, err := url.PathUnescape(value); err == nil {
-				return u
-			}
-			return value
-		}
-		path = rest[end:]
-	}
 }

@@ -43,3 +43,9 @@ func addSetCookie(res *http.Response, cookie *http.Cookie) {
 		res.Header.Set("Cache-Control", "private, no-store")
 	}
 }
+
+// preflight tells whether r is a CORS preflight, which knows no cookies.
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
+		r.Header.Get("Access-Control-Request-Method") != ""
+}
