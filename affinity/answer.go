@@ -35,7 +35,7 @@ type Answer struct {
 	// [Chain] may differ from Found. If it is a Hit, the session has ended;
 	// otherwise the request didn't reach the backend that has the session, and
 	// many of those mean that the replicas have different secrets or no common
-	// store. Nil means that nobody wants to know.
+	// store. It runs on the path of the request. Nil is left uncalled.
 	UnknownSession func(found Pin)
 }
 

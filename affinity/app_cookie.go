@@ -8,65 +8,72 @@ import (
 )
 
 // AppCookie is an [Affinity] by a cookie that the application sets for reasons
-// of its own, as the PHPSESSID of a session or the io of Engine.IO 3. There are
-// two ways.
+// of its own, such as the PHPSESSID of a session or the io of Engine.IO 3. It
+// works in one of two ways.
 //
-// It is learnt as it passes, and where each value belongs is kept in a Store:
-// nothing changes on the wire. This is `sticky learn` of nginx, with
-// create=$upstream_cookie_NAME and lookup=$cookie_NAME. A value that the store
-// doesn't know, as after a restart, is learnt from the request once a backend
-// has answered it without setting another: so the sessions of yesterday stay
-// where they are put first, and whoever makes up values fills the store, as with
-// a [Table]. A deleted cookie is forgotten. Lifetimes are the store's.
+// Without Prefix it learns. When a backend sets the cookie, the Store keeps
+// which backend the value belongs to, and nothing changes on the wire. This is
+// nginx's `sticky learn` with create=$upstream_cookie_NAME and
+// lookup=$cookie_NAME. The Store may not know the value of a request, as after
+// a restart. Such a value is learnt once a backend has answered the request
+// without setting another one: sessions from before the restart stay at the
+// backend where their next request is placed. It follows that a client that
+// makes up values fills the store, as with a [Table]. When the cookie is
+// deleted its value is forgotten. The lifetimes of pins are those of the store.
 //
-// Or, with Prefix, the backend's name and a '~' go before the value on its way
-// to the client, and are taken off before a backend sees it: nothing is stored,
-// and any number of replicas work side by side. This is `cookie NAME prefix` of
-// HAProxy. The prefix changes only when the application sets the cookie again;
-// until then, a client whose home is gone is placed by its value, always on the
-// same backend. It lasts as long as the cookie and has no lifetime of its own.
+// With Prefix it writes the backend's name and a '~' before the value on its
+// way to the client, and removes them before a backend sees it. Nothing is
+// stored, and any number of replicas work side by side. This is HAProxy's
+// `cookie NAME prefix`. The prefix changes only when the application sets the
+// cookie again. Until then a client whose home is gone is placed by its value,
+// always on the same backend. The pin lasts as long as the cookie and has no
+// lifetime of its own.
 //
 // The attributes of the cookie, and all other cookies, stay as they were
-// written. Keys of clients are hashes of the value, see [CookieValue].
+// written. The key of a client is a hash of the value, see [CookieValue].
 type AppCookie struct {
-	// Name of the cookie, as the application sets it.
+	// Name is the name of the cookie that the application sets.
 	Name string
 
-	// Store keeps what is learnt, under the cookie's name, a ':' and the hash
-	// of its value. Nil means an [LRU] of its own; replicas agree when they
-	// share a store.
+	// Store keeps what is learnt, under a key made of Name, a ':' and the hash
+	// of the value. Nil means an [LRU] of this AppCookie's own. Replicas agree
+	// if they share a store.
 	Store Store
 
-	// Prefix marks the value rather than learn it.
+	// Prefix marks the value of the cookie instead of learning it.
 	//
-	// The names in the prefix can be read, and a client that changes one has
-	// chosen its backend, unless there are Secrets. Nor can a readable prefix be
-	// told from a value that begins with letters, digits or ._:- and a '~': if
-	// such values may reach the gateway without a prefix, as from before it was
-	// there, use Secrets.
+	// Without Secrets, clients can read the names in the prefix and choose
+	// their backend by changing one. Also, a readable prefix looks like a value
+	// that begins with letters, digits or ._:- and a '~'. If such values may
+	// reach the gateway without a prefix, because they were set before the
+	// gateway was there, use Secrets.
 	Prefix bool
 
-	// Backends maps names in a readable prefix to the IDs of backends (what
-	// HAProxy has in `server ... cookie NAME`). Nil means that they are the IDs.
+	// Backends maps the names in a readable prefix to the IDs of backends, as
+	// HAProxy does with `server ... cookie NAME`. Nil means that the names are
+	// the IDs.
 	Backends map[string]string
 
-	// Secrets seal the prefix, so that a client can neither read nor make it, just
-	// as those of [Cookie] do; one set may serve both. What none of them
-	// opens goes to the backend as it is, and a prefix is never made anew: an old
-	// secret is needed for as long as the application's cookies last.
+	// Secrets seal the prefix, so that a client can neither read nor make one.
+	// They are used as those of [Cookie], and the same secrets may serve both.
+	// A prefix that none of them opens goes to the backend as part of the
+	// value. A prefix is never made anew before the application sets the cookie
+	// again, so an old secret is needed for as long as the application's
+	// cookies last.
 	Secrets [][]byte
 
 	lru  LRU // used if Store is nil
 	once sync.Once
-	data []byte
-	seal sealer
-	err  error // what Validate returns
+	data []byte // the additional data of seal
+	seal sealer // empty for a readable prefix
+	err  error  // what Validate returns
 }
 
-// Find looks up the cookie, the first whose home is found if there are several.
-// Status is None without one, or if it has no prefix yet; Unknown if it is not
-// in the store, or the store fails, or its prefix is not in Backends; Forged if
-// no secret opens the prefix.
+// Find looks up the cookie. If the client sends several of the name, the first
+// whose home is found counts. Status is None without a cookie, or if its value
+// has no prefix yet. It is Unknown if the store doesn't have the value or
+// fails, or if the prefix is not in Backends. It is Forged if no secret opens
+// the prefix.
 func (c *AppCookie) Find(r *http.Request) (Pin, error) {
 	if err := c.Validate(); err != nil {
 		return Pin{}, err
@@ -87,7 +94,7 @@ func (c *AppCookie) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// look finds the pin of one value of the cookie.
+// look returns the pin of one value of the cookie.
 func (c *AppCookie) look(r *http.Request, value string) (Pin, error) {
 	if c.Prefix {
 		home, rest, status := c.split(value)
@@ -99,11 +106,12 @@ func (c *AppCookie) look(r *http.Request, value string) (Pin, error) {
 	return c.load(r.Context(), secretKey(value))
 }
 
-// Bind prefixes or learns the cookie if the backend sets it. If the store fails,
-// or the home can't be named in a prefix, the cookie stays as it is.
+// Bind prefixes or learns the value if the backend sets the cookie. If the
+// store fails, or the home can't be named in a prefix, the cookie stays as it
+// is.
 //
 // If another backend stood in for a.Home, a value that is new to the client
-// belongs to that one.
+// belongs to the backend that answered.
 func (c *AppCookie) Bind(a Answer) (key string, err error) {
 	if err := c.Validate(); err != nil || a.Home == "" {
 		return a.Found.Key, err
@@ -119,7 +127,8 @@ func (c *AppCookie) Bind(a Answer) (key string, err error) {
 	return key, err
 }
 
-// Rewrite takes the prefix off, that of a backend that is not known any more too.
+// Rewrite removes the prefix, even that of a backend which is not known any
+// more.
 func (c *AppCookie) Rewrite(out *http.Request, _ Pin) {
 	lines := out.Header["Cookie"]
 	if !c.Prefix || len(lines) == 0 || c.Validate() != nil {
@@ -135,9 +144,9 @@ func (c *AppCookie) Rewrite(out *http.Request, _ Pin) {
 	})
 }
 
-// Validate tells what is wrong with the fields: a name that no cookie can have,
-// secrets that are too short, options that don't go together. As long as it
-// returns an error, so do Find and Bind, and no client is pinned.
+// Validate refuses a name that no cookie can have, secrets that are too short
+// or easy to guess, and options that don't go together. As long as it returns
+// an error, Find and Bind return it too, and no client is pinned.
 func (c *AppCookie) Validate() error {
 	c.once.Do(c.init)
 	return c.err

@@ -6,7 +6,7 @@ import (
 	"net/http"
 )
 
-// load returns the pin of a client by the key of its cookie.
+// load returns the pin of a client by the hash of its cookie.
 func (c *AppCookie) load(ctx context.Context, key string) (Pin, error) {
 	pin := Pin{Key: key}
 	if key == "" {
@@ -23,9 +23,9 @@ func (c *AppCookie) load(ctx context.Context, key string) (Pin, error) {
 	return pin, nil
 }
 
-// learn stores where the values that the backend sets belong, or the one that
-// the client has if the backend lets it be. It returns the key that the client
-// has then.
+// learn stores which backend the values belong to that the backend sets. If the
+// backend doesn't set the cookie, it stores where the value belongs that the
+// client has. It returns the key that the client has from now on.
 func (c *AppCookie) learn(a Answer) (string, error) {
 	ctx := a.Request.Context()
 	key, sets, deletes := a.Found.Key, false, false
@@ -54,14 +54,14 @@ func (c *AppCookie) learn(a Answer) (string, error) {
 	case a.Home == a.Found.Backend:
 		return key, nil
 	}
-	// As in a Table: if a parallel request of the client was bound to another
-	// backend first, that one stands.
+	// As in a Table: if a parallel request of the client has been bound to
+	// another backend before, that pin stays.
 	_, err := c.store().Swap(ctx, c.storeKey(key), a.Found.Backend, a.Home)
 	return key, err
 }
 
-// claim stores a value that a backend has just made: whatever was known of it
-// is of the past.
+// claim stores home for a value that a backend has just made. If the store
+// knows the value already, that pin is obsolete and is replaced.
 func (c *AppCookie) claim(ctx context.Context, key, home string) error {
 	now, err := c.store().Swap(ctx, c.storeKey(key), "", home)
 	if err == nil && now != home {
@@ -70,8 +70,9 @@ func (c *AppCookie) claim(ctx context.Context, key, home string) error {
 	return err
 }
 
-// forget drops the pin of a cookie that is deleted. If the client has several
-// of the name, of different paths perhaps, nobody knows which one.
+// forget removes the pin of a cookie that the backend deletes. If the client
+// has several cookies of the name, of different paths perhaps, it can't be told
+// which one is deleted, and all pins stay.
 func (c *AppCookie) forget(r *http.Request, found Pin) error {
 	if found.Backend == "" {
 		return nil

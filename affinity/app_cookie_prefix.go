@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// split takes the prefix off a value of the cookie. rest is value as it is if
-// it has none: Status None, or Forged for something that could have been one.
+// split separates the prefix from a value of the cookie. If there is none, rest
+// is the whole value, and status is None, or Forged if a sealed prefix is
+// expected and what stands before the '~' isn't one.
 func (c *AppCookie) split(value string) (home, rest string, status Status) {
 	name, rest, ok := strings.Cut(value, "~")
 	switch {
@@ -26,12 +27,12 @@ func (c *AppCookie) split(value string) (home, rest string, status Status) {
 	return "", rest, Unknown
 }
 
-// prefix puts the home before the values that the backend sets, and returns
-// the key that the client has then.
+// prefix puts the home before the values that the backend sets, and returns the
+// key that the client has from now on.
 //
-// The prefix goes inside of quotes (HAProxy puts it before them): a quote
-// within a value is nothing that clients must put up with, and some drop
-// the whole cookie for it.
+// The prefix goes inside of quotes, although HAProxy puts it before them.
+// Clients need not accept a quote in the middle of a value, and some drop the
+// whole cookie for it.
 func (c *AppCookie) prefix(a Answer) (string, error) {
 	key, lines := a.Found.Key, a.Response.Header["Set-Cookie"]
 	for i, line := range lines {
@@ -55,7 +56,7 @@ func (c *AppCookie) prefix(a Answer) (string, error) {
 	return key, nil
 }
 
-// mark returns the prefix for a home, with its '~'.
+// mark returns the prefix for a home, including its '~'.
 func (c *AppCookie) mark(home string) (string, error) {
 	if len(c.seal) == 0 {
 		name, err := routes(c.Backends).name(home)
@@ -66,7 +67,8 @@ func (c *AppCookie) mark(home string) (string, error) {
 	return sealed + "~", err
 }
 
-// unquote takes the quotes off that HAProxy has put its prefix before.
+// unquote removes quotes around a value. They remain after the prefix of a
+// quoted value was taken off that HAProxy has put before the quotes.
 func unquote(value string) string {
 	if n := len(value); n > 1 && value[0] == '"' && value[n-1] == '"' {
 		return value[1 : n-1]

@@ -9,27 +9,34 @@ import (
 	"strings"
 )
 
-// Chain is an [Affinity] of several. All of them are asked: the home comes from
-// the first that has one, and so does the key, so the surest comes first, and
-// one whose pins are Fixed before those whose pins can move. The key of a Fixed
-// pin stands for a session, of which a client may have many, and counts only if
-// no other member has one: in a drain the client then leaves once. All members
-// are told of each answer, so that each remembers the client in its own way. But
-// where a session is says nothing of where the client belongs: the answer to a
-// request with a Fixed pin leaves the homes that the others have found.
+// Chain is an [Affinity] made of several. Find asks all of them. The client's
+// home is that of the first member that has found one, and the client's key is
+// that of the first member that has one: put the most reliable member first.
+// Put a member whose pins are Fixed before those whose pins can move.
 //
-// Trouble in one of them stops no other; their errors are joined.
+// The key of a Fixed pin stands for a session, and a client may have many
+// sessions. So it counts only if no other member has a key. Otherwise a client
+// with several sessions would have several keys, and leave a draining backend
+// once for each of them.
+//
+// Bind tells all members of each answer, so that each remembers the client in
+// its own way. There is one exception to the home that they are told. Where a
+// session is says nothing about where its client belongs: on the answer to a
+// request with a Fixed pin, a member that has found a home of its own is told
+// that one.
+//
+// An error of one member doesn't stop the others. Their errors are joined.
 type Chain []Affinity
 
-// Find asks all. Status and Fixed are those of the member that gave the home;
-// if none did, Status is the first that is not None.
+// Find asks all members. The Status and Fixed of the pin are those of the
+// member that has found the home. If no member has, Status is the first that is
+// not None.
 func (c Chain) Find(r *http.Request) (Pin, error) {
 	var (
-		all  Pin
-		pins = make([]Pin, len(c))
-		errs []error
-
-		session bool // the key is that of a Fixed pin
+		all     Pin
+		pins    = make([]Pin, len(c))
+		errs    []error
+		session bool // all.Key is that of a Fixed pin
 	)
 	for i, a := range c {
 		pin, err := a.Find(r)
@@ -52,12 +59,12 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 	return all, errors.Join(errs...)
 }
 
-// Bind tells each member, with the pin that it found itself. The key is chosen
-// as by Find.
+// Bind calls Bind of each member, with the pin that this member has found. It
+// chooses the key as Find does.
 func (c Chain) Bind(a Answer) (key string, err error) {
 	var (
 		errs    []error
-		session bool // the key is that of a Fixed pin
+		session bool // key is that of a Fixed pin
 	)
 	for i, member := range c {
 		own := a
@@ -76,7 +83,7 @@ func (c Chain) Bind(a Answer) (key string, err error) {
 	return key, errors.Join(errs...)
 }
 
-// Rewrite lets each member that is a [Rewriter] take its mark off.
+// Rewrite calls Rewrite of each member that is a [Rewriter].
 func (c Chain) Rewrite(out *http.Request, found Pin) {
 	for i, a := range c {
 		if rw, ok := a.(Rewriter); ok {
@@ -85,7 +92,8 @@ func (c Chain) Rewrite(out *http.Request, found Pin) {
 	}
 }
 
-// Gone asks the member that gave the home, and returns nil if that is no [GoneHandler].
+// Gone calls Gone of the member that has found the home. It returns nil if that
+// member is no [GoneHandler].
 func (c Chain) Gone(r *http.Request, found Pin) *http.Response {
 	for i, a := range c {
 		if own := c.own(found, i); own.Backend != "" {
@@ -98,16 +106,17 @@ func (c Chain) Gone(r *http.Request, found Pin) *http.Response {
 	return nil
 }
 
-// Trust forwards to all members.
+// Trust calls Trust of each member that is a [Truster].
 func (c Chain) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	for _, a := range c {
 		trust(addr, secure, a)
 	}
 }
 
-// Validate refuses a chain without members, a nil member, and members that get in
-// each other's way: two that set the same cookie, two EngineIO for one path, and
-// an EngineIO behind one whose pins can move. It joins the errors of all.
+// Validate refuses a chain without members, a nil member, and members that get
+// in each other's way: two that set the same cookie, two EngineIO for the same
+// path, and an EngineIO behind a member whose pins can move. It joins the
+// errors of all members.
 func (c Chain) Validate() error {
 	all := c.flat()
 	if len(all) == 0 {
@@ -123,7 +132,8 @@ func (c Chain) Validate() error {
 	return errors.Join(append(errs, conflicts(all)...)...)
 }
 
-// flat returns the members, and in place of each chain among them its own.
+// flat returns the members of c. A chain among them is replaced by its own
+// members.
 func (c Chain) flat() []Affinity {
 	var all []Affinity
 	for _, a := range c {
@@ -136,11 +146,12 @@ func (c Chain) flat() []Affinity {
 	return all
 }
 
-// conflicts tells which of the members, validated before, undo what others do.
+// conflicts returns an error for each member that undoes what another one does.
+// The members have been validated.
 func conflicts(members []Affinity) []error {
 	var (
 		errs  []error
-		moves Affinity // whose pins can move
+		moves Affinity // a member whose pins can move
 		paths []string // of EngineIO
 	)
 	sets := make(map[string]bool) // by the name of the cookie
@@ -165,8 +176,8 @@ func conflicts(members []Affinity) []error {
 	return errs
 }
 
-// takes adds the names of the cookies that a sets or changes to those that are
-// taken, and returns one that was taken already.
+// takes adds the names of the cookies that a sets or changes to taken. It
+// returns one of them that had been taken before, if any.
 func takes(taken map[string]bool, a Affinity) (name string, already bool) {
 	var names []string
 	switch a := a.(type) {
@@ -190,8 +201,8 @@ func takes(taken map[string]bool, a Affinity) (name string, already bool) {
 	return name, already
 }
 
-// own returns the pin that member i found. A found that is not from Find, as
-// that of a caller who asked nobody, tells the members nothing.
+// own returns the pin that member i has found. It returns the zero Pin if found
+// doesn't come from Find of this chain.
 func (c Chain) own(found Pin, i int) Pin {
 	if pins, ok := found.Note.([]Pin); ok && len(pins) == len(c) {
 		return pins[i]

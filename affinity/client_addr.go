@@ -6,29 +6,30 @@ import (
 	"net/netip"
 )
 
-// ClientAddr is a [Key]: the client's address, or the network around it.
+// ClientAddr is a [Key]: the client's address, or the network that it is in.
 //
-// All clients behind one NAT or forward proxy have one key, and a client that
-// changes its network has another one.
+// All clients behind one NAT or forward proxy have the same key, and a client
+// that changes its network gets another one.
 type ClientAddr struct {
-	// V4 and V6 are the leading bits that count, for IPv4 (0 means 32) and for
-	// IPv6 (0 means 64: one host uses many addresses of one /64).
+	// V4 and V6 are how many leading bits of the address count: V4 for IPv4,
+	// where 0 means 32, and V6 for IPv6, where 0 means 64, since one host uses
+	// many addresses of one /64.
 	V4, V6 int
 
-	// Addr returns the address of the client that sent the request. If nil,
-	// a gateway fills it in with its own judgement; without a gateway it is
-	// the peer's address, r.RemoteAddr.
+	// Addr returns the address of the client that sent the request. If nil, a
+	// gateway sets it to its own judgement. Without a gateway the address is
+	// that of the peer, r.RemoteAddr.
 	Addr func(*http.Request) netip.Addr
 }
 
-// Key returns the client's network in CIDR notation, "" if its address is not
-// known, as with a client on a Unix socket.
+// Key returns the client's network in CIDR notation. It returns "" if the
+// address is not known, as for a client on a Unix socket.
 func (c *ClientAddr) Key(r *http.Request) string {
 	get := c.Addr
 	if get == nil {
 		get = peer
 	}
-	addr := get(r).Unmap() // Prefix takes the zone off
+	addr := get(r).Unmap() // Prefix removes the zone
 	bits := 64
 	switch {
 	case addr.Is4() && c.V4 != 0:
@@ -46,7 +47,7 @@ func (c *ClientAddr) Key(r *http.Request) string {
 	return network.String()
 }
 
-// Trust fills in Addr if it is nil.
+// Trust sets Addr if it is nil.
 func (c *ClientAddr) Trust(addr func(*http.Request) netip.Addr, _ func(*http.Request) bool) {
 	if c.Addr == nil {
 		c.Addr = addr
@@ -66,6 +67,6 @@ func peer(r *http.Request) netip.Addr {
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return ap.Addr()
 	}
-	addr, _ := netip.ParseAddr(r.RemoteAddr) // some middlewares take the port off
+	addr, _ := netip.ParseAddr(r.RemoteAddr) // some middleware removes the port
 	return addr
 }

@@ -14,99 +14,109 @@ import (
 )
 
 // Cookie is an [Affinity] by a cookie of Limpet's own. Its value is encrypted
-// and authenticated: a client can neither read where it is nor choose. It can
-// copy the value, though, and whoever has the copy goes to the same backend.
+// and authenticated: a client can neither read which backend it is at nor
+// choose another one. A client can copy the value, though, and whoever has the
+// copy is sent to the same backend.
 //
-// Nothing is kept in the gateway, so any number of replicas work side by side
-// as long as they have the same Secrets. The zero value is ready for one process.
-// A Cookie must not be copied after its first use.
+// Nothing is stored in the gateway, so any number of replicas work side by side
+// as long as they have the same Secrets. The zero value is ready for one
+// process. A Cookie must not be copied after its first use.
 //
-// Once bound, the cookie is sent again only when the client's home changes or a
-// sliding lifetime asks for it, behind the Set-Cookie fields of the backend. An
-// answer that carries it gets `Cache-Control: private, no-store` unless it has
-// a Cache-Control of its own: a shared cache would hand one client's home to
-// all. The answer to a CORS preflight never carries it.
+// Once a client is bound, the cookie is sent again only if its home changes, or
+// if a sliding lifetime has to be renewed. It stands behind the Set-Cookie
+// fields of the backend. A shared cache would hand one client's home to all
+// clients, so an answer that sets the cookie gets `Cache-Control: private,
+// no-store` unless it has a Cache-Control of its own. The answer to a CORS
+// preflight never sets the cookie.
 type Cookie struct {
-	// Cookie has the attributes: Name, Path, Domain, MaxAge, Expires, SameSite,
-	// Partitioned and Secure. Its Value is ignored and HttpOnly is always set.
+	// Cookie has the attributes of the cookie: Name, Path, Domain, MaxAge,
+	// Expires, SameSite, Partitioned and Secure. Its Value is ignored, and
+	// HttpOnly is always set.
 	//
-	// The name is "limpet" if none is given. To a client that came over TLS it
-	// is sent with the prefix "__Host-", which keeps other hosts of the domain
-	// from overwriting it; to others, and if a Domain, a Path other than "/"
-	// or a Name that has a prefix already is given, the name is as it stands.
-	// Both names are understood, the prefixed one first.
+	// Name is "limpet" by default. A client that uses TLS gets the cookie with
+	// the prefix "__Host-" before the name, which keeps other hosts of the
+	// domain from overwriting it. The prefix is left out for other clients, and
+	// if a Domain, a Path other than "/" or a Name that already has a prefix is
+	// given. Both names are understood, the one with the prefix first.
 	//
-	// Path is "/" by default. SameSite is Lax, or None if Partitioned is set.
-	// Secure is set for a client that came over TLS. It is also set, however
-	// the client came, if asked for here or if SameSite=None, Partitioned or
-	// the name's prefix demand it: over plain HTTP a browser then drops the
-	// cookie, as it would drop it without Secure. Such a gateway needs TLS in
-	// front; whether it is told so is up to OverTLS.
+	// Path is "/" by default. SameSite is Lax by default, or None if
+	// Partitioned is set.
+	//
+	// Secure is set for a client that uses TLS. For other clients it is set if
+	// it is asked for here, or if SameSite=None, Partitioned or the prefix of
+	// the name demand it. A browser on plain HTTP drops such a cookie, as it
+	// would drop it without Secure. A gateway with one of these needs TLS in
+	// front of it; OverTLS says whether the gateway knows of that TLS.
 	Cookie http.Cookie
 
-	// Secrets seal the cookie, each of at least 32 random bytes each. The first one
-	// seals, all of them open, and a cookie that another one sealed is issued anew
-	// when its client comes. To rotate, add the new secret as the second one on
-	// all replicas, then move it to the front on all, and take the old one out
-	// when the clients have been here, or their cookies have expired. One secret
-	// seals 2^32 cookies at most (NIST SP 800-38D section 8.3).
+	// Secrets seal the cookie. Each has at least 32 random bytes. The first one
+	// seals and all of them open. A cookie that another than the first has
+	// sealed is issued anew when its client comes back.
 	//
-	// Without secrets a random one is made for this Cookie, and a warning logged:
-	// other replicas, and this one after a restart, take its cookies for forged.
+	// To rotate, add the new secret as the second one on all replicas, then
+	// move it to the front on all. Remove the old one when all clients have
+	// come back or their cookies have expired. One secret seals 2^32 cookies at
+	// most (NIST SP 800-38D section 8.3).
+	//
+	// Without secrets, the Cookie makes a random one and logs a warning: other
+	// replicas, and this one after a restart, take its cookies for forged.
 	Secrets [][]byte
 
-	// Idle is the time after which a client that sends no requests has lost
-	// its home. The cookie is issued anew once a quarter of it has passed, so
-	// a client that comes back within three quarters always finds its home.
-	// Whole seconds; 0 means that a pin doesn't expire by idleness.
+	// Idle is the time without a request after which a client loses its home.
+	// The cookie is issued anew once a quarter of it has passed, so a client
+	// that comes back within three quarters of Idle always finds its home.
+	// Whole seconds; 0 means that a pin doesn't expire for lack of requests.
 	Idle time.Duration
 
-	// Age is the time after which a client has lost its home anyway, counted
-	// from when it was bound to it. Whole seconds; 0 means never.
+	// Age is the time after which a client loses its home even if it sends
+	// requests, counted from when it was bound to that home. Whole seconds; 0
+	// means never.
 	Age time.Duration
 
 	// Keep leaves the cookie on the request to the backend.
 	Keep bool
 
-	// Preserve lets the backend end a pin, as with a logout, by setting or
-	// deleting the cookie itself: its Set-Cookie goes to the client, and that
-	// answer gets none of Limpet's. The backend must know the name that the
-	// client has, see above. Otherwise a Set-Cookie of a backend for any of the
-	// names is taken off its answer.
+	// Preserve lets the backend end a pin, for example at a logout, by setting
+	// or deleting the cookie itself. The backend's Set-Cookie then goes to the
+	// client, and the answer gets none of Limpet's. The backend must use the
+	// name that the client has, see Cookie. Without Preserve, a backend's
+	// Set-Cookie for any of the names is removed from its answer.
 	Preserve bool
 
-	// PostOnly sets the cookie only on answers to POST requests: a client is
-	// pinned, moved and slid with those, and all other answers stay cacheable.
+	// PostOnly sets the cookie only on answers to POST requests. Clients are
+	// pinned and moved, and their cookies renewed, only with those. All other
+	// answers stay cacheable.
 	PostOnly bool
 
-	// OverTLS tells whether the client came over TLS. If nil, a gateway fills
-	// it in with its own judgement; without a gateway it is r.TLS != nil.
+	// OverTLS tells whether the client uses TLS. If nil, a gateway sets it to
+	// its own judgement. Without a gateway it is whether r.TLS is set.
 	OverTLS func(*http.Request) bool
 
-	// Logger is for the warning about missing Secrets. Nil means slog.Default().
+	// Logger gets the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
 	once  sync.Once
-	names []cookieName // which the cookie may have, the prefixed one first
+	names []cookieName // the names that the cookie may have, the prefixed one first
 	seals sealer
 	err   error // what Validate returns
 }
 
 type cookieName struct {
 	name string
-	data []byte
+	data []byte // the additional data of values under this name
 }
 
-// skew is how far ahead the clock of the replica that sealed a cookie may be.
+// skew is how far the clock of the replica that has sealed a cookie may be
+// ahead of the one here.
 const skew = time.Minute
 
-// sliding is the note of a pin whose cookie is to be issued anew: when the
-// client was bound to its home, in Unix seconds.
+// sliding is the Note of a pin whose cookie has to be issued anew. It says when
+// the client was bound to its home, in Unix seconds.
 type sliding uint32
 
-// Find opens the cookie. If there are several, as when a browser has one that
-// is partitioned and one that isn't, the one sealed last counts. An Expired
-// pin has lost its home and kept its Key.
+// Find opens the cookie. A browser may send several, such as one that is
+// partitioned and one that isn't: the one sealed last counts. An Expired pin
+// has a Key but no Backend.
 func (c *Cookie) Find(r *http.Request) (Pin, error) {
 	if err := c.Validate(); err != nil {
 		return Pin{}, err
@@ -119,7 +129,7 @@ func (c *Cookie) Find(r *http.Request) (Pin, error) {
 		best   sealedPin
 		status Status
 	)
-	for _, n := range c.names {
+	for _, n := range c.names { // a hit under the first name makes the others irrelevant
 		for value := range cookieValues(lines, n.name) {
 			p, ok := c.seals.open(n.data, value)
 			switch {
@@ -149,8 +159,8 @@ func (c *Cookie) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// Bind sets the cookie if a.Found is not a Hit on a.Home or is due to slide. A
-// client without a key is given a random one.
+// Bind sets the cookie if a.Found is not a Hit on a.Home, or if the cookie has
+// to be issued anew. A client without a key gets a random one.
 func (c *Cookie) Bind(a Answer) (key string, err error) {
 	found := a.Found
 	if err := c.Validate(); err != nil {
@@ -195,8 +205,8 @@ func (c *Cookie) Bind(a Answer) (key string, err error) {
 	return p.key, nil
 }
 
-// backendSets tells whether the backend has set the cookie itself and may. If it
-// may not, its lines are taken off.
+// backendSets tells whether the backend has set the cookie itself and is
+// allowed to. If it is not allowed to, its lines are removed from h.
 func (c *Cookie) backendSets(h http.Header) bool {
 	ours := func(line string) bool {
 		return slices.ContainsFunc(c.names, func(n cookieName) bool {
@@ -215,8 +225,8 @@ func (c *Cookie) backendSets(h http.Header) bool {
 	return false
 }
 
-// Rewrite strips the cookie from the request to the backend, under all its
-// names and whether it is genuine or not, unless Keep is set.
+// Rewrite removes the cookie from the request to the backend unless Keep is
+// set. It does so under all its names, whether the value is genuine or not.
 func (c *Cookie) Rewrite(out *http.Request, _ Pin) {
 	lines := out.Header["Cookie"]
 	if c.Keep || len(lines) == 0 {
@@ -233,23 +243,23 @@ func (c *Cookie) Rewrite(out *http.Request, _ Pin) {
 	out.Header["Cookie"] = lines
 }
 
-// Trust fills in OverTLS if it is nil.
+// Trust sets OverTLS if it is nil.
 func (c *Cookie) Trust(_ func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	if c.OverTLS == nil {
 		c.OverTLS = secure
 	}
 }
 
-// Validate tells what is wrong with the fields: secrets that are too short, given
-// twice or easy to guess, names and attributes that no cookie can have, that delete
-// it or that contradict each other. As long as it returns an error, so do Find
-// and Bind, and no client is pinned.
+// Validate refuses secrets that are too short, given twice or easy to guess,
+// and names and attributes that no cookie can have, that delete the cookie, or
+// that contradict each other. As long as it returns an error, Find and Bind
+// return it too, and no client is pinned.
 func (c *Cookie) Validate() error {
 	c.once.Do(c.init)
 	return c.err
 }
 
-// init settles what doesn't change from one request to the next.
+// init computes what is the same for all requests.
 func (c *Cookie) init() {
 	cookie := c.attributes()
 	names := []string{cookie.Name}
@@ -278,7 +288,8 @@ func (c *Cookie) check(cookie http.Cookie) error {
 	return setcookie.Check(&cookie)
 }
 
-// attributes returns the cookie without a value, as a client on plain HTTP gets it.
+// attributes returns the cookie without a value, as a client on plain HTTP gets
+// it.
 func (c *Cookie) attributes() http.Cookie {
 	cookie := c.Cookie
 	cookie.Value, cookie.HttpOnly = "", true
@@ -291,15 +302,16 @@ func (c *Cookie) attributes() http.Cookie {
 	if cookie.SameSite == 0 {
 		cookie.SameSite = http.SameSiteLaxMode
 		if cookie.Partitioned {
-			cookie.SameSite = http.SameSiteNoneMode // a partition is only for cross-site requests
+			cookie.SameSite = http.SameSiteNoneMode // only cross-site requests have a partition
 		}
 	}
 	cookie.Secure = cookie.Secure || setcookie.NeedsSecure(&cookie)
 	return cookie
 }
 
-// expired tells whether one of the lifetimes is over. A time in the future is
-// another replica's clock; one too far ahead would make a pin last too long.
+// expired tells whether Idle or Age has passed. A time in the future comes from
+// a replica whose clock is ahead. If it is more than skew ahead it counts as
+// expired, as the pin would last too long.
 func (c *Cookie) expired(p sealedPin) bool {
 	if c.Idle == 0 && c.Age == 0 {
 		return false

@@ -6,17 +6,18 @@ import (
 	"strings"
 )
 
-// Cookie headers are read here rather than by net/http, which gives up on all
-// of a client's cookies when there are too many and can't take one of them out
-// or change it without writing the others anew. As in RFC 6265 section 5.4, cookies end at
-// ';', wherever it stands.
+// The Cookie fields of requests are parsed here and not by net/http. That parser
+// gives up all cookies of a client if there are too many. It also can't remove or
+// change one of them without writing all others anew. As in RFC 6265 section 5.4,
+// a cookie ends at the next ';' even within quotes.
 
-// maxValues bounds how many cookies of one name are looked at. Browsers send
-// two when one of them is partitioned, a few more when paths and domains differ.
+// maxValues is how many cookies of one name are looked at. Browsers send two if
+// one of them is partitioned, and a few more if the cookies differ in path or
+// domain.
 const maxValues = 8
 
-// cookieValues returns the values of the cookies of this name, in order, as a
-// client may write them: without white space or quotes around.
+// cookieValues returns the values of the cookies of this name in their order,
+// without white space or quotes around them.
 func cookieValues(lines []string, name string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		left := maxValues
@@ -35,9 +36,9 @@ func cookieValues(lines []string, name string) iter.Seq[string] {
 	}
 }
 
-// findCookie finds the next cookie of this name in line, which begins at from or
-// behind it: line[start:end] is the cookie with the space around it, without
-// the ';' on either side. start is -1 if there is none.
+// findCookie finds the next cookie of this name that begins at line[from] or
+// behind it. The cookie is line[start:end], with the white space around it and
+// without the ';' on either side. start is -1 if there is none.
 func findCookie(line, name string, from int) (start, end int) {
 	for name != "" {
 		i := strings.Index(line[from:], name)
@@ -59,8 +60,9 @@ func findCookie(line, name string, from int) (start, end int) {
 	return -1, len(line)
 }
 
-// valueSpan tells where the value of a cookie is, "name=value" with white space
-// anywhere: cookie[start:end], without the space or the quotes around it.
+// valueSpan returns where the value is in a cookie, which is "name=value" with
+// white space anywhere. The value is cookie[start:end], without white space or
+// quotes around it.
 func valueSpan(cookie string) (start, end int) {
 	start, end = strings.IndexByte(cookie, '=')+1, len(cookie)
 	for start < end && blank(cookie[start]) {
@@ -77,9 +79,9 @@ func valueSpan(cookie string) (start, end int) {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// editCookies returns lines with the values of the cookies of this name as edit
-// returns them. All other bytes stay as the client wrote them. lines is not
-// written to, and returned as it is if nothing changes.
+// editCookies replaces the values of the cookies of this name by what edit
+// returns for them. All other bytes stay as the client wrote them. It doesn't
+// write to lines, and returns lines itself if nothing changes.
 func editCookies(lines []string, name string, edit func(value string) string) []string {
 	var edited []string // nil until a line changes
 	for i, line := range lines {
@@ -98,6 +100,7 @@ func editCookies(lines []string, name string, edit func(value string) string) []
 	return edited
 }
 
+// editCookie is editCookies for one line.
 func editCookie(line, name string, edit func(value string) string) string {
 	var edited strings.Builder
 	done := 0
@@ -117,9 +120,9 @@ func editCookie(line, name string, edit func(value string) string) string {
 	return edited.String()
 }
 
-// stripCookies returns lines without the cookies of this name, and without a
-// line that had nothing else. All other bytes stay as the client wrote them.
-// lines is not written to, and returned as it is if there is nothing to strip.
+// stripCookies removes the cookies of this name, and lines that had no other
+// cookie. All other bytes stay as the client wrote them. It doesn't write to
+// lines, and returns lines itself if nothing changes.
 func stripCookies(lines []string, name string) []string {
 	var kept []string // nil until a line changes
 	for i, line := range lines {
@@ -142,8 +145,8 @@ func stripCookies(lines []string, name string) []string {
 	return kept
 }
 
-// stripCookie takes the cookies of this name out of line, each with the ';'
-// before it, or the one behind it if it came first.
+// stripCookie removes the cookies of this name from line, each together with
+// the ';' before it. For a cookie at the beginning it is the ';' behind it.
 func stripCookie(line, name string) string {
 	start, end := findCookie(line, name, 0)
 	if start < 0 {

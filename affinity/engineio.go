@@ -12,58 +12,61 @@ import (
 )
 
 // EngineIO is an [Affinity] by the session ID of Engine.IO, the protocol below
-// Socket.IO: it pins clients that keep no cookies, such as native applications
+// Socket.IO. It pins clients that keep no cookies, such as native applications
 // and pages of another site.
 //
-// A session that polls exists at one node only, and its client names it in the
-// query parameter sid of all its requests but the first. The node that answers
-// the first one has the session: its answer is either changed, so that the sid
-// says where it is from, or remembered. That first request itself has no home:
-// whoever picks the backend decides, or the other members of a [Chain], in which
-// an EngineIO comes first. A session that begins with a WebSocket needs no pin
-// and is left alone.
+// A session that polls exists at one node only. The node creates it when it
+// answers the client's first request, and the client names it in the query
+// parameter sid of all later requests. On that first answer EngineIO either
+// changes the sid, so that it says which backend has the session, or remembers
+// it. The first request itself has no home: its backend is chosen by the
+// balancer, or by the other members of a [Chain], in which an EngineIO comes
+// first. A session that begins with a WebSocket needs no pin, and EngineIO
+// ignores it.
 //
-// The pins are Fixed. When the node is gone, the client is told so in Engine.IO's
-// own words, and opens a new session. Their Key is a hash of the node's sid, as
-// the sid itself opens the session to whoever has it.
+// The pins are Fixed. If the node is gone, the client is told so in the way of
+// Engine.IO and opens a new session. The Key of a pin is a hash of the node's
+// sid, because whoever knows the sid itself can use the session.
 //
-// Any number of replicas can serve one session if they have the same Secrets, for
-// [SIDModeTag], or the same Store, for [SIDModeLearn]. The zero value is ready for one
-// process. An EngineIO must not be copied after its first use.
+// Any number of replicas can serve one session if they have the same Secrets,
+// for SIDModeTag, or the same Store, for SIDModeLearn. The zero value is ready
+// for one process. An EngineIO must not be copied after its first use.
 type EngineIO struct {
-	// Path is the path under which Engine.IO is served, as "/socket.io/".
-	// Requests whose path doesn't begin with it are none of this affinity's
-	// business, nor are those without the parameter EIO, unless their sid has a
-	// genuine tag. Empty: all paths.
+	// Path is the path under which Engine.IO is served, such as "/socket.io/".
+	// EngineIO ignores requests whose path doesn't begin with it. It also
+	// ignores requests without the parameter EIO, unless their sid has a
+	// genuine tag. Empty means all paths.
 	Path string
 
-	// Mode tells how a sid is tied to its backend.
+	// Mode says how a sid is tied to its backend.
 	Mode SIDMode
 
-	// Secrets seal the tags of SIDModeTag, each of at least 32 random bytes. They
-	// may be those of a [Cookie]. The first one seals, all of them open. To rotate,
-	// add the new secret as the second one on all replicas, then move it to the
-	// front on all, and take the old one out when its sessions have ended.
+	// Secrets seal the tags of SIDModeTag. Each has at least 32 random bytes,
+	// and they may be those of a [Cookie]. The first one seals and all of them
+	// open. To rotate, add the new secret as the second one on all replicas,
+	// then move it to the front on all. Remove the old one when its sessions
+	// have ended.
 	//
-	// Without secrets a random one is made for this EngineIO, and a warning logged:
-	// other replicas, and this one after a restart, don't know its sids. With
-	// SIDModeLearn none are needed.
+	// Without secrets, the EngineIO makes a random one and logs a warning:
+	// other replicas, and this one after a restart, don't know its sids.
+	// SIDModeLearn needs none.
 	Secrets [][]byte
 
-	// Store keeps the pins of SIDModeLearn. Nil means an [LRU] of its own, which no
-	// other replica knows. Lifetimes are the store's.
+	// Store keeps the pins of SIDModeLearn. Nil means an [LRU] of this
+	// EngineIO's own, which no other replica knows. The lifetimes of pins are
+	// those of the store.
 	Store Store
 
-	// Name sets the pins in Store apart from those of others. It goes before the
-	// sid, with a ':' between. Empty means "eio".
+	// Name separates the pins in Store from those of others. The key of a pin
+	// begins with it and a ':'. Empty means "eio".
 	Name string
 
-	// Logger is for the warning about missing Secrets. Nil means slog.Default().
+	// Logger gets the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
 	once   sync.Once
 	tagger tagger
-	table  Table // its store and keys
+	table  Table // only its store and storeKey are used
 	err    error // what Validate returns
 }
 
@@ -71,40 +74,44 @@ type EngineIO struct {
 type SIDMode int
 
 const (
-	// SIDModeByVersion is SIDModeTag for version 4 of the protocol, of Socket.IO 3 and 4,
-	// and SIDModeLearn for the versions before, where socket.id is the sid and
-	// applications pass it on.
+	// SIDModeByVersion is SIDModeTag for version 4 of the protocol, which
+	// Socket.IO 3 and 4 use. It is SIDModeLearn for earlier versions: there,
+	// socket.id is the sid, and applications pass it on.
 	SIDModeByVersion SIDMode = iota
 
-	// SIDModeTag extends the sid on its way to the client by a tag, and takes it off
-	// again before a backend sees it. A tag holds the backend's ID, encrypted,
-	// and a MAC of 80 bits over both. With the dot before it, it has 25
-	// characters of the URL-safe alphabet for an ID of up to 8 bytes, and 11
-	// more for each 8 beyond, 100 for the longest ID of 64.
+	// SIDModeTag appends a tag to the sid on its way to the client, and removes
+	// the tag before a backend sees it. The tag contains the backend's ID,
+	// encrypted, and a MAC of 80 bits over the ID and the sid. With the dot
+	// before it, a tag has 25 characters of the URL-safe alphabet for an ID of
+	// up to 8 bytes, and 11 more for each 8 bytes beyond, which makes 100 for
+	// the longest ID of 64 bytes.
 	//
 	// Nothing is stored, and any replica with the same Secrets can serve the
-	// session. A client of version 3 must not tell anybody its socket.id.
+	// session. A client of version 3 must not tell its socket.id to anybody,
+	// since that is the sid with the tag.
 	SIDModeTag
 
-	// SIDModeLearn leaves the sid as it is and remembers it in the Store.
+	// SIDModeLearn leaves the sid as it is and keeps its backend in the Store.
 	SIDModeLearn
 )
 
-// maxSID bounds a sid. Engine.IO's own have 20 characters, but an application
-// can make its own. Longer ones are neither tagged nor looked up.
+// maxSID is the length of the longest sid that is tagged or looked up. The sids
+// that Engine.IO makes have 20 characters, but an application can make its own.
 const maxSID = 1024
 
-// A sidNote is what Find tells Rewrite, Bind and Gone of an Engine.IO request.
+// A sidNote is the Note of an Engine.IO request, which Find passes to Rewrite,
+// Bind and Gone.
 type sidNote struct {
 	engineQuery
 	mode  SIDMode // SIDModeTag or SIDModeLearn
 	opens bool    // the request opens a session that polls
-	plain string  // the sid as the backend knows it, if the client's has a tag
+	plain string  // the sid without its tag, as the backend knows it; "" if it has no tag
 }
 
-// Find reads where the session is from its sid, or looks it up. Status is None
-// for what isn't an Engine.IO request of a session, Unknown for a sid that has
-// no tag or isn't in the store, and Forged for one whose tag isn't genuine.
+// Find reads the backend of the session from its sid, or looks it up in the
+// store. Status is None for a request that belongs to no Engine.IO session,
+// Unknown for a sid that has no tag or isn't in the store, and Forged for a sid
+// whose tag isn't genuine.
 func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	if !strings.HasPrefix(r.URL.Path, e.Path) {
 		return Pin{}, nil
@@ -120,14 +127,15 @@ func (e *EngineIO) Find(r *http.Request) (Pin, error) {
 	note := &sidNote{engineQuery: q, mode: e.Mode}
 	if note.mode == SIDModeByVersion {
 		note.mode = SIDModeLearn
-		if q.version == "4" { // as Engine.IO itself decides
+		if q.version == "4" { // Engine.IO itself takes all others for version 3
 			note.mode = SIDModeTag
 		}
 	}
 	pin := Pin{Note: note}
 	switch {
 	case q.version == "":
-		// Any application may have a sid: only a genuine tag says whose this is.
+		// Any application may have a parameter sid. Only a genuine tag shows
+		// that this one is Engine.IO's.
 		if pin = e.openTag(note); pin.Status != Hit {
 			pin = Pin{}
 		}
@@ -163,8 +171,8 @@ func (e *EngineIO) openTag(note *sidNote) Pin {
 	return Pin{Backend: home, Key: secretKey(plain), Status: Hit, Fixed: true, Note: note}
 }
 
-// Rewrite restores the sid for the backend. A request that opens a session is
-// sent on without Accept-Encoding, as its answer has to be read.
+// Rewrite removes the tag from the sid. It also removes Accept-Encoding from a
+// request that opens a session, since Bind can't read a compressed answer.
 func (e *EngineIO) Rewrite(out *http.Request, found Pin) {
 	note, ok := found.Note.(*sidNote)
 	switch {
@@ -177,10 +185,11 @@ func (e *EngineIO) Rewrite(out *http.Request, found Pin) {
 }
 
 // Bind looks for the sid in the answer to a request that opens a session, and
-// tags or remembers it; the answer is held back until the sid is there. What
-// isn't the beginning of a session passes as it is.
+// tags or remembers it. It reads ahead until the sid is there, which holds the
+// answer back for so long. Other answers pass unchanged.
 //
-// If another backend stood in for a.Home, the session is bound to that one.
+// If another backend stood in for a.Home, the session is bound to the backend
+// that answered.
 //
 // If the backend answers that it doesn't know the session of the request, which
 // is Engine.IO's status 400 with code 1, Bind calls a.UnknownSession.
@@ -199,7 +208,7 @@ func (e *EngineIO) Bind(a Answer) (key string, err error) {
 	return a.Found.Key, nil
 }
 
-// bindSession binds the session that a opens, if it does.
+// bindSession binds the session that the answer opens, if it opens one.
 func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 	res, home := a.Response, a.answeredBy()
 	if enc := res.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
@@ -228,7 +237,8 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 	store, id := e.table.store(), e.table.storeKey(key)
 	now, err := store.Swap(a.Request.Context(), id, "", home)
 	if err == nil && now != home {
-		// An application that makes its own sids may make one again.
+		// The sid isn't new: an application that makes its own may repeat one.
+		// The session that was opened last counts.
 		_, err = store.Swap(a.Request.Context(), id, now, home)
 	}
 	if err != nil {
@@ -240,10 +250,12 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 // unknownSession is the message of Engine.IO's error code 1.
 const unknownSession = "Session ID unknown"
 
-// Gone answers that the session is unknown, as engine.io does: as JSON to a
-// request that polls, as text to a WebSocket's. A client on a page of another
-// site may read it, as it could the node's: the answer has nothing in it that
-// the client didn't know. A CORS preflight is left to some other backend.
+// Gone answers that the session is unknown, as the server engine.io does: with
+// JSON to a request that polls, and with text to the handshake of a WebSocket.
+//
+// A client on a page of another site may read the answer, as it could read the
+// node's. The answer contains nothing that the client didn't know. Gone returns
+// nil for a CORS preflight, so that another backend answers it.
 func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 	note, ok := found.Note.(*sidNote)
 	if !ok || r.Method == http.MethodOptions {
@@ -256,8 +268,8 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 		h.Set("Content-Type", "text/html")
 	} else {
 		h.Set("Content-Type", "application/json")
-		// Version 3 does the rest itself; since version 4 it is left to the
-		// package cors, and to whether an application uses that.
+		// Servers of version 3 set these fields themselves. Those of version 4
+		// leave them to the package cors, which an application may use or not.
 		if origin := r.Header.Get("Origin"); origin != "" {
 			h.Set("Access-Control-Allow-Credentials", "true")
 			h.Set("Access-Control-Allow-Origin", origin)
@@ -273,15 +285,15 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 	}
 }
 
-// Validate tells what is wrong with the fields: secrets that are too short, a Path
-// that isn't one, a Name with a ':', a Mode that doesn't exist. As long as it
-// returns an error, so does Find, and no client is pinned.
+// Validate refuses secrets that are too short or easy to guess, a Path that
+// doesn't begin with a '/', a Name with a ':', and a Mode that doesn't exist.
+// As long as it returns an error, Find returns it too, and no client is pinned.
 func (e *EngineIO) Validate() error {
 	e.once.Do(e.init)
 	return e.err
 }
 
-// init settles what doesn't change from one request to the next.
+// init computes what is the same for all requests.
 func (e *EngineIO) init() {
 	e.table = Table{Store: e.Store, Name: e.Name}
 	if e.Name == "" {

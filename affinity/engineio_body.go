@@ -7,14 +7,15 @@ import (
 	"slices"
 )
 
-// maxPeek bounds what is read ahead of an answer. The packet that opens a session
-// has less than 200 bytes and comes first.
+// maxPeek is how many bytes of an answer are read ahead at most. The packet
+// that opens a session comes first and has less than 200 bytes.
 const maxPeek = 4096
 
-// A peeked body is one of which the beginning has been read ahead.
+// A peeked is a body of which the beginning has been read ahead. Read returns
+// that beginning first.
 type peeked struct {
 	head []byte
-	err  error // what the body said behind head
+	err  error // the error that followed head
 	io.ReadCloser
 }
 
@@ -30,8 +31,8 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return p.ReadCloser.Read(b)
 }
 
-// peek reads ahead, until enough says so, the body ends or max bytes are there,
-// and puts the peeked body in place of res.Body.
+// peek reads ahead until enough returns true, the body ends, or max bytes are
+// there. It replaces res.Body by the body that it returns.
 func peek(res *http.Response, max int, enough func(head []byte) bool) *peeked {
 	p := &peeked{ReadCloser: res.Body}
 	res.Body = p
@@ -49,8 +50,8 @@ func peek(res *http.Response, max int, enough func(head []byte) bool) *peeked {
 	return p
 }
 
-// saysUnknown tells whether an answer of status 400 is Engine.IO's for a session
-// that it doesn't know.
+// saysUnknown tells whether an answer of status 400 is the one that Engine.IO
+// gives for a session that it doesn't know.
 func saysUnknown(res *http.Response) bool {
 	const max = 256
 	if res.ContentLength > max {

@@ -10,20 +10,22 @@ import (
 	"unicode/utf8"
 )
 
-// An opening is the packet that opens a session, at the beginning of a polling
-// answer. Offsets are those in the body.
+// An opening is the packet that opens a session, found at the beginning of the
+// answer to a poll. Its offsets count from the beginning of the body, also if
+// the packet is part of a JavaScript string.
 type opening struct {
 	sid    string
-	sidEnd int // where the sid's closing quote is
-	read   int // how long the head was in which it was found
+	sidEnd int // offset of the sid's closing quote
+	read   int // length of the head in which the opening was found
 
-	// Where the length of the packet is, if it has one, and its value.
+	// The length that stands before the packet: where its digits are, and its
+	// value. lenEnd is 0 if the packet has no length before it.
 	lenStart, lenEnd, length int
-	binary                   bool // the length's digits are bytes of 0 to 9
+	binary                   bool // the digits are bytes from 0 to 9, not ASCII
 }
 
-// peekOpening reads ahead until the sid is there or can't come any more. It
-// returns nil then.
+// peekOpening reads ahead until the opening with its sid is there. It returns a
+// nil opening if the answer has none.
 func peekOpening(res *http.Response) (*peeked, *opening) {
 	var o *opening
 	body := peek(res, maxPeek, func(head []byte) bool {
@@ -41,8 +43,8 @@ func peekOpening(res *http.Response) (*peeked, *opening) {
 //	\x00\x09\x06\xff0{"sid":"…",…}…     version 3, with binary packets
 //	___eio[0]("96:0{\"sid\":…}2:40");   version 3, as JSONP
 //
-// It returns nil if there is none; more tells that it may yet come when there
-// is more of the body.
+// It returns nil if the opening isn't there. more then tells that it may still be
+// found when more of the body has been read.
 func findOpening(body []byte) (o *opening, more bool) {
 	text, offset, more := jsonp(body)
 	if text == nil && more {
@@ -67,8 +69,9 @@ func findOpening(body []byte) (o *opening, more bool) {
 	return o, false
 }
 
-// unframe reads the packet's length, if it has one, and returns where the packet
-// begins. If it isn't ok, it returns how much was read without an objection.
+// unframe reads the length before the packet, if there is one, and returns
+// where the packet begins. If text isn't as expected, ok is false and packet is
+// how many bytes of it were as expected.
 func (o *opening) unframe(text []byte) (packet int, ok bool) {
 	if bytes.HasPrefix(text, []byte("0{")) {
 		return 0, true
@@ -92,9 +95,9 @@ func (o *opening) unframe(text []byte) (packet int, ok bool) {
 	return len(text), false
 }
 
-// findSID reads the JSON object at the beginning of text. It returns where the
-// closing quote of the sid is, 0 if there is none; incomplete tells that more
-// of the object may have it.
+// findSID reads the JSON object at the beginning of text and returns the offset
+// of the sid's closing quote, or 0 if there is no sid. incomplete tells that
+// the object goes on and may still have one.
 func (o *opening) findSID(text []byte) (end int, incomplete bool) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if _, err := d.Token(); err != nil { // the brace
@@ -125,15 +128,16 @@ func (o *opening) findSID(text []byte) (end int, incomplete bool) {
 	return 0, unfinished(err)
 }
 
+// unfinished tells whether a JSON decoder failed only because its input ended.
 func unfinished(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
 
-// extend returns the body with the sid extended by tag, which is ASCII and needs
-// no escape in any of the forms.
+// extend returns body with tag behind the sid and the packet's length
+// corrected. The tag is ASCII and needs no escape in any of the forms.
 func (o *opening) extend(body []byte, tag string) []byte {
 	out := make([]byte, 0, len(body)+len(tag)+1)
 	if o.lenEnd > 0 {
-		// Version 3 counts UTF-16 code units in text and bytes in binary: in
-		// ASCII these are the same.
+		// Version 3 counts UTF-16 code units in text and bytes in binary. For
+		// the tag, which is ASCII, both are the same number.
 		out = append(out, body[:o.lenStart]...)
 		digits := strconv.AppendInt(nil, int64(o.length+len(tag)), 10)
 		if o.binary {
@@ -148,9 +152,9 @@ func (o *opening) extend(body []byte, tag string) []byte {
 	return append(out, body[o.sidEnd:]...)
 }
 
-// jsonp returns the text in a body that is ___eio[N]("…"), and a function that
-// tells where in the body a byte of it comes from. Another body is its own text.
-// more tells that the text may go on.
+// jsonp returns the text in a body of the form ___eio[N]("…"), unescaped.
+// offset returns where in the body a byte of the text comes from. A body of
+// another form is its own text. more tells that the text isn't complete.
 func jsonp(body []byte) (text []byte, offset func(int) int, more bool) {
 	const start = "___eio["
 	if !bytes.HasPrefix(body, []byte(start)) {
@@ -172,9 +176,9 @@ func jsonp(body []byte) (text []byte, offset func(int) int, more bool) {
 	return text, func(i int) int { return from[i] }, more
 }
 
-// unescapeJS decodes the JavaScript string in body whose text begins at i, as far
-// as it goes. from tells where in body each of its bytes begins, more that the
-// string isn't over.
+// unescapeJS decodes the JavaScript string in body that begins at body[i],
+// behind its opening quote. from has the offset in body of each byte of text.
+// more tells that the string doesn't end in body.
 func unescapeJS(body []byte, i int) (text []byte, from []int, more bool) {
 	for i < len(body) {
 		at, c := i, body[i]
@@ -197,7 +201,7 @@ func unescapeJS(body []byte, i int) (text []byte, from []int, more bool) {
 			}
 			r := rune(n)
 			if utf16.IsSurrogate(r) {
-				r = utf8.RuneError // half of a character that no sid has
+				r = utf8.RuneError // a surrogate pair, which is in no sid
 			}
 			char = utf8.AppendRune(nil, r)
 			i += 5
@@ -216,5 +220,6 @@ func unescapeJS(body []byte, i int) (text []byte, from []int, more bool) {
 	return text, from, true
 }
 
-// escapes are those of JSON whose character isn't the one behind the backslash.
+// escapes has the escapes of JSON that stand for another character than their
+// own.
 var escapes = map[byte]byte{'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}

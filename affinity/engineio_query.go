@@ -5,13 +5,15 @@ import (
 	"strings"
 )
 
-// An engineQuery is what the query of an Engine.IO request says.
+// An engineQuery has the query parameters of an Engine.IO request.
 type engineQuery struct {
 	version   string // EIO
 	transport string
 	sid       string
 }
 
+// parseEngineQuery reads the transport only of requests that have an EIO or a
+// sid.
 func parseEngineQuery(query string) (q engineQuery) {
 	q.version, q.sid = queryParam(query, "EIO"), queryParam(query, "sid")
 	if q.version != "" || q.sid != "" {
@@ -20,9 +22,9 @@ func parseEngineQuery(query string) (q engineQuery) {
 	return q
 }
 
-// replaceSID returns query with the sid new wherever it has old. All other bytes
-// stay as the client wrote them, and so do those of the sid if new is a prefix
-// of old.
+// replaceSID returns query with the sid new wherever the sid was old. All other
+// bytes stay as the client wrote them. So do those of the sid if new is a
+// prefix of old, as it is when only a tag is removed.
 func replaceSID(query, old, new string) string {
 	params := strings.Split(query, "&")
 	for i, param := range params {
@@ -34,6 +36,8 @@ func replaceSID(query, old, new string) string {
 	return strings.Join(params, "&")
 }
 
+// newValue returns what stands in place of value, which is old as the client
+// has escaped it.
 func newValue(value, old, new string) string {
 	if tag, ok := strings.CutPrefix(old, new); ok {
 		if kept, ok := strings.CutSuffix(value, tag); ok {

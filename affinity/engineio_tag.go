@@ -14,39 +14,41 @@ import (
 	"sync"
 )
 
-// A tagged sid is sid "." tag, the tag being in unpadded URL-safe base64:
+// A tagged sid is the sid, a '.' and the tag. The tag is, in unpadded URL-safe
+// base64:
 //
 //	mac(10) ciphertext of: home, filled up with zeros to a multiple of 8
 //
-// mac is HMAC-SHA-256 over len(home), home and sid, cut to 80 bits, and at the
-// same time the initial counter of AES-256-CTR, as in RFC 5297. Two tags of one
-// sid, which only an application that makes its own sids can cause, thus give
-// away no more than whether the home is the same; with GCM they would give away
-// the key.
+// mac is HMAC-SHA-256 over len(home), home and sid, cut to 80 bits. It also is the
+// initial counter of AES-256-CTR, as in RFC 5297. An application that makes its own
+// sids may repeat one, which then has two tags. Together these tell no more than
+// whether the homes are the same. With AES-GCM they would give away the key.
 const (
 	tagMAC   = 10
 	tagBlock = 8
-	maxHome  = 64                            // as long as a backend's ID may be
+	maxHome  = 64                            // the longest ID of a backend
 	maxTag   = 1 + ((tagMAC+maxHome)*8+5)/6  // in characters, with the dot
 	minTag   = 1 + ((tagMAC+tagBlock)*8+5)/6 // with the shortest ID
 )
 
 var tagEncoding = base64.RawURLEncoding.Strict()
 
-// A tagger tags with the first of its keys and opens with all.
+// A tagger tags with the first of its keys and opens tags of all of them.
 type tagger []tagKey
 
+// A tagKey is derived from one of the secrets. The half of it for the MAC is in
+// its rooms.
 type tagKey struct {
 	block cipher.Block
 	rooms *sync.Pool // of *tagRoom
 }
 
-// A tagRoom is what the work on a tag needs, used again: made anew it would cost
-// more than the work.
+// A tagRoom has the buffers and the hash that one tag needs. They are pooled
+// because allocating them would cost more than the tag itself.
 type tagRoom struct {
-	mac          hash.Hash // of the key
+	mac          hash.Hash // keyed
 	text         []byte
-	raw, plain   [tagMAC + maxHome + 2]byte // which base64 may fill up
+	raw, plain   [tagMAC + maxHome + 2]byte // with room for what base64 may decode beyond
 	sum          [sha256.Size]byte
 	counter, pad [aes.BlockSize]byte
 }
@@ -66,7 +68,7 @@ func newTagger(secrets [][]byte) (tagger, error) {
 	return t, nil
 }
 
-// tag returns what to append to a sid of this home, the dot included.
+// tag returns what is appended to a sid of this home, including the dot.
 func (t tagger) tag(sid, home string) (string, error) {
 	if home == "" || len(home) > maxHome || strings.IndexByte(home, 0) >= 0 {
 		return "", errors.New("a tag takes IDs of 1 to 64 bytes without zeros")
@@ -81,7 +83,8 @@ func (t tagger) tag(sid, home string) (string, error) {
 }
 
 // open returns the sid and the home of a tagged sid. The status is Unknown for
-// what doesn't look like one and Forged for what isn't from any of the keys.
+// a sid that has nothing of the form of a tag, and Forged for a tag that none
+// of the keys has made.
 func (t tagger) open(tagged string) (sid, home string, status Status) {
 	dot := strings.LastIndexByte(tagged, '.')
 	if dot <= 0 || len(tagged)-dot < minTag || len(tagged)-dot > maxTag {
@@ -96,11 +99,12 @@ func (t tagger) open(tagged string) (sid, home string, status Status) {
 	return "", "", Forged
 }
 
+// open returns the home in a tag of this key.
 func (k tagKey) open(sid, tag string) (home string, status Status) {
 	room := k.rooms.Get().(*tagRoom)
 	defer k.rooms.Put(room)
 	room.text = append(room.text[:0], tag...)
-	n, err := tagEncoding.Decode(room.raw[:], room.text) // which skips line breaks
+	n, err := tagEncoding.Decode(room.raw[:], room.text) // skips line breaks, refused below
 	raw := room.raw[:max(n, tagMAC)]
 	if err != nil || (n-tagMAC)%tagBlock != 0 || strings.ContainsAny(tag, "\r\n") {
 		return "", Unknown
@@ -114,7 +118,7 @@ func (k tagKey) open(sid, tag string) (home string, status Status) {
 	return home, Hit
 }
 
-// sign returns the MAC, which the next call overwrites.
+// sign returns the MAC. The next call overwrites it.
 func (r *tagRoom) sign(sid, home string) []byte {
 	r.text = append(append(append(r.text[:0], byte(len(home))), home...), sid...)
 	r.mac.Reset()
@@ -122,7 +126,7 @@ func (r *tagRoom) sign(sid, home string) []byte {
 	return r.mac.Sum(r.sum[:0])[:tagMAC]
 }
 
-// crypt encrypts or decrypts what follows the MAC, which stays.
+// crypt encrypts or decrypts the bytes behind the MAC in place.
 func (r *tagRoom) crypt(block cipher.Block, raw []byte) {
 	r.counter = [aes.BlockSize]byte{}
 	copy(r.counter[:], raw[:tagMAC])

@@ -5,13 +5,13 @@ import (
 	"net/netip"
 )
 
-// Hash is an [Affinity] that remembers nothing: it only gives the client a key,
-// and whoever picks the backend hashes that. All replicas agree without sharing
-// anything, and nothing is written anywhere.
+// Hash is an [Affinity] that remembers nothing. It only gives each client a
+// key, and the balancer hashes that key to choose the backend. All replicas
+// agree without sharing anything, and nothing is written anywhere.
 //
-// The price: clients move when the set of backends changes. When a backend
-// drains or is lost its clients move away, and when it returns they move back,
-// in the midst of their sessions. A [Table] of the same key doesn't do that.
+// The price is that clients move when the set of backends changes. If a backend
+// drains or is lost, its clients move away. When it returns they move back, in
+// the middle of their sessions. A [Table] with the same key avoids that.
 type Hash struct {
 	// Key tells clients apart. Nil means &ClientAddr{}.
 	Key Key
@@ -27,10 +27,10 @@ func (h *Hash) Bind(a Answer) (key string, err error) {
 	return a.Found.Key, nil
 }
 
-// Trust forwards to Key.
+// Trust calls Trust of Key.
 func (h *Hash) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	trustKey(&h.Key, addr, secure)
 }
 
-// Validate forwards to Key.
+// Validate calls Validate of Key.
 func (h *Hash) Validate() error { return validate(h.Key) }

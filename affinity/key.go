@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// A Key tells clients apart by something that they send with each request.
-// It may be called by many goroutines at once.
+// A Key tells clients apart by something that they send with each request. It
+// may be called by many goroutines at once.
 type Key interface {
-	// Key returns the client's key, "" if r has none.
+	// Key returns the client's key, or "" if r has none.
 	Key(r *http.Request) string
 }
 
-// KeyFunc is a function that is a [Key].
+// A KeyFunc is a function that serves as a [Key].
 type KeyFunc func(*http.Request) string
 
 // Key calls f.
@@ -31,14 +31,15 @@ func (f KeyFunc) Validate() error {
 	return nil
 }
 
-// Header is a [Key]: the value of the request header of this name, its first
-// line if there are several. The client chooses it. Host is one like the others.
+// Header is a [Key] by the value of the request header of this name. If the
+// header has several lines, the first one counts. Clients choose the value. The
+// name may be Host.
 type Header string
 
 // Key returns the header's value.
 func (h Header) Key(r *http.Request) string {
 	if strings.EqualFold(string(h), "Host") {
-		return r.Host // net/http takes it out of r.Header
+		return r.Host // net/http removes it from r.Header
 	}
 	return r.Header.Get(string(h))
 }
@@ -52,13 +53,12 @@ func (h Header) Validate() error {
 	return nil
 }
 
-// Query is a [Key]: the value of the query parameter of this name, the first
-// that isn't empty. The client chooses it.
+// Query is a [Key] by the value of the query parameter of this name, the first
+// one that isn't empty. Clients choose the value.
 //
-// Parameters are separated by '&' alone, as the URL Standard has it. Unlike
-// [net/url.ParseQuery], Query takes a ';' or a broken escape in a value as it is:
-// the backend may well read such a parameter, and it must not cost the client
-// its home.
+// Only '&' separates parameters, as in the URL Standard. A value may have a ';'
+// or a broken escape in it, which [net/url.ParseQuery] refuses: backends may
+// read such a parameter, and its client must not lose its home.
 type Query string
 
 // Key returns the parameter's value.
@@ -72,11 +72,13 @@ func (q Query) Validate() error {
 	return nil
 }
 
-// CookieValue is a [Key]: the value of the cookie of this name, the first that
-// isn't empty. Mostly the application sets it, but the client may send any.
+// CookieValue is a [Key] by the value of the cookie of this name, the first one
+// that isn't empty. Mostly the application sets the cookie, but a client may
+// send any value.
 //
-// Many an application knows its users by such a value, so the key is a hash of
-// it: neither a store nor a trace will have what opens a session.
+// Many applications know their users by such a value. So the key is a hash of
+// it, and neither a store nor a trace contains what would let somebody into a
+// session.
 type CookieValue string
 
 // Key returns the hash of the cookie's value.
@@ -97,7 +99,8 @@ func (c CookieValue) Validate() error {
 	return nil
 }
 
-// secretKey returns the key for a value that must be kept secret.
+// secretKey returns the key of a client for a value that must be kept secret: a
+// hash.
 func secretKey(value string) string {
 	if value == "" {
 		return ""
@@ -106,7 +109,8 @@ func secretKey(value string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// defaultKey returns k, or the client's address for the nil Key of an option.
+// defaultKey returns k, or &ClientAddr{} if k is a field that the user has not
+// set.
 func defaultKey(k Key) Key {
 	if k == nil {
 		return &ClientAddr{}
@@ -114,7 +118,8 @@ func defaultKey(k Key) Key {
 	return k
 }
 
-// trustKey is trust for the Key of an option, which takes its default now.
+// trustKey is trust for a field of the type Key. It sets the field to its
+// default if it is nil.
 func trustKey(k *Key, addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	*k = defaultKey(*k)
 	trust(addr, secure, *k)

@@ -8,21 +8,22 @@ import (
 )
 
 // LRU is a [Store] in the memory of this process. It holds a bounded number of
-// pins and forgets those that were not used for longest. Its zero value is
-// ready; it starts no goroutine, and a pin that has expired gives its memory
-// back when it is looked up or pushed out. An LRU must not be copied.
+// pins, and if it is full it forgets those that have not been used for longest.
+// Its zero value is ready for use, and it starts no goroutine: an expired pin
+// keeps its memory until it is looked up or pushed out. An LRU must not be
+// copied.
 type LRU struct {
-	// Size is the number of pins, about 200 bytes each beside key and ID. It
-	// is exact up to 4,096, and above split over 16 parts that fill unevenly.
-	// 0 means 100,000.
+	// Size is the number of pins. Each takes about 200 bytes beside its key and
+	// ID. The number is exact up to 4,096. A larger one is split over 16 parts,
+	// which don't fill evenly. 0 means 100,000.
 	Size int
 
 	// Idle is the time after which an unused pin is forgotten. 0 means 24
-	// hours: a client that comes back after a day's long WebSocket is still
-	// known. Negative means never.
+	// hours, long enough to recognize a client that comes back after a
+	// WebSocket of a day. Negative means never.
 	Idle time.Duration
 
-	// Age is the time after which a pin is forgotten however much it is used,
+	// Age is the time after which a pin is forgotten even if it is used,
 	// counted from when the client was bound to this backend. 0 means never.
 	Age time.Duration
 
@@ -30,12 +31,13 @@ type LRU struct {
 	pins *shards[*entry]
 }
 
+// An entry is changed under the lock of its shard.
 type entry struct {
 	backend    string
 	born, used time.Time
 }
 
-// Load returns the backend of key, and starts its Idle time anew.
+// Load returns the backend of key and restarts its Idle time.
 func (l *LRU) Load(ctx context.Context, key string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", fmt.Errorf("affinity: LRU: load: %w", err)
@@ -50,8 +52,8 @@ func (l *LRU) Load(ctx context.Context, key string) (string, error) {
 	return e.backend, nil
 }
 
-// Swap replaces the backend of key as [Store] says, and starts its lifetimes
-// anew if it wins.
+// Swap replaces the backend of key as [Store] says, and restarts its lifetimes
+// if it wins.
 func (l *LRU) Swap(ctx context.Context, key, old, new string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", fmt.Errorf("affinity: LRU: swap: %w", err)
@@ -86,7 +88,8 @@ func (l *LRU) Validate() error {
 	return nil
 }
 
-// get returns the living entry of key and marks it used. The shard is locked.
+// get returns the entry of key and marks it used. It returns nil if there is
+// none or it has expired. The caller holds the lock of s.
 func (l *LRU) get(s *shard[*entry], key string) *entry {
 	e, ok := s.pins.Get(key)
 	if !ok {

@@ -13,93 +13,100 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// Redis is a [Store] in a Redis that several replicas share, with a memory of
-// its own in front. Swap is one Lua script that touches one key, so the
-// replicas agree on each client's home whatever each sees of the backends.
+// Redis is a [Store] in a Redis that several replicas share. Each replica also
+// keeps the pins that it uses in its own memory. Swap is a single Lua script that
+// touches one key, so the replicas agree on each client's home even if they
+// disagree about which backends are up.
 //
-// # What it costs and how stale it is
+// # Cost and staleness
 //
-// A Load is one round trip, which slides the pin's lifetime too, or none for a
-// pin of which Redis was asked within Fresh. So a Load may return a home that
-// another replica has replaced up to Fresh ago; a Swap never goes by the memory
-// and tells the true one.
+// A Load takes one round trip, which also restarts the pin's lifetime. It takes
+// none if Redis was asked for the pin within Fresh. So a Load may return a home
+// that another replica has replaced, but no longer than Fresh ago. A Swap always
+// asks Redis and returns the current home.
 //
-// # When Redis is slow or gone
+// # When Redis is slow or away
 //
-// Load and Swap return within Timeout, and after a few failures in a row they
-// don't ask any more, except for one call every 250 ms that finds out whether
-// Redis is back. Until then pins live in the memory of each replica:
+// Load and Swap return within Timeout. After a few failures in a row they stop
+// asking, except for one call every 250 ms that finds out whether Redis is back.
+// Until then pins live in the memory of each replica:
 //
-//   - Load returns what the memory has, however stale, and no error. It returns
-//     an error for a client that the memory doesn't know.
-//   - Swap moves the pin in the memory, and returns what is there now together
-//     with an error: the other replicas haven't heard of it.
+//   - Load returns what the memory has, however stale, without an error. It
+//     returns an error for a client that the memory doesn't know.
+//   - Swap moves the pin in the memory. It returns the current home together with
+//     an error, as the other replicas don't know of the move.
 //
-// So no pin is lost and none moves back. When Redis is back, the Load that
-// follows for a key takes what happened in the meantime there. If another
-// replica was first, its pin stands. A Redis that has lost its data gets pins
-// back the same way, from the replicas that know them, and so does one that was
-// flushed: to forget a pin, delete it by Swap. That leaves a mark for the time
-// of Idle (a day if that is never), as other replicas may still know the pin.
+// So no pin is lost and none moves back. When Redis is back, the next Load of a
+// key writes to Redis what has happened meanwhile. If another replica has done so
+// before, its pin stays.
 //
-// All this is true for each primary of a Cluster by itself: while one is gone,
-// the pins of the others are in Redis as ever. A write that a primary has
-// acknowledged is lost with it if its replicas don't have it yet.
+// A Redis that has lost its data gets the pins back in the same way, from the
+// replicas that know them, and so does one that was flushed. To forget a pin,
+// delete it by Swap. As other replicas may still know the pin, Swap leaves a mark
+// in Redis, which lasts for Idle, or for a day if Idle is never.
 //
-// It starts no goroutine. Fields must not be changed once it is used, and a
-// Redis must not be copied.
+// In a Cluster all this holds for each primary by itself. While one is away, the
+// pins of the others are in Redis as usual. If a primary is lost, so are the
+// writes that it has acknowledged but its replicas don't have yet.
+//
+// Redis starts no goroutine. Its fields must not be changed once it is used, and
+// it must not be copied.
 type Redis struct {
-	// Client reaches a single Redis, a Sentinel group or a Cluster of version
-	// 5 or later. It needs ContextTimeoutEnabled, or go-redis ignores Timeout
-	// once a command is sent. A refused connection is noticed at once only
-	// with DialerRetries of 1, and a host that comes back after it hung is
-	// noticed when the dials under way end: a DialTimeout of one second is
-	// better than the five that are go-redis' default. The client is the
-	// caller's to close.
+	// Client connects to a single Redis, a Sentinel group or a Cluster, of
+	// version 5 or later. The caller closes it.
+	//
+	// It needs ContextTimeoutEnabled: without it, go-redis ignores Timeout once
+	// a command is sent. Set DialerRetries to 1, so that a refused connection
+	// is an error at once. Set DialTimeout to one second rather than to the
+	// five that are the default of go-redis: after a host has hung, its return
+	// is noticed only when the dials under way have ended.
 	Client redis.UniversalClient
 
-	// Prefix goes before each key. "" means "limpet:pin:".
+	// Prefix is put before each key. "" means "limpet:pin:".
 	Prefix string
 
 	// Idle is the time after which an unused pin is forgotten. 0 means 24
-	// hours, negative means never. What a replica answers from its memory is
-	// told to Redis every quarter of Idle at least, and every Fresh if that is
-	// less: by that much earlier than Idle the others may forget the pin.
+	// hours, negative means never.
+	//
+	// A Load that is answered from memory doesn't restart the pin's lifetime in
+	// Redis. Redis is asked every Fresh, or every quarter of Idle if that is
+	// less: the other replicas may forget the pin by so much earlier than Idle.
 	Idle time.Duration
 
-	// Age is the time after which a pin is forgotten however much it is used,
-	// counted by Redis' clock from when the client was bound to this backend.
-	// 0 means never.
+	// Age is the time after which a pin is forgotten even if it is used,
+	// counted by Redis' clock from when the client was bound to this backend. 0
+	// means never.
 	Age time.Duration
 
-	// Timeout bounds the time that each Load and Swap waits for Redis. 0 means
+	// Timeout is how long each Load and Swap waits for Redis at most. 0 means
 	// 50 ms.
 	Timeout time.Duration
 
-	// Size is the number of pins in the memory in front, about 300 bytes each
-	// beside key and ID. 0 means 100,000. Negative means that there is none:
-	// then each Load asks Redis, and fails when Redis does.
+	// Size is the number of pins in the memory of this replica. Each takes
+	// about 300 bytes beside its key and ID. 0 means 100,000. Negative means
+	// that there is no memory: then each Load asks Redis, and fails if Redis
+	// does.
 	Size int
 
-	// Fresh is how stale a Load may be while Redis answers: for so long a pin
-	// is served from memory, but never for more than a quarter of Idle. 0
-	// means one second. Negative means that Redis is always asked, and the
-	// memory serves only while Redis is away.
+	// Fresh is how stale the result of a Load may be while Redis answers: a pin
+	// is served from memory for so long, but never for more than a quarter of
+	// Idle. 0 means one second. Negative means that each Load asks Redis, and
+	// the memory is used only while Redis is away.
 	Fresh time.Duration
 
-	// Logger is told when Redis goes and when it is back. Nil means
-	// slog.Default().
+	// Logger gets a warning when Redis fails and a note when it is back. Nil
+	// means slog.Default().
 	Logger *slog.Logger
 
 	once    sync.Once
 	invalid error
 	conf    redisConf
 	memory  redisMemory
-	node    redisNode // the only one, or what is known of a Cluster
-	nodes   sync.Map  // of a Cluster: *redisNode by address
+	node    redisNode // the only server, or the Cluster as a whole
+	nodes   sync.Map  // the primaries of a Cluster: *redisNode by address
 }
 
-// redisConf is what the fields mean, with their defaults.
+// redisConf has the fields of a Redis, with the defaults filled in.
 type redisConf struct {
 	client         redis.UniversalClient
 	prefix         string
@@ -108,8 +115,8 @@ type redisConf struct {
 	log            *slog.Logger
 }
 
-// Load returns the backend of key as described at [Redis], and slides its
-// lifetime. After an error the backend is "".
+// Load returns the backend of key as described at [Redis], and restarts its
+// lifetime. With an error the backend is "".
 func (r *Redis) Load(ctx context.Context, key string) (string, error) {
 	if err := r.ready(ctx); err != nil {
 		return "", fmt.Errorf("affinity: Redis: load: %w", err)
@@ -119,30 +126,31 @@ func (r *Redis) Load(ctx context.Context, key string) (string, error) {
 	if known && now.Sub(pin.asked) < r.conf.fresh {
 		return pin.backend, nil
 	}
-	var heard redisPin
+	var stored redisPin // what Redis has now
 	var err error
-	unsaid := len(pin.replaces) > 0
-	if unsaid {
-		heard, err = r.swap(ctx, key, pin.replaces, true, pin)
+	pending := len(pin.replaces) > 0
+	if pending {
+		stored, err = r.swap(ctx, key, pin.replaces, true, pin)
 	} else {
-		heard, err = r.load(ctx, key, pin)
+		stored, err = r.load(ctx, key, pin)
 	}
 	if err == nil {
-		r.memory.learn(key, heard)
-		return heard.backend, nil
+		r.memory.learn(key, stored)
+		return stored.backend, nil
 	}
-	if unsaid && !errors.Is(err, errCircuitOpen) {
+	if pending && !errors.Is(err, errCircuitOpen) {
 		r.memory.unanswered(key, pin.backend)
 	}
-	// A parallel call may have moved it.
+	// A parallel call may have moved the pin meanwhile.
 	if pin, known = r.memory.get(key, time.Now()); known {
 		return pin.backend, nil
 	}
 	return "", fmt.Errorf("affinity: Redis: load: %w", err)
 }
 
-// Swap replaces the backend of key as [Store] says, in Redis. If Redis can't be
-// asked it does so in memory, and returns what is there now and an error.
+// Swap replaces the backend of key in Redis, as [Store] says. If Redis doesn't
+// answer, Swap does so in the memory of this replica, and returns what is there
+// now together with an error.
 func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) {
 	if err := r.ready(ctx); err != nil {
 		return "", fmt.Errorf("affinity: Redis: swap: %w", err)
@@ -152,7 +160,7 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 	if known = known && pin.backend == old; known {
 		replaces = append(replaces, pin.replaces...)
 	}
-	heard, err := r.swap(ctx, key, replaces, known, redisPin{backend: new})
+	stored, err := r.swap(ctx, key, replaces, known, redisPin{backend: new})
 	if err != nil {
 		now := r.memory.swap(key, old, new)
 		if !errors.Is(err, errCircuitOpen) {
@@ -160,12 +168,12 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 		}
 		return now, fmt.Errorf("affinity: Redis: swap: %w", err)
 	}
-	r.memory.learn(key, heard)
-	return heard.backend, nil
+	r.memory.learn(key, stored)
+	return stored.backend, nil
 }
 
-// Validate refuses a missing Client, one without ContextTimeoutEnabled, and a
-// negative Age or Timeout.
+// Validate refuses a missing Client, a Client without ContextTimeoutEnabled,
+// and a negative Age or Timeout.
 func (r *Redis) Validate() error {
 	if err := redisclient.Check(r.Client); err != nil {
 		return fmt.Errorf("affinity: Redis: %w", err)
@@ -176,7 +184,7 @@ func (r *Redis) Validate() error {
 	return nil
 }
 
-// ready returns what keeps a call from being made at all.
+// ready returns the error with which a call fails before it has begun.
 func (r *Redis) ready(ctx context.Context) error {
 	r.once.Do(r.init)
 	if r.invalid != nil {

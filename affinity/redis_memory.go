@@ -5,29 +5,47 @@ import (
 	"time"
 )
 
-// redisMemory is what one replica knows of the pins in Redis. It is safe for
+// redisMemory has the pins of Redis that one replica knows. It is safe for
 // concurrent use.
 type redisMemory struct {
 	idle, age time.Duration      // 0: never
-	pins      *shards[*redisPin] // nil: it remembers nothing
+	pins      *shards[*redisPin] // nil: there is no memory
 }
 
-// A redisPin is a pin as this replica knows it. In the memory, an entry is
-// changed under the lock of its shard.
+// A redisPin is a pin as this replica knows it. In the memory its key is in one of
+// these states:
+//
+//	absent    there is no redisPin
+//	fresh     asked is less than Redis.Fresh ago: Load returns it from memory
+//	stale     asked is longer ago: Load asks Redis
+//	doubtful  asked is zero: Load asks Redis
+//	pending   replaces isn't empty: it was made while Redis was away,
+//	          and Load writes it to Redis
+//
+// These functions move a key from one state to another, under the lock of its shard:
+//
+//	learn       Redis has answered               to fresh, or to absent if it has no pin
+//	learn       but its answer may be older than
+//	            what the memory has              to doubtful; pending stays pending
+//	swap        Redis has not answered a Swap    to pending
+//	unanswered  Redis may have stored a backend  pending: one more in replaces
+//	living      Idle or Age has passed           to absent
+//	any Add     the shard is full                to absent, if not used for longest
 type redisPin struct {
 	backend string
 	born    time.Time // when the client was bound to backend
-	used    time.Time // here, by Load or Swap
-	asked   time.Time // when Redis was asked that told so; zero: ask again
-	told    time.Time // when this replica got to know it
+	used    time.Time // when Load or Swap used it here
+	asked   time.Time // when Redis was asked for it; zero: ask again
+	learnt  time.Time // when it came into the memory
 
-	// A pin that was made while Redis was away is to be told there. It replaces
-	// any of these: what was there before, and what Redis was told meanwhile
-	// without an answer, and may have done all the same. Empty: Redis knows it.
+	// replaces are the backends any of which the pin replaces in Redis: what was
+	// there before, and each backend that this replica has tried to write since
+	// without an answer, as Redis may have stored it nevertheless. It is empty
+	// for a pin that Redis knows.
 	replaces []string
 }
 
-// get returns the living pin of key and marks it used.
+// get returns the pin of key and marks it used, unless it has expired.
 func (m *redisMemory) get(key string, now time.Time) (redisPin, bool) {
 	if m.pins == nil {
 		return redisPin{}, false
@@ -43,28 +61,29 @@ func (m *redisMemory) get(key string, now time.Time) (redisPin, bool) {
 	return *p, true
 }
 
-// learn remembers what Redis told.
-func (m *redisMemory) learn(key string, heard redisPin) {
+// learn stores what Redis has answered.
+func (m *redisMemory) learn(key string, stored redisPin) {
 	if m.pins == nil {
 		return
 	}
 	s := m.pins.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p, ok := s.pins.Get(key); ok && heard.asked.Before(p.told) && heard.backend != p.backend {
-		// Two calls were under way at once, and which answer is the newer one
-		// can't be told: the next Load asks again.
+	if p, ok := s.pins.Get(key); ok && stored.asked.Before(p.learnt) && stored.backend != p.backend {
+		// The pin came into the memory while Redis was asked. It can't be told
+		// which of the two is newer, so the next Load asks again.
 		p.asked = time.Time{}
 		return
 	}
-	if heard.backend == "" {
+	if stored.backend == "" {
 		s.pins.Remove(key)
 		return
 	}
-	s.pins.Add(key, &heard)
+	s.pins.Add(key, &stored)
 }
 
-// swap moves a pin without Redis, and returns the backend that is there now.
+// swap moves a pin in the memory alone, and returns the backend that is there
+// now. The pin is then pending.
 func (m *redisMemory) swap(key, old, new string) (now string) {
 	if m.pins == nil {
 		return ""
@@ -73,7 +92,7 @@ func (m *redisMemory) swap(key, old, new string) (now string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := time.Now()
-	moved := &redisPin{backend: new, born: t, used: t, told: t, replaces: []string{old}}
+	moved := &redisPin{backend: new, born: t, used: t, learnt: t, replaces: []string{old}}
 	if p := m.living(s, key, t); p != nil {
 		if p.backend != old {
 			return p.backend
@@ -86,7 +105,9 @@ func (m *redisMemory) swap(key, old, new string) (now string) {
 	return new
 }
 
-// unanswered notes that Redis was told of a backend for key, and failed.
+// unanswered notes that Redis was told to store backend for key and has not
+// answered. Redis may have stored it, so a pending pin of key replaces that
+// backend too.
 func (m *redisMemory) unanswered(key, backend string) {
 	if m.pins == nil {
 		return
@@ -95,11 +116,12 @@ func (m *redisMemory) unanswered(key, backend string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p, ok := s.pins.Get(key); ok && len(p.replaces) > 0 && !slices.Contains(p.replaces, backend) {
-		p.replaces = append(slices.Clip(p.replaces), backend) // others may hold the old ones
+		p.replaces = append(slices.Clip(p.replaces), backend) // a copy: get has handed the slice out
 	}
 }
 
-// living returns the pin of key unless it has expired. The shard is locked.
+// living returns the pin of key. It returns nil if there is none or it has
+// expired. The caller holds the lock of s.
 func (m *redisMemory) living(s *shard[*redisPin], key string, now time.Time) *redisPin {
 	p, ok := s.pins.Get(key)
 	if !ok {
@@ -112,7 +134,7 @@ func (m *redisMemory) living(s *shard[*redisPin], key string, now time.Time) *re
 	return p
 }
 
-// age returns the milliseconds since the client was bound.
+// age returns the milliseconds since the client was bound to backend.
 func (p redisPin) age() int64 {
 	if p.born.IsZero() {
 		return 0

@@ -7,17 +7,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A redisNode is a server with a circuit of its own: in a Cluster, a node that
-// is gone must not keep calls from the others, nor their success hide that it is.
+// A redisNode is a Redis server with a circuit of its own. In a Cluster each
+// primary has one: the failures of one must not keep calls away from the
+// others, and their successes must not hide that it fails.
 type redisNode struct {
 	circuit
-	addr string // "" if there is only one
+	addr string // "" for the only server, or the Cluster as a whole
 }
 
 var errCircuitOpen = errors.New("it has failed and is left alone for a moment")
 
-// guarded calls f within the time limit, if the circuit of the node that has
-// key lets it.
+// guarded calls f with a context that ends after the time limit, unless the
+// circuit of the node that has key is open.
 func (r *Redis) guarded(ctx context.Context, key string, f func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, r.conf.timeout)
 	defer cancel()
@@ -26,7 +27,7 @@ func (r *Redis) guarded(ctx context.Context, key string, f func(context.Context)
 		return r.attempt(ctx, &r.node, func() error { return f(limited) })
 	}
 	var primary *redis.Client
-	err := r.attempt(ctx, &r.node, func() (err error) { // asks, as long as nothing is known of the Cluster
+	err := r.attempt(ctx, &r.node, func() (err error) { // asks the Cluster if its nodes aren't known yet
 		primary, err = cluster.MasterForKey(limited, key)
 		return err
 	})
@@ -40,14 +41,15 @@ func (r *Redis) guarded(ctx context.Context, key string, f func(context.Context)
 	}
 	err = r.attempt(ctx, n.(*redisNode), func() error { return f(limited) })
 	if err != nil && err != errCircuitOpen {
-		// Another node may have taken over. By itself go-redis would find out
-		// within a minute only.
+		// Another node may have taken over. By itself, go-redis would take up
+		// to a minute to find out.
 		cluster.ReloadState(ctx)
 	}
 	return err
 }
 
-// attempt calls f if the node's circuit lets it, and notes what came of it.
+// attempt calls f unless the circuit of n is open. It tells the circuit the
+// result, and logs when the circuit opens or closes.
 func (r *Redis) attempt(ctx context.Context, n *redisNode, f func() error) error {
 	if !n.enter(r.conf.timeout) {
 		return errCircuitOpen
@@ -68,7 +70,7 @@ func (r *Redis) attempt(ctx context.Context, n *redisNode, f func() error) error
 	return err
 }
 
-// attr returns what logs say of the node.
+// attr returns the attributes of n for log messages.
 func (n *redisNode) attr() []any {
 	if n.addr == "" {
 		return nil

@@ -12,20 +12,27 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// redisScriptSource loads or swaps the pin at KEYS[1] and returns its age in
-// milliseconds, a space and its backend. Its arguments are
+// redisScriptSource loads or swaps the pin at KEYS[1]. It returns the pin's age in
+// milliseconds, a space and its backend, as they are afterwards. Its arguments are
 //
-//	idle, age   the lifetimes in milliseconds, 0 for none
-//	new, since  put this backend there, for so many milliseconds already,
-//	lost        if this is "lost" and nothing is there at all,
-//	old...      or if one of these is there
+//	idle    the lifetimes in milliseconds, 0 for none
+//	age
+//	new     the backend of the caller
+//	since   for how many milliseconds the client has been bound to new
+//	lost    only for a swap: "lost" or ""
+//	old...  only for a swap
 //
-// and for a load, which slides the lifetime, only the first four: new is what
-// the caller takes the backend to be, which is put there if nothing is.
+// A swap puts new in place of any of old. "lost" means that the caller knows a pin
+// at this key: then new is also put there if the key has no value at all, as after
+// Redis has lost its data.
 //
-// The value is the time at which the client was bound, by Redis' clock, a space
-// and the backend. One without a backend marks a pin that was deleted, lest a
-// replica that still knows it takes it for lost.
+// A load has the first four arguments only, and restarts the lifetime of the pin.
+// new is the backend that the caller knows, which is put there if the key has no
+// value at all.
+//
+// The value is the time at which the client was bound, by Redis' clock, a space and
+// the backend. A value without a backend marks a deleted pin. Without the mark, a
+// replica that still knows the pin would take it for lost and restore it.
 const redisScriptSource = `
 local idle, age = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
@@ -76,15 +83,15 @@ return string.format('%.0f %s', now - born, backend or '')
 
 var redisScript = redis.NewScript(redisScriptSource)
 
-// load asks Redis for the pin of key and slides its lifetime. known is what
-// this replica takes it to be.
+// load asks Redis for the pin of key and restarts its lifetime there. known is
+// the pin that this replica knows, or the zero redisPin.
 func (r *Redis) load(ctx context.Context, key string, known redisPin) (redisPin, error) {
 	cmd := r.command(ctx, key, known.backend, known.age())
 	return r.ask(ctx, key, cmd, cmd)
 }
 
-// swap has Redis replace one of old, or nothing if it is known to have lost the
-// pin, by new.
+// swap makes Redis replace any of the backends old by new. If this replica
+// knows the pin (known), new is also stored if Redis has lost it.
 func (r *Redis) swap(ctx context.Context, key string, old []string, known bool, new redisPin) (redisPin, error) {
 	lost := ""
 	if known {
@@ -95,10 +102,13 @@ func (r *Redis) swap(ctx context.Context, key string, old []string, known bool, 
 		args = append(args, backend)
 	}
 	cmd := r.command(ctx, key, args...)
-	// A swap that was made twice could undo one that came in between.
+	// go-redis must not send it again by itself: a swap that was made twice
+	// could undo one that came in between.
 	return r.ask(ctx, key, cmd, redisclient.Once{Cmd: cmd})
 }
 
+// command returns the call of the script with these arguments behind the
+// lifetimes.
 func (r *Redis) command(ctx context.Context, key string, args ...any) *redis.Cmd {
 	head := []any{"evalsha", redisScript.Hash(), 1, r.conf.prefix + key, milliseconds(r.conf.idle), milliseconds(r.conf.age)}
 	cmd := redis.NewCmd(ctx, append(head, args...)...)
@@ -106,12 +116,13 @@ func (r *Redis) command(ctx context.Context, key string, args ...any) *redis.Cmd
 	return cmd
 }
 
-// ask sends cmd, wrapped as sent, if the circuit lets it.
+// ask sends cmd unless the circuit is open, and returns the pin in its answer.
+// sent is cmd or a wrapper around it.
 func (r *Redis) ask(ctx context.Context, key string, cmd *redis.Cmd, sent redis.Cmder) (pin redisPin, err error) {
 	err = r.guarded(ctx, r.conf.prefix+key, func(ctx context.Context) error {
 		asked := time.Now()
 		err := r.conf.client.Process(ctx, sent)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") { // this Redis doesn't know it yet
+		if redis.HasErrorPrefix(err, "NOSCRIPT") { // this Redis has not seen the script yet
 			cmd.Args()[0], cmd.Args()[1] = "eval", redisScriptSource
 			err = r.conf.client.Process(ctx, sent)
 		}
@@ -123,7 +134,8 @@ func (r *Redis) ask(ctx context.Context, key string, cmd *redis.Cmd, sent redis.
 	return pin, err
 }
 
-// parseRedisPin returns what the script answered that was sent at the time asked.
+// parseRedisPin returns the pin in the script's answer to a call that was made
+// at the time asked.
 func parseRedisPin(cmd *redis.Cmd, asked time.Time) (redisPin, error) {
 	text, err := cmd.Text()
 	if err != nil {
@@ -134,15 +146,17 @@ func parseRedisPin(cmd *redis.Cmd, asked time.Time) (redisPin, error) {
 	if err != nil {
 		return redisPin{}, fmt.Errorf("script answered with %q", text)
 	}
-	// Counted from before the call, a pin never seems younger or fresher than it is.
-	told := time.Now()
+	// The age counts from before the call, so that a pin never seems younger or
+	// fresher than it is.
+	now := time.Now()
 	return redisPin{
 		backend: backend, born: asked.Add(-time.Duration(ms) * time.Millisecond),
-		used: told, asked: asked, told: told,
+		used: now, asked: asked, learnt: now,
 	}, nil
 }
 
-// milliseconds rounds to what Redis counts in. What isn't 0 stays so.
+// milliseconds rounds d down to the unit of Redis. A d that isn't 0 gives 1 at
+// least, as 0 means never.
 func milliseconds(d time.Duration) int64 {
 	if ms := d.Milliseconds(); ms > 0 || d == 0 {
 		return ms

@@ -10,59 +10,66 @@ import (
 	"github.com/limpet-go/limpet/internal/setcookie"
 )
 
-// Route is an [Affinity] by a route, the name of a backend, that stands in a
-// cookie or in a parameter of the URL behind a separator: JSESSIONID=abc.route1,
-// ;jsessionid=abc.route1 or ROUTEID=.1. Servlet containers write such session
-// IDs; Apache's mod_proxy_balancer has it as stickysession, nginx as `sticky route`.
+// Route is an [Affinity] by a route: the name of a backend that stands behind a
+// separator in a cookie or in a parameter of the URL, as in
+// JSESSIONID=abc.route1, ;jsessionid=abc.route1 or ROUTEID=.1. Servlet
+// containers write such session IDs. Apache's mod_proxy_balancer calls it
+// stickysession, nginx `sticky route`.
 //
-// Clients choose their backend here. The routes can be read, anyone can pick any
-// backend and crowd one of them, and a link with a route in it takes everyone
-// along. [Cookie] and a sealed [AppCookie] don't let them.
+// Clients choose their backend here. The routes are readable, so anybody can
+// pick any backend, and many can crowd one of them. A link with a route in it
+// takes everybody who follows it to the same backend. [Cookie] and an
+// [AppCookie] with Secrets don't let clients choose.
 //
-// A route is in the hands of the client, and is not taken off the request. It
-// has no lifetime but that of the cookie.
+// The route stays on the request. It has no lifetime other than that of the
+// cookie.
 type Route struct {
 	// Cookie is the name of the cookie. If "", only Param counts.
 	Cookie string
 
-	// Param is the name of the parameter: of the path, as in
-	// /chat;jsessionid=abc.route1 (RFC 3986 section 3.3), or else of the query.
-	// If "", only Cookie counts. A route in the cookie goes first, as with the
-	// containers themselves; Apache looks at the URL first.
+	// Param is the name of the parameter. It is looked for in the path, as in
+	// /chat;jsessionid=abc.route1 (RFC 3986 section 3.3), and then in the
+	// query. If "", only Cookie counts.
+	//
+	// A route in the cookie counts before one in the URL, as it does in the
+	// containers themselves. Apache looks at the URL first.
 	Param string
 
 	// Separator is what stands before the route, "." by default (Apache's
-	// stickysessionsep). The route begins behind the first one; with Backends,
-	// behind the first one that has a route of theirs behind it.
+	// stickysessionsep). The route begins behind the first separator. With
+	// Backends, it begins behind the first separator that has one of their
+	// routes behind it.
 	Separator string
 
-	// Whole takes the whole value for the route (stickysessionsep=Off).
+	// Whole says that the whole value is the route (stickysessionsep=Off).
 	Whole bool
 
 	// Backends maps routes to the IDs of backends. Nil means that the routes
-	// are the IDs. A route has 1 to 64 letters, digits and ._:- in it. If one
-	// backend has several, the first by the alphabet is set.
+	// are the IDs. A route has 1 to 64 letters, digits and ._:- in it. If a
+	// backend has several routes, Set uses the first in alphabetical order.
 	Backends map[string]string
 
-	// Set makes Limpet set the cookie: for a client that has no route, or that
-	// was moved to another backend than its route says, and then only (Apache
-	// does it with BALANCER_ROUTE_CHANGED). Nil means that the application does.
+	// Set makes Limpet set the cookie for a client that has no route, or that
+	// was moved to another backend than its route says. Apache does it with
+	// BALANCER_ROUTE_CHANGED. Nil means that the application sets it.
 	//
-	// It has the attributes, and in Value what goes before the separator; its
-	// Name is ignored, Path is "/" by default. The answer to a CORS preflight
-	// never carries it. One that does is kept out of shared caches as with [Cookie].
+	// Set has the attributes of the cookie, and its Value is what goes before
+	// the separator. Its Name is ignored, and its Path is "/" by default. The
+	// answer to a CORS preflight never sets the cookie. An answer that does is
+	// kept out of shared caches as with [Cookie].
 	Set *http.Cookie
 
-	// Client places the clients whose home is gone. Nil means by what stands
-	// before the separator, which is the session. If nothing does, or nothing
-	// of worth as Set has put it there, it is by &ClientAddr{}.
+	// Client places the clients whose home is gone. Nil means that a client is
+	// placed by what stands before the separator, which is its session. If
+	// nothing stands there, or Set has put it there, the client is placed by
+	// &ClientAddr{}.
 	Client Key
 
-	addr ClientAddr // that one
+	addr ClientAddr // used if Client is nil and there is no session
 }
 
-// Find looks for a route: the first that a backend has. Status is None without
-// any, Unknown for one that is not in Backends or can't be a route.
+// Find returns the home by the first route that has a backend. Status is None
+// without any route, and Unknown if a route is not in Backends or can't be one.
 func (rt *Route) Find(r *http.Request) (Pin, error) {
 	var pin Pin
 	for value := range cookieValues(r.Header["Cookie"], rt.Cookie) {
@@ -76,7 +83,8 @@ func (rt *Route) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// look takes value into account, and tells whether the search is over.
+// look updates pin by one value that may have a route, and tells whether the
+// search is over.
 func (rt *Route) look(pin *Pin, r *http.Request, value string) bool {
 	if value == "" {
 		return false
@@ -88,7 +96,8 @@ func (rt *Route) look(pin *Pin, r *http.Request, value string) bool {
 	return status == Hit
 }
 
-// split finds the route in a value, and the session that stands before it.
+// split returns the home by the route in value, and the session before the
+// route.
 func (rt *Route) split(value string) (session, home string, status Status) {
 	if rt.Whole {
 		if home, ok := routes(rt.Backends).backend(value); ok {
@@ -113,7 +122,8 @@ func (rt *Route) split(value string) (session, home string, status Status) {
 	}
 }
 
-// Bind sets the cookie, if Set is given and the route has changed.
+// Bind sets the cookie if Set is given and the client's route is not that of
+// a.Home.
 func (rt *Route) Bind(a Answer) (key string, err error) {
 	if rt.Set == nil {
 		return rt.appKey(a), nil
@@ -130,8 +140,8 @@ func (rt *Route) Bind(a Answer) (key string, err error) {
 	return rt.key(a.Request, ""), nil
 }
 
-// appKey returns the key that the client has with this answer, on which the
-// application may have set its cookie.
+// appKey returns the key that the client has after this answer, on which the
+// application may have set the cookie.
 func (rt *Route) appKey(a Answer) string {
 	key := a.Found.Key
 	if rt.Cookie == "" {
@@ -147,7 +157,7 @@ func (rt *Route) appKey(a Answer) string {
 	return key
 }
 
-// key returns what places a client of this session.
+// key returns the key of the client that sent r and has this session.
 func (rt *Route) key(r *http.Request, session string) string {
 	switch {
 	case rt.Client != nil:
@@ -158,14 +168,14 @@ func (rt *Route) key(r *http.Request, session string) string {
 	return secretKey(session)
 }
 
-// Trust forwards to Client.
+// Trust calls Trust of Client.
 func (rt *Route) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	trust(addr, secure, rt.Client, &rt.addr)
 }
 
-// Validate refuses names and attributes that no cookie can have or that browsers
-// don't take, routes that can't be one, and a Route that looks nowhere. It
-// forwards to Client.
+// Validate refuses names and attributes that no cookie can have or that
+// browsers don't accept, routes that can't be one, and a Route with neither
+// Cookie nor Param. It also calls Validate of Client.
 func (rt *Route) Validate() error {
 	if err := rt.check(); err != nil {
 		return fmt.Errorf("affinity: route in cookie %q, parameter %q: %w", rt.Cookie, rt.Param, err)
@@ -203,7 +213,7 @@ func (rt *Route) separator() string {
 	return rt.Separator
 }
 
-// setCookie returns the cookie with a route in it.
+// setCookie returns the cookie of Set with route in its value.
 func (rt *Route) setCookie(route string) http.Cookie {
 	var cookie http.Cookie
 	if rt.Set != nil {

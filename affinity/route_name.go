@@ -9,13 +9,14 @@ import (
 // means that the names are the IDs.
 type routes map[string]string
 
-// maxRoute is how long such a name may be, and the ID of a backend of a pool.
+// maxRoute is the length of the longest name, and of the longest ID of a
+// backend.
 const maxRoute = 64
 
 // backend returns the ID of the backend of this name. known is false if there
-// is none, or if the name is none at all: what a client has sent goes no further
-// than this when it can't be right. Long ones cost nothing, as a value of many
-// separators may have many of them.
+// is none or if it can't be a name, so that nothing of a client's making is
+// taken for an ID without a check. A name that is too long is refused before it
+// is hashed, since a value with many separators contains many of them.
 func (rs routes) backend(name string) (id string, known bool) {
 	if rs == nil {
 		return name, isRoute(name)
@@ -26,7 +27,8 @@ func (rs routes) backend(name string) (id string, known bool) {
 	return id, known
 }
 
-// name returns the name of a backend, the first by the alphabet if it has several.
+// name returns the name of a backend. If it has several, the first in
+// alphabetical order is returned.
 func (rs routes) name(backend string) (name string, err error) {
 	if rs == nil {
 		if !isRoute(backend) {
@@ -60,7 +62,8 @@ func (rs routes) validate() error {
 	return nil
 }
 
-// isRoute tells whether s can be a name: what the ID of a backend of a pool can be.
+// isRoute tells whether s can be a name, by the rules for a backend's ID in a
+// pool.
 func isRoute(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -20,33 +20,36 @@ import (
 //	version(1) nonce(12) ciphertext tag(16)     AES-256-GCM, random nonce
 //	ciphertext of: born(4) seen(4) len(key)(1) key home
 //
-// born and seen are Unix seconds, big endian, good until 2106. The additional
-// data is the version and the name of the cookie, so that a value is of no use
-// under another name.
+// born and seen are Unix seconds, big endian, good until 2106. The additional data
+// of the AEAD is the version and the name of the cookie, so that a value can't be
+// used under another name.
 const (
 	sealVersion = 1
-	sealFixed   = 4 + 4 + 1
-	maxSealed   = 1024 // longer values are not looked at
+	sealFixed   = 4 + 4 + 1 // bytes before the key
+	maxSealed   = 1024      // longer values are not looked at
 )
 
-// Strict, so that no second spelling of a value opens.
+// sealEncoding is strict, so that a value has no second spelling which can be
+// opened too.
 var sealEncoding = base64.RawURLEncoding.Strict()
 
-// sealedPin is what a cookie's value holds.
+// A sealedPin is the content of a cookie's value.
 type sealedPin struct {
 	born uint32 // when the client was bound to this home
 	seen uint32 // when this value was sealed
 	key  string
 	home string
 
-	old bool // it was sealed with another key than the first
+	old bool // sealed with another key than the first
 }
 
-// A sealer seals with the first of its keys and opens with all.
+// A sealer seals with the first of its keys and opens what any of them has
+// sealed.
 type sealer []cipher.AEAD
 
-// secretsOrRandom returns secrets or, if there are none, a random one, and warns
-// that what is sealed with it can be opened by no other process. who is the affinity.
+// secretsOrRandom returns secrets. If there are none it returns a random one,
+// and warns that no other process can open what is sealed with it. who is the
+// affinity.
 func secretsOrRandom(secrets [][]byte, logger *slog.Logger, who string, args ...any) [][]byte {
 	if len(secrets) > 0 {
 		return secrets
@@ -58,8 +61,9 @@ func secretsOrRandom(secrets [][]byte, logger *slog.Logger, who string, args ...
 	return [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
 }
 
-// subkeys derives one key of this size per purpose (RFC 5869) from each of
-// the secrets, so that what one part of Limpet seals says nothing to another.
+// subkeys derives a key of this size from each of the secrets (RFC 5869). Each
+// purpose gets another key, so that what one part of Limpet seals can't be used
+// with another part.
 func subkeys(purpose string, secrets [][]byte, size int) ([][]byte, error) {
 	subs := make([][]byte, len(secrets))
 	for i, secret := range secrets {
@@ -74,7 +78,8 @@ func subkeys(purpose string, secrets [][]byte, size int) ([][]byte, error) {
 	return subs, nil
 }
 
-// checkSecret tells what is wrong with secret i, without repeating it.
+// checkSecret tells what is wrong with secret i. The error doesn't contain the
+// secret.
 func checkSecret(secrets [][]byte, i int) error {
 	secret := secrets[i]
 	if len(secret) < 32 {
@@ -91,6 +96,8 @@ func checkSecret(secrets [][]byte, i int) error {
 	return nil
 }
 
+// newSealer returns a sealer for this purpose with a key of each of the
+// secrets.
 func newSealer(purpose string, secrets [][]byte) (sealer, error) {
 	subs, err := subkeys(purpose, secrets, 32)
 	if err != nil {
@@ -111,9 +118,10 @@ func newSealer(purpose string, secrets [][]byte) (sealer, error) {
 	return s, nil
 }
 
-// sealedData is the additional data for a cookie of this name.
+// sealedData returns the additional data for a cookie of this name.
 func sealedData(name string) []byte { return append([]byte{sealVersion}, name...) }
 
+// seal returns the value for a cookie with this additional data.
 func (s sealer) seal(data []byte, p sealedPin) (string, error) {
 	if len(p.key) > 255 {
 		return "", errors.New("the client's key is too long for a cookie")
@@ -131,11 +139,13 @@ func (s sealer) seal(data []byte, p sealedPin) (string, error) {
 	return value, nil
 }
 
-// unsealing is room for opening a value.
+// An unsealing has the buffers for opening a value. They are pooled.
 type unsealing struct{ text, raw, plain [maxSealed]byte }
 
 var unsealings = sync.Pool{New: func() any { return new(unsealing) }}
 
+// open returns the content of a value. It is false for a value that none of the
+// keys has sealed.
 func (s sealer) open(data []byte, value string) (sealedPin, bool) {
 	if len(value) > maxSealed {
 		return sealedPin{}, false

@@ -7,8 +7,9 @@ import (
 )
 
 // setCookieValue finds the value in a Set-Cookie line that sets the cookie of
-// this name: line[start:end], without white space or quotes around. As browsers
-// have it (RFC 6265 section 5.2), the value ends at the first ';', quotes or not.
+// this name. The value is line[start:end], without white space or quotes around
+// it. As in browsers (RFC 6265 section 5.2), it ends at the first ';' even
+// within quotes.
 func setCookieValue(line, name string) (start, end int, ok bool) {
 	pair, _, _ := strings.Cut(line, ";")
 	n, _, ok := strings.Cut(pair, "=")
@@ -20,13 +21,13 @@ func setCookieValue(line, name string) (start, end int, ok bool) {
 }
 
 // deletesCookie tells whether the attributes of a Set-Cookie line make the
-// client forget the cookie. Max-Age goes before Expires.
+// client delete the cookie. If there are both, Max-Age counts and not Expires.
 func deletesCookie(line string) bool {
 	_, attributes, ok := strings.Cut(line, ";")
 	if !ok {
 		return false
 	}
-	// Without its value, which may be one that net/http refuses to read.
+	// The value is left out, as net/http may refuse to parse it.
 	c, err := http.ParseSetCookie("c=;" + attributes)
 	if err != nil || c.MaxAge > 0 {
 		return false
@@ -34,9 +35,9 @@ func deletesCookie(line string) bool {
 	return c.MaxAge < 0 || !c.Expires.IsZero() && !c.Expires.After(time.Now())
 }
 
-// addSetCookie sets a cookie of Limpet's own, behind those of the backend. A
-// shared cache would hand one client's home to all, so the answer is kept out
-// of them, unless the backend has given its own orders.
+// addSetCookie adds a cookie of Limpet's own behind those of the backend. A
+// shared cache would hand one client's home to all clients, so the answer is
+// kept out of shared caches unless the backend has set Cache-Control itself.
 func addSetCookie(res *http.Response, cookie *http.Cookie) {
 	res.Header.Add("Set-Cookie", cookie.String())
 	if len(res.Header["Cache-Control"]) == 0 {
@@ -44,7 +45,7 @@ func addSetCookie(res *http.Response, cookie *http.Cookie) {
 	}
 }
 
-// preflight tells whether r is a CORS preflight, which knows no cookies.
+// preflight tells whether r is a CORS preflight, which carries no cookies.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
 		r.Header.Get("Access-Control-Request-Method") != ""

@@ -7,8 +7,9 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// shards is a bounded table in parts with a lock each, so that no lock is
-// shared by all requests. A full part forgets what was not used for longest.
+// shards is a bounded table in several parts. Each part has a lock of its own,
+// so that requests don't share one lock. A part that is full drops the entry
+// that was not used for longest.
 type shards[V any] struct {
 	seed  maphash.Seed
 	parts []shard[V]
@@ -16,11 +17,12 @@ type shards[V any] struct {
 
 type shard[V any] struct {
 	mu   sync.Mutex
-	pins *simplelru.LRU[string, V] // lru.Cache would only add a second lock
-	_    [48]byte                  // keeps neighbouring locks off one cache line
+	pins *simplelru.LRU[string, V] // not lru.Cache, which has a lock itself
+	_    [48]byte                  // keeps the locks of two parts out of one cache line
 }
 
-// newShards returns a table of that many pins, 100,000 if size isn't positive.
+// newShards returns a table of size entries, or of 100,000 if size isn't
+// positive.
 func newShards[V any](size int) *shards[V] {
 	parts := 16
 	if size <= 0 {
@@ -31,14 +33,14 @@ func newShards[V any](size int) *shards[V] {
 	}
 	s := &shards[V]{seed: maphash.MakeSeed(), parts: make([]shard[V], parts)}
 	for i := range s.parts {
-		// NewLRU fails only for a size below one.
+		// NewLRU fails only for a size below 1.
 		s.parts[i].pins, _ = simplelru.NewLRU[string, V]((size+parts-1)/parts, nil)
 	}
 	return s
 }
 
-// of returns the part that has key. The hash is seeded, so that clients who
-// choose their keys can't choose the part.
+// of returns the part that has key. The hash is seeded: clients that choose
+// their keys must not be able to fill one part on purpose.
 func (s *shards[V]) of(key string) *shard[V] {
 	if len(s.parts) == 1 {
 		return &s.parts[0]

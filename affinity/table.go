@@ -10,31 +10,34 @@ import (
 	"strings"
 )
 
-// Table is an [Affinity] that remembers where each client is, by its key: a
-// stick table. Unlike with [Hash], a client stays where it is when another
-// backend comes or goes, and moves only when its own is gone.
+// Table is an [Affinity] that remembers the backend of each client by the
+// client's key: a stick table. Unlike with a [Hash], a client stays where it is
+// when another backend comes or goes, and moves only when its own is gone.
 //
-// When the store fails, the client is known by its key alone, as with a Hash.
+// If the store fails, clients are placed by their keys alone, as with a Hash.
 //
-// A client that chooses its key, as one in a header or a cookie, can make up any
-// number of them, and each takes room: an LRU forgets others for it, and a Redis
-// needs a limit to its memory.
+// A client that chooses its key, in a header or a cookie for instance, can make
+// up any number of keys, and each takes room. An LRU drops the pins of others
+// for them. A Redis needs a limit of its memory.
 type Table struct {
 	// Key tells clients apart. Nil means &ClientAddr{}.
 	Key Key
 
-	// Store keeps the pins. Nil means an [LRU] of the table's own; replicas
-	// agree when they share a store. Lifetimes are the store's.
+	// Store keeps the pins. Nil means an [LRU] of this table's own. Replicas
+	// agree if they share a store. The lifetimes of pins are those of the
+	// store.
 	Store Store
 
-	// Name sets this table's pins apart from those of others: two tables that
-	// share a store each need one. It goes before the key, with a ':' between.
+	// Name separates the pins of this table from others in the same store: each
+	// of several tables that share a store needs a name. The key of a pin
+	// begins with it and a ':'.
 	Name string
 
 	lru LRU // used if Store is nil
 }
 
-// Find loads the client's home: Status is Hit if there is one, None otherwise.
+// Find loads the client's home. Status is Hit if there is one, and None
+// otherwise.
 func (t *Table) Find(r *http.Request) (Pin, error) {
 	pin := Pin{Key: defaultKey(t.Key).Key(r)}
 	if pin.Key == "" {
@@ -50,8 +53,9 @@ func (t *Table) Find(r *http.Request) (Pin, error) {
 	return pin, nil
 }
 
-// Bind stores a home that is new or has changed. If a parallel request of the
-// client was bound to another one first, that one stands, and it is no error.
+// Bind stores the home if it is new or has changed. If a parallel request of
+// the client has been bound to another backend before, that pin stays, and Bind
+// returns no error.
 func (t *Table) Bind(a Answer) (key string, err error) {
 	found := a.Found
 	if found.Key == "" || a.Home == "" || a.Home == found.Backend {
@@ -64,12 +68,12 @@ func (t *Table) Bind(a Answer) (key string, err error) {
 	return found.Key, err
 }
 
-// Trust forwards to Key.
+// Trust calls Trust of Key.
 func (t *Table) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	trustKey(&t.Key, addr, secure)
 }
 
-// Validate refuses a Name with a ':' and forwards to Key and Store.
+// Validate refuses a Name with a ':', and calls Validate of Key and Store.
 func (t *Table) Validate() error {
 	if strings.Contains(t.Name, ":") {
 		return errors.Join(fmt.Errorf("affinity: table: name %q has a ':'", t.Name), validate(t.Key, t.Store))
@@ -85,8 +89,8 @@ func (t *Table) store() Store {
 }
 
 // storeKey returns the key under which the store has the client. A client may
-// send a long key, and a store counts its pins, not their bytes: so a long one
-// is stored as its hash.
+// send a long key, and stores count their pins but not the bytes in them. So a
+// long key is replaced by its hash.
 func (t *Table) storeKey(key string) string {
 	if len(key) > 128 {
 		sum := sha256.Sum256([]byte(key))

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// urlParam returns the value of the parameter of this name in the path, or else
-// in the query.
+// urlParam returns the value of the parameter of this name in the path, or in
+// the query if the path has none.
 func urlParam(u *url.URL, name string) string {
 	if strings.Contains(u.Path, ";") {
 		if value := pathParam(u.EscapedPath(), name); value != "" {
@@ -19,8 +19,8 @@ func urlParam(u *url.URL, name string) string {
 	return queryParam(u.RawQuery, name)
 }
 
-// pathParam returns the value of the first parameter of this name in an escaped
-// path that isn't empty. Parameters follow the text of their segment, each
+// pathParam returns the value of the first parameter of this name that isn't
+// empty in an escaped path. Parameters stand at the end of a segment, each
 // behind a ';'.
 func pathParam(path, name string) string {
 	for {
@@ -44,7 +44,7 @@ func pathParam(path, name string) string {
 }
 
 // queryParam returns the value of the first parameter of this name that isn't
-// empty, "" if there is none.
+// empty in a query. It returns "" if there is none.
 func queryParam(query, name string) string {
 	for query != "" {
 		var param string
@@ -57,7 +57,7 @@ func queryParam(query, name string) string {
 	return ""
 }
 
-// unescape decodes s, or returns it as it is when it is badly encoded.
+// unescape decodes s. It returns s itself if that is not well encoded.
 func unescape(s string) string {
 	if u, err := url.QueryUnescape(s); err == nil {
 		return u

@@ -1,5 +1,5 @@
-// Package affinitytest checks that an [affinity.Affinity] or an
-// [affinity.Store] keeps its promises, for those of Limpet and for your own.
+// Package affinitytest has conformance tests for an [affinity.Affinity] and an
+// [affinity.Store]. Those of Limpet pass them; run them on your own.
 package affinitytest
 
 import (
@@ -18,38 +18,42 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// Options says what the affinity under test can do.
+// Options says what the affinity under test does.
 type Options struct {
-	// Remembers: a client's home is the backend that it was last bound to.
+	// Remembers says that the home of a client is the backend that it was last
+	// bound to.
 	Remembers bool
 
-	// Sealed: the mark is a cookie that a client can't make or change. What it
-	// makes itself is Forged, and has neither a Backend nor a Key.
+	// Sealed says that the mark is a cookie that a client can neither make nor
+	// change. A mark that the client has made must be found as Forged, without
+	// a Backend and a Key.
 	Sealed bool
 
-	// Idle, if not 0, is the time after which a client that sends nothing has
-	// no home any more, while one that does keeps it. The test runs in a bubble
-	// of package testing/synctest: the affinity must not use the network.
+	// Idle is the time after which a client that sends nothing has no home any
+	// more, while a client that sends requests keeps it. 0 means that pins
+	// don't expire. The test runs in a bubble of package testing/synctest, so
+	// the affinity must not use the network.
 	Idle time.Duration
 
-	// Cookies names the cookies that the affinity reads or strips beside those
-	// that it has set in the course of the test.
+	// Cookies has the names of the cookies that the affinity reads or removes
+	// beside those that it sets in the course of the test.
 	Cookies []string
 
-	// Answer plays the application: it gets a request as Rewrite has left it and
-	// adds to the answer of the backend home what the application would, as a
-	// cookie. It must set none on the answer to a CORS preflight. Nil adds nothing.
+	// Answer plays the application of the backend home. It gets a request as
+	// Rewrite has left it, and adds to the answer what the application would,
+	// such as a cookie. It must set no cookie on the answer to a CORS
+	// preflight. Nil adds nothing.
 	Answer func(out *http.Request, home string, res *http.Response)
 
 	// Request returns a new request of client n, without the cookies that the
-	// affinity has set. Nil means that n is told by the address, by the header
-	// "Client" and by the query parameter "client".
+	// affinity has set. Nil means requests that tell client n by its address,
+	// by the header "Client" and by the query parameter "client".
 	Request func(n int) *http.Request
 }
 
-// TestAffinity runs the conformance tests, as subtests of t. newReplica returns
-// the affinity as each of several replicas has it: with the same secrets, and on
-// the same store.
+// TestAffinity runs the conformance tests of an affinity as subtests of t.
+// newReplica returns the affinity as each of several replicas of a gateway has
+// it: with the same secrets, and on the same store.
 func TestAffinity(t *testing.T, newReplica func() affinity.Affinity, opts Options) {
 	t.Helper()
 	if opts.Request == nil {
@@ -59,7 +63,7 @@ func TestAffinity(t *testing.T, newReplica func() affinity.Affinity, opts Option
 		opts.Answer = func(*http.Request, string, *http.Response) {}
 	}
 	s := &suite{Options: opts, newReplica: newReplica}
-	s.clients.Store(rand.Int32N(1 << 22)) // a store may have clients of an earlier run
+	s.clients.Store(rand.Int32N(1 << 22)) // the store may have pins of an earlier run
 	for _, tt := range []struct {
 		name string
 		runs bool
@@ -109,7 +113,7 @@ func (s *suite) returning(t *testing.T) {
 	third := c.visit(a, "b1")
 	if s.Remembers {
 		s.want(t, second, "b1")
-		first = second // a new client's key may be made by Bind
+		first = second // Bind may have made the key of the new client
 	}
 	same(t, second, first)
 	same(t, third, first)
@@ -169,8 +173,8 @@ func (s *suite) many(t *testing.T) {
 	}
 }
 
-// A client's first requests are answered by several backends at once: one of
-// them is its home in the end, on all replicas.
+// The first requests of a client are answered by several backends at once. In the
+// end one of these is its home on all replicas.
 func (s *suite) parallelFirst(t *testing.T) {
 	a, b, c := s.newReplica(), s.newReplica(), s.client(t)
 	var wg sync.WaitGroup
@@ -242,7 +246,7 @@ func (s *suite) forged(t *testing.T) {
 		s.wantForged(t, c.find(a), string(b))
 	}
 	forge(genuine.value[:len(genuine.value)/2])
-	s.wantForged(t, c.visit(a, "b2"), "half of a cookie") // and gets a genuine one
+	s.wantForged(t, c.visit(a, "b2"), "half of a cookie") // and the client gets a genuine one
 	s.want(t, c.visit(a, "b2"), "b2")
 }
 
@@ -273,7 +277,7 @@ func (s *suite) expired(t *testing.T) {
 		time.Sleep(s.Idle / 2)
 		s.want(t, active.visit(a, "b1"), "b1")
 	}
-	// A store that has forgotten a mark can't tell it from one that it never knew.
+	// A store can't tell a mark that it has forgotten from one that it never knew.
 	if found := idle.visit(a, "b2"); found.Backend != "" || found.Status == affinity.Hit || found.Status == affinity.Forged {
 		t.Errorf("after the idle time, Find = %+v", found)
 	}
@@ -294,7 +298,7 @@ func (s *suite) wantForged(t *testing.T, found affinity.Pin, value string) {
 	}
 }
 
-// same compares two pins except for their notes.
+// same compares two pins without their notes.
 func same(t *testing.T, got, want affinity.Pin) {
 	t.Helper()
 	got.Note, want.Note = nil, nil
@@ -319,7 +323,8 @@ func request(n int) *http.Request {
 	return r
 }
 
-// cookies returns the parts of the Cookie fields, without those of the names.
+// cookies returns the cookies in the Cookie fields, except those of the names
+// without.
 func cookies(h http.Header, without ...string) []string {
 	var parts []string
 	for _, line := range h["Cookie"] {

@@ -13,32 +13,32 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// A client is a browser: it keeps the cookies that it gets. On each visit it
-// sees to it that the affinity leaves alone what isn't its own.
+// A client behaves like a browser and keeps the cookies that it gets. On each
+// visit it checks that the affinity changes nothing that isn't its own.
 type client struct {
 	t             *testing.T
 	request       func() *http.Request
 	answer        func(*http.Request, string, *http.Response)
-	before, after []string // cookies around those of the jar
+	before, after []string // cookies to send before and behind those of the jar
 
 	mu   sync.Mutex
 	jar  []cookie
 	key  string   // what Bind returned last
-	ours []string // names of the affinity's cookies, which it may strip
+	ours []string // names of the affinity's cookies, which it may remove
 }
 
 type cookie struct{ name, value string }
 
-// appCookie is what the backend sets on each answer.
+// appCookie is the cookie that the backend sets on each answer.
 const appCookie = "app=1; Path=/; HttpOnly"
 
-// visit sends a request that is answered by the backend home.
+// visit sends a request, which the backend home answers, and returns its pin.
 func (c *client) visit(a affinity.Affinity, home string) affinity.Pin {
 	c.t.Helper()
 	return c.exchange(a, c.next(), home, "")
 }
 
-// find asks for the pin of the next request, which is not sent.
+// find returns the pin of the next request without sending it.
 func (c *client) find(a affinity.Affinity) affinity.Pin {
 	c.t.Helper()
 	found, err := a.Find(c.next())
@@ -48,6 +48,7 @@ func (c *client) find(a affinity.Affinity) affinity.Pin {
 	return found
 }
 
+// next returns a new request with the cookies of the jar.
 func (c *client) next() *http.Request {
 	r := c.request()
 	parts := append([]string{"mine=1"}, c.before...)
@@ -61,6 +62,8 @@ func (c *client) next() *http.Request {
 	return r
 }
 
+// exchange sends r, which home answers, or standIn in place of home. It returns the
+// pin of r.
 func (c *client) exchange(a affinity.Affinity, r *http.Request, home, standIn string) affinity.Pin {
 	c.t.Helper()
 	url, header := *r.URL, r.Header.Clone()
@@ -71,7 +74,7 @@ func (c *client) exchange(a affinity.Affinity, r *http.Request, home, standIn st
 
 	out := *r
 	out.URL = new(*r.URL)
-	out.Header = maps.Clone(r.Header) // has slices in common with r
+	out.Header = maps.Clone(r.Header) // shares its slices with r.Header
 	if rw, ok := a.(affinity.Rewriter); ok {
 		rw.Rewrite(&out, found)
 		c.mu.Lock()
@@ -112,7 +115,7 @@ func (c *client) keep(res *http.Response) {
 	for _, set := range res.Cookies()[1:] {
 		c.jar = slices.DeleteFunc(c.jar, func(old cookie) bool { return old.name == set.Name })
 		if !slices.Contains(c.ours, set.Name) {
-			c.ours = append(slices.Clip(c.ours), set.Name) // it may be in use
+			c.ours = append(slices.Clip(c.ours), set.Name) // a copy: another visit may read the old slice
 		}
 		if set.MaxAge >= 0 {
 			c.jar = append(c.jar, cookie{set.Name, set.Value})

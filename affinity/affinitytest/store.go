@@ -13,9 +13,10 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// TestStore runs the conformance tests of a store, as subtests of t. newStore
-// returns the store as each of several replicas has it: what one writes, all
-// see. Keys are random, so that a store may have lived before.
+// TestStore runs the conformance tests of a store as subtests of t. newStore
+// returns the store as each of several replicas has it: what one of them
+// writes, all see. The tests use random keys, so the store may have pins of an
+// earlier run.
 func TestStore(t *testing.T, newStore func() affinity.Store) {
 	t.Helper()
 	t.Run("swap", func(t *testing.T) { testSwap(t, newStore()) })
@@ -26,7 +27,7 @@ func TestStore(t *testing.T, newStore func() affinity.Store) {
 		swap(t, b, key, "b1", "b2", "b2")
 		load(t, a, key, "b2")
 		swap(t, a, key, "b2", "", "")
-		load(t, b, key, "") // though it has seen the pin
+		load(t, b, key, "") // even though b has seen the pin
 		swap(t, b, key, "b2", "b3", "")
 		swap(t, b, key, "", "b3", "b3")
 		load(t, a, key, "b3")
@@ -69,7 +70,7 @@ func testOddKeys(t *testing.T, s affinity.Store) {
 	}
 }
 
-// Many swap the same old backend at once: exactly one wins, and all learn who.
+// Many swap the same old backend at once: exactly one wins, and all get to know it.
 func testOneWinner(t *testing.T, newStore func() affinity.Store) {
 	const swappers = 16
 	stores := []affinity.Store{newStore(), newStore()}
@@ -106,7 +107,7 @@ func testOneWinner(t *testing.T, newStore func() affinity.Store) {
 	}
 }
 
-// Many count up by Swap alone: a swap that overwrites another one shows.
+// Many count up by Swap alone. A swap that overwrites another one loses a count.
 func testNoLostUpdate(t *testing.T, newStore func() affinity.Store) {
 	const counters, each = 8, 50
 	stores := []affinity.Store{newStore(), newStore()}
