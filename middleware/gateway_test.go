@@ -719,6 +719,108 @@ func TestPanics(t *testing.T) {
 	}
 }
 
+// A panic of a hook beside a body that the client has not sent to its end: no Read of the
+// body goes on when the handler has returned, and nothing stays in the backend's count.
+func TestPanicsWithABody(t *testing.T) {
+	t.Parallel()
+	hook := func() { panic(http.ErrAbortHandler) }
+	for _, tt := range []struct {
+		name, path string
+		opts       limpet.Options
+	}{
+		{"Rewrite", "/", limpet.Options{Rewrite: func(_, _ *http.Request) { hook() }}},
+		{"ModifyResponse", "/", limpet.Options{ModifyResponse: abort}},
+		{"ErrorHandler", "/die", limpet.Options{ErrorHandler: func(http.ResponseWriter, *http.Request, error) { hook() }}},
+		{"Bind", "/", limpet.Options{Affinity: &panicky{affinity.Hash{Key: &affinity.ClientAddr{}}}}},
+		{"Found", "/", limpet.Options{Trace: &limpet.Trace{Found: func(*http.Request, affinity.Pin) { hook() }}}},
+		{"Picked", "/", limpet.Options{Trace: &limpet.Trace{Picked: func(*http.Request, *balancer.Backend) { hook() }}}},
+		{"Failed", "/die", limpet.Options{Trace: &limpet.Trace{Failed: func(*http.Request, *balancer.Backend, error, bool) { hook() }}}},
+		{"Bound", "/", limpet.Options{Trace: &limpet.Trace{Bound: func(*http.Request, string, string) { hook() }}}},
+	} {
+		for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+			t.Run(tt.name+"/"+proto, func(t *testing.T) {
+				url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					io.ReadFull(req.Body, make([]byte, 5))
+					if req.URL.Path != "/die" {
+						io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						io.Copy(io.Discard, r)
+					}
+				})
+				pool := balancer.Static("a=" + url)
+				opts := tt.opts
+				if opts.Affinity == nil {
+					opts.Affinity = &affinity.Cookie{Keys: testKeys}
+				}
+				gw := newGateway(t, pool, &opts)
+				reads := make(chan int32, 1)
+				srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					body := &observed{ReadCloser: r.Body}
+					r.Body = body
+					defer func() {
+						body.over.Store(true)
+						reads <- body.reading.Load()
+					}()
+					gw.ServeHTTP(w, r)
+				}))
+				srv.Config.Protocols = &http.Protocols{}
+				srv.Config.Protocols.SetHTTP1(true)
+				srv.Config.Protocols.SetUnencryptedHTTP2(true)
+				srv.Start()
+				t.Cleanup(srv.Close)
+				ctx, leave := context.WithCancel(t.Context())
+				client := &http.Transport{Protocols: &http.Protocols{}}
+				client.Protocols.SetHTTP1(proto == "HTTP/1.1")
+				client.Protocols.SetUnencryptedHTTP2(proto == "HTTP/2.0")
+				t.Cleanup(client.CloseIdleConnections)
+				body, pause := io.Pipe()
+				defer body.Close()
+				go pause.Write([]byte("begin"))
+				req, _ := http.NewRequestWithContext(ctx, "POST", srv.URL+tt.path, body)
+				answered := make(chan error, 1)
+				go func() {
+					res, err := client.RoundTrip(req)
+					if err == nil {
+						res.Body.Close()
+					}
+					answered <- err
+				}()
+				if n := <-reads; n != 0 {
+					t.Errorf("%d reads of the body are under way when the handler has returned", n)
+				}
+				if n := pool.Get("a").InFlight(); n != 0 {
+					t.Errorf("%d in flight", n)
+				}
+				leave() // what is left of the body net/http waits for
+				body.Close()
+				if err := <-answered; err == nil {
+					t.Error("the client got an answer")
+				}
+			})
+		}
+	}
+}
+
+// observed is a body that counts the reads which are under way, and panics when one
+// begins after the handler has returned.
+type observed struct {
+	io.ReadCloser
+	reading atomic.Int32
+	over    atomic.Bool
+}
+
+func (o *observed) Read(p []byte) (int, error) {
+	o.reading.Add(1)
+	defer o.reading.Add(-1)
+	if o.over.Load() {
+		panic("a read of the body after the handler has returned")
+	}
+	return o.ReadCloser.Read(p)
+}
+
 func abort(*http.Response) error { panic(http.ErrAbortHandler) }
 
 type panicky struct{ affinity.Hash }
