@@ -189,7 +189,7 @@ func TestOneFailureMovesNobody(t *testing.T) {
 	}
 }
 
-// With Refuse nobody stands in for a home that fails once.
+// With GoneRefuse nobody stands in for a home that fails once.
 func TestRefuseLetsNobodyStandIn(t *testing.T) {
 	t.Parallel()
 	var breaks atomic.Int64
@@ -199,7 +199,7 @@ func TestRefuseLetsNobodyStandIn(t *testing.T) {
 		}
 		sayNode(w, r)
 	}))
-	srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Refuse})
+	srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.GoneRefuse})
 	c := newClient(t)
 	_, home := get(t, c, srv.URL)
 	breaks.Store(2) // on the connection that was kept, and on a fresh one
@@ -525,7 +525,7 @@ func TestGone(t *testing.T) {
 	t.Run("refuse", func(t *testing.T) {
 		t.Parallel()
 		pool, nodes := cluster(t, 2, nil)
-		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Refuse})
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.GoneRefuse})
 		c := newClient(t)
 		_, home := get(t, c, srv.URL)
 		_ = pool.Off(home)
@@ -548,7 +548,7 @@ func TestGone(t *testing.T) {
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
 		pool, _ := cluster(t, 2, nil)
-		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Wait, WaitFor: patience})
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.GoneWait, WaitFor: patience})
 		c := newClient(t)
 		_, home := get(t, c, srv.URL)
 		_ = pool.Off(home)
@@ -565,7 +565,7 @@ func TestGone(t *testing.T) {
 	t.Run("wait in vain", func(t *testing.T) {
 		t.Parallel()
 		pool, nodes := cluster(t, 2, nil)
-		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.Wait, WaitFor: 200 * time.Millisecond})
+		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.GoneWait, WaitFor: 200 * time.Millisecond})
 		c := newClient(t)
 		_, home := get(t, c, srv.URL)
 		nodes[home].kill()
@@ -579,7 +579,7 @@ func TestGone(t *testing.T) {
 // and nobody waits.
 func TestDrainedHomeIsNotGone(t *testing.T) {
 	t.Parallel()
-	for name, gone := range map[string]limpet.Gone{"refuse": limpet.Refuse, "wait": limpet.Wait} {
+	for name, gone := range map[string]limpet.Gone{"refuse": limpet.GoneRefuse, "wait": limpet.GoneWait} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool, _ := cluster(t, 2, nil)

@@ -38,7 +38,7 @@ type Options struct {
 	ClientIP ClientIP
 
 	// Gone says what happens to a client whose home is gone, and WaitFor how
-	// long Wait waits. Default 5 s.
+	// long GoneWait waits. Default 5 s.
 	Gone    Gone
 	WaitFor time.Duration
 

@@ -44,11 +44,11 @@ type replay struct {
 
 // newReplay returns the body of out, which is sent for in, and has out's trailers
 // follow it. It is nil if there is none.
-func newReplay(s *router, in, out *http.Request) *replay {
+func newReplay(r *router, in, out *http.Request) *replay {
 	if out.Body == nil || out.Body == http.NoBody {
 		return nil
 	}
-	p := &replay{src: out.Body, limit: s.retry.Body, max: s.maxBody, given: in.Trailer, connection: in.Header["Connection"], trailer: announced(in)}
+	p := &replay{src: out.Body, limit: r.retry.Body, max: r.maxBody, given: in.Trailer, connection: in.Header["Connection"], trailer: announced(in)}
 	out.Trailer = p.trailer
 	return p
 }

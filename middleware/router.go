@@ -20,14 +20,14 @@ import (
 type Gone int
 
 const (
-	// Move gives the client a new home at once.
-	Move Gone = iota
-	// Wait gives the home a moment to come back, as a restarting process does,
+	// GoneMove gives the client a new home at once.
+	GoneMove Gone = iota
+	// GoneWait gives the home a moment to come back, as a restarting process does,
 	// and then moves the client.
-	Wait
-	// Refuse answers 503 until the home is back, and never lets another backend
+	GoneWait
+	// GoneRefuse answers 503 until the home is back, and never lets another backend
 	// stand in: for backends that hold what no other backend can know.
-	Refuse
+	GoneRefuse
 )
 
 // waitStep is how often a waiting request asks whether its home is back.
@@ -60,8 +60,8 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if o.Affinity == nil {
 		o.Affinity = &affinity.Cookie{}
 	}
-	if o.Gone < Move || o.Gone > Refuse {
-		return nil, fmt.Errorf("limpet: Gone is %d; want Move, Wait or Refuse", o.Gone)
+	if o.Gone < GoneMove || o.Gone > GoneRefuse {
+		return nil, fmt.Errorf("limpet: Gone is %d; want GoneMove, GoneWait or GoneRefuse", o.Gone)
 	}
 	if err := o.ClientIP.validate(); err != nil {
 		return nil, fmt.Errorf("limpet: %w", err)
@@ -70,7 +70,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 		return nil, fmt.Errorf("limpet: MaxBody is %d; want a number of bytes, or 0 for no limit", o.MaxBody)
 	}
 	if o.WaitFor < 0 {
-		return nil, fmt.Errorf("limpet: WaitFor %v is negative; 0 is the default, and Gone: Move doesn't wait", o.WaitFor)
+		return nil, fmt.Errorf("limpet: WaitFor %v is negative; 0 is the default, and Gone: GoneMove doesn't wait", o.WaitFor)
 	}
 	if o.WaitFor == 0 {
 		o.WaitFor = 5 * time.Second
@@ -127,18 +127,18 @@ func validatePinHeader(name string) error {
 
 // find asks the affinity whom the request belongs to. An affinity in trouble
 // never stops a request: it goes on with what is known.
-func (s *router) find(r *http.Request) affinity.Pin {
-	pin, err := s.affinity.Find(r)
+func (r *router) find(in *http.Request) affinity.Pin {
+	pin, err := r.affinity.Find(in)
 	if err != nil {
-		s.warn(r.Context(), "affinity lookup failed", "err", err)
+		r.warn(in.Context(), "affinity lookup failed", "err", err)
 	}
-	s.trace.Found(r, pin)
+	r.trace.Found(in, pin)
 	return pin
 }
 
 // rewrite takes the affinity's mark off the outgoing request.
-func (s *router) rewrite(out *http.Request, pin affinity.Pin) {
-	if rw, ok := s.affinity.(affinity.Rewriter); ok {
+func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
+	if rw, ok := r.affinity.(affinity.Rewriter); ok {
 		rw.Rewrite(out, pin)
 	}
 }
@@ -146,25 +146,25 @@ func (s *router) rewrite(out *http.Request, pin affinity.Pin) {
 // send picks backends and tries them until one answers, and binds the client to
 // its home on that answer. t.backend is then who answered, or nil when the answer
 // is the affinity's own, and the caller owes the call of t.end.
-func (s *router) send(t *trip) (*http.Response, error) {
-	if s.maxBody > 0 && t.body != nil && t.in.ContentLength > s.maxBody {
-		return nil, &http.MaxBytesError{Limit: s.maxBody}
+func (r *router) send(t *trip) (*http.Response, error) {
+	if r.maxBody > 0 && t.body != nil && t.in.ContentLength > r.maxBody {
+		return nil, &http.MaxBytesError{Limit: r.maxBody}
 	}
-	s.budget.earn()
+	r.budget.earn()
 	t.tried = t.first[:0]
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
-		if res := s.goneAnswer(t); res != nil {
+		if res := r.goneAnswer(t); res != nil {
 			t.backend = nil
 			return res, nil
 		}
-		b, err := s.choose(t, failure)
+		b, err := r.choose(t, failure)
 		if err != nil {
 			return nil, err
 		}
-		s.trace.Picked(t.in, b)
-		res, err := s.attempt(t, b)
+		r.trace.Picked(t.in, b)
+		res, err := r.attempt(t, b)
 		if err == nil {
 			return res, nil
 		}
@@ -185,15 +185,15 @@ func (s *router) send(t *trip) (*http.Response, error) {
 			sent++
 		}
 		if !v.fault && !v.lost {
-			s.pool.Report(b, err)
+			r.pool.Report(b, err)
 		}
-		again := !v.fault && sent < s.retry.Attempts && t.body.again() && (!v.sent || s.mayRepeat(t, v))
-		s.trace.Failed(t.in, b, err, again)
+		again := !v.fault && sent < r.retry.Attempts && t.body.again() && (!v.sent || r.mayRepeat(t, v))
+		r.trace.Failed(t.in, b, err, again)
 		if !again {
 			return nil, err
 		}
-		s.log.DebugContext(ctx, "attempt failed", "backend", b.ID(), "err", err)
-		if v.refused && s.awaits(t, b) {
+		r.log.DebugContext(ctx, "attempt failed", "backend", b.ID(), "err", err)
+		if v.refused && r.awaits(t, b) {
 			if !sleep(ctx, waitStep) {
 				return nil, ctx.Err()
 			}
@@ -204,7 +204,7 @@ func (s *router) send(t *trip) (*http.Response, error) {
 }
 
 // attempt tries one backend, which has the request in its count until t.end.
-func (s *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
+func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
 	b.Begin()
 	t.backend, t.counted = b, true
 	answered := false
@@ -216,7 +216,7 @@ func (s *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 	if res, err = t.try(b); err != nil {
 		return nil, err
 	}
-	s.bind(t, res)
+	r.bind(t, res)
 	answered = true
 	return res, nil
 }
@@ -224,26 +224,26 @@ func (s *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 // mayRepeat reports whether a request whose bytes went out may be sent to another
 // backend. The requests that waited for a lost backend cost no budget: there may
 // be many, but they come once, and never from more than half of the pool.
-func (s *router) mayRepeat(t *trip, v verdict) bool {
-	return idempotent(t.in) && (v.lost || s.budget.spend())
+func (r *router) mayRepeat(t *trip, v verdict) bool {
+	return idempotent(t.in) && (v.lost || r.budget.spend())
 }
 
 // choose returns the next backend to try. failure is why the one before failed.
-func (s *router) choose(t *trip, failure error) (*balancer.Backend, error) {
-	if home := s.pool.Get(t.pin.Backend); home != nil {
-		for s.awaits(t, home) && isGone(home) {
+func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
+	if home := r.pool.Get(t.pin.Backend); home != nil {
+		for r.awaits(t, home) && isGone(home) {
 			if !sleep(t.in.Context(), waitStep) {
 				return nil, t.in.Context().Err()
 			}
 		}
 		switch {
-		case s.gone == Refuse && (t.refused || isGone(home)):
+		case r.gone == GoneRefuse && (t.refused || isGone(home)):
 			return nil, fmt.Errorf("backend %s: %w", home.ID(), errRefused)
-		case (s.gone == Refuse || t.pin.Fixed) && len(t.tried) > 0:
+		case (r.gone == GoneRefuse || t.pin.Fixed) && len(t.tried) > 0:
 			return nil, failure
 		}
 	}
-	b, err := s.pool.Pick(t.in, t.pin.Backend, t.pin.Key, t.tried...)
+	b, err := r.pool.Pick(t.in, t.pin.Backend, t.pin.Key, t.tried...)
 	if err != nil && failure != nil {
 		err = fmt.Errorf("%w; the last attempt: %w", err, failure)
 	}
@@ -256,12 +256,12 @@ func isGone(home *balancer.Backend) bool {
 }
 
 // awaits reports whether the request should give its home b time to come back.
-func (s *router) awaits(t *trip, b *balancer.Backend) bool {
-	if s.gone != Wait || b.ID() != t.pin.Backend || s.pool.Get(b.ID()) != b {
+func (r *router) awaits(t *trip, b *balancer.Backend) bool {
+	if r.gone != GoneWait || b.ID() != t.pin.Backend || r.pool.Get(b.ID()) != b {
 		return false
 	}
 	if t.until.IsZero() {
-		t.until = time.Now().Add(s.wait)
+		t.until = time.Now().Add(r.wait)
 	}
 	return time.Now().Before(t.until)
 }
@@ -335,16 +335,16 @@ func (s *router) goneAnswer(t *trip) *http.Response {
 }
 
 // warn logs a warning, at most one a second: what fails requests fails many.
-func (s *router) warn(ctx context.Context, msg string, args ...any) {
-	now, last := time.Now().Unix(), s.warned.Load()
-	if now == last || !s.warned.CompareAndSwap(last, now) {
-		s.unwarned.Add(1)
+func (r *router) warn(ctx context.Context, msg string, args ...any) {
+	now, last := time.Now().Unix(), r.warned.Load()
+	if now == last || !r.warned.CompareAndSwap(last, now) {
+		r.unwarned.Add(1)
 		return
 	}
-	if n := s.unwarned.Swap(0); n > 0 {
+	if n := r.unwarned.Swap(0); n > 0 {
 		args = append(args, "unwritten", n)
 	}
-	s.log.WarnContext(ctx, msg, args...)
+	r.log.WarnContext(ctx, msg, args...)
 }
 
 // sleep waits for d and reports whether ctx is still alive then.

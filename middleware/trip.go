@@ -27,7 +27,7 @@ type trip struct {
 	tried   []*balancer.Backend
 	first   [4]*balancer.Backend // room for tried
 	refused bool                 // the home refused the connection
-	until   time.Time            // with Wait: when the client moves
+	until   time.Time            // with GoneWait: when the client moves
 }
 
 // end ends the backend's count of the request. Calls after the first do nothing.
