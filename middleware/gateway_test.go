@@ -753,7 +753,7 @@ func TestPanicsWithABody(t *testing.T) {
 				pool := balancer.Static("a=" + url)
 				opts := tt.opts
 				if opts.Affinity == nil {
-					opts.Affinity = &affinity.Cookie{Keys: testKeys}
+					opts.Affinity = &affinity.Cookie{Secrets: testKeys}
 				}
 				gw := newGateway(t, pool, &opts)
 				reads := make(chan int32, 1)
