@@ -250,7 +250,7 @@ func (c *Cookie) Trust(_ func(*http.Request) netip.Addr, secure func(*http.Reque
 	}
 }
 
-// Validate refuses secrets that are too short, given twice or easy to guess,
+// Validate refuses secrets that are too short or easy to guess,
 // and names and attributes that no cookie can have, that delete the cookie, or
 // that contradict each other. As long as it returns an error, Find and Bind
 // return it too, and no client is pinned.

@@ -203,6 +203,9 @@ func (rt *Route) check() error {
 		return nil
 	}
 	cookie := rt.setCookie("route")
+	if rt.Set == nil { // the application sets it, with what attributes it likes
+		return cookie.Valid()
+	}
 	return setcookie.Check(&cookie)
 }
 

@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -198,5 +200,58 @@ func TestNothingIsKeptBehindAnAnswerBeforeTheRequest(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// On a connection without read deadlines nobody waits for a 100 that may never come.
+func TestExpectWithoutDeadlines(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, func(c net.Conn) {
+		req, err := http.ReadRequest(bufio.NewReader(c)) // knows nothing of Expect
+		if err != nil {
+			return
+		}
+		body, _ := io.ReadAll(req.Body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ngot %s", body)
+	}))
+	dial := s.Dial
+	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return timeless{c}, err
+	}
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", strings.NewReader("hello"))
+	must(t, err)
+	req.Header.Set("Expect", "100-continue")
+	res, err := s.RoundTrip(req)
+	if body := read(t, res, err); body != "got hello" {
+		t.Errorf("%q", body)
+	}
+}
+
+// A new connection that TLS's farewell has ended already isn't written to: what was
+// never sent may be sent elsewhere, a POST too.
+func TestFarewellBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	ca := httptest.NewTLSServer(nil)
+	ca.Close()
+	left := make(chan struct{})
+	s := reach(t, strings.Replace(raw(t, func(c net.Conn) {
+		secured := tls.Server(c, ca.TLS)
+		secured.Handshake()
+		secured.CloseWrite()
+		close(left)
+		io.Copy(io.Discard, c) // and the socket stays open
+	}), "http:", "https:", 1))
+	s.TLS = &tls.Config{RootCAs: ca.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	dial := s.Dial
+	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		return awaiting{c, func() { <-left }}, err
+	}
+	req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", strings.NewReader("hello"))
+	must(t, err)
+	var e *balancer.Error
+	if _, err := s.RoundTrip(req); !errors.As(err, &e) || e.Sent {
+		t.Errorf("%v, want an error that says that nothing was sent", err)
 	}
 }

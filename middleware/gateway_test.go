@@ -478,22 +478,37 @@ func TestEarlyAnswerWhileBodyIsSent(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, " and %d more", len(body))
 	}))
-	srv, _ := serve(t, pool, nil)
-	pr, pw := io.Pipe()
-	req, _ := http.NewRequestWithContext(t.Context(), "POST", srv.URL, pr)
-	res, err := newClient(t).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	buf := make([]byte, 5)
-	if _, err := io.ReadFull(res.Body, buf); err != nil || string(buf) != "early" {
-		t.Fatalf("%q, %v", buf, err)
-	}
-	pw.Write(make([]byte, 100_000))
-	pw.Close()
-	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != " and 100000 more" {
-		t.Errorf("%q, %v", rest, err)
+	plain, gw := serve(t, pool, nil)
+	h2 := httptest.NewUnstartedServer(gw)
+	h2.EnableHTTP2 = true
+	h2.StartTLS()
+	t.Cleanup(h2.Close)
+	for _, tt := range []struct {
+		proto  string
+		url    string
+		client *http.Client
+	}{
+		{"HTTP/1.1", plain.URL, newClient(t)},
+		{"HTTP/2.0", h2.URL, h2.Client()}, // whose bodies must be known as the server's own
+	} {
+		t.Run(tt.proto, func(t *testing.T) {
+			pr, pw := io.Pipe()
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", tt.url, pr)
+			res, err := tt.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			buf := make([]byte, 5)
+			if _, err := io.ReadFull(res.Body, buf); err != nil || string(buf) != "early" || res.Proto != tt.proto {
+				t.Fatalf("%s, %q, %v", res.Proto, buf, err)
+			}
+			pw.Write(make([]byte, 100_000))
+			pw.Close()
+			if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != " and 100000 more" {
+				t.Errorf("%q, %v", rest, err)
+			}
+		})
 	}
 }
 

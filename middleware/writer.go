@@ -59,7 +59,7 @@ func serverType(v any) string {
 	}
 	t = t.Elem()
 	switch t.PkgPath() {
-	case "net/http", "golang.org/x/net/http2":
+	case "net/http", "net/http/internal/http2", "golang.org/x/net/http2":
 		return t.Name()
 	}
 	return ""

@@ -6,10 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,13 +147,19 @@ func (c *call) await() error {
 
 // awaitContinue returns when the first byte of an answer is there, or when the origin
 // has said nothing for so long that the body is sent as if it had said 100. There is no
-// limit to how long the rest of an answer may take once it has begun.
+// limit to how long the rest of an answer may take once it has begun. On a connection
+// that has no read deadlines it doesn't wait for a 100 at all.
 func (c *call) awaitContinue() error {
-	_ = c.conn.SetReadDeadline(c.upload.goOnAt) // it fails on a closed connection, and so does Peek
-	_, err := c.conn.in.Peek(1)
-	_ = c.conn.SetReadDeadline(time.Time{})
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
+	err := c.conn.SetReadDeadline(c.upload.goOnAt)
+	if errors.Is(err, net.ErrClosed) {
 		return err
+	}
+	if err == nil {
+		_, err = c.conn.in.Peek(1)
+		_ = c.conn.SetReadDeadline(time.Time{})
+		if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
+			return err
+		}
 	}
 	if c.informed != nil {
 		if err := c.informed(http.StatusContinue, nil); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -199,6 +200,9 @@ func (c *conn) peek() activity {
 		}
 		late := !time.Now().Before(until)
 		_, err := c.in.Peek(1)
+		if _, secured := c.Conn.(*tls.Conn); secured && err == io.EOF && c.in.Buffered() == 0 {
+			return closed // a close_notify; other types may call any failure io.EOF
+		}
 		if c.Conn.SetReadDeadline(time.Time{}) != nil || c.in.Buffered() > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return spoke
 		}
