@@ -27,7 +27,7 @@ type Change struct {
 func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Never changed in place: tell reads it outside of the lock.
+	// Never changed in place: notify reads it outside of the lock.
 	p.listeners = append(slices.Clip(p.listeners), &f)
 	return func() {
 		p.mu.Lock()
@@ -94,20 +94,20 @@ func (b *Backend) derive() State {
 // to the one who tells already.
 func (p *Pool) unlock() {
 	defer p.mu.Unlock()
-	if p.telling {
+	if p.notifying {
 		return
 	}
-	p.telling = true
-	defer func() { p.telling = false }()
+	p.notifying = true
+	defer func() { p.notifying = false }()
 	for len(p.changes) > 0 {
 		c := p.changes[0]
 		p.changes = p.changes[1:]
-		p.tell(c, p.listeners)
+		p.notify(c, p.listeners)
 	}
 }
 
-// tell gives up the mutex while it tells.
-func (p *Pool) tell(c Change, listeners []*func(Change)) {
+// notify gives up the mutex while it tells.
+func (p *Pool) notify(c Change, listeners []*func(Change)) {
 	p.mu.Unlock()
 	defer p.mu.Lock() // also when a listener panics
 	level := slog.LevelInfo

@@ -39,12 +39,12 @@ type Pool struct {
 
 	now       atomic.Pointer[snapshot]
 	unchecked atomic.Bool  // nobody has called Run, and nobody was warned of that so far
-	used      atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
+	firstPick atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
 
 	mu        sync.Mutex
 	listeners []*func(Change)
-	changes   []Change // not yet told
-	telling   bool
+	changes   []Change // that listeners have not been called for
+	notifying bool
 	running   bool
 	checking  context.Context // nil unless Run takes new backends
 	checks    sync.WaitGroup

@@ -121,7 +121,7 @@ func jitter(most time.Duration) time.Duration {
 // late after the first Pick: until then Run may be about to start.
 func (p *Pool) warnUnchecked(late time.Duration) {
 	now := time.Now().UnixNano()
-	if p.used.CompareAndSwap(0, now) || now-p.used.Load() <= int64(late) || !p.unchecked.CompareAndSwap(true, false) {
+	if p.firstPick.CompareAndSwap(0, now) || now-p.firstPick.Load() <= int64(late) || !p.unchecked.CompareAndSwap(true, false) {
 		return
 	}
 	all := "up"

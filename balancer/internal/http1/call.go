@@ -45,7 +45,7 @@ type call struct {
 
 	answer  io.ReadCloser // the answer's body as http.ReadResponse made it
 	bare    bool          // answer has neither length nor chunks: it ends with the connection, lost or not
-	idleFor time.Duration // how long the connection may be idle behind the answer; 0: it is closed
+	idleFor time.Duration // how long the connection may be idle after the answer; 0: it is closed
 	broken  error         // why the answer was cut off
 	state   atomic.Int32  // answering, settled or abandoned
 }
@@ -259,7 +259,7 @@ func (c *call) failed(err error) *failure {
 }
 
 // receive makes res the answer that RoundTrip returns: it decides whether the
-// connection may be kept behind it, and puts the call in the place of its body.
+// connection may be kept after it, and puts the call in the place of its body.
 func (c *call) receive(res *http.Response) {
 	c.client.origin.Answered()
 	if c.upload != nil {

@@ -39,7 +39,7 @@ type conn struct {
 }
 
 // maxHeader limits the header of an answer together with those of the informational
-// answers before it, in bytes. If a hook hears of these, it starts anew for each.
+// answers before it, in bytes. If a hook is called for these, the limit starts anew for each.
 const maxHeader = 1 << 20
 
 var errHeader = fmt.Errorf("the header of the answer is larger than %d bytes", maxHeader)

@@ -43,17 +43,18 @@
 //     The goroutine of RoundTrip, or the upload before its first Read, flushes it,
 //     holding upload.mu, so that the header doesn't wait for a slow client.
 //
-// Behind a 101 the owner of the answer's body writes.
+// After a 101 the owner of the answer's body writes.
 //
 // # What is written within a Read
 //
-// A request without a body goes out in conn.Read, by the first Read that looks for the
-// answer. In one turn of the runtime's poller, socket.writeRead peeks at the socket,
-// writes the request, and waits for the answer. There are two reasons:
+// A request that appendHead has put together and that has no body goes out in conn.Read,
+// by the first Read that looks for the answer. Within one call of the runtime's poller,
+// socket.writeRead peeks at the socket, writes the request, and waits for the answer.
+// There are two reasons:
 //
-//   - Nothing can come between the peek and the write. A kept connection that the
-//     origin has closed is found out before a byte is written, so that any request,
-//     a POST too, may be sent again on another one.
+//   - Only a moment passes between the peek and the write. A kept connection that the
+//     origin has closed before that is found out with no byte written, so that any such
+//     request, a POST too, may be sent again on another connection.
 //   - It saves a read that finds nothing: one by one the three would be a peek, a
 //     write, a read that returns EAGAIN, a wait, and a read.
 //

@@ -159,7 +159,7 @@ func (i *idleConns) remove(f func(*conn) bool) {
 	}
 }
 
-// idleTime returns how long a connection may be idle behind an answer with this header,
+// idleTime returns how long a connection may be idle after an answer with this header,
 // 0 if not at all. An origin that names a time in Keep-Alive (RFC 2068, section
 // 19.7.1.1; Node and Apache send it) began to count before the answer arrived here, so
 // the connection is given up a second earlier.
