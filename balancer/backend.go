@@ -18,16 +18,16 @@ const (
 	maxSocketPath = 107 // sockaddr_un of Linux, with a zero at its end
 )
 
-// A Backend is one upstream server. ID, URL and weight never change: a server
-// that moves is a new Backend, under the same ID if its clients shall follow.
-// A Backend belongs to one [Pool] for all its life. Before it is added it is Up.
-// All methods are safe for concurrent use.
+// A Backend is one upstream server. Its ID, URL and weight never change: a server that
+// moves is a new Backend, with the same ID if its clients are to follow it. A Backend
+// belongs to one [Pool] for all its life, and is Up before it is added to that. All
+// methods are safe for concurrent use.
 type Backend struct {
 	id      string
 	url     *url.URL
-	origin  *url.URL // that requests name: url, but http://localhost for a Unix socket
+	origin  *url.URL // the scheme and host that requests name: url, or http://localhost for a Unix socket
 	network string   // tcp or unix
-	addr    string   // host:port of url, the scheme's port filled in, or a path
+	addr    string   // to dial: host:port of url, with the scheme's port if it has none, or a path
 	weight  int
 	seed    uint64 // of its scores in rendezvous hashing
 
@@ -39,28 +39,29 @@ type Backend struct {
 	drain    atomic.Pointer[drain] // the operator's, nil if there is none
 	life     atomic.Pointer[life]
 
-	gone   context.Context // ends with the removal from the pool, and all lives with it
+	gone   context.Context // ends when the backend is removed from its pool, and ends all lives with it
 	remove context.CancelCauseFunc
 
 	owned   atomic.Bool   // by a pool
-	alarm   chan struct{} // asks its watcher for a check at once
+	alarm   chan struct{} // asks the goroutine that checks it for a check at once
 	refused atomic.Bool   // a request's dial was refused since the last check
 
-	// Under the mutex of its pool:
-	off        bool // as wished, or at the end of the drain
+	// Guarded by the mutex of its pool:
+	off        bool // the operator put it Down, or its drain has ended
 	stopChecks context.CancelFunc
 
-	vitals vitals // the watcher's own
+	vitals vitals // used only by the goroutine that checks it
 }
 
-// NewBackend returns a backend for a server at rawURL, which is
-// http://host[:port] or https://host[:port] and nothing more, or unix:///path for
-// one that speaks HTTP on a Unix socket with this absolute path; it goes by the
-// host name localhost where a request has to name one. The ID, 1 to 64
-// of the characters A-Z a-z 0-9 . _ : -, is the name that pins, logs and metrics
-// know it by; it must be the same on every replica of the gateway. The weight is
-// its share of new clients compared to the others' weights, at most 1,000,000;
-// 0 means 1.
+// NewBackend returns a backend for the server at rawURL. That is http://host[:port] or
+// https://host[:port] and nothing more, or unix:///path with the absolute path of a Unix
+// socket on which the server speaks HTTP. Requests to the latter name the host localhost
+// if they name no other.
+//
+// The ID has 1 to 64 of the characters A-Z a-z 0-9 . _ : -. Pins, logs and metrics use
+// it, and it must be the same on every replica of the gateway. The weight, at most
+// 1,000,000, is the backend's share of new clients in proportion to the weights of the
+// others; 0 means 1.
 func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("balancer: backend ID %q: want 1 to %d of A-Z a-z 0-9 . _ : -", id, maxID)
@@ -77,7 +78,7 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil || !b.locate(u) {
-		// The URL may hold a password: it is not repeated.
+		// The error doesn't repeat the URL, which may hold a password.
 		return nil, fmt.Errorf("balancer: backend %s: want a URL http://host[:port] or https://host[:port], without user, path, query and fragment, "+
 			"or unix:///path with a path of at most %d bytes", id, maxSocketPath)
 	}
@@ -107,30 +108,30 @@ func ParseBackend(spec string) (*Backend, error) {
 // ID returns the backend's name.
 func (b *Backend) ID() string { return b.id }
 
-// URL returns the backend's address, scheme and host only, or the scheme unix and
-// a path. It is shared: callers must not change it.
+// URL returns the backend's address: a scheme and a host, or the scheme unix and a path.
+// It is shared, and callers must not change it.
 func (b *Backend) URL() *url.URL { return b.url }
 
 // Weight returns the configured weight, at least 1.
 func (b *Backend) Weight() int { return b.weight }
 
-// State says which clients the backend takes now. It costs one atomic load.
+// State returns which clients the backend takes now. It costs one atomic load.
 func (b *Backend) State() State { return State(b.state.Load()) }
 
-// Health returns what the checks say of it, whatever the operator wants.
+// Health returns what the checks have found, whatever the operator wants.
 func (b *Backend) Health() Health { return Health(b.health.Load()) }
 
-// InFlight returns how many requests and tunnels have begun and not ended.
+// InFlight returns the number of requests and tunnels that have begun and not ended.
 func (b *Backend) InFlight() int64 { return b.inFlight.Load() }
 
-// Begin counts one request or tunnel in, until the call of End that is then owed.
+// Begin counts a request or tunnel that begins. The caller must call End when it ends.
 func (b *Backend) Begin() { b.inFlight.Add(1) }
 
-// End counts out what one call of Begin has counted in.
+// End counts the end of a request or tunnel for which Begin was called.
 func (b *Backend) End() { b.inFlight.Add(-1) }
 
-// load is what pickers compare: what it would have to bear with one client more,
-// by its weight.
+// load is what pickers compare: the number in flight with one client more, divided by
+// the weight.
 func (b *Backend) load() float64 {
 	return float64(b.inFlight.Load()+1) / float64(b.weight)
 }
@@ -147,7 +148,7 @@ func validID(id string) bool {
 	return 1 <= len(id) && len(id) <= maxID
 }
 
-// locate sets where the backend is. It reports whether u says that and nothing more.
+// locate sets the backend's address. It reports whether u has one and nothing more.
 func (b *Backend) locate(u *url.URL) bool {
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return false

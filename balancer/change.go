@@ -6,28 +6,28 @@ import (
 	"slices"
 )
 
-// A Change is one step in a backend's life. From and To are equal when only the
-// operator's wish changed or was wished again, when a backend that is Down already is removed, and
-// when a Lost that the half rule held back closes.
+// A Change is a change of a backend that [Pool.OnChange] reports. From and To are equal
+// when only the operator's wish changed or was repeated, when a backend that is Down
+// already is removed, and when a Lost closes that the half rule had kept open (see
+// [Backend.Lost]).
 type Change struct {
 	Backend  *Backend
 	From, To State
-	Lost     bool   // its Lost has closed with this change
-	Removed  bool   // from the pool
-	Why      string // for people: the operator's wish, or what the check found
+	Lost     bool   // the backend's Lost has closed with this change
+	Removed  bool   // the backend was removed from the pool
+	Why      string // the operator's wish, or what the check found, for people to read
 
-	wish bool // comes from the operator, and is told even if From and To are equal
+	wish bool // the operator made the change: it is reported even if From and To are equal
 }
 
-// OnChange has f called for each change from now on, until stop is called. An
-// added backend is told as one that comes from Down. Calls are made one at a
-// time, in the order of the changes, outside of all locks, by a goroutine that
-// made a change: f may use the pool, and should return soon. Stop doesn't wait
-// for a call that is under way.
+// OnChange calls f for each change from now on, until stop is called. A backend that is
+// added is reported as a change from Down. The calls are made one at a time, in the order
+// of the changes and without a lock, by a goroutine that has made a change: f may use the
+// pool, and should return soon. Stop doesn't wait for a call that is under way.
 func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Never changed in place: notify reads it outside of the lock.
+	// The slice is never changed in place: notify reads it without the mutex.
 	p.listeners = append(slices.Clip(p.listeners), &f)
 	return func() {
 		p.mu.Lock()
@@ -36,8 +36,9 @@ func (p *Pool) OnChange(f func(Change)) (stop func()) {
 	}
 }
 
-// settle draws the consequences after the facts about c.Backend, or its place in
-// the pool, changed. The mutex is held.
+// settle derives the state of c.Backend after a fact about it, or its place in the pool,
+// has changed. It publishes the state, closes Lost if that is due, and queues c for the
+// listeners. The caller holds the mutex.
 func (p *Pool) settle(c *Change) {
 	changed := c.Backend
 	c.From, c.To = changed.State(), changed.derive()
@@ -46,7 +47,8 @@ func (p *Pool) settle(c *Change) {
 	}
 	changed.state.Store(int32(c.To))
 
-	// First the new picture, then the wakings: whoever is woken must not come back.
+	// Publish before Lost closes: a request that Lost ends is sent elsewhere at
+	// once, and must not be sent here again.
 	s := p.now.Load()
 	p.publish(s.byID, s.all)
 	c.Lost = p.doomed(changed) || c.Removed && !changed.lost()
@@ -61,9 +63,9 @@ func (p *Pool) settle(c *Change) {
 	}
 }
 
-// doomed reports whether the Lost of a backend that is Down must close now: always
-// when the operator put it there, else if the half rule lets it. A backend that
-// has never come up counts as one of these.
+// doomed reports whether the Lost of b must close now. It must when the operator has put
+// b Down, and when health has and the half rule allows it. A backend that has never been
+// up counts as lost in that rule.
 func (p *Pool) doomed(b *Backend) bool {
 	if b.State() != Down || b.lost() || b.off {
 		return b.State() == Down && !b.lost()
@@ -78,7 +80,8 @@ func (p *Pool) doomed(b *Backend) bool {
 	return room > 0
 }
 
-// derive returns the state that follows from the facts.
+// derive returns the state that follows from the facts: see the table in the package's
+// documentation.
 func (b *Backend) derive() State {
 	switch {
 	case b.off, b.Health() == Dead:
@@ -89,9 +92,10 @@ func (b *Backend) derive() State {
 	return Up
 }
 
-// unlock tells what changed and gives up the mutex, which is held. Changes that
-// come up meanwhile, from other goroutines or from those who are told, are left
-// to the one who tells already.
+// unlock calls the listeners for the changes that are queued, and then releases the
+// mutex, which the caller holds. If another goroutine is calling listeners already, or
+// if this is a call from within a listener, unlock leaves the changes to that goroutine,
+// so that they are reported one at a time and in order.
 func (p *Pool) unlock() {
 	defer p.mu.Unlock()
 	if p.notifying {
@@ -106,7 +110,7 @@ func (p *Pool) unlock() {
 	}
 }
 
-// notify gives up the mutex while it tells.
+// notify logs a change and calls the listeners for it. It releases the mutex meanwhile.
 func (p *Pool) notify(c Change, listeners []*func(Change)) {
 	p.mu.Unlock()
 	defer p.mu.Lock() // also when a listener panics

@@ -14,31 +14,30 @@ import (
 	"time"
 )
 
-// A Check is how a pool finds out about a backend's health. The zero value
-// connects to it, with the TLS handshake if its URL is https, and closes the
-// connection. That finds a process that is gone,
-// but not one that hangs: the kernel still accepts for a stopped process. To find
-// that one too, give a Path.
+// A Check says how a pool finds out about a backend's health. The zero value connects to
+// the backend, with a TLS handshake if its URL is https, and closes the connection. That
+// finds a process that is gone, but not one that hangs: the kernel accepts connections
+// for a stopped process too. Set Path to find that one as well.
 //
-// A backend that doesn't answer (the connection is refused or reset, TLS fails, or
-// the timeout passes) is dead; one that answers, but not as expected, is sick.
-// The first failed check is repeated at once, so that with the defaults a hang
-// is found within Interval + 2 x Timeout.
+// A backend that doesn't answer is dead: the connection is refused or reset, TLS fails,
+// or the timeout passes. One that answers, but not as expected, is sick. The first failed
+// check is repeated at once, so that with the defaults a hang is found within Interval +
+// 2 x Timeout.
 type Check struct {
-	Path   string // of the health page, a query may follow; "": connect only
-	Method string // "": HEAD, and GET for a backend that answers HEAD with 405 or 501. An answer's body is not read
+	Path   string // of the health page, with a query if need be; "": only connect
+	Method string // "": HEAD, or GET for a backend that answers HEAD with 405 or 501. The answer's body is not read
 	Host   string // of the request; "": the backend's own
 	Expect []int  // status codes of a well backend; nil: 200 to 399
 
-	Interval time.Duration // between two checks, up to 10% less so that they spread; 0: 1 s
+	Interval time.Duration // between two checks, up to 10% less at random so that they spread; 0: 1 s
 	Timeout  time.Duration // of one check from dial to answer; 0: half of Interval, but 500 ms at least
 	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
-	Fall     int           // failed ones in a row until it is sick or dead; 0: 2
+	Fall     int           // failed checks in a row until it is sick or dead; 0: 2
 
 	transport *Transport // the pool's
 }
 
-// ready returns a copy of c with the defaults filled in, or says what is wrong with c.
+// ready returns a copy of c with the defaults filled in, or an error if c makes no sense.
 func (c *Check) ready() (*Check, error) {
 	if c == nil {
 		c = &Check{}
@@ -54,7 +53,7 @@ func (c *Check) ready() (*Check, error) {
 	return &r, nil
 }
 
-// validate tells what is wrong with a check that has its defaults.
+// validate returns what is wrong with a check whose defaults are filled in.
 func (c *Check) validate() error {
 	switch {
 	case c.Interval < time.Millisecond:
@@ -95,11 +94,12 @@ func (c *Check) request(ctx context.Context, method string, backend *url.URL) (*
 	return req, nil
 }
 
-// errHead says that a backend knows no HEAD, which only the default asked for.
+// errHead means that a backend doesn't support HEAD, which the embedder didn't ask for.
 var errHead = errors.New("HEAD is not answered here, GET may be")
 
-// ask checks a backend once. Answered says whether the backend gave any sign of
-// life; a nil error that it is well.
+// ask checks a backend once. Answered reports whether the backend sent anything, or
+// accepted the connection if that is all that is checked. A nil error means that it is
+// well.
 func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
@@ -111,7 +111,7 @@ func (c *Check) ask(ctx context.Context, b *Backend) (answered bool, err error) 
 	return answered, err
 }
 
-// attempt is one connection of ask's.
+// attempt makes one connection for ask and checks the backend on it.
 func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err error) {
 	conn, err := c.transport.connect(ctx, b)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *Check) attempt(ctx context.Context, b *Backend) (answered bool, err err
 	return received.any, err
 }
 
-// converse sends the request and judges the answer.
+// converse sends the request, and returns an error unless the answer is as expected.
 func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 	method := cmp.Or(c.Method, http.MethodHead)
 	if b.vitals.get {
@@ -144,7 +144,7 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	// Whatever the page sends, a check reads no more than this.
+	// A check reads no more than this, whatever the page sends.
 	answer := bufio.NewReader(io.LimitReader(conn, 64<<10))
 	for {
 		res, err := http.ReadResponse(answer, req)
@@ -172,7 +172,7 @@ func (c *Check) expected(status int) bool {
 	return slices.Contains(c.Expect, status)
 }
 
-// A receiveConn is a connection that knows whether anything was received on it.
+// A receiveConn is a connection that notes whether anything was received on it.
 type receiveConn struct {
 	net.Conn
 	any bool

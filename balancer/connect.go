@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// connect opens a connection to b and secures it if its URL is https.
+// connect opens a connection to b within DialTimeout, and secures it if the URL is
+// https.
 func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.DialTimeout, 2*time.Second))
 	defer cancel()
@@ -28,7 +29,7 @@ func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	return secured, nil
 }
 
-// open dials b and says who is calling if ProxyProtocol wants it.
+// open dials b, and sends the header of the PROXY protocol if there is to be one.
 func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
 	dial := t.Dial
 	if dial == nil {
@@ -37,7 +38,7 @@ func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
 	conn, err := dial(ctx, b.network, b.addr)
 	if err != nil {
 		if b.network == "unix" && errors.Is(err, fs.ErrNotExist) {
-			// A server that isn't there has often removed its socket.
+			// A server that has stopped has often removed its socket.
 			err = fmt.Errorf("%w, taken for %w", err, syscall.ECONNREFUSED)
 		}
 		return nil, err
@@ -58,8 +59,8 @@ func (t *Transport) open(ctx context.Context, b *Backend) (net.Conn, error) {
 	return conn, nil
 }
 
-// handshake secures a connection to b. HTTP/1.1 is all it offers: what follows
-// speaks nothing else.
+// handshake secures a connection to b. It offers HTTP/1.1 only, since the caller speaks
+// nothing else.
 func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config) (net.Conn, error) {
 	if config == nil {
 		config = &tls.Config{}

@@ -13,23 +13,23 @@ func WithBackend(ctx context.Context, b *Backend) context.Context {
 	return context.WithValue(ctx, backendKey{}, b)
 }
 
-// BackendFromContext returns the backend that [WithBackend] put there, nil if there is
-// none. In the request of an answer that a gateway passes on it is the one that
-// answered.
+// BackendFromContext returns the backend that [WithBackend] has put into the context, nil
+// if there is none. In the context of an answer's request (res.Request.Context()) it is
+// the backend that has answered.
 func BackendFromContext(ctx context.Context) *Backend {
 	b, _ := ctx.Value(backendKey{}).(*Backend)
 	return b
 }
 
-// A client is the two ends of a client's connection to this process.
+// A client holds the addresses of both ends of a client's connection to this process.
 type client struct{ from, to netip.AddrPort }
 
 type clientKey struct{}
 
-// WithClient returns a context that names the client a request comes from, and
-// the address of this process that it reached: what a [Transport] with
-// ProxyProtocol tells backends. A Gateway and a Sticky do it by themselves. A
-// port of 0 is one that isn't known; so is the zero value of to.
+// WithClient returns a context with the address from which a client has sent a request
+// and the address of this process that it has reached. A [Transport] with ProxyProtocol
+// sends both to the backend. A Gateway and a Sticky call WithClient themselves. A port of
+// 0, or a zero to, means that it isn't known.
 func WithClient(ctx context.Context, from, to netip.AddrPort) context.Context {
 	return context.WithValue(ctx, clientKey{}, client{unmap(from), unmap(to)})
 }

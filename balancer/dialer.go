@@ -13,43 +13,44 @@ import (
 	"time"
 )
 
-// A Dialer opens connections to backends, from several source addresses if it is
-// given some. Two connections differ in an address or a port, so that one source
-// address holds no more of them to one backend's address than there are local
-// ports: 28,232 as Linux comes, and 64,512 where net.ipv4.ip_local_port_range is
-// as wide as it may be. Each source address more holds as many again.
+// A Dialer opens connections to backends, from several source addresses if LocalAddrs
+// has some. Two connections have to differ in an address or a port. So from one source
+// address to one address of a backend there can be no more connections than there are
+// local ports: 28,232 by Linux's default, and 64,512 with the widest
+// net.ipv4.ip_local_port_range. Each further source address allows as many again.
 //
 //	dialer := &balancer.Dialer{LocalAddrs: addrs}
 //	transport := &balancer.Transport{Dial: dialer.DialContext}
 //
 // The zero value is ready; fields must not be changed after the first use.
 type Dialer struct {
-	// LocalAddrs are addresses of this machine, used in turn. Those of another
-	// family than the backend's address, IPv4 or IPv6, are passed over, and a
-	// backend's name that has addresses of both is tried with both. None, or a
-	// zero one: the system chooses.
+	// LocalAddrs are addresses of this machine, which are used in turn. An address of
+	// another family (IPv4 or IPv6) than the backend's is passed over. If the backend's
+	// name has addresses of both families, both are tried. None, or a zero address: the
+	// system chooses.
 	LocalAddrs []netip.Addr
 
-	// Control is called for each socket before it is bound, as that of a
-	// [net.Dialer].
+	// Control is called for each socket before it is bound, as Control of a
+	// [net.Dialer] is.
 	Control func(network, address string, c syscall.RawConn) error
 
 	next atomic.Uint32
 }
 
-// DialContext connects to addr as [net.Dialer.DialContext] does. When a source
-// address has no port left, it goes on to the next one; when none has, the error
-// says what helps, and wraps EADDRNOTAVAIL: it is no fault of the backend, and
-// isn't counted as one. A Unix socket whose queue is full refuses at once, unlike
-// one of TCP: it is waited for until ctx ends. It may be called concurrently.
+// DialContext connects to addr as [net.Dialer.DialContext] does. When a source address
+// has no port left it tries the next one. When none has, the error says what helps and
+// wraps EADDRNOTAVAIL; it doesn't count as a failure of the backend.
+//
+// A Unix socket whose queue is full refuses a connection at once, where TCP would wait.
+// DialContext waits for room until ctx ends. It may be called concurrently.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if len(d.LocalAddrs) == 0 || !strings.HasPrefix(network, "tcp") {
 		conn, err := d.dial(ctx, network, addr)
 		return conn, d.explained(err, addr)
 	}
 	var failure error
-	var failed netip.Addr // of the family in which the backend can't be reached
-	var full netip.Addr   // the last that had no port left
+	var failed netip.Addr // the source address of a family in which the backend can't be reached
+	var full netip.Addr   // the last source address that had no port left
 	n := uint32(len(d.LocalAddrs))
 	for i, first := uint32(0), d.next.Add(1)%n; i < n; i++ {
 		source := d.LocalAddrs[(first+i)%n].Unmap()
@@ -72,8 +73,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 			failure, full = err, source
 		default:
 			failed = source
-			// A refusal of the one family doesn't make the backend guilty of
-			// what the other one lacks here.
+			// If the other family had no port left, report that: it isn't known
+			// whether the backend would have answered there.
 			if !full.IsValid() || full.BitLen() == source.BitLen() {
 				failure = err
 			}
@@ -82,8 +83,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 	return nil, d.explained(failure, addr)
 }
 
-// dial connects from whatever address, and waits for a Unix socket that has no
-// room in its queue.
+// dial connects from an address that the system chooses. It waits for a Unix socket that
+// has no room in its queue.
 func (d *Dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	dialer := &net.Dialer{Control: d.Control}
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -99,8 +100,8 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 }
 
-// control lets the kernel choose the port no sooner than it knows the backend's
-// address: a port chosen at bind is taken for all backends at once.
+// control makes the kernel choose the port at connect, when it knows the backend's
+// address. A port that is chosen at bind is taken for all backends at once.
 func (d *Dialer) control(network, address string, c syscall.RawConn) error {
 	if err := c.Control(bindWithoutPort); err != nil {
 		return err
@@ -111,7 +112,7 @@ func (d *Dialer) control(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
-// explained adds to an error what would help.
+// explained adds to an error of having no local port what would help.
 func (d *Dialer) explained(err error, addr string) error {
 	var call *os.SyscallError
 	switch {
@@ -124,8 +125,8 @@ func (d *Dialer) explained(err error, addr string) error {
 		"give the Dialer more LocalAddrs, the system a wider ip_local_port_range, or the backend more addresses", err, addr, len(d.LocalAddrs))
 }
 
-// exhausted reports whether a dial failed for want of a local port. Linux says
-// EADDRNOTAVAIL at connect; where bind chooses the port it may be EADDRINUSE.
+// exhausted reports whether a dial failed because no local port was left. Linux returns
+// EADDRNOTAVAIL from connect; where bind chooses the port it may be EADDRINUSE.
 func exhausted(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EADDRINUSE)
 }

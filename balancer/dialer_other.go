@@ -2,5 +2,5 @@
 
 package balancer
 
-// bindWithoutPort does nothing: a port is taken at bind, and with it for all backends.
+// bindWithoutPort does nothing: bind chooses a port, which is taken for all backends.
 func bindWithoutPort(uintptr) {}

@@ -1,21 +1,27 @@
-// Package balancer knows who can serve: the backends, the pool that picks one
-// of them for a request, the health checks that keep the pool true, and the
-// transport that reaches a backend and wakes whoever waits on a lost one. A pool
-// has one [Transport], for checks too: what it says about TLS, source addresses
-// and the PROXY protocol is said once.
+// Package balancer picks backends for requests and sends requests to them. A [Pool]
+// holds the backends and picks one for each request. Its health checks find out which
+// backends can serve. A [Transport] reaches the backends, and ends the requests to one
+// that is lost. A pool has one Transport, which its checks use too, so that TLS, source
+// addresses and the PROXY protocol are set once.
 //
-// Health checks run only while the embedder runs them: go pool.Run(ctx).
-// Without Run every backend is taken to be well, and a warning says so once.
+// Health checks run only while the embedder runs them: go pool.Run(ctx). Without
+// Run every backend is taken to be well, and a warning is logged once.
 //
-// A backend's [State] is derived from two independent facts: what the operator
-// wants (serve, drain, off) and what health says (well, sick, dead).
+// A backend's [State] is derived from two independent facts: what the operator wants of
+// it ([Wish]: serve, drain, off) and what the checks find ([Health]: well, sick, dead).
 //
 //	           well      sick      dead
 //	serve      Up        Draining  Down
 //	drain      Draining  Draining  Down   (past its deadline: Down)
 //	off        Down      Down      Down
 //
-// Sick means that the backend answers its health check, but not as expected;
-// dead means that no answer came. A broken health page therefore never cuts a
-// living session, and when no backend is Up the sick ones take new clients.
+// A sick backend answers its health check, but not as expected; a dead one doesn't
+// answer. So a broken health page never ends a session that works, and when no backend
+// is Up the sick ones take new clients.
+//
+// The operator's calls (Add, Remove, SetWish and what is built on it) and the checks
+// change these facts. Both hold the pool's mutex while they do, derive the new state,
+// publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
+// (see [Pool.OnChange]) are called after that, without the mutex. Pick and Transport
+// read only atomics: no request takes a lock that all requests share.
 package balancer

@@ -6,11 +6,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A drain is the operator's wish that a backend loses its clients.
+// A drain is the operator's wish that a backend loses its clients, as it is carried out.
 type drain struct {
-	start  time.Time     // as the turns have it: not in the future, wherever it was wished
+	start  time.Time     // the turns count from it: not in the future, unlike Wish.Since
 	within time.Duration // 0: without a deadline
-	timer  *time.Timer   // ends it, nil without a deadline
+	timer  *time.Timer   // fires at the deadline; nil without one
 }
 
 func (d *drain) stop() {
@@ -19,20 +19,21 @@ func (d *drain) stop() {
 	}
 }
 
-// Turn returns the moment within a drain, at least 0 and less than 1, at which the
-// client with this key leaves: at start + within x Turn(key). It depends on
-// nothing but the key, so that all replicas agree, and spreads evenly over the
-// keys, so that no deadline makes a crowd.
+// Turn returns the moment within a drain at which the client with this key leaves, as a
+// fraction of at least 0 and less than 1: it leaves at start + within x Turn(key). It
+// depends only on the key, so that all replicas agree. The turns of many keys are spread
+// evenly, so that clients don't leave all at once.
 func Turn(key string) float64 {
-	// The seed makes turns independent of where rendezvous hashing puts a key.
+	// The seed makes turns independent of the backends that rendezvous hashing
+	// gives to keys.
 	const seed = 0x9e3779b97f4a7c15
 	return float64(mix(xxhash.Sum64String(key)^seed)>>11) / (1 << 53)
 }
 
-// Keeps reports whether the backend still serves a client that is pinned to it
-// with this key. Up it does, Down it doesn't. A sick backend keeps its clients.
-// One that the operator drains keeps each until its [Turn]; a client without a
-// key stays until the deadline, and without a deadline all stay.
+// Keeps reports whether the backend still serves a client that is pinned to it with this
+// key. A backend that is Up does, and one that is Down doesn't. A sick backend keeps its
+// clients. One that the operator drains keeps each client until its [Turn], and a client
+// without a key until the deadline; without a deadline it keeps them all.
 func (b *Backend) Keeps(key string) bool {
 	switch b.State() {
 	case Up:

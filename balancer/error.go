@@ -1,19 +1,19 @@
 package balancer
 
-// An Error says that a backend could not be reached, or didn't answer to the end.
+// An Error says why a backend could not be reached, or didn't answer to the end.
 type Error struct {
-	Backend string // its ID
-	Sent    bool   // bytes of the request may have gone out; false: surely none have
-	Err     error  // what went wrong, ErrLost or what the network said
+	Backend string // the backend's ID
+	Sent    bool   // bytes of the request may have been sent; false: none was
+	Err     error  // the cause, such as ErrLost or an error of the network
 
-	// Invalid says that no backend would do better: the request can't be sent, or
-	// its body failed, or the Transport is set wrongly. All else is the backend's
-	// fault or that of the way to it, whatever type Err has, but for the end of the
-	// request's context.
+	// Invalid says that no backend would do better: the request can't be sent as it
+	// is, its body failed, or the Transport's options make no sense. If it is false the
+	// backend, or the way to it, is at fault, whatever type Err has, unless the
+	// request's context has ended.
 	Invalid bool
 }
 
-// Error names the backend, and tells how far the request came.
+// Error returns the cause, with the backend's ID and whether the request was sent.
 func (e *Error) Error() string {
 	sent := "not sent"
 	if e.Sent {

@@ -2,7 +2,7 @@ package balancer
 
 import "strconv"
 
-// Health is what the checks say of a backend, whatever the operator wants.
+// Health is what the checks have found about a backend, whatever the operator wants.
 type Health int32
 
 const (
@@ -24,8 +24,8 @@ func (h Health) String() string {
 	return "Health(" + strconv.Itoa(int(h)) + ")"
 }
 
-// judge takes in what a check found, and reports whether it should be repeated
-// at once.
+// judge updates b's health by what a check has found, and reports whether the check should
+// be repeated at once. The goroutine that checks b calls it.
 func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again bool) {
 	v := &b.vitals
 	rise, fall := p.check.Rise, p.check.Fall
@@ -49,8 +49,9 @@ func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again 
 	if err != nil {
 		why = "check: " + err.Error()
 	}
-	// A dead one whose Lost the half rule held back is judged anew by each check
-	// of its own that fails: that another is back only makes room.
+	// If the half rule has kept the Lost of a dead backend open, each failed check
+	// of that backend tries again to close it. Another backend that is back only
+	// makes room for that.
 	if health != b.Health() || health == Dead && !answered && !b.lost() {
 		p.mu.Lock()
 		b.health.Store(int32(health))
@@ -60,20 +61,21 @@ func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again 
 	return err != nil && (v.alive.on && v.alive.run == 1 || v.fine.on && v.fine.run == 1)
 }
 
-// vitals are two facts that follow the checks with some delay: the backend
-// answers, and it answers as expected.
+// vitals are what is known about a backend from its checks: whether it answers, and
+// whether it answers as expected. Both follow the checks with some delay.
 type vitals struct {
 	alive, fine streak
-	neverWell   bool // has never been well, and one good check is enough
-	get         bool // is asked by GET, as it knows no HEAD
+	neverWell   bool // it was never well: one good check is enough
+	get         bool // checks use GET, since the backend doesn't support HEAD
 }
 
-// A streak is a fact that changes only after some contrary findings in a row.
+// A streak is a fact that changes only after some checks in a row have contradicted it.
 type streak struct {
 	on  bool
-	run int // of contrary findings
+	run int // number of checks in a row that have contradicted on
 }
 
+// note takes in the result of a check.
 func (s *streak) note(good bool, rise, fall int) {
 	if good == s.on {
 		s.run = 0

@@ -5,28 +5,30 @@ import (
 	"errors"
 )
 
-// ErrLost is what a request fails with whose backend's [Backend.Lost] closed.
+// ErrLost is the error of a request whose backend was lost: its [Backend.Lost] has
+// closed.
 var ErrLost = errors.New("backend lost")
 
-// A life lasts from when a backend can be used until it is lost.
+// A life is the time from when a backend can be used until it is lost. The cause of its
+// end is ErrLost.
 type life struct {
 	context.Context
 	end context.CancelCauseFunc
 }
 
-// Lost returns a channel that is closed when the backend goes Down or is
-// removed: what waits on it should go on elsewhere, and its tunnels end. Once
-// the backend is back, Lost returns a new channel.
+// Lost returns a channel that is closed when the backend goes Down or is removed.
+// Requests that wait for the backend should then be sent elsewhere, and its tunnels end.
+// Once the backend is back, Lost returns a new channel.
 //
-// Half rule: when health finds more than half of the pool dead, the channels of
-// those beyond that half stay open until others are back, since then it may well
-// be the check, or the network on this side, that fails. What the operator puts
-// Down is always lost.
+// The half rule: when the checks find more than half of the pool dead, no more than half
+// of the channels close. The others stay open until some of the lost backends are back,
+// since it may well be the check, or the network on this side, that fails. A backend that
+// the operator puts Down is always lost.
 func (b *Backend) Lost() <-chan struct{} { return b.life.Load().Done() }
 
-// OnLost calls f in its own goroutine when the channel that Lost returns now is
-// closed, at once if it is already, and returns a function that ends the wait. It
-// costs no goroutine while waiting. Stop reports whether it kept f from being called.
+// OnLost calls f in a goroutine of its own when the channel that Lost returns now is
+// closed, or at once if it is closed already. Waiting costs no goroutine. Stop ends the
+// wait, and reports whether it has kept f from being called.
 func (b *Backend) OnLost(f func()) (stop func() bool) {
 	return context.AfterFunc(b.life.Load(), f)
 }

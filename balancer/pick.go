@@ -6,23 +6,25 @@ import (
 	"slices"
 )
 
-// ErrNoBackend says that no backend may take the request. It is worth another
-// try a little later.
+// ErrNoBackend says that no backend may take the request now. A later try may succeed.
 var ErrNoBackend = errors.New("balancer: no backend is up")
 
-// Pick returns the backend that shall serve a request: home, the ID of the
-// backend that the client is pinned to, if the pool has it and it still keeps
-// this client (see [Backend.Keeps]). Else, for a client with a key, the backend
-// that weighted rendezvous hashing of the key gives among those that are Up, so
-// that every replica that sees the same set agrees, without talking, on one new
-// home. Else what the picker says. Backends in tried are left out, and once there
-// are any, the least loaded of the rest is picked instead of asking the picker.
+// Pick returns the backend that is to serve a request. It is the first of these that
+// there is, without the backends in tried:
 //
-// When none is left that is Up, the same is done among those that are only sick;
-// when there is none of those either, the error is [ErrNoBackend].
+//   - The client's home: the backend with the ID home, to which the client is pinned, if
+//     it still keeps the client (see [Backend.Keeps]).
+//   - For a client with a key, the backend that weighted rendezvous hashing of the key
+//     gives among those that are Up. Replicas that see the same set of backends agree on
+//     it without communicating.
+//   - The least loaded backend that is Up, if tried isn't empty.
+//   - The backend that the [Picker] picks among those that are Up.
 //
-// Pick counts nothing: see [Backend.Begin]. It takes no lock and with the
-// pickers of this package allocates nothing.
+// When no backend is left that is Up, the last three apply to those that are only sick.
+// When none of these is left either, the error is [ErrNoBackend].
+//
+// Pick doesn't count the request: see [Backend.Begin]. It takes no lock, and with the
+// pickers of this package it allocates nothing. R may be nil if the picker allows that.
 func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Backend, error) {
 	if p.unchecked.Load() {
 		p.warnUnchecked(10 * p.check.Interval)
@@ -43,15 +45,15 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 	return nil, ErrNoBackend
 }
 
-// choose returns a new home among f, nil if there is none.
-func (p *Pool) choose(f *candidates, r *http.Request, key string, tried []*Backend) *Backend {
+// choose returns a new home among the candidates, nil if there is none.
+func (p *Pool) choose(from *candidates, r *http.Request, key string, tried []*Backend) *Backend {
 	switch {
-	case len(f.backends) == 0:
+	case len(from.backends) == 0:
 		return nil
 	case key != "":
-		return f.place(key, tried)
+		return from.place(key, tried)
 	case len(tried) > 0:
-		return leastLoaded(f.backends, tried)
+		return leastLoaded(from.backends, tried)
 	}
-	return p.picker.Pick(r, f.backends)
+	return p.picker.Pick(r, from.backends)
 }

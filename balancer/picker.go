@@ -7,17 +7,17 @@ import (
 	"sync/atomic"
 )
 
-// A Picker chooses a backend for a client that has no home and no key. It is
-// called concurrently. From is never empty, holds only backends that may take
-// new clients, and must not be changed; the pool hands the same slice over until
-// a backend changes, so that a picker may keep what it worked out for it. A nil
-// result means that none shall serve this request.
+// A Picker chooses a backend for a client that has no home and no key. Pick is called
+// concurrently. From is never empty, holds only backends that may take new clients, and
+// must not be changed. The pool passes the same slice until a backend changes, so that a
+// picker may keep what it has computed for it. A nil result means that no backend is to
+// serve this request.
 type Picker interface {
 	Pick(r *http.Request, from []*Backend) *Backend
 }
 
-// LeastConn picks the backend with the fewest requests and tunnels in flight for
-// its weight, and among several such ones a random one. It looks at all of them.
+// LeastConn picks the backend with the fewest requests and tunnels in flight in
+// proportion to its weight, or one of these at random. It looks at all backends.
 type LeastConn struct{}
 
 // Pick implements [Picker].
@@ -25,14 +25,14 @@ func (*LeastConn) Pick(_ *http.Request, from []*Backend) *Backend {
 	return leastLoaded(from, nil)
 }
 
-// leastLoaded returns the least loaded backend that isn't tried, nil if none is left.
+// leastLoaded returns the least loaded backend that isn't in tried, nil if none is left.
 func leastLoaded(from, tried []*Backend) *Backend {
 	var best *Backend
 	var least float64
 	if len(from) == 0 {
 		return nil
 	}
-	// A random start breaks ties fairly enough, without a second pass.
+	// A random start breaks ties fairly enough without a second pass.
 	start := rand.IntN(len(from))
 	for i := range from {
 		b := from[(start+i)%len(from)]
@@ -43,7 +43,7 @@ func leastLoaded(from, tried []*Backend) *Backend {
 	return best
 }
 
-// Random picks by chance, in proportion to the weights.
+// Random picks a backend at random, in proportion to the weights.
 type Random struct{ shares cached[shares] }
 
 // Pick implements [Picker].
@@ -52,10 +52,10 @@ func (p *Random) Pick(_ *http.Request, from []*Backend) *Backend {
 	return from[s.at(rand.Uint64N(s.total()))]
 }
 
-// TwoChoices takes two different backends by chance, in proportion to the
-// weights, and picks the one with less in flight for its weight. That is nearly
-// as even as [LeastConn], costs the same whatever the size of the pool, and
-// doesn't send a crowd of simultaneous clients all to the same backend.
+// TwoChoices takes two different backends at random, in proportion to the weights, and
+// picks the one with less in flight in proportion to its weight. That is nearly as even
+// as [LeastConn], costs the same for a pool of any size, and doesn't send many clients
+// that come at the same time all to the same backend.
 type TwoChoices struct{ shares cached[shares] }
 
 // Pick implements [Picker].
@@ -65,7 +65,7 @@ func (p *TwoChoices) Pick(_ *http.Request, from []*Backend) *Backend {
 	}
 	s := p.shares.of(from, newShares)
 	i := s.at(rand.Uint64N(s.total()))
-	// The second is drawn from what is left when the first one's part is cut out.
+	// Draw the second from what is left when the share of the first is cut out.
 	x, w := s.start(i), uint64(from[i].weight)
 	y := rand.Uint64N(s.total() - w)
 	if y >= x {
@@ -92,7 +92,7 @@ func newShares(from []*Backend) shares {
 
 func (s shares) total() uint64 { return s[len(s)-1] }
 
-// start returns where the part of the backend at i begins.
+// start returns where the share of the backend at index i begins.
 func (s shares) start(i int) uint64 {
 	if i == 0 {
 		return 0
@@ -100,25 +100,25 @@ func (s shares) start(i int) uint64 {
 	return s[i-1]
 }
 
-// at returns the backend whose part holds x.
+// at returns the index of the backend whose share contains x.
 func (s shares) at(x uint64) int {
 	i, _ := slices.BinarySearch(s, x+1)
 	return i
 }
 
-// cached keeps what was worked out for the slice of backends that was seen last.
-type cached[T any] struct{ last atomic.Pointer[worked[T]] }
+// A cached keeps what was computed for the last slice of backends.
+type cached[T any] struct{ last atomic.Pointer[computed[T]] }
 
-type worked[T any] struct {
-	from  []*Backend // also keeps the array from being used for another slice
+type computed[T any] struct {
+	from  []*Backend // also keeps its array from being reused for another slice
 	value T
 }
 
-func (c *cached[T]) of(from []*Backend, work func([]*Backend) T) T {
+func (c *cached[T]) of(from []*Backend, compute func([]*Backend) T) T {
 	if w := c.last.Load(); w != nil && len(w.from) == len(from) && &w.from[0] == &from[0] {
 		return w.value
 	}
-	w := &worked[T]{from, work(from)}
+	w := &computed[T]{from, compute(from)}
 	c.last.Store(w)
 	return w.value
 }

@@ -13,23 +13,23 @@ import (
 	"time"
 )
 
-// Options are what a [Pool] can be told. The zero value, and a nil *Options, is a
-// good default.
+// Options are the options of a [Pool]. The zero value, and a nil *Options, is a good
+// default.
 type Options struct {
-	Picker    Picker       // for clients without home and key; nil: &RoundRobin{}
+	Picker    Picker       // chooses for clients without home and key; nil: &RoundRobin{}
 	Check     *Check       // how Run checks the backends; nil: &Check{}, a TCP connect
-	StartDown bool         // a backend is Down until its first good check, instead of Up until it fails some
+	StartDown bool         // a new backend is Down until its first good check, instead of Up until some have failed
 	Transport *Transport   // reaches the backends, for checks and for gateways alike; nil: &Transport{}
-	Logger    *slog.Logger // tells changes of state; nil: slog.Default()
+	Logger    *slog.Logger // logs changes of state and warnings; nil: slog.Default()
 }
 
-// A Pool is a set of backends that changes at runtime. Changing one backend
-// leaves the others' connections, counters and clients alone. All methods are
-// safe for concurrent use. Whoever makes a pool runs its health checks:
+// A Pool is a set of backends that may change at any time. A change of one backend
+// doesn't touch the connections, counters and clients of the others. All methods are safe
+// for concurrent use. The embedder runs the health checks:
 //
 //	go pool.Run(ctx)
 //
-// If nobody does, a warning says so once, some time after the first Pick.
+// If Run isn't called, a warning is logged once, some time after the first Pick.
 type Pool struct {
 	picker    Picker
 	transport *Transport
@@ -38,30 +38,31 @@ type Pool struct {
 	logger    *slog.Logger
 
 	now       atomic.Pointer[snapshot]
-	unchecked atomic.Bool  // nobody has called Run, and nobody was warned of that so far
-	firstPick atomic.Int64 // when Pick was called first, while idle, in Unix nanoseconds
+	unchecked atomic.Bool  // Run wasn't called, and no warning was logged
+	firstPick atomic.Int64 // when Pick was called first while unchecked, in Unix nanoseconds
 
-	mu        sync.Mutex
+	mu        sync.Mutex // held to change anything but a backend's counters
 	listeners []*func(Change)
-	changes   []Change // that listeners have not been called for
-	notifying bool
-	running   bool
-	checking  context.Context // nil unless Run takes new backends
+	changes   []Change        // for which the listeners haven't been called yet
+	notifying bool            // a goroutine is calling the listeners
+	running   bool            // Run hasn't returned
+	checking  context.Context // Run's; nil unless Run checks backends that are added
 	checks    sync.WaitGroup
 }
 
-// A snapshot is the pool at one moment. It never changes once it is made.
+// A snapshot is the state of a pool at one moment, for readers without the mutex. It is
+// never changed.
 type snapshot struct {
 	byID map[string]*Backend
 	all  []*Backend // in the order added
 	up   candidates
-	sick candidates // draining for no other reason than that they are sick
+	sick candidates // that are Draining only because they are sick
 }
 
-// NewPool returns a pool of these backends. It may start without any. Two
-// backends of one ID, a backend of another pool and a Check or a Transport that
-// makes no sense are errors. Two backends of one URL are not, as one that is
-// renamed has two IDs for a while, but there is a warning.
+// NewPool returns a pool of these backends, of which there may be none. Two backends with
+// the same ID, a backend of another pool, and a Check or a Transport that makes no sense
+// are errors. Two backends with the same URL only cause a warning, since a backend that is
+// being renamed has two IDs for a while.
 func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -94,8 +95,7 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	return p, nil
 }
 
-// warnOfTwins tells of backends at one address: mostly a slip of the pen, but
-// one that is being renamed has two IDs for a while.
+// warnOfTwins logs a warning if two backends have the same URL. That is mostly a slip.
 func (p *Pool) warnOfTwins(backends []*Backend) {
 	ids := make(map[string]string, len(backends))
 	for _, b := range backends {
@@ -107,9 +107,8 @@ func (p *Pool) warnOfTwins(backends []*Backend) {
 	}
 }
 
-// Static returns a pool of the backends that the specs describe (see
-// [ParseBackend]), with default options. It panics when one is wrong: it is
-// meant for literals in code.
+// Static returns a pool of the backends that the specs describe (see [ParseBackend]),
+// with default options. It panics if one is wrong: it is meant for literals in code.
 func Static(specs ...string) *Pool {
 	backends := make([]*Backend, len(specs))
 	for i, spec := range specs {
@@ -126,7 +125,8 @@ func Static(specs ...string) *Pool {
 	return p
 }
 
-// own makes b one of byID, the backends of this pool.
+// own adds b to byID, the backends of this pool, and makes sure that no other pool has
+// it.
 func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 	switch {
 	case b == nil:
@@ -146,7 +146,8 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 	return nil
 }
 
-// Add adds a backend, and has it checked when Run runs.
+// Add adds a backend. If Run runs the backend is checked from now on. Errors are those of
+// [NewPool].
 func (p *Pool) Add(b *Backend) error {
 	p.mu.Lock()
 	defer p.unlock()
@@ -155,15 +156,15 @@ func (p *Pool) Add(b *Backend) error {
 	if err := p.own(byID, b); err != nil {
 		return err
 	}
-	b.state.Store(int32(Down)) // which it was for those who watch the pool
+	b.state.Store(int32(Down)) // so that listeners see it come from Down
 	p.publish(byID, append(slices.Clone(s.all), b))
 	p.startChecks(b)
 	p.settle(&Change{Backend: b, Why: "added"})
 	return nil
 }
 
-// Remove takes a backend out of the pool, at once and for good: it is Down, its
-// Lost closes, its checks end.
+// Remove takes a backend out of the pool, at once and for good: it is Down, its Lost
+// closes, and its checks end. It is an error if the pool has no backend with this ID.
 func (p *Pool) Remove(id string) error {
 	return p.operate(id, "removed", func(b *Backend, c *Change) {
 		b.off = true
@@ -178,22 +179,24 @@ func (p *Pool) Remove(id string) error {
 	})
 }
 
-// Drain lets a backend lose its clients: it takes no new ones, each pinned
-// client stays until its [Turn] within this time, and at the end of it the
-// backend goes Down. Within 0 sets no deadline: pinned clients stay until they
-// leave by themselves. A second Drain starts anew.
+// Drain makes a backend lose its clients. It takes no new ones, each pinned client stays
+// until its [Turn] within this time, and at the end of it the backend goes Down. A within
+// of 0 sets no deadline: pinned clients stay until they leave by themselves. A second
+// Drain starts anew. It is an error if the pool has no backend with this ID.
 func (p *Pool) Drain(id string, within time.Duration) error {
 	return p.SetWish(id, Wish{State: Draining, Within: within})
 }
 
-// Off puts a backend Down at once, whatever the half rule of [Backend.Lost] says.
+// Off puts a backend Down at once, whatever the half rule of [Backend.Lost] says. It is
+// an error if the pool has no backend with this ID.
 func (p *Pool) Off(id string) error { return p.SetWish(id, Wish{State: Down}) }
 
-// Undrain takes back a Drain or an Off: what the backend takes is up to its
-// health again.
+// Undrain takes back a Drain or an Off: the backend's state depends only on its health
+// again. It is an error if the pool has no backend with this ID.
 func (p *Pool) Undrain(id string) error { return p.SetWish(id, Wish{}) }
 
-// operate carries out a wish of the operator's.
+// operate changes a backend as the operator wishes, by calling wish with the mutex held.
+// Any drain of the backend has been stopped then.
 func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
 	p.mu.Lock()
 	defer p.unlock()
@@ -208,19 +211,20 @@ func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
 	return nil
 }
 
-// Transport returns what reaches the pool's backends: the one of [Options].
+// Transport returns the transport to the pool's backends: see [Options].
 func (p *Pool) Transport() *Transport { return p.transport }
 
 // Get returns the backend with this ID, nil if the pool has none.
 func (p *Pool) Get(id string) *Backend { return p.now.Load().byID[id] }
 
-// All yields the backends of this moment in the order in which they were added.
+// All returns the backends that the pool has now, in the order in which they were added.
 func (p *Pool) All() iter.Seq[*Backend] { return slices.Values(p.now.Load().all) }
 
 // Len returns the number of backends, whatever their state.
 func (p *Pool) Len() int { return len(p.now.Load().all) }
 
-// publish makes these backends the pool that Pick sees.
+// publish makes a snapshot of these backends that Pick and other readers use from now on.
+// The caller holds the mutex.
 func (p *Pool) publish(byID map[string]*Backend, all []*Backend) {
 	var up, sick []*Backend
 	for _, b := range all {

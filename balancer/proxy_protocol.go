@@ -7,14 +7,14 @@ import (
 	"net/netip"
 )
 
-// proxyHeader returns the header of the PROXY protocol for a connection on
-// behalf of the client that ctx names: by version 1 or 2 of
-// https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and
-// 2.2. Without a client it says that the connection is this process's own.
+// proxyHeader returns the header of the PROXY protocol, in version 1 or 2, for a
+// connection on behalf of the client in ctx (see [WithClient]). Without a client the header
+// says that the connection is this process's own. The format is that of
+// https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.
 //
-// Both ends must be of one family there. Where the client's differs from that
-// of the address it reached, as behind another proxy, the latter is given as
-// unspecified: the former is what backends want to know.
+// Both addresses must be of the same family in the header. If the client's is of another
+// one than the address that it has reached, as may be behind another proxy, the latter is
+// sent as unspecified: the client's address is the one that backends want to know.
 func proxyHeader(ctx context.Context, version int) []byte {
 	c, ok := ctx.Value(clientKey{}).(client)
 	ok = ok && c.from.IsValid()

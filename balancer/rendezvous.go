@@ -7,69 +7,68 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Candidates are a set of backends that rendezvous hashing and the pickers choose
-// from. It never changes once it is made.
+// candidates are backends that rendezvous hashing and the pickers choose from. They are
+// never changed.
 type candidates struct {
 	backends []*Backend
-	seeds    []uint64  // of the backends, side by side for the loop's sake
+	seeds    []uint64  // of the backends, side by side so that the loop over them is fast
 	weights  []float64 // nil if all are equal
 }
 
 func newCandidates(backends []*Backend) candidates {
-	f := candidates{backends: backends, seeds: make([]uint64, len(backends))}
+	c := candidates{backends: backends, seeds: make([]uint64, len(backends))}
 	equal := true
 	for i, b := range backends {
-		f.seeds[i] = b.seed
+		c.seeds[i] = b.seed
 		equal = equal && b.weight == backends[0].weight
 	}
 	if !equal {
-		f.weights = make([]float64, len(backends))
+		c.weights = make([]float64, len(backends))
 		for i, b := range backends {
-			f.weights[i] = float64(b.weight)
+			c.weights[i] = float64(b.weight)
 		}
 	}
-	return f
+	return c
 }
 
-// place returns where a key belongs among the backends that aren't tried, nil
-// if none is left. It is weighted rendezvous hashing (Thaler and Ravishankar,
-// 1998; weights by Schindelhauer and Schomaker, 2005): each backend has a score
-// for the key that depends on nothing but the two, and the best one wins, so
-// that a backend that leaves moves only the keys that it had. It depends on the
-// set of backends, not on their order.
-func (f *candidates) place(key string, tried []*Backend) *Backend {
+// place returns the backend to which a key belongs, of those that aren't in tried, nil if
+// none is left. It is weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights
+// by Schindelhauer and Schomaker, 2005): each backend has a score for the key, which
+// depends on nothing but the two, and the highest score wins. So when a backend leaves,
+// only its own keys move. The order of the backends doesn't matter.
+func (c *candidates) place(key string, tried []*Backend) *Backend {
 	h := xxhash.Sum64String(key)
-	if f.weights != nil {
-		return f.placeWeighted(h, tried)
+	if c.weights != nil {
+		return c.placeWeighted(h, tried)
 	}
 	var best uint64
 	var at *Backend
-	for i, seed := range f.seeds {
-		if s := mix(h ^ seed); (s > best || at == nil) && !slices.Contains(tried, f.backends[i]) {
-			best, at = s, f.backends[i]
+	for i, seed := range c.seeds {
+		if s := mix(h ^ seed); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
+			best, at = s, c.backends[i]
 		}
 	}
 	return at
 }
 
-// placeWeighted scores with -weight/ln(u), u being the mixed hash as a fraction:
-// the chance to be the best is in proportion to the weight. Among equal weights
-// it grows with the hash, so that it agrees with what place does for those.
-func (f *candidates) placeWeighted(h uint64, tried []*Backend) *Backend {
+// placeWeighted uses the score -weight/ln(u), where u is the mixed hash as a fraction: the
+// chance of the highest score is in proportion to the weight. With equal weights the score
+// grows with the hash, so that the result is that of place.
+func (c *candidates) placeWeighted(h uint64, tried []*Backend) *Backend {
 	var best float64
 	var at *Backend
-	for i, seed := range f.seeds {
-		u := (float64(mix(h^seed)>>11) + 0.5) / (1 << 53) // within 0 and 1, neither of them
-		if s := -f.weights[i] / math.Log(u); (s > best || at == nil) && !slices.Contains(tried, f.backends[i]) {
-			best, at = s, f.backends[i]
+	for i, seed := range c.seeds {
+		u := (float64(mix(h^seed)>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
+		if s := -c.weights[i] / math.Log(u); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
+			best, at = s, c.backends[i]
 		}
 	}
 	return at
 }
 
-// mix makes each bit of the result depend on all bits of x. Without it the
-// order of key hash xor seed over the backends would be almost the same for
-// many keys. (The finalizer of MurmurHash3.)
+// mix makes each bit of the result depend on all bits of x. Without it the backends'
+// scores, hash xor seed, would have almost the same order for many keys. It is the
+// finalizer of MurmurHash3.
 func mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd

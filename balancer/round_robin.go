@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// RoundRobin picks each backend in turn, the heavier ones more often and evenly
-// spread: weights 3, 1 and 1 give a a b c a, not a a a b c. It takes no lock.
+// RoundRobin picks the backends in turn, those with more weight more often. Their turns
+// are spread evenly: weights 3, 1 and 1 give a a b c a, not a a a b c. It takes no lock.
 type RoundRobin struct {
 	turn  atomic.Uint64
 	order cached[[]uint32]
@@ -21,11 +21,11 @@ func (p *RoundRobin) Pick(_ *http.Request, from []*Backend) *Backend {
 	return from[order[turn%uint64(len(order))]]
 }
 
-// schedule returns one round: each backend as often as its weight says, its
-// turns spread evenly.
+// schedule returns one round, as indexes of backends: each as often as its weight says,
+// with its turns spread evenly.
 func schedule(from []*Backend) []uint32 {
-	// Weights such as 1000 and 999 would make a long round for nothing: then
-	// they are scaled down, and each backend still has one turn.
+	// Weights such as 1000 and 999 would make a long round for little. They are
+	// scaled down, but each backend keeps one turn.
 	longest := float64(max(1024, 16*len(from)))
 	var sum, divisor int
 	for _, b := range from {

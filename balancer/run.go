@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// Run checks the health of all backends until ctx ends, then waits for the
-// checks under way and returns nil; what was found last stays. One goroutine a
-// backend does it. The embedder starts Run, one at a time: a second one while the
-// first runs returns an error.
+// Run checks the health of all backends until ctx ends, with a goroutine for each
+// backend. Then it waits for the checks under way and returns nil. The backends keep the
+// health that was found last. If Run is running already, it returns an error.
 func (p *Pool) Run(ctx context.Context) error {
 	p.mu.Lock()
 	if p.running {
@@ -37,11 +36,12 @@ func (p *Pool) Run(ctx context.Context) error {
 	return nil
 }
 
-// Report tells that a real request could not reach b, or lost its connection
-// before the answer. While Run runs, b is checked at once; reports that come
-// together make one check, and such checks are at least a tenth of the interval
-// apart. When the report was of a refused dial and that check gets no answer, b
-// is dead at once, whatever Fall says. Report never waits.
+// Report reports that a request could not reach b, or lost its connection before the
+// answer, with the error err. While Run runs, b is then checked at once. Several reports
+// may cause one check, and such checks are at least a tenth of the interval apart. If a
+// report was of a refused connection and the check gets no answer, b is dead at once,
+// whatever Fall says. Errors that are the fault of this machine are ignored. Report never
+// waits.
 func (p *Pool) Report(b *Backend, err error) {
 	if err == nil || localFault(err) {
 		return
@@ -58,8 +58,8 @@ func (p *Pool) Report(b *Backend, err error) {
 	}
 }
 
-// startChecks starts the checks of b if Run runs. They end with Run or with the
-// removal of b. The mutex is held.
+// startChecks starts the goroutine that checks b, if Run runs. It ends with Run or when b
+// is removed. The caller holds the mutex.
 func (p *Pool) startChecks(b *Backend) {
 	if p.checking == nil {
 		return
@@ -72,9 +72,9 @@ func (p *Pool) startChecks(b *Backend) {
 	})
 }
 
-// checkUntil checks b until ctx ends.
+// checkUntil checks b, in intervals and when a report asks for it, until ctx ends.
 func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
-	b.refused.Store(false) // as reported before anybody checked
+	b.refused.Store(false) // reports from before the checks don't count
 	interval := p.check.Interval
 	var last time.Time
 	next := time.Now().Add(jitter(interval / 10))
@@ -101,7 +101,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		next = last.Add(interval - jitter(interval/10))
 		timer.Reset(time.Until(next))
 		if !answered && time.Since(last) >= p.check.Timeout && b.answered.Load() > last.UnixNano() {
-			// The check got no answer in its time, but a request did: the
+			// The check timed out, but a request was answered meanwhile: the
 			// backend is busy and doesn't hang.
 			timer.Reset(0)
 			continue
@@ -117,8 +117,8 @@ func jitter(most time.Duration) time.Duration {
 	return time.Duration(rand.Float64() * float64(most))
 }
 
-// warnUnchecked tells once that nobody runs the checks, if that is so for longer than
-// late after the first Pick: until then Run may be about to start.
+// warnUnchecked logs once that Run wasn't called, if more than late has passed since the
+// first Pick. Until then Run may be about to start.
 func (p *Pool) warnUnchecked(late time.Duration) {
 	now := time.Now().UnixNano()
 	if p.firstPick.CompareAndSwap(0, now) || now-p.firstPick.Load() <= int64(late) || !p.unchecked.CompareAndSwap(true, false) {
@@ -131,8 +131,8 @@ func (p *Pool) warnUnchecked(late time.Duration) {
 	p.log().Warn("nobody checks the backends' health, so all of them are taken to be " + all + " for ever: call go pool.Run(ctx), or serve with Gateway.Serve")
 }
 
-// localFault reports whether a failure to dial comes from this process or machine
-// having run out of file descriptors or ports, which says nothing of the backend.
+// localFault reports whether a dial failed because this process or machine has no file
+// descriptor or port left, which says nothing about the backend.
 func localFault(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || exhausted(err)
 }

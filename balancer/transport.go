@@ -19,49 +19,49 @@ import (
 // zero value is ready; fields must not be changed after the first use. All
 // methods are safe for concurrent use.
 //
-// It sets no limit to the time a backend takes to answer, since a long poll
-// waits for half a minute: what ends a request to a backend that hangs is
-// [Backend.Lost], which health checks with a path close.
+// A Transport doesn't limit the time that a backend takes to answer, since a long poll
+// takes half a minute. A request to a backend that hangs ends when [Backend.Lost] closes:
+// health checks with a Path see to that.
 //
-// A request is written and its answer is read by the goroutine that calls
-// RoundTrip; only a body is sent by another one, since the backend may answer
-// before its end. A connection that is idle has neither goroutine nor buffer.
+// The goroutine that calls RoundTrip writes the request and reads the answer. Only a
+// request with a body is sent by another goroutine, since the backend may answer before the
+// body ends. An idle connection has neither a goroutine nor a buffer.
 type Transport struct {
-	// TLS is for https backends. Nil: the default. An empty ServerName is the
-	// host of the backend's URL. ALPN offers http/1.1 only.
+	// TLS is the configuration for https backends. Nil: the default one. An empty
+	// ServerName stands for the host of the backend's URL. ALPN offers http/1.1 only.
 	TLS *tls.Config
 
-	// Dial makes connections: network is tcp, with addr a host and a port, or
-	// unix, with addr a path. Nil: DialContext of a [Dialer].
+	// Dial opens connections. Network is tcp, and addr a host and a port, or network
+	// is unix, and addr a path. Nil: DialContext of a [Dialer].
 	//
-	// Before a connection is used the kernel is asked whether the backend has
-	// closed it, or has spoken unasked. A connection of a type of one's own is
-	// read for a moment instead, unless it is a [syscall.Conn] or has a method
-	// NetConn that returns one. If it can't have a read deadline it isn't kept.
+	// Before a connection is used the Transport asks the kernel whether the backend
+	// has closed it or has sent anything. For that the connection should be a
+	// [syscall.Conn], or have a method NetConn that returns one. Another one is read
+	// for a moment instead. If it supports no read deadline it isn't kept.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	DialTimeout time.Duration // of the dial and the TLS handshake; 0: 2 s
-	IdleTimeout time.Duration // until an idle connection is closed, sooner if the backend said so in Keep-Alive; 0: 4 s, since Node closes after 5
-	MaxIdle     int           // idle connections a backend; 0: 256
+	IdleTimeout time.Duration // until an idle connection is closed, sooner if the backend asks for it in Keep-Alive; 0: 4 s, since Node closes after 5
+	MaxIdle     int           // idle connections for each backend; 0: 256
 
-	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol in which each
-	// connection begins, before TLS: it tells the backend the client's address,
-	// from the context (see [WithClient]). Health checks, and requests without a
-	// client, are told as this process's own. 0: none.
+	// ProxyProtocol is the version of the PROXY protocol, 1 or 2, with which each
+	// connection begins, before TLS. 0: none. Its header has the client's address,
+	// from the context (see [WithClient]). For health checks, and for requests without a
+	// client, it says that the connection is this process's own.
 	//
-	// The header is for the whole connection, so a connection is kept for the
-	// requests of one client address and port only. The cost: about as many
-	// connections to backends as clients have to this process, and a dial for
-	// the first request on each of them. Where the field X-Forwarded-For does,
-	// it is much cheaper.
+	// The header is for the whole connection, so a connection is only kept for
+	// requests of the same client address and port. There will be about as many
+	// connections to backends as clients have to this process, and the first request
+	// on each of them has to dial. Where backends can use the field X-Forwarded-For,
+	// that is much cheaper.
 	ProxyProtocol int
 
 	clients  sync.Map // from *life to *http1.Client
 	canceler http1.Canceler
 }
 
-// Validate refuses negative limits and a version of the PROXY protocol that
-// doesn't exist. NewPool calls it, and so does a gateway.
+// Validate returns an error if a limit is negative or there is no such version of the
+// PROXY protocol. [NewPool] and gateways call it.
 func (t *Transport) Validate() error {
 	switch {
 	case t.DialTimeout < 0:
@@ -76,29 +76,29 @@ func (t *Transport) Validate() error {
 	return nil
 }
 
-// RoundTrip sends a request to the backend that its context names (see
-// [WithBackend]), whose URL takes the place of the request's scheme and host. It
-// implements [http.RoundTripper]; the body of a 101 answer is an
-// io.ReadWriteCloser with CloseWrite.
+// RoundTrip sends a request to the backend in its context (see [WithBackend]). The
+// backend's URL takes the place of the request's scheme and host. RoundTrip implements
+// [http.RoundTripper]. The body of an answer 101 is an [io.ReadWriteCloser] with a method
+// CloseWrite.
 //
-// When the backend's Lost closes, RoundTrip fails with [ErrLost], and so does
-// reading the body of an answer that isn't complete yet, which never looks like
-// its end. Errors are of type [*Error]; the context's own error is within when
-// that has ended. A request that met a kept connection which the backend had
-// closed is sent again, once, on a new connection to the same backend where HTTP
-// allows it (RFC 9110, section 9.2.2: it can be read again, having no body or a
-// GetBody, and either no byte of it was written, or its method is safe or it has
-// an Idempotency-Key).
+// When the backend's Lost closes, RoundTrip fails with [ErrLost]. So does reading an
+// answer's body that isn't complete yet; it never looks like the end of the body. Errors
+// of RoundTrip are of type [*Error], and wrap the context's error if the context has ended.
 //
-// With Expect: 100-continue the body is not read before the backend asks for it,
-// or has said nothing for five seconds; if it answers without asking, the body
+// If the backend had closed the kept connection that was used, the request is sent again,
+// once, on a new connection to the same backend. That is done only where HTTP allows it
+// (RFC 9110, section 9.2.2). The request must have no body, or a GetBody. And either no
+// byte of it was written, or its method is safe, or it has an Idempotency-Key.
+//
+// With Expect: 100-continue the body isn't read before the backend has asked for it, or
+// has said nothing for five seconds. If the backend answers without asking, the body
 // isn't sent.
 //
-// As [http.RoundTripper] allows, the request's body may be read for a moment
-// after RoundTrip has returned an answer, and a Read that waits then may outlast the
-// answer. When RoundTrip fails it waits for that Read, unless the body is an
-// [Interrupter]. A body whose Read returns [http.ErrBodyReadAfterClose], since its
-// owner has no more use for it, ends the request there; the answer is still read.
+// As [http.RoundTripper] allows, the request's body may still be read for a moment when
+// RoundTrip has returned an answer, and a Read that waits may outlast the answer. When
+// RoundTrip fails it waits for that Read, unless the body is an [Interrupter]. If Read
+// returns [http.ErrBodyReadAfterClose], because the body's owner has no more use for it,
+// the request ends there, and the answer is still read.
 //
 // Of the hooks of [net/http/httptrace], those for DNS, connecting and TLS depend
 // on Dial; PutIdleConn is not called.
@@ -111,30 +111,28 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.RoundTripTo(b, req, nil)
 }
 
-// RoundTripTo is RoundTrip to b, whatever backend the request's context names. The
-// informational answers (1xx) are told to informed, if it isn't nil, as to a
-// Got1xxResponse hook: its error ends the request. It is cheaper than a context and
-// a trace for each request.
+// RoundTripTo is RoundTrip to b, whatever backend is in the request's context. It calls
+// informed, unless that is nil, for each informational answer (1xx), as RoundTrip calls a
+// Got1xxResponse hook; an error of informed ends the request. RoundTripTo is cheaper than
+// a context and a trace for each request.
 //
-// With Expect: 100-continue informed is told of the 100 before the body is read for
-// the first time, so that it can pass the 100 on without anybody reading meanwhile.
-// That the backend has said nothing for five seconds is told as a 100 without a header.
+// With Expect: 100-continue informed is called with the 100 before the body is read for
+// the first time, so that it can pass the 100 on while nobody reads. When the backend has
+// said nothing for five seconds, informed is called with a 100 without a header.
 func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
 	l := b.life.Load()
-	err := l.over()
-	invalid := false
-	if err == nil {
-		err = t.Validate()
-		invalid = err != nil
-	}
-	if err != nil {
+	if err := l.over(); err != nil {
 		closeBody(req)
-		return nil, &Error{Backend: b.id, Invalid: invalid, Err: err}
+		return nil, &Error{Backend: b.id, Err: err}
+	}
+	if err := t.Validate(); err != nil {
+		closeBody(req)
+		return nil, &Error{Backend: b.id, Invalid: true, Err: cmp.Or(req.Context().Err(), err)}
 	}
 	return t.client(b, l).RoundTrip(req, informed)
 }
 
-// client returns the one of b, whose life at this moment is l.
+// client returns the HTTP client for b during its life l. It makes one if there is none.
 func (t *Transport) client(b *Backend, l *life) *http1.Client {
 	if c, ok := t.clients.Load(l); ok {
 		return c.(*http1.Client)
@@ -165,9 +163,9 @@ func (t *Transport) client(b *Backend, l *life) *http1.Client {
 	return c
 }
 
-// Connect returns a new connection to the backend, secured if its URL is https,
-// which the Transport forgets: for tunnels. Errors are of type [*Error], with
-// Sent false.
+// Connect returns a new connection to the backend, secured if its URL is https. It is meant
+// for tunnels: the caller owns the connection, and neither [Backend.Lost] nor
+// CloseIdleConnections closes it. Errors are of type [*Error], with Sent false.
 func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	if err := b.life.Load().over(); err != nil {
 		return nil, &Error{Backend: b.id, Err: err}
@@ -182,8 +180,7 @@ func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	return conn, nil
 }
 
-// CloseIdleConnections closes the idle connections to all backends. Those in use
-// are left alone.
+// CloseIdleConnections closes the idle connections to all backends, and none in use.
 func (t *Transport) CloseIdleConnections() {
 	for _, c := range t.clients.Range {
 		c.(*http1.Client).CloseIdle()
@@ -196,11 +193,13 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// An Interrupter is the body of a request that doesn't mind a late Read. An attempt
-// may fail, or its answer be read and closed, while a Read of the request's body
-// waits for a client that sends nothing; RoundTrip and the answer's Close would have
-// to wait for it. With a body that is an Interrupter they don't: they call Interrupt
-// and Close, and leave that Read to the body. What it brings is lost to this attempt,
-// so that a body which another attempt will read has to keep it. One more Read may
-// still begin; the Transport does nothing with what it brings either.
+// An Interrupter is the body of a request that allows a Read to outlast its attempt.
+//
+// A Read of the body may wait for a client that sends nothing while the attempt fails.
+// RoundTrip then waits for that Read, since it can't end it. If the body is an
+// Interrupter, RoundTrip calls Interrupt and Close instead and returns. The Close of an
+// answer's body does the same. It never waits: the Read of a body of another type may
+// outlast it. The Transport ignores what the late Read returns, so a body that another
+// attempt will read has to keep it. One more Read may begin after Interrupt; what it
+// returns is ignored too.
 type Interrupter interface{ Interrupt() }

@@ -5,21 +5,20 @@ import (
 	"time"
 )
 
-// A Wish is what the operator wants of a backend, whatever its health: the state
-// that it is to have at most. The zero value is that of a backend for which nobody
-// has wished anything: it serves.
+// A Wish is what the operator wants of a backend, whatever its health: the state that it
+// is to have at most. The zero value means that no wish was ever made: the backend serves.
 type Wish struct {
 	State  State         // Up: serve; Draining: see [Pool.Drain]; Down: see [Pool.Off]
-	Since  time.Time     // when that was wished, maybe on another machine; zero, in SetWish: now
-	Within time.Duration // of a drain, 0: without a deadline
+	Since  time.Time     // when the wish was made, perhaps by the clock of another machine; zero, in SetWish: now
+	Within time.Duration // of a drain; 0: without a deadline
 }
 
-// Equal reports whether both want the same since the same moment.
+// Equal reports whether both wishes want the same since the same moment.
 func (w Wish) Equal(other Wish) bool {
 	return w.State == other.State && w.Within == other.Within && w.Since.Equal(other.Since)
 }
 
-// Wish returns what the operator wants of the backend. A drain stays one past its
+// Wish returns what the operator wants of the backend. A drain is still a drain after its
 // deadline, until Undrain or Off. It costs one atomic load.
 func (b *Backend) Wish() Wish {
 	if w := b.wish.Load(); w != nil {
@@ -28,10 +27,10 @@ func (b *Backend) Wish() Wish {
 	return Wish{}
 }
 
-// SetWish carries out a wish as [Pool.Drain], [Pool.Off] and [Pool.Undrain] do.
-// A drain that began elsewhere has the same turns and the same end here, as far
-// as the clocks agree; if that has passed, the backend goes Down at once. One that
-// would begin later begins now.
+// SetWish carries out a wish, as [Pool.Drain], [Pool.Off] and [Pool.Undrain] do. A drain
+// that began elsewhere has the same turns and the same end here, as far as the clocks
+// agree. If its end has passed, the backend goes Down at once. If its beginning is in the
+// future, it begins now.
 func (p *Pool) SetWish(id string, w Wish) error {
 	why := "operator: "
 	switch w.State {
@@ -71,11 +70,11 @@ func (p *Pool) SetWish(id string, w Wish) error {
 	})
 }
 
-// deadline puts a backend Down at the end of its drain.
+// deadline puts a backend Down at the end of its drain, unless d was replaced.
 func (p *Pool) deadline(b *Backend, d *drain) {
 	p.mu.Lock()
 	defer p.unlock()
-	if b.drain.Load() == d { // else the operator changed his mind while the timer fired
+	if b.drain.Load() == d { // else the operator made another wish while the timer fired
 		b.off = true
 		p.settle(&Change{Backend: b, Why: "end of the drain"})
 	}
