@@ -22,6 +22,6 @@
 // The operator's calls (Add, Remove, SetWish and what is built on it) and the checks
 // change these facts. Both hold the pool's mutex while they do, derive the new state,
 // publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
-// (see [Pool.OnChange]) are called after that, without the mutex. Pick and Transport
-// read only atomics: no request takes a lock that all requests share.
+// (see [Pool.OnChange]) are called after that, without the mutex. Neither Pick nor a
+// Transport takes it: there is no lock that all requests share.
 package balancer
