@@ -109,7 +109,7 @@ func TestDrainSinceAMomentAgo(t *testing.T) {
 		if a.State() != balancer.Down || !a.Wish().Equal(want) {
 			t.Errorf("past the end: %v, wish %+v", a.State(), a.Wish())
 		}
-		must(t, p.SetWish("b", want)) // heard of late
+		must(t, p.SetWish("b", want)) // it arrives late
 		if s := p.Get("b").State(); s != balancer.Down {
 			t.Errorf("a drain that is over already: %v", s)
 		}

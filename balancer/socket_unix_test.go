@@ -67,7 +67,7 @@ func TestFreshConnectionIsClosed(t *testing.T) {
 	fails(t, err, false, io.EOF)
 }
 
-// What a backend says unasked, as the 408 of some, is no answer to the next request.
+// What a backend says before it is asked, such as the 408 of some, is no answer to the next request.
 func TestUnaskedAnswer(t *testing.T) {
 	t.Parallel()
 	first := make(chan struct{}, 1)

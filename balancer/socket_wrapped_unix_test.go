@@ -51,7 +51,7 @@ type nested struct{ net.Conn }
 
 func (n nested) NetConn() net.Conn { return n.Conn }
 
-// What a backend says unasked is nobody's answer, whatever Dial returns.
+// What a backend says before it is asked is no answer to any request, whatever Dial returns.
 func TestUnaskedAnswerOnAnyConnection(t *testing.T) {
 	t.Parallel()
 	ca := httptest.NewTLSServer(nil)

@@ -112,7 +112,7 @@ func TestInformationBeforeEachAnswer(t *testing.T) {
 	}
 }
 
-// A backend that refuses a body before it asked for it: the answer is heard, and
+// A backend that refuses a body before it asked for it: the answer is read, and
 // the connection with the rest of a request on it isn't used again.
 func TestExpectAndRefusal(t *testing.T) {
 	t.Parallel()
