@@ -10,21 +10,22 @@ import (
 	"time"
 )
 
-// Connect asks the backend for the upgrade that out asks for. out is the request
-// as it should arrive, as for an [http.RoundTripper]: URL, Host and end-to-end
-// header fields. It is not changed. Connect removes hop-by-hop fields and asks
-// for one protocol, as [Proxy.Protocol] says; a handshake has no body.
+// Connect asks a backend for the upgrade that out asks for. out is the request as the
+// backend should get it, as for an [http.RoundTripper]: with URL, Host and end-to-end
+// header fields. Connect doesn't change out. In what it sends it removes hop-by-hop
+// fields and asks for one protocol, the one that [Proxy.Protocol] returns. out must
+// not have a body.
 //
-// out's context ends the dialling and the handshake at any moment, and has no
-// hold over the tunnel. There is no time limit beside it.
+// The end of out's context ends the dialling and the handshake at any moment. It has
+// no effect on the tunnel. There is no other time limit.
 //
-// The error is a [*HandshakeError] if the backend gave another answer than 101,
-// and wraps [ErrBadRequest], [ErrClosed], what Dial returned or the cause of the
-// context's end. A 101 for another protocol or with a wrong Sec-WebSocket-Accept
-// is an error too, and so are a wrong field, see [Proxy.Validate], and a Turn that
-// isn't one.
+// The error is a [*HandshakeError] if the backend gave an answer other than 101.
+// Otherwise it wraps [ErrBadRequest], [ErrClosed], the error of Dial or the cause of
+// the context's end. It is an error too if the 101 is for another protocol or has a
+// wrong Sec-WebSocket-Accept, if a field of p is wrong (see [Proxy.Validate]), and if
+// Turn is not in [0,1).
 //
-// The tunnel returned must be served or closed.
+// The tunnel that Connect returns must be served or closed.
 func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {
 	if p.closed.Load() {
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
@@ -58,8 +59,8 @@ func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error)
 	if err == nil {
 		err = verify(res, req)
 	}
-	// Once stopped, the context can't reach the connection any more; if it is too
-	// late for that, the deadline may come at any moment and the tunnel is void.
+	// After stop the context can't reach the connection any more. If stop came too
+	// late, the deadline may be set at any moment, and the tunnel can't be used.
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -80,10 +81,10 @@ func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error)
 	return t, nil
 }
 
-// past is a deadline that ends what is under way at once.
+// past is a deadline that interrupts reads and writes at once.
 var past = time.Unix(1, 0)
 
-// dialURL is the default of [Proxy.Dial].
+// dialURL is the default of [Proxy].Dial.
 func dialURL(ctx context.Context, out *http.Request) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	switch out.URL.Scheme {
@@ -96,6 +97,7 @@ func dialURL(ctx context.Context, out *http.Request) (net.Conn, error) {
 	return nil, fmt.Errorf("scheme %q is not one of http, https, ws, wss", out.URL.Scheme)
 }
 
+// hostPort returns the address of u, with port if u has none.
 func hostPort(u *url.URL, port string) string {
 	if p := u.Port(); p != "" {
 		port = p

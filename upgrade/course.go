@@ -8,71 +8,76 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// A course decides how one tunnel ends. An engine reports each event that has to
-// do with the end, and carries out the order that it gets back. The course itself
-// does no I/O and reads no clock: an engine passes in the time, counted from any
-// moment that stays the same for the tunnel. The zero value, with websocket set
-// where it is one, is the course of a tunnel of which nothing has ended.
+// A course decides how one tunnel ends. An engine reports to it each event that has to
+// do with the end, and carries out the order that it returns. The course does no I/O
+// and reads no clock: an engine passes in the time, counted from any moment that is
+// the same for the whole tunnel. The zero value, with websocket set for a WebSocket,
+// is the course of a tunnel of which nothing has ended yet.
 //
-// A pump guards its course by pumped.mu; a loop allocates one for a tunnel at its
-// first event, and guards it by loop.mu.
+// A course has no lock of its own. pumpTunnel.mu guards that of a tunnel on a pump. A
+// tunnel on a loop gets one with its first event, and loop.mu guards it.
 //
-// Each direction of the tunnel is in one of three phases. Nothing leads back.
+// Each direction of the tunnel is in one of three phases:
 //
-//	phase      bytes from the source            is left for
-//	relaying   are passed on                    discarding or over
-//	discarding   are read and dropped             over, when the source or its time ends
-//	over       are not read                     -
+//	phase       bytes from its source    the next phase, and who moves it there
+//	relaying    are passed on            discarding or over: settle, destinationLost; over: sourceEnded, cut
+//	discarding  are read and dropped     over: sourceEnded, expire, cut
+//	over        are not read             none
 //
-// The whole tunnel is open, half open (one direction relays, the other one doesn't,
-// and the first may not be silent for longer than quiet) or closing (both
-// directions get their close frame as soon as one can be put there, see settle, and
-// have time until goneBy). What an event does, with "notes X" for what becomes the
-// Summary unless something was noted before:
+// The tunnel as a whole is open, half open or closing. While it is half open, one
+// direction relays and the other one doesn't, and the one that relays may not be
+// silent for longer than quiet. While it is closing, each direction settles as soon as
+// it can: it gets its close frame, and then has time until goneBy. What an event does
+// ("notes X" for the Summary that has X in By, unless something was noted before):
 //
-//	event                        open or half open                        closing
-//	close (from outside, or by   notes Gateway; closing                   nothing
-//	  the gateway's limits)
-//	closeFrame (one has passed)  notes its sender; an end of the          the same
-//	                             backend is expected from now on
-//	sourceEnded: client, by EOF  notes Client; half open for halfTime,    the direction
-//	                             or reset if the client is lost           settles, and
-//	  client, by reset           notes Client; reset                      is over
-//	  backend, of a WebSocket    notes Backend; closing with 1012, the
-//	    without a close frame    frame for the client only; as below if
-//	                             the client has ended
-//	  backend, otherwise         notes Backend; half open for halfTime,
-//	                             a WebSocket for discardTime
-//	  any, while discarding        over                                     over
-//	destinationLost: client      notes Client; discarding and half open     discarding
-//	                             for discardTime, or reset if the client
-//	                             has ended
-//	  backend                    the same without a note: the other
-//	                             direction will find out why
-//	expire: discarding             over after discardTime                     cut at goneBy
-//	  relaying                   cut if it was silent for quiet           settles at frameBy,
-//	                                                                      cut at goneBy
-//	cut                          notes what it is given; over             the same
+//	event, and its direction       open or half open                          closing
+//	close                          notes SideGateway; closing                 nothing
+//	closeFrame                     notes its sender; from now on the end of   the same
+//	                               the backend is no loss
+//	sourceEnded, relaying:
+//	  client, orderly              notes SideClient; half open for halfTime,  settles, and is over
+//	                               or reset if the client can't be written
+//	  client, broken               notes SideClient; reset                    settles, and is over
+//	  backend, unannounced: a      notes SideBackend; closing with 1012, and  settles, and is over
+//	    WebSocket, no close frame  a close frame for the client only
+//	    seen, client not ended
+//	  backend, otherwise           notes SideBackend; half open for halfTime, settles, and is over
+//	                               of a WebSocket for discardTime
+//	sourceEnded, discarding        over                                       over
+//	destinationLost:
+//	  client                       notes SideClient; discarding, half open    discarding
+//	                               for discardTime; reset if it has ended
+//	  backend                      discarding, half open for discardTime: the discarding
+//	                               other direction finds out what has ended
+//	expire, discarding             over after discardTime                     cut at goneBy
+//	expire, relaying               cut if it was silent for quiet             settles at frameBy,
+//	                                                                          cut at goneBy
+//	active                         the time of quiet begins anew              nothing
+//	cut                            notes SideGateway; both are over           the same
+//
+// A direction whose source has ended is over instead of discarding. The engine calls
+// close for what the gateway decides: Close, a drain, a timeout, an invalid or too
+// long message.
 type course struct {
 	websocket  bool
 	phases     [2]phase // by direction
-	ended      [2]bool  // nothing more comes from the direction's source
-	lost       [2]bool  // nothing can be written to the direction's destination
+	ended      [2]bool  // nothing more comes from the source
+	lost       [2]bool  // nothing can be written to the destination
 	closeSeen  bool     // a close frame of an end has passed
 	known      bool     // cause is set
-	closing    bool     // as are the next five
+	closing    bool     // the next five are set
 	backendToo bool     // a close frame is due to the backend too
 	code       int
 	reason     string
-	frameBy    time.Duration // until then a passing frame may end
+	frameBy    time.Duration // until then the frame that is passing may end
 	goneBy     time.Duration // until then the ends may close
-	cause      Summary       // By, Code, Reason and Err of what happened first
+	cause      Summary       // By, Code, Reason and Err of the first event that has ended something
 	quiet      time.Duration // how long the direction that still relays may be silent
-	quietBy    time.Duration // when that is over; 0 while both directions relay
-	discardBy  time.Duration // until then a direction whose destination is lost is drained
+	quietBy    time.Duration // when that time is over; 0 while both directions relay
+	discardBy  time.Duration // until then a direction whose destination is lost discards
 }
 
-// direction is one of the two directions of a tunnel.
+// A direction is one of the two of a tunnel.
 type direction uint8
 
 const (
@@ -80,7 +85,7 @@ const (
 	toClient
 )
 
-// from returns the source of d.
+// from returns the side from which d comes.
 func (d direction) from() Side {
 	if d == toBackend {
 		return SideClient
@@ -88,7 +93,7 @@ func (d direction) from() Side {
 	return SideBackend
 }
 
-// phase is how far a direction is on its way to the end.
+// A phase tells how far a direction is on its way to the end. See course.
 type phase uint8
 
 const (
@@ -97,37 +102,38 @@ const (
 	over
 )
 
-// order is what an engine has to do about an event beside what the phases and
-// deadlines of its directions say.
+// An order is what an engine has to do about an event, beside what phases and
+// deadlines tell it.
 type order uint8
 
 const (
 	carryOn    order = iota
-	settleBoth       // call settle for both directions as soon as each has nothing under way
-	halfClose        // shut down the writing to the destination of the event's direction
+	settleBoth       // call settle for both directions, for each once nothing is under way there
+	halfClose        // shut down the writing in the event's direction
 	cutBoth          // close both connections
 	resetBoth        // the same, so that the backend sees a reset
 )
 
-// How long a closing tunnel may take, and one that is open in one direction only.
+// How long a tunnel that is closing or half open may take.
 const (
 	// frameTime is how long a close frame waits for the end of the frame that is
 	// passing.
 	frameTime = time.Second
-	// discardTime is how long what an end still sends is read and dropped after it
-	// got its close frame: closing with bytes unread would be a reset, which
-	// takes the close frame back from an end that has not read it yet.
+	// discardTime is how long what an end still sends is read and dropped after its
+	// close frame was written. To close a connection with unread bytes is a reset,
+	// and an end that has not read the close frame yet would never see it.
 	discardTime = time.Second
 	// halfTime is how long the other direction may be silent once one has ended.
 	halfTime = 30 * time.Second
 )
 
-// close begins to close the tunnel with a close frame to both ends. Only the first
-// reason to close counts.
+// close begins to close the tunnel, with a close frame to both ends. It does nothing
+// if the tunnel is closing already.
 func (c *course) close(now time.Duration, code int, reason string) order {
 	return c.begin(now, code, reason, Summary{By: SideGateway, Code: code, Reason: reason})
 }
 
+// begin is close for any cause. The backend gets a close frame if the gateway is the cause.
 func (c *course) begin(now time.Duration, code int, reason string, cause Summary) order {
 	if c.closing {
 		return carryOn
@@ -141,7 +147,7 @@ func (c *course) begin(now time.Duration, code int, reason string, cause Summary
 }
 
 // closeFrame reports that a close frame passes in direction d. It has to be called
-// before the frame is written, so that its answer can't come first.
+// before the frame is written: the other end may answer it at once.
 func (c *course) closeFrame(d direction, code int) {
 	if !c.closeSeen {
 		c.closeSeen = true
@@ -149,8 +155,8 @@ func (c *course) closeFrame(d direction, code int) {
 	}
 }
 
-// sourceEnded reports the end of what comes in direction d. err is nil for an
-// orderly end and tells how the connection broke otherwise.
+// sourceEnded reports that nothing more comes in direction d. err is nil after an
+// orderly end, and tells how the connection broke otherwise.
 func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 	c.ended[d] = true
 	if c.phases[d] != relaying {
@@ -170,7 +176,7 @@ func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 		c.note(Summary{By: SideClient, Err: err})
 		if broken || c.lost[toClient] {
 			c.finish()
-			return resetBoth // so that the backend learns at once that nobody is there
+			return resetBoth // so that the backend learns at once that its client is gone
 		}
 	} else {
 		if unannounced && !c.ended[toBackend] {
@@ -188,8 +194,8 @@ func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 }
 
 // destinationLost reports that nothing can be written in direction d any more. The
-// other direction, which reads from there, is to find what that end has left, and
-// how it ended.
+// other direction, which reads from that end, goes on for a moment: it may find bytes
+// that the end has sent before, and how it ended.
 func (c *course) destinationLost(now time.Duration, d direction, err error) order {
 	if c.lost[d] {
 		return carryOn
@@ -213,10 +219,10 @@ func (c *course) destinationLost(now time.Duration, d direction, err error) orde
 	return carryOn
 }
 
-// settle ends the writing in direction d if the tunnel is closing, and reports
-// whether it did: then frame, if not nil, is to be written, and the writing shut
-// down behind it. The engine tells whether the direction is within a frame whose end
-// can be waited for, and whether it is at a boundary, where a frame may be put.
+// settle ends the writing in direction d if the tunnel is closing and nothing stands
+// against it. If settled, the engine writes frame, unless that is nil, and shuts down
+// the writing behind it. within tells that the direction is within a frame whose end
+// can be waited for, and boundary that it is at a place where a frame may be put.
 func (c *course) settle(now time.Duration, d direction, within, boundary bool) (settled bool, frame []byte) {
 	if !c.closing || c.phases[d] != relaying {
 		return false, nil
@@ -240,20 +246,19 @@ func (c *course) unwritten(d direction) phase {
 	return discarding
 }
 
-// leave is the end of a direction while the other one goes on for as long as it
-// isn't silent for longer than quiet.
+// leave begins the time for which the direction that still relays may be silent.
 func (c *course) leave(now, quiet time.Duration) {
 	c.quiet, c.quietBy = quiet, now+quiet
 }
 
-// active reports that the tunnel is not silent.
+// active reports that bytes have come, or that there was room for some.
 func (c *course) active(now time.Duration) {
 	if c.quietBy != 0 {
 		c.quietBy = now + c.quiet
 	}
 }
 
-// deadline returns when expire is to be called for direction d, 0 for never.
+// deadline returns the time at which expire has to be called for d, 0 for never.
 func (c *course) deadline(now time.Duration, d direction) time.Duration {
 	switch {
 	case c.closing && c.phases[d] == relaying && now < c.frameBy:
@@ -268,9 +273,9 @@ func (c *course) deadline(now time.Duration, d direction) time.Duration {
 	return 0
 }
 
-// expire does what is due in direction d by now; it may be called too early. busy
-// tells that bytes wait for room at the destination: then it isn't the source that
-// is silent.
+// expire does what is due in direction d by now. It may be called too early. busy
+// tells that bytes wait for room at the destination: then it isn't the source that is
+// silent.
 func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	by := c.deadline(now, d)
 	switch {
@@ -290,25 +295,24 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	return carryOn
 }
 
-// cut ends the tunnel now. err is what broke it, nil if the gateway wants it so.
+// cut ends the tunnel now. err is what broke it, and nil if the gateway decided so.
 func (c *course) cut(err error) order {
 	c.note(Summary{By: SideGateway, Err: err})
 	c.finish()
 	return cutBoth
 }
 
-// finish ends both directions.
+// finish has both directions be over.
 func (c *course) finish() { c.phases = [2]phase{over, over} }
 
-// note remembers what ended the tunnel: what is noted first.
+// note remembers what has ended the tunnel: what is noted first.
 func (c *course) note(cause Summary) {
 	if !c.known {
 		c.known, c.cause = true, cause
 	}
 }
 
-// takesMessages reports whether the gateway may still send messages of its own to
-// the client.
+// takesMessages reports whether Send may still write to the client.
 func (c *course) takesMessages() bool {
 	return c.phases[toClient] == relaying && !c.closing && !c.closeSeen
 }

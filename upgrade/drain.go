@@ -7,14 +7,14 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// drain is the closing of many tunnels, spread over a time.
+// A drain is the closing of many tunnels, spread over a time.
 type drain struct {
 	code          int
 	reason        string
-	start, within time.Duration
+	start, within time.Duration // start is counted from the proxy's epoch
 }
 
-// end is the last moment at which a tunnel may begin that the drain is for.
+// end returns when the drain is over. It concerns the tunnels that began by then.
 func (d drain) end() time.Duration { return d.start + d.within }
 
 // CloseGroup closes the tunnels of a group at once, each as [Tunnel.Close] does, and
@@ -54,14 +54,15 @@ func (p *Proxy) UndrainGroup(group string) {
 	delete(p.drains, group)
 }
 
-// Shutdown refuses new tunnels and closes those there are with 1012 (Service
-// Restart): at once if ctx has no deadline, else each at its moment in the time
-// that is left, so that the clients don't come back in a crowd. It returns nil
-// when all tunnels are gone, or what ended ctx, and then cuts those that are left.
+// Shutdown refuses new tunnels and closes the open ones with 1012 (Service Restart).
+// If ctx has a deadline, each tunnel is closed at its moment (see Turn of
+// [ConnectOptions]) in the time that is left, so that the clients don't all come back
+// at once; otherwise all are closed at once. Shutdown returns nil when all tunnels are
+// gone. If ctx ends before, it cuts the tunnels that are left and returns the cause.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	d := drain{code: closecode.ServiceRestart, reason: "shutting down"}
 	if deadline, ok := ctx.Deadline(); ok {
-		// The last one needs time for its close as well.
+		// The last tunnel to be closed needs time for its close frame too.
 		left := time.Until(deadline)
 		d.within = left - min(frameTime+discardTime, left/2)
 	}

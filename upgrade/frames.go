@@ -2,35 +2,43 @@ package upgrade
 
 import "github.com/limpet-go/limpet/internal/closecode"
 
-// frames follows one direction of a WebSocket byte by byte (RFC 6455, section
-// 5.2) without holding any of it: where a frame ends, how many messages passed,
-// whether a close frame did.
+// frames tracks one direction of a WebSocket byte by byte (RFC 6455, section 5.2),
+// without holding any of it: where a frame ends, how many messages have passed, and
+// whether a close frame has.
 //
-// Without a limit it never stands in the way of the bytes. What it can't make
-// sense of makes it lose track for good, and then nothing may be put between two
-// frames any more. A new one with off set has lost track from the start: not a
-// WebSocket.
+// Without a limit it lets all bytes pass. A frame that makes no sense makes it lose
+// track for good, and then no frame may be put between two others any more. frames
+// with off set have lost track from the start: that is how a protocol other than
+// WebSocket is carried.
 //
-// With a limit nothing passes that it has not counted: a frame that makes no sense
-// ends the tunnel as one that is too big does, and what follows a close frame,
-// behind which an end must not send any more (section 5.5.1), is dropped.
+// With a limit nothing passes that it has not counted. A frame that makes no sense
+// sets stop, as one that is too big does, and the tunnel ends. What follows a close
+// frame, behind which an end must not send anything (section 5.5.1), is dropped.
+//
+//	state     left by                                a close frame / message may be put in
+//	boundary  the first byte of a header             yes / unless open
+//	header    its last byte: payload, or its end     no
+//	payload   its last byte: boundary, or closed     no
+//	closed    nothing                                no
+//	off       nothing                                no
+//	stopped   nothing (stop is set)                  only if feed has left it at a boundary
 type frames struct {
-	limit    uint64 // of a message's bytes, 0 for none
+	limit    uint64 // in bytes of one message, 0 for none
 	messages int64
-	size     uint64 // of the message so far, while there is a limit
-	left     uint64 // of the frame's payload
-	key      uint32 // masking key
+	size     uint64 // bytes of the message so far; counted only with a limit
+	left     uint64 // bytes of the frame's payload that are still to come
+	key      uint32 // the frame's masking key
 	code     uint16 // of the close frame, closecode.NoStatus if it had none
-	stop     uint16 // the code to end the tunnel with, before the frame under way
+	stop     uint16 // the close code to end the tunnel with, before the current frame passes
 
 	masked bool // the frames come from a client
-	off    bool // lost track
-	closed bool // a close frame has passed; what follows it is not looked at
-	open   bool // between the fragments of a message
+	off    bool // frames has lost track
+	closed bool // a close frame has passed; what follows it is not tracked
+	open   bool // a fragmented message has begun and not ended
 
 	op   byte  // first byte of the frame's header
-	have uint8 // bytes of the header seen; 0 is a boundary
-	need uint8 // bytes it has, known once two are seen
+	have uint8 // bytes of the header seen; 0 at a boundary
+	need uint8 // bytes of the header; known once two are seen
 	got  uint8 // bytes of the close code seen
 }
 
@@ -57,10 +65,10 @@ func (f *frames) between() bool { return f.boundary() && !f.open }
 // within reports whether a frame is under way whose end can be waited for.
 func (f *frames) within() bool { return f.following() && f.have != 0 && f.stop == 0 }
 
-// drops reports whether nothing that comes may pass any more.
+// drops reports whether nothing that comes now may pass.
 func (f *frames) drops() bool { return f.closed && f.limit != 0 }
 
-// reason says what stop is about.
+// reason returns the reason that goes with stop.
 func (f *frames) reason() string {
 	if f.stop == closecode.MessageTooBig {
 		return "message too big"
@@ -68,14 +76,14 @@ func (f *frames) reason() string {
 	return "protocol error"
 }
 
-// more reports whether all of p belongs to a frame that goes on behind p.
+// more reports whether p ends within a frame to which all of p belongs.
 func (f *frames) more(p []byte) bool {
 	g := *f
 	return g.next(p) == len(p) && g.within()
 }
 
-// rest returns how much of p there is to the next place for a message: all, if
-// none comes in p.
+// rest returns how many bytes of p there are up to the next place for a message: all
+// of them if there is none in p.
 func (f *frames) rest(p []byte) int {
 	g := *f
 	for n := 0; n < len(p) && g.following() && g.stop == 0; {
@@ -87,9 +95,10 @@ func (f *frames) rest(p []byte) int {
 	return len(p)
 }
 
-// feed follows p and returns how much of it may pass: all, unless there is a
-// limit. Then what may pass ends before a frame that has the tunnel stop, or
-// behind a close frame. If the frame to stop at began before p, f is left within it.
+// feed tracks p and returns how much of it may pass: all of it, unless there is a
+// limit. With one, what may pass ends before the frame that sets stop, or behind a
+// close frame. If the frame that sets stop began before p, f stays within it: part of
+// it has passed already.
 func (f *frames) feed(p []byte) int {
 	for n := 0; n < len(p); {
 		if f.drops() {
@@ -108,8 +117,8 @@ func (f *frames) feed(p []byte) int {
 	return len(p)
 }
 
-// next follows p to the end of the current frame, or of p, and returns how far
-// that was.
+// next tracks p up to the end of the current frame, or of p, and returns how far that
+// is.
 func (f *frames) next(p []byte) int {
 	if !f.following() {
 		return len(p)
@@ -141,7 +150,7 @@ func (f *frames) next(p []byte) int {
 	return n
 }
 
-// header takes the next byte of a frame's header.
+// header tracks the next byte of a frame's header.
 func (f *frames) header(c byte) {
 	at := f.have
 	f.have++
@@ -186,7 +195,7 @@ func (f *frames) header(c byte) {
 	}
 }
 
-// lose is for a frame that makes no sense.
+// lose is called at a frame that makes no sense.
 func (f *frames) lose() {
 	if f.limit != 0 {
 		f.stop = closecode.ProtocolError
@@ -195,8 +204,8 @@ func (f *frames) lose() {
 	}
 }
 
-// starts judges the first byte of a header. The reserved bits belong to extensions
-// and don't change the framing.
+// starts reports whether f.op may be the first byte of a header here. The reserved
+// bits belong to extensions and don't change where frames end.
 func (f *frames) starts() bool {
 	fin, op := f.op&finBit != 0, f.op&0xf
 	if op >= opClose {
@@ -205,20 +214,20 @@ func (f *frames) starts() bool {
 	return op <= opBinary && (op == 0) == f.open
 }
 
-// valid judges the second one.
+// valid reports whether c may be the second byte of a header.
 func (f *frames) valid(c byte) bool {
 	return (c&maskBit != 0) == f.masked && (f.op&opClose == 0 || c&^maskBit <= maxShort)
 }
 
-// opens reports whether fragments follow the frame.
+// opens reports whether more fragments have to follow the frame.
 func (f *frames) opens() bool {
-	if f.op&opClose != 0 { // it may come between two of them
+	if f.op&opClose != 0 { // a control frame may come between two fragments
 		return f.open
 	}
 	return f.op&finBit == 0
 }
 
-// closeCode takes bytes of a close frame's payload; the code is the first two.
+// closeCode tracks bytes of a close frame's payload, whose first two are the code.
 func (f *frames) closeCode(p []byte) {
 	for _, c := range p {
 		if f.got == 2 {
@@ -229,7 +238,7 @@ func (f *frames) closeCode(p []byte) {
 	}
 }
 
-// end is the end of a frame.
+// end is called at the end of a frame.
 func (f *frames) end() {
 	f.have = 0
 	switch op := f.op & 0xf; {

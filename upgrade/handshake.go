@@ -19,10 +19,10 @@ import (
 	"sync"
 )
 
-// HandshakeError is the error of [Proxy.Connect] when the backend gave an answer
-// of its own instead of 101. The answer is as it came, like that of an
-// [http.RoundTripper]; its body is read from the connection and must be closed,
-// which closes the connection. A body that breaks off ends in an error.
+// A HandshakeError is the error of [Proxy.Connect] when the backend gave an answer of
+// its own instead of 101. Response is that answer, like one of an [http.RoundTripper].
+// Its body is read from the connection and must be closed, which closes the
+// connection. If the body is cut short, reading it ends in an error.
 type HandshakeError struct {
 	Response *http.Response
 }
@@ -32,14 +32,14 @@ func (e *HandshakeError) Error() string {
 	if r := e.Response.Request; r != nil {
 		backend = r.URL.Host
 	}
-	status := e.Response.StatusCode // the reason phrase is the backend's own words
+	status := e.Response.StatusCode // the backend chooses the reason phrase: leave it out
 	return fmt.Sprintf("upgrade: %s answered the handshake with %d %s", backend, status, http.StatusText(status))
 }
 
-// Protocol returns the first protocol of r's Upgrade field that may pass, as it
-// is written there, and "" if there is none or r asks for no upgrade. A server
-// may ignore an Upgrade field (RFC 9110, section 7.8): such a request is then to
-// be served as if it had none.
+// Protocol returns the first protocol in r's Upgrade field that may pass, spelled as
+// it is there. It returns "" if there is none or r asks for no upgrade. A server may
+// ignore an Upgrade field (RFC 9110, section 7.8): serve such a request as if it had
+// none.
 func (p *Proxy) Protocol(r *http.Request) string {
 	if !Is(r) {
 		return ""
@@ -54,6 +54,7 @@ func (p *Proxy) Protocol(r *http.Request) string {
 	return ""
 }
 
+// allowed reports whether a protocol may pass.
 func (p *Proxy) allowed(protocol string) bool {
 	if strings.EqualFold(protocol, "h2c") {
 		return false
@@ -65,14 +66,14 @@ func (p *Proxy) allowed(protocol string) bool {
 
 func isWebSocket(protocol string) bool { return strings.EqualFold(protocol, "websocket") }
 
-// handshake returns the request that goes to the backend for out.
+// handshake returns the request that is sent to the backend for out.
 func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	protocol := p.Protocol(out)
 	if protocol == "" {
 		return nil, fmt.Errorf("upgrade: %w: it asks for no protocol that may pass", ErrBadRequest)
 	}
-	// A body would be read as the first bytes of the tunnel by a backend that
-	// sees no body in an upgrade: a way to smuggle.
+	// A backend that expects no body with an upgrade would read it as the first bytes
+	// of the tunnel: a way to smuggle.
 	if out.ContentLength != 0 || len(out.TransferEncoding) != 0 || out.Body != nil && out.Body != http.NoBody {
 		return nil, fmt.Errorf("upgrade: %w: it has a body", ErrBadRequest)
 	}
@@ -82,7 +83,7 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	removeHop(req.Header)
 	setUpgrade(req.Header, protocol)
 	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header["User-Agent"] = []string{""} // or Write puts one of its own
+		req.Header["User-Agent"] = []string{""} // else Write sends one of its own
 	}
 	if isWebSocket(protocol) {
 		keys := req.Header["Sec-Websocket-Key"]
@@ -93,13 +94,14 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	return &req, nil
 }
 
+// validKey reports whether key is 16 bytes in base64 (RFC 6455, section 4.1).
 func validKey(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(key)
 	return err == nil && len(b) == 16
 }
 
-// removeHop removes what concerns one connection only (RFC 9110, section 7.6.1),
-// and what a message without a body has no use for.
+// removeHop removes the fields that concern one connection only (RFC 9110, section
+// 7.6.1), and those that a message without a body has no use for.
 func removeHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
@@ -121,12 +123,13 @@ func setUpgrade(h http.Header, protocol string) {
 	h["Upgrade"] = []string{protocol}
 }
 
-// headerLimit bounds what is read of the backend before its final answer's body:
-// that header and those of 1xx answers before it. A handshake needs a hundredth.
+// headerLimit bounds how much is read from the backend before the body of its final
+// answer: the header of that answer and those of 1xx answers before it. A handshake
+// needs a hundredth of it.
 const headerLimit = 64 << 10
 
-// exchange sends req and reads the header of the final answer. early is what was
-// read behind a 101; behind any other answer it is part of the body.
+// exchange sends req and reads the header of the final answer. After a 101, early is
+// what the backend sent behind it; after any other answer that is part of the body.
 func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byte, err error) {
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(conn)
@@ -139,10 +142,9 @@ func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byt
 	if err != nil {
 		return nil, nil, fmt.Errorf("send the request: %w", err)
 	}
-	// The limit sits below the buffer: above it, ReadResponse would have read
-	// what it should not.
+	// The limit has to be below the buffer. It would not bind ReadResponse above it.
 	limited := &io.LimitedReader{R: conn, N: headerLimit}
-	br := bufio.NewReaderSize(limited, 1<<10) // there may be many that wait
+	br := bufio.NewReaderSize(limited, 1<<10) // small, since many handshakes may wait at once
 	for {
 		res, err = http.ReadResponse(br, req)
 		if err != nil && limited.N <= 0 {
@@ -170,7 +172,7 @@ func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byt
 
 var writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
 
-// buffered returns what was read behind a handshake, nil if that is nothing.
+// buffered returns what r has read ahead of a handshake's end, nil if that is nothing.
 func buffered(r *bufio.Reader) []byte {
 	if r.Buffered() == 0 {
 		return nil
@@ -179,8 +181,8 @@ func buffered(r *bufio.Reader) []byte {
 	return bytes.Clone(early)
 }
 
-// verify checks a 101 as a client must (RFC 6455, section 4.1). Subprotocol and
-// extensions are between the backend and the client, who checks them itself.
+// verify checks a 101 as a client has to (RFC 6455, section 4.1). Subprotocol and
+// extensions are left out: the client checks them itself.
 func verify(res *http.Response, req *http.Request) error {
 	if !res.ProtoAtLeast(1, 1) {
 		return errors.New("101 over HTTP/1.0, which knows none") // RFC 9110, section 15.2
@@ -201,12 +203,13 @@ func verify(res *http.Response, req *http.Request) error {
 	return nil
 }
 
+// accept returns the Sec-WebSocket-Accept for a key (RFC 6455, section 4.2.2).
 func accept(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// refusal is the body of an answer that is not 101.
+// A refusal is the body of an answer that is not 101.
 type refusal struct {
 	io.ReadCloser
 	conn net.Conn
@@ -222,7 +225,7 @@ func (b *refusal) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close leaves the body's own Close out: that one would read the rest.
+// Close doesn't call the body's own Close, which would read the rest of it.
 func (b *refusal) Close() error {
 	b.stop()
 	return b.conn.Close()

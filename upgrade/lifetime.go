@@ -7,13 +7,14 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// What ends tunnels in their time is one timer for all of them: it looks which
-// are due, and when the next one will be.
+// One timer closes all tunnels that an idle timeout, a maximum age or a drain ends. When
+// it fires, closeDue closes those that are due, and sets it for the next one.
 
+// never is longer than any tunnel is old.
 const never = time.Duration(math.MaxInt64)
 
-// left returns for how long a tunnel that is served may stay, as things are, and
-// what it is closed with then. p.mu is held.
+// timeLeft returns how long a tunnel that is served may stay, as things are, and the
+// code and reason that it is closed with then. p.mu is held.
 func (p *Proxy) timeLeft(t *Tunnel, now time.Duration) (left time.Duration, code int, reason string) {
 	left = never
 	sooner := func(in time.Duration, c int, r string) {
@@ -43,7 +44,8 @@ func (p *Proxy) timeLeft(t *Tunnel, now time.Duration) (left time.Duration, code
 	return left, code, reason
 }
 
-// watch has a tunnel that is now served end in its time.
+// watch has closeDue look after a tunnel that is served from now on. One that is due
+// already it closes.
 func (p *Proxy) watch(t *Tunnel) {
 	p.mu.Lock()
 	left, code, reason := p.timeLeft(t, p.now())
@@ -57,7 +59,8 @@ func (p *Proxy) watch(t *Tunnel) {
 	}
 }
 
-// look closes the tunnels that are due.
+// closeDue closes the tunnels that are due. The timer calls it, and whoever begins a
+// drain.
 func (p *Proxy) closeDue() {
 	var due []func()
 	p.mu.Lock()
@@ -66,7 +69,7 @@ func (p *Proxy) closeDue() {
 	for t := p.first; t != nil; t = t.next {
 		if !t.watched {
 			if d, ok := ended[t.opts.Group]; ok && t.began <= d.end() {
-				delete(ended, t.opts.Group) // it may be served yet, and leaves then
+				delete(ended, t.opts.Group) // the tunnel may still be served, and is closed then: keep its drain
 				next = min(next, time.Second)
 			}
 			continue
@@ -82,7 +85,7 @@ func (p *Proxy) closeDue() {
 	for group := range ended {
 		delete(p.drains, group)
 	}
-	// However many there are, looking at them takes a fiftieth of the time at most.
+	// However many tunnels there are, this loop takes a fiftieth of the time at most.
 	p.alarm = 0
 	p.schedule(max(next, min(50*(p.now()-now), time.Second)))
 	p.mu.Unlock()
@@ -91,8 +94,8 @@ func (p *Proxy) closeDue() {
 	}
 }
 
-// ended returns the drains whose time is over, and in how long that of another one
-// will be. p.mu is held.
+// endedDrains returns the drains whose time is over, and in how long that of the next
+// one will be. p.mu is held.
 func (p *Proxy) endedDrains(now time.Duration) (ended map[string]drain, next time.Duration) {
 	next = never
 	for group, d := range p.drains {
@@ -108,7 +111,7 @@ func (p *Proxy) endedDrains(now time.Duration) (ended map[string]drain, next tim
 	return ended, next
 }
 
-// wind has look called by then. p.mu is held.
+// schedule has closeDue called within that time. p.mu is held.
 func (p *Proxy) schedule(in time.Duration) {
 	if in == never {
 		return

@@ -12,72 +12,76 @@ import (
 	"time"
 )
 
-// Proxy connects clients to backends and keeps the tunnels. The zero value is
-// ready; its fields may not change once it is in use. All methods may be called
-// concurrently. [http.Server.Shutdown] knows nothing of tunnels: call Shutdown
-// here too.
+// A Proxy connects clients to backends and keeps their tunnels. The zero value is
+// ready to use. The fields must not change once it is in use. All methods may be
+// called concurrently. [http.Server.Shutdown] doesn't know about tunnels: call
+// [Proxy.Shutdown] too.
 type Proxy struct {
-	// Dial opens the connection to the backend of out, TLS done if there is
-	// any. nil dials out.URL: TCP, and TLS for https and wss.
+	// Dial opens the connection to the backend of out, including TLS if there is any.
+	// nil dials out.URL: by TCP, and with TLS for https and wss.
 	Dial func(ctx context.Context, out *http.Request) (net.Conn, error)
 
-	// Protocols may be upgraded to beside "websocket", by the name in the
-	// Upgrade field. "h2c" is refused even if named: it would carry requests
-	// that nobody checks. Frames are followed for "websocket" only.
+	// Protocols are those that may be upgraded to beside "websocket", by their name in
+	// the Upgrade field. "h2c" is refused even if it is named: it would carry requests
+	// that nobody checks. Frames are tracked for "websocket" only.
 	Protocols []string
 
-	// Unwrap returns the connection below a wrapper that passes all bytes on as
-	// they are, and any other connection as it is: on Linux a plain TCP or Unix
-	// connection costs far less than what hides one. It is called once for each
-	// end of a tunnel. If the engine can do with what it returns, the wrapper is
-	// read until a deadline in the past stops that, for what it may have read
-	// ahead, and closed then, long before the tunnel ends. nil unwraps nothing.
+	// Unwrap returns the connection below a wrapper that passes all bytes on
+	// unchanged, and any other connection as it is. nil unwraps nothing. On Linux a
+	// plain TCP or Unix connection costs far less than one that is hidden in a
+	// wrapper.
+	//
+	// Unwrap is called once for each end of a tunnel. If an event loop can carry what
+	// it returns, the wrapper is read until a deadline in the past stops that, to get
+	// the bytes that it has read ahead. Then the wrapper is closed, long before the
+	// tunnel ends.
 	Unwrap func(conn net.Conn) net.Conn
 
-	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has come
-	// from either end for so long. 0: never.
+	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has come from
+	// either end for that long. 0 means never.
 	IdleTimeout time.Duration
 
-	// MaxAge ends a tunnel with 1012 (Service Restart) after at most so long,
-	// up to a tenth earlier by chance, so that tunnels opened together don't
-	// end together. 0: never.
+	// MaxAge ends a tunnel with 1012 (Service Restart) when it is that old, or up to a
+	// tenth earlier, at random, so that tunnels that were opened together don't end
+	// together. 0 means never.
 	MaxAge time.Duration
 
-	// MessageLimit ends a WebSocket with 1009 (Message Too Big) before a message
-	// of more bytes, counted as they are on the wire, passes in either
-	// direction. With a limit nothing passes that can't be counted: a frame that
-	// breaks the protocol (RFC 6455, section 5.2) ends the tunnel with 1002
-	// (Protocol Error), and what an end sends behind its close frame is dropped.
-	// Only pieces of a header that came by themselves have passed before its end
-	// is known to be bad; then no close frame can follow in that direction. Other
-	// protocols have no messages to limit. 0: no limit, and whatever the ends
-	// send passes.
+	// MessageLimit ends a WebSocket with 1009 (Message Too Big) before a longer
+	// message passes in either direction. It counts bytes as they are on the wire. 0
+	// means no limit, and then whatever the ends send passes.
+	//
+	// With a limit nothing passes that can't be counted. A frame that breaks the
+	// protocol (RFC 6455, section 5.2) ends the tunnel with 1002 (Protocol Error), and
+	// what an end sends behind its close frame is dropped. Only when a header arrives
+	// in pieces, the first pieces may have passed before it is known to be bad; then
+	// no close frame can follow in that direction. Protocols other than WebSocket have
+	// no messages to limit.
 	MessageLimit int64
 
-	// NoEventLoop gives each tunnel two goroutines on Linux too, which costs ten
-	// times the memory of an idle one. It is for systems where epoll or the
-	// system calls of the loops don't do as they should (see the package's
-	// documentation), for profiles that show each tunnel, and to find out whether
-	// the loops are to blame for something.
+	// NoEventLoop gives each tunnel two goroutines on Linux too, which costs ten times
+	// the memory of an idle tunnel. Use it on systems where epoll or the loops' system
+	// calls don't work as they should (see the package's documentation), for profiles
+	// that show each tunnel, and to find out whether the loops cause a problem.
 	NoEventLoop bool
 
 	loops loops
 
 	mu       sync.Mutex
-	epoch    time.Time        // all times are since then; see now
-	first    *Tunnel          // of a list of all, from Connect to the end
-	open     int              // tunnels, those included whose end is still being told
-	drains   map[string]drain // by group, what DrainGroup spreads
-	shutdown *drain           // what Shutdown spreads
-	timer    *time.Timer      // calls look
-	alarm    time.Duration    // when it does so, 0 for not at all
-	gone     chan struct{}    // made by Shutdown, closed when there are no tunnels left
+	epoch    time.Time        // all times are counted from here, see now
+	first    *Tunnel          // of a list of all tunnels between Connect and their end
+	open     int              // number of tunnels, including those whose Closed is running
+	drains   map[string]drain // by group
+	shutdown *drain           // the drain of all groups that Shutdown has begun
+	timer    *time.Timer      // calls closeDue
+	alarm    time.Duration    // when the timer fires, 0 if it isn't set
+	gone     chan struct{}    // made by Shutdown, closed when no tunnel is left
 
 	closed atomic.Bool // Shutdown has begun; set under mu
 }
 
-// Validate refuses negative limits and protocols that no Upgrade field can name.
-// A gateway calls it in its constructor, and Connect fails with its error.
+// Validate returns an error if a limit is negative, or if Protocols has an entry that
+// no Upgrade field can name. Connect fails with the same error; a gateway calls
+// Validate in its constructor to fail earlier.
 func (p *Proxy) Validate() error {
 	switch {
 	case p.IdleTimeout < 0:
@@ -97,27 +101,29 @@ func (p *Proxy) Validate() error {
 
 // ConnectOptions tell [Proxy.Connect] about one tunnel.
 type ConnectOptions struct {
-	// Group is what [Proxy.DrainGroup] and [Proxy.CloseGroup] name; the gateway's is the backend.
+	// Group is the name by which [Proxy.CloseGroup] and [Proxy.DrainGroup] find the
+	// tunnel. The gateway of package middleware uses the backend's ID.
 	Group string
 
-	// Key tells the client apart from others. The tunnel only keeps it, for
-	// whom [Proxy.Tunnels] shall find it by its client.
+	// Key tells the client apart from others. The tunnel only keeps it, for callers
+	// that look for a client's tunnels among [Proxy.Tunnels].
 	Key string
 
-	// Turn in [0,1) is this tunnel's moment when DrainGroup or Shutdown spread
-	// the closing over some time.
+	// Turn, in [0,1), is this tunnel's moment when [Proxy.DrainGroup] or
+	// [Proxy.Shutdown] spread the closing of tunnels over a time.
 	Turn float64
 
-	// Closed, if not nil, is called once when both connections are closed, also
-	// if Serve failed or was never called; not if Connect failed. The engine
-	// waits for it, so it should not block.
+	// Closed, if not nil, is called once when both connections are closed. It is
+	// called too if Serve failed or was never called, but not if Connect failed. The
+	// engine waits for it, so it should not block.
 	Closed func(Summary)
 }
 
-// ErrClosed is wrapped by the errors of Connect after [Proxy.Shutdown], of Serve
-// on a tunnel that was closed before and of Send on one that ends.
+// ErrClosed is wrapped by the errors of [Proxy.Connect] after [Proxy.Shutdown], of
+// [Tunnel.Serve] on a tunnel that was closed before, and of [Tunnel.Send] on a tunnel
+// that is ending.
 var ErrClosed = errors.New("closed")
 
-// ErrBadRequest is wrapped by the error of Connect if the request is no
-// handshake that may pass. No backend was dialled for it; the client is owed a 400.
+// ErrBadRequest is wrapped by the error of [Proxy.Connect] if the request is no
+// handshake that may pass. No backend was dialled for it. The client should get a 400.
 var ErrBadRequest = errors.New("bad upgrade request")

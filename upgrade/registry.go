@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Tunnels iterates over the tunnels between Connect and their end, in no order.
-// One that opens or ends meanwhile may be left out.
+// Tunnels iterates over the tunnels that are between Connect and their end, in no
+// order. A tunnel that opens or ends during the iteration may be left out.
 func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 	return func(yield func(*Tunnel) bool) {
 		p.mu.Lock()
@@ -24,7 +24,7 @@ func (p *Proxy) Tunnels() iter.Seq[*Tunnel] {
 	}
 }
 
-// now returns the time. p.mu is held.
+// now returns the time as the proxy counts it. p.mu is held.
 func (p *Proxy) now() time.Duration {
 	if p.epoch.IsZero() {
 		p.epoch = time.Now()
@@ -32,7 +32,7 @@ func (p *Proxy) now() time.Duration {
 	return time.Since(p.epoch)
 }
 
-// add takes t into the registry, unless Shutdown has begun.
+// add adds t to the registry, and reports false if Shutdown has begun.
 func (p *Proxy) add(t *Tunnel) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +48,7 @@ func (p *Proxy) add(t *Tunnel) bool {
 	return true
 }
 
-// forget takes t out of the registry and returns its age.
+// forget removes t from the registry and returns its age.
 func (p *Proxy) forget(t *Tunnel) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -68,7 +68,8 @@ func (p *Proxy) forget(t *Tunnel) time.Duration {
 	return p.now() - t.began
 }
 
-// remove counts a tunnel out, when all is done for it.
+// remove counts a tunnel out. It is called after Closed has returned, so that Shutdown
+// waits for that.
 func (p *Proxy) remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,37 +12,38 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// Tunnel is an upgraded connection from a client to a backend. From
-// [Proxy.Connect] to Serve it is the backend's half only. All methods but
-// Response may be called concurrently.
+// A Tunnel is an upgraded connection from a client to a backend. Between
+// [Proxy.Connect] and [Tunnel.Serve] it is the connection to the backend only. All
+// methods but Response may be called concurrently.
 type Tunnel struct {
 	proxy *Proxy
 
-	// Under the proxy's mu:
+	// Guarded by proxy.mu:
 	prev, next *Tunnel
-	began      time.Duration // since the proxy's epoch
-	ageJitter  float32       // the part of a tenth that MaxAge is shorter by
-	watched    bool          // it is served, and look has not closed it
+	began      time.Duration // counted from the proxy's epoch
+	ageJitter  float32       // in [0,1): this part of a tenth of MaxAge is taken off it
+	watched    bool          // it is served, and closeDue has not closed it
 
-	ended   bool // or never served; as from here on under mu
+	ended   bool // the tunnel has ended, or can't be served any more; guarded by mu, as all below
 	mu      sync.Mutex
-	opts    ConnectOptions // as they are once it is served, except for Closed
-	opening *opening       // until Serve
-	engine  engine         // from Serve on
-	summary *Summary       // once both connections are closed
+	opts    ConnectOptions // Key and Turn may change until Serve, Closed until the end
+	opening *opening       // nil from Serve on
+	engine  engine         // nil until Serve
+	summary *Summary       // nil until both connections are closed
 }
 
-// opening is the backend's half of a tunnel. There may be many tunnels that are
-// served and idle: they don't keep it.
+// An opening is what a tunnel needs only until it is served: there may be many tunnels
+// that are served and idle.
 type opening struct {
 	res     *http.Response
 	backend net.Conn
-	early   []byte        // what came behind the 101
-	ready   chan struct{} // closed by Serve or the end, if somebody waits for that
+	early   []byte        // what the backend sent directly behind its 101
+	ready   chan struct{} // made by whoever waits for Serve, closed by Serve or the end
 }
 
-// Response returns the backend's 101. Its Header may be changed until Serve,
-// which drops it. Its Request is the one given to Connect.
+// Response returns the backend's 101, and nil once the tunnel is served. Its Header
+// may be changed until [Tunnel.Serve]. Its Request is the one that was given to
+// Connect.
 func (t *Tunnel) Response() *http.Response {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,8 +53,8 @@ func (t *Tunnel) Response() *http.Response {
 	return t.opening.res
 }
 
-// SetClient sets [ConnectOptions].Key and Turn, for who learns them from the backend's
-// answer. It may be called until Serve; later it does nothing.
+// SetClient sets Key and Turn of [ConnectOptions], for callers that learn them from
+// the backend's answer. It may be called until [Tunnel.Serve]; later it does nothing.
 func (t *Tunnel) SetClient(key string, turn float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,26 +63,30 @@ func (t *Tunnel) SetClient(key string, turn float64) {
 	}
 }
 
-// Key returns the key given at Connect or SetClient.
+// Key returns the key that was given to Connect or SetClient.
 func (t *Tunnel) Key() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.opts.Key
 }
 
-// Group returns the group given at Connect.
+// Group returns the group that was given to Connect.
 func (t *Tunnel) Group() string { return t.opts.Group }
 
-// Serve takes the client's connection over from w, answers with the 101 and
-// returns as soon as the engine has both connections; the handler should return
-// then. The answer has the fields of w.Header and behind them those of
-// Response().Header, which alone may speak of Sec-WebSocket-* and whose
+// Serve takes the client's connection over from w, answers with the 101, and returns
+// as soon as the engine has both connections. The handler should return then.
+//
+// The 101 has the fields of w.Header, followed by those of Response().Header. Fields
+// whose names begin with Sec-WebSocket- are taken from the latter only, and its
 // Set-Cookie fields come first.
 //
-// What the client sent behind its handshake arrives at the backend first, and
-// what the backend sent behind its 101 at the client. On an error nothing was
-// written to the client, the backend's connection is closed and ConnectOptions.Closed
-// has been called; the error wraps that of Hijack, or [ErrClosed].
+// The first bytes that the backend gets are those that the client sent behind its
+// handshake, and the first that the client gets are those that the backend sent behind
+// its 101.
+//
+// On an error nothing was written to the client, the backend's connection is closed,
+// and Closed of [ConnectOptions] has been called. The error wraps that of Hijack, or
+// [ErrClosed].
 func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	t.mu.Lock()
 	if t.ended || t.engine != nil {
@@ -102,7 +107,7 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 	return nil
 }
 
-// start takes the client's connection and hands both to the engine. t.mu is held.
+// start takes the client's connection over and starts an engine. t.mu is held.
 func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 	if t.proxy.closed.Load() {
 		return ErrClosed
@@ -111,7 +116,7 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 	if err != nil {
 		return err
 	}
-	client.SetDeadline(time.Time{}) // those of http.Server, where Hijack left them
+	client.SetDeadline(time.Time{}) // http.Server's deadlines may still be set
 
 	t.engine = t.proxy.startEngine(link{
 		client: client, backend: o.backend, head: head(w.Header(), o.res.Header),
@@ -119,11 +124,11 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 		websocket: isWebSocket(o.res.Header.Get("Upgrade")), tunnel: t,
 	})
 	t.opening = nil
-	t.opts.Key = strings.Clone(t.opts.Key) // which may be cut from something big
+	t.opts.Key = strings.Clone(t.opts.Key) // it may be a part of a long string
 	return nil
 }
 
-// head returns the 101 for the client.
+// head returns the 101 for the client, of the gateway's own fields and the backend's.
 func head(own, backend http.Header) []byte {
 	h := own.Clone()
 	if h == nil {
@@ -139,7 +144,7 @@ func head(own, backend http.Header) []byte {
 	backend = backend.Clone()
 	removeHop(backend)
 	for name, values := range backend {
-		if name == "Set-Cookie" { // some clients read only the first: the application's
+		if name == "Set-Cookie" { // the application's go first: some clients read only one
 			h[name] = append(values, h[name]...)
 			continue
 		}
@@ -153,16 +158,18 @@ func head(own, backend http.Header) []byte {
 	return b.Bytes()
 }
 
-// Close ends the tunnel: each end gets a close frame (RFC 6455, section 5.5.1)
-// between two frames; one that is in the middle of a frame gets it behind that
-// frame, or none if it doesn't end within a second. What the ends still send is
-// read for another second at most, so that the close frame isn't lost, and both
-// connections are closed. Other protocols than WebSocket get no frame. The
-// reason is cut to 123 bytes; a code that may not be on the wire sends none.
+// Close ends the tunnel. Each end gets a close frame (RFC 6455, section 5.5.1) between
+// two frames. While a frame is passing, its receiver gets the close frame behind that
+// frame, or none if the frame doesn't end within a second. What the ends still send is
+// read and dropped for another second at most, so that the close frame isn't lost, and
+// then both connections are closed. Protocols other than WebSocket get no frame.
 //
-// Close returns at once; ConnectOptions.Closed tells when it is done. Only the first
-// Close counts. On a tunnel that isn't served yet it closes the backend's
-// connection, and Serve returns [ErrClosed].
+// The reason is cut to 123 bytes. A code that must not be sent (RFC 6455, section 7.4)
+// gives a close frame without code and reason.
+//
+// Close returns at once; Closed of [ConnectOptions] is called when the tunnel has
+// ended. Only the first Close counts. On a tunnel that isn't served yet it closes the
+// backend's connection, and Serve returns [ErrClosed].
 func (t *Tunnel) Close(code int, reason string) {
 	t.mu.Lock()
 	engine, ended := t.engine, t.ended
@@ -192,7 +199,8 @@ func (t *Tunnel) cut() {
 	}
 }
 
-// end is called once, when both connections are closed.
+// end reports how the tunnel ended. It is called once, when both connections are
+// closed.
 func (t *Tunnel) end(s Summary) {
 	s.Duration = t.proxy.forget(t)
 	t.mu.Lock()
@@ -205,9 +213,10 @@ func (t *Tunnel) end(s Summary) {
 	t.proxy.remove()
 }
 
-// OnClosed has f called when both connections are closed, behind ConnectOptions.Closed
-// and what OnClosed was given before, or at once if they are. The engine waits for
-// it, so it should not block.
+// OnClosed has f called when both connections are closed, after Closed of
+// [ConnectOptions] and after functions that OnClosed was given before. If the
+// connections are closed already, it calls f at once. The engine waits for f, so f
+// should not block.
 func (t *Tunnel) OnClosed(f func(Summary)) {
 	t.mu.Lock()
 	summary := t.summary
@@ -222,19 +231,19 @@ func (t *Tunnel) OnClosed(f func(Summary)) {
 	}
 }
 
-// Summary tells how a tunnel went.
+// A Summary tells how a tunnel went.
 type Summary struct {
-	By     Side   // who ended it
-	Code   int    // of the first close frame, passed or the gateway's own; 1005 if it had none, 0 if there was no frame
-	Reason string // the gateway's reason; not what an end wrote into its close frame
+	By     Side   // the side that ended it
+	Code   int    // of the first close frame, whether it passed or is the gateway's own; 1005 if the frame held none, 0 if there was no frame
+	Reason string // the gateway's reason, and empty for a close frame of an end
 	Err    error  // what broke the tunnel; nil if a close frame or Close ended it
 
 	ToClient, ToBackend                 int64 // bytes behind the handshake
-	MessagesToClient, MessagesToBackend int64 // whole messages of a WebSocket, those of Send too; control frames not counted
+	MessagesToClient, MessagesToBackend int64 // whole messages of a WebSocket, including those of Send, without control frames
 	Duration                            time.Duration
 }
 
-// Side is one of the three that can end a tunnel.
+// A Side is one of the three that can end a tunnel.
 type Side uint8
 
 // The sides of a tunnel.
