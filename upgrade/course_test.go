@@ -162,6 +162,20 @@ func TestCourseActive(t *testing.T) {
 	}
 }
 
+// A sender and the flow may both find that the client is lost: the second one gives
+// nobody more time.
+func TestCourseLostTwice(t *testing.T) {
+	t.Parallel()
+	const now = time.Hour
+	c := inState(true, []string{"client lost"}, now)
+	c.destinationLost(now+discardTime/2, toClient, errReset)
+	for d := range direction(2) {
+		if by := c.deadline(now, d); by != now+discardTime {
+			t.Errorf("from %v: until %v", d.from(), by)
+		}
+	}
+}
+
 // The gateway's own messages pass only in a tunnel that nothing has begun to end for
 // the client.
 func TestCourseTakesMessages(t *testing.T) {
