@@ -60,21 +60,6 @@ type ClusterOptions struct {
 // where the connection broke.
 //
 // All methods may be called concurrently.
-//
-// # States
-//
-// A Cluster passes through these states once. A guest, which is what a Target uses
-// for one request outside of the cluster, passes through them as well.
-//
-//	state     entered by             what a request (ask, others) does
-//	new       NewCluster             waits for ready
-//	starting  Run                    waits for ready; notReady says why it takes long
-//	ready     last call of started   is sent
-//	ended     return of Run          fails with the error of Run
-//
-// Run starts a goroutine that handles messages, one that follows the stream if there
-// is one, and one that sends heartbeats if there are any. It returns after they have
-// ended.
 type Cluster struct {
 	Target
 	link    link
@@ -83,6 +68,18 @@ type Cluster struct {
 	uid     string
 	guest   bool // sends one request and receives the answers, but isn't a member
 
+	// A Cluster passes through these states once. So does a guest, which is what a
+	// Target uses for a single request if it has no member in the namespace.
+	//
+	//	state     entered by             what a request (ask, others) does
+	//	new       NewCluster             waits for ready
+	//	starting  Run                    waits for ready; notReady says why it takes long
+	//	ready     last call of started   is sent
+	//	ended     return of Run          fails with the error of Run
+	//
+	// Run starts a goroutine that handles messages, one that follows the stream if
+	// there is one, and one that sends heartbeats if there are any. It returns after
+	// they have ended. No lock is held for these fields.
 	ran      atomic.Bool
 	starting atomic.Int32          // parts of Run that haven't started
 	ready    chan struct{}         // closed when all parts have started
