@@ -20,26 +20,25 @@ const (
 	inBatch = 10000 // in each round, 100 at a time
 )
 
-// BenchmarkBesideNode sends from one process to another by way of Redis: from a
-// node to a node with the adapter from npm, from a [socketio.Bridge] to a Bridge,
-// from either to the other, and with go-redis alone, which knows neither rooms
-// nor events.
+// BenchmarkBesideNode measures messages from one process to another over Redis: from
+// a node to a node with the npm adapter, from a [socketio.Bridge] to a Bridge, from
+// either to the other, and with go-redis alone, which has neither rooms nor events.
 //
 //	go test -run '^$' -bench BesideNode -benchtime 1x ./bus/socketio
 //
-// They take turns, so that what else the machine does is the same for all of
-// them, and each figure is the median of the rounds. A message has arrived when
-// it is at a client's connection, framed as a WebSocket wants it.
+// The pairs take turns, so that other work of the machine affects all of them alike.
+// Each figure is the median of the rounds. A message has arrived when it reaches the
+// connection of a client, framed for a WebSocket.
 //
-//   - p50-µs and p99-µs are the way of one message, with no other one under way:
-//     half of there and back.
-//   - alone-µs is the processor time of it, in both processes, without Redis.
-//   - publish-µs and receive-µs are the processor time of each process, a
-//     message, of messages by the hundred. A node puts those that it sends in one
-//     turn of its event loop on the wire together, so that they come together, too;
-//     Emit waits for Redis. Who receives is compared only with the same sender.
+//   - p50-µs and p99-µs are the time that one message takes while no other one is
+//     under way: half of a round trip.
+//   - alone-µs is the processor time of one message in both processes, without Redis.
+//   - publish-µs and receive-µs are the processor time per message in each process
+//     when messages are sent by the hundred. A node writes all messages of one turn
+//     of its event loop together, so they also arrive together; Emit waits for Redis
+//     each time. So compare receivers only with the same sender.
 //
-// Those that end in /npm are the same as parts of what the adapter from npm has.
+// The figures that end in /npm are relative to those of the npm adapter.
 func BenchmarkBesideNode(b *testing.B) {
 	const folder = "../../internal/interop/testdata/v4"
 	node := need.Modules(b, folder)
@@ -77,14 +76,14 @@ func BenchmarkBesideNode(b *testing.B) {
 	}
 }
 
-// A pair is a peer that leads and one that follows.
+// A pair is a peer that leads and a peer that follows.
 type pair struct {
 	lead, follow *process.Process
 	commands     int
 	figures      map[string][]float64 // microseconds of each round
 }
 
-// A starter has the command of a peer, given where Redis is.
+// A starter returns the command that starts a peer with the address of Redis.
 type starter func(addr, room string) *exec.Cmd
 
 // goPeer is this program as a peer.
@@ -96,7 +95,7 @@ func goPeer(carrier string) starter {
 	}
 }
 
-// pairOf starts both.
+// pairOf starts the two peers.
 func pairOf(b *testing.B, leads, follows starter) *pair {
 	b.Helper()
 	addr := redistest.Start(b).Addr
@@ -125,7 +124,7 @@ func (p *pair) round(b *testing.B, counts bool) {
 	}
 }
 
-// send returns the times of the batches, and the processor time of the peers.
+// send returns the times of the batches, and the processor time of each peer.
 func (p *pair) send(b *testing.B, messages, batch int) (times []time.Duration, sent, got time.Duration) {
 	b.Helper()
 	leads, follows := p.tell(b, p.lead, command{}), p.tell(b, p.follow, command{})
@@ -134,7 +133,7 @@ func (p *pair) send(b *testing.B, messages, batch int) (times []time.Duration, s
 	return led.Times, led.CPU - leads.CPU, followed.CPU - follows.CPU
 }
 
-// tell has one of the two carry out a command.
+// tell makes one of the peers carry out a command.
 func (p *pair) tell(b *testing.B, to *process.Process, c command) (done report) {
 	b.Helper()
 	p.commands++

@@ -12,7 +12,7 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio"
 )
 
-// clients are sockets that a Cluster has itself, by ID.
+// clients are the sockets of a Cluster in a test, by ID.
 type clients struct {
 	cluster *socketio.Cluster
 
@@ -78,7 +78,8 @@ func (c *clients) Do(s socketio.Selection, a socketio.Action) int {
 	return len(found)
 }
 
-// await waits until something was done to a socket, and forgets all of it.
+// await waits until something was done to a socket, and removes it all from the
+// record.
 func (c *clients) await(t *testing.T, id string, match func(socketio.Action) bool) (found socketio.Action) {
 	t.Helper()
 	deadline := time.After(30 * time.Second)

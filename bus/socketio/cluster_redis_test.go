@@ -21,8 +21,8 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// In a Redis Cluster members are on different nodes of it, and so are streams and
-// sharded channels.
+// In a Redis Cluster, members are connected to different nodes of it, and streams
+// and sharded channels are on different nodes.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartCluster(t)
@@ -49,7 +49,7 @@ func TestRedisCluster(t *testing.T) {
 				run(t, m.cluster)
 				members = append(members, m)
 			}
-			// A member counts on those that it can see.
+			// A member expects answers only of members whose subscriptions it sees.
 			for _, m := range members {
 				for deadline := time.Now().Add(30 * time.Second); ; {
 					sockets, err := m.cluster.FetchSockets(patient(t))
@@ -79,8 +79,8 @@ func TestRedisCluster(t *testing.T) {
 	}
 }
 
-// Connections break again and again while an Emitter sends: what a stream holds
-// arrives once and in order, what is missing otherwise is told.
+// Connections break again and again while an Emitter sends. What a stream holds
+// arrives once and in order. With pub/sub, what is lost is reported.
 func TestConnectionsBreak(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range map[string]socketio.Adapter{
@@ -167,8 +167,8 @@ func TestConnectionsBreak(t *testing.T) {
 	}
 }
 
-// Redis is killed and started again, with nothing in it: requests fail meanwhile,
-// and members find each other by themselves.
+// Redis is killed and started again without its data. Requests fail meanwhile, and
+// members find each other again by themselves.
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range map[string]socketio.Adapter{
@@ -226,7 +226,7 @@ func cut(t *testing.T, server *redistest.Server) {
 	}
 }
 
-// one is a member's only socket, of which only events count.
+// one is the only socket of a member. It records only events.
 type one func(socketio.Event)
 
 func (one) Find(socketio.Selection) []socketio.Socket { return []socketio.Socket{{ID: "one"}} }
@@ -235,7 +235,8 @@ func (f one) Do(_ socketio.Selection, a socketio.Action) int {
 	return 1
 }
 
-// Who asks is told why there is no connection, not only that time is up.
+// The error of a request says why there is no connection, not only that the time
+// limit was exceeded.
 func TestRedisRefuses(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--requirepass", "secret")
@@ -291,7 +292,7 @@ func TestMemberIsKilled(t *testing.T) {
 	}
 }
 
-// beMember is the process that is killed.
+// beMember is the member that is killed, in a process of its own.
 func beMember(addr string) error {
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	c, err := socketio.NewCluster(client, nil, &socketio.ClusterOptions{Sockets: one(nil)})

@@ -14,7 +14,7 @@ import (
 	"github.com/limpet-go/limpet/internal/interop"
 )
 
-// sorted returns the text of each of a list, or its id.
+// sorted returns the elements of a list as text, sockets by their IDs, in order.
 func sorted(list any) string {
 	var all []string
 	v := reflect.ValueOf(list)
@@ -32,7 +32,7 @@ func sorted(list any) string {
 	return strings.Join(all, " ")
 }
 
-// names replaces the IDs of clients by their names.
+// named is sorted with the names of clients in place of their IDs.
 func (f *fleet) named(list any) string {
 	words := strings.Fields(sorted(list))
 	for i, word := range words {
@@ -47,8 +47,8 @@ func (f *fleet) named(list any) string {
 	return strings.Join(words, " ")
 }
 
-// A Go process is a node among nodes: each asks, answers and gets what the other
-// sends.
+// A Go process is a node among nodes: each side sends requests, answers them, and
+// gets what the other sends.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	for _, tt := range fleets {
@@ -296,7 +296,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// awaitIn waits until those in a room are as wanted.
+// awaitIn waits until the sockets in a room are those that are wanted.
 func (f *fleet) awaitIn(t *testing.T, c *socketio.Cluster, room, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; {

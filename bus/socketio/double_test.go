@@ -16,7 +16,7 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// double stands in for Redis where a test is about time.
+// A double is a link without Redis, for tests that are about time.
 type double struct {
 	bus bus.Memory
 
@@ -125,7 +125,7 @@ func (d *double) subscribe(ctx context.Context, _ bool) (bus.Subscription, error
 	return s, err
 }
 
-// doubleSub is a subscription that tells a gap when Redis is back.
+// A doubleSub is a subscription that reports a gap when Redis is back.
 type doubleSub struct {
 	bus.Subscription
 	double *double

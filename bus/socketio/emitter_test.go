@@ -17,7 +17,7 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// A recorder is a hook that keeps commands instead of sending them.
+// A recorder is a hook that records commands instead of sending them.
 type recorder struct {
 	mu       sync.Mutex
 	commands []string
@@ -149,7 +149,7 @@ func TestEmitterRefuses(t *testing.T) {
 	}
 }
 
-// A Target may be the start of others, by several goroutines at once.
+// Several goroutines may derive Targets from one at the same time.
 func TestTargetStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	client, r := record(t)

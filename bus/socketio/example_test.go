@@ -14,7 +14,7 @@ import (
 	"github.com/limpet-go/limpet/bus/socketio"
 )
 
-// A service without Socket.IO tells the clients of a cluster what has happened.
+// A service without Socket.IO sends an event to the clients of a cluster.
 func ExampleEmitter() {
 	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
 	if err != nil {
@@ -44,7 +44,7 @@ func ExampleEmitter() {
 	}
 }
 
-// Clients with a plain WebSocket are in rooms together with Socket.IO clients.
+// Clients with a plain WebSocket share rooms with Socket.IO clients.
 func ExampleBridge() {
 	ctx := context.Background() // until the service ends
 	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
@@ -78,8 +78,8 @@ func ExampleBridge() {
 	}))
 }
 
-// Names of Socket.IO's own events are refused, and so is what a generation of
-// nodes can't do, before anything is sent.
+// Emit refuses the names of Socket.IO's own events, and what the nodes can't do,
+// before it sends anything.
 func ExampleTarget_Emit() {
 	client := redis.NewClient(&redis.Options{ContextTimeoutEnabled: true})
 	defer client.Close()

@@ -24,7 +24,7 @@ type fleet struct {
 	ends    int
 }
 
-// fleets are the generations with the adapter that speaks to them.
+// fleets are the generations of nodes with the adapter for each.
 var fleets = []struct {
 	name    string
 	version interop.Version
@@ -96,7 +96,7 @@ func (f *fleet) got(t *testing.T, emit func(interop.Emission)) map[string][]any 
 	return maps.Clone(last)
 }
 
-// ours does what an emission says with an Emitter.
+// ours carries out an emission with an Emitter.
 func ours(ctx context.Context, e *socketio.Emitter, emission interop.Emission) error {
 	t := e.Of(emission.NSP).To(emission.To...).Except(emission.Except...)
 	if emission.Volatile {
@@ -119,7 +119,8 @@ func ours(ctx context.Context, e *socketio.Emitter, emission interop.Emission) e
 	return errors.New("what is " + emission.Call)
 }
 
-// native makes Go's own values of those that JSON doesn't have.
+// native turns the objects that stand for values that JSON doesn't have into Go
+// values.
 func native(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -148,9 +149,9 @@ func native(v any) any {
 
 func binary(b ...byte) map[string]any { return map[string]any{"$binary": append([]byte{}, b...)} }
 
-// Clients get the same from the Emitter as from the npm package and from a node
-// itself. socket.io-emitter says nothing of binary data to nodes of Socket.IO 2:
-// there a node is the model. There is no emitter for the cluster adapters.
+// Clients get the same from the Emitter as from the npm package and from a node.
+// With Socket.IO 2 only the node is compared, since socket.io-emitter doesn't mark
+// binary data. The cluster adapters have no emitter in npm.
 func TestEmitterIsLikeNPMs(t *testing.T) {
 	t.Parallel()
 	no := false
@@ -229,8 +230,8 @@ func TestEmitterIsLikeNPMs(t *testing.T) {
 	}
 }
 
-// What the Emitter tells sockets to do, they do: the proof is in who gets what
-// is sent to the room.
+// Sockets join and leave as the Emitter wants: afterwards the right ones get what is
+// sent to the room.
 func TestEmitterMovesSockets(t *testing.T) {
 	t.Parallel()
 	for _, tt := range fleets {
@@ -241,8 +242,8 @@ func TestEmitterMovesSockets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Requests and events go by different channels, and a node may have to
-			// subscribe for a room first.
+			// Requests and events have different channels, so they may overtake each
+			// other, and a node may have to subscribe to the channel of a room first.
 			await := func(target socketio.Target, want string) {
 				t.Helper()
 				for deadline := time.Now().Add(30 * time.Second); ; {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	// After failed dials go-redis tries again in the background, and sees a
-	// second later only that its client is closed.
+	// After failed dials go-redis dials again in the background, and notices that
+	// its client is closed up to a second late.
 	leaktest.Main(m, "github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
 }

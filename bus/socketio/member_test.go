@@ -55,13 +55,14 @@ var memberAdapters = map[string]Adapter{
 	"heartbeats": Streams{Heartbeats: true},
 }
 
-// later lets a second pass, and all that is to happen.
+// later lets a second pass, and waits until everything that it causes has happened.
 func later() {
 	time.Sleep(time.Second)
 	synctest.Wait()
 }
 
-// A request waits as long as it may, and what has come by then isn't thrown away.
+// A request waits until its time limit, and returns the answers that have arrived by
+// then.
 func TestRequestLimit(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range memberAdapters {
@@ -99,8 +100,8 @@ func TestRequestLimit(t *testing.T) {
 	}
 }
 
-// Clients that don't acknowledge an event are told beside the answers of those
-// that do.
+// If some clients don't acknowledge an event, the acknowledgements of the others are
+// returned beside the error.
 func TestMissingAcknowledgements(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +125,8 @@ func TestMissingAcknowledgements(t *testing.T) {
 	})
 }
 
-// While Redis is away requests fail within their limit; then all goes on.
+// While Redis is away, requests fail within their time limit. When it is back,
+// everything works again.
 func TestRedisAway(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range memberAdapters {
@@ -171,8 +173,8 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// A member is subscribed to what it needs, to a room only while somebody is
-// there, and who only asks is no member.
+// A member is subscribed to what it needs, and to the channel of a room only while a
+// socket is in it. A guest isn't subscribed as a member.
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	const public20 = "a room of 20 letters"
@@ -253,7 +255,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 }
 
-// Who watches a room while somebody else ends that watches it.
+// A Watch of a room that comes during an Unwatch of the same room isn't undone.
 func TestWatchMeanwhile(t *testing.T) {
 	t.Parallel()
 	d := &double{}
@@ -281,8 +283,8 @@ func TestWatchMeanwhile(t *testing.T) {
 	}
 }
 
-// A stream is read from where it broke off, and what was trimmed meanwhile is
-// told.
+// A stream is read from the place where the connection broke, and what was trimmed
+// meanwhile is reported.
 func TestStreamGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -335,8 +337,9 @@ func TestStreamGap(t *testing.T) {
 	})
 }
 
-// That a stream is trimmed faster than it is read is told, however short it is.
-// What is for another namespace is nobody's business, and an error is told once.
+// A gap is reported if a stream is trimmed faster than it is read, however short it
+// is. Entries for other namespaces aren't decoded, and an error of Redis is logged
+// once.
 func TestShortStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -383,8 +386,8 @@ func TestShortStream(t *testing.T) {
 	})
 }
 
-// A member that isn't heard is forgotten, and nobody waits for it any more; one
-// that leaves is at once.
+// A member that sends nothing for too long is forgotten, and requests don't wait for
+// it any longer. A member that leaves is forgotten at once.
 func TestHeartbeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -446,8 +449,8 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
-// A server acknowledges once, whatever its function does, and one without a
-// function keeps the others waiting as a node without a listener does.
+// A server acknowledges an event once, even if its function calls Ack twice. A
+// server without a function doesn't answer, like a node without a listener.
 func TestServerSideAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -468,7 +471,7 @@ func TestServerSideAck(t *testing.T) {
 	})
 }
 
-// A function of a server may ask the cluster something.
+// A function that handles a message may send a request to the cluster.
 func TestAskWithinAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -488,8 +491,8 @@ func TestAskWithinAnswer(t *testing.T) {
 	})
 }
 
-// A socket is meant by its ID, not by the name of a room that it is in: nodes of
-// Legacy know nothing else.
+// A request for a single socket means the socket with the ID, not the sockets in a
+// room of the same name. Legacy has no other requests.
 func TestSingleSockets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -521,8 +524,8 @@ func TestSingleSockets(t *testing.T) {
 	})
 }
 
-// The rooms of a socket are asked for by its ID, whatever sockets the Target
-// selects, and with every adapter.
+// SocketRooms takes the socket by its ID, whatever sockets the Target selects, with
+// every adapter.
 func TestSocketRoomsOfAnyTarget(t *testing.T) {
 	t.Parallel()
 	for name, adapter := range memberAdapters {
@@ -544,7 +547,7 @@ func TestSocketRoomsOfAnyTarget(t *testing.T) {
 	}
 }
 
-// A member's own answers are like those of the others.
+// The answers of a member to its own request are like those of the others.
 func TestOwnAnswers(t *testing.T) {
 	t.Parallel()
 	type data struct {
@@ -579,7 +582,7 @@ func TestOwnAnswers(t *testing.T) {
 	}
 }
 
-// A limit of less than a millisecond is one.
+// A time limit of less than a millisecond isn't rounded to none.
 func TestShortLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -591,7 +594,7 @@ func TestShortLimit(t *testing.T) {
 	})
 }
 
-// Whatever comes on a channel, a member bears it.
+// A member copes with whatever arrives on its channels.
 func FuzzMember(f *testing.F) {
 	for _, seed := range []string{
 		`{"uid":"x","requestId":"1","type":5,"opts":{"rooms":["a"],"except":[]}}`,

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What an event costs before it goes to Redis, and behind it.
+// BenchmarkBroadcast measures what an event costs before Redis has it, and after.
 func BenchmarkBroadcast(b *testing.B) {
 	type user struct {
 		ID   int    `json:"id"`
@@ -52,8 +52,8 @@ func BenchmarkBroadcast(b *testing.B) {
 	}
 }
 
-// Of messages from anywhere: nothing panics, and what is read can be written and
-// read again, unless only another generation can.
+// Messages from anywhere cause no panic. What was read can be written and read
+// again, unless only another adapter could have sent it.
 func FuzzMessage(f *testing.F) {
 	names := slices.Sorted(maps.Keys(adapters))
 	for _, v := range readVectors(f).Messages {
@@ -84,6 +84,7 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
+// Entries of a stream cause no panic, and what was read can be written.
 func FuzzEntry(f *testing.F) {
 	f.Add("3", `{"packet":{"type":2,"data":["hi"]},"opts":{"rooms":["a"]}}`)
 	f.Add("8", "gqZwYWNrZXSCpHR5cGUC")

@@ -17,11 +17,11 @@ import (
 	"github.com/limpet-go/limpet/internal/process"
 )
 
-// Two peers are processes that send each other messages of a number and 100
-// bytes, by way of two rooms. The one in the room follow answers each number but
-// 0 by the same one. The one in the room lead sends as many messages as it is
-// told, and waits for the answer to the last one of each batch. Neither takes
-// commands before the leader has had an answer.
+// Two peers are processes that send each other messages with a number and 100
+// bytes, through two rooms. The peer in the room follow answers each number other
+// than 0 with the same number. The peer in the room lead sends as many messages as
+// it is told to, and waits for the answer to the last message of each batch. Neither
+// accepts commands before the leader has received an answer.
 const lead, follow = "lead", "follow"
 
 var padding = strings.Repeat("x", 100)
@@ -40,13 +40,13 @@ type report struct {
 	CPU   time.Duration   `json:"cpu"`   // of the process, since it began
 }
 
-// A carrier gets messages from one process to another.
+// A carrier carries messages from one process to another.
 type carrier struct {
 	emit    func(ctx context.Context, room, number string) error
 	receive func(ctx context.Context, room string, got func(number string)) error
 }
 
-// carriers are what a peer in Go knows, by name.
+// carriers are the carriers of a peer in Go, by name.
 var carriers = map[string]func(*redis.Client) carrier{
 	"limpet current":   func(c *redis.Client) carrier { return bridged(c, socketio.PubSub{}) },
 	"limpet sharded":   func(c *redis.Client) carrier { return bridged(c, socketio.Sharded{}) },
@@ -56,8 +56,8 @@ var carriers = map[string]func(*redis.Client) carrier{
 	"go-redis streams": streams,
 }
 
-// bePeer is the process of a peer: where Redis is, what carries the messages and
-// the room.
+// bePeer is the process of a peer. Its arguments are the address of Redis, the name
+// of the carrier and the room.
 func bePeer(addr, name, room string) error {
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	c := carriers[name](client)
@@ -128,7 +128,7 @@ func bePeer(addr, name, room string) error {
 	}
 }
 
-// bridged is a Bridge with one member in the room.
+// bridged is a carrier with a Bridge that has one member in the room.
 func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
 	h, err := hub.New(nil, nil)
 	if err != nil {
@@ -167,7 +167,7 @@ func (l listening) Send(_ context.Context, messages []*hub.Frame) error {
 
 func (listening) Close(context.Context, int, string) error { return nil }
 
-// channels is go-redis alone.
+// channels is a carrier with go-redis alone.
 func channels(
 	publish func(context.Context, string, any) *redis.IntCmd,
 	subscribe func(context.Context, ...string) *redis.PubSub,
@@ -190,7 +190,7 @@ func channels(
 	}
 }
 
-// streams is go-redis alone, with a stream for each room.
+// streams is a carrier with go-redis alone and a stream for each room.
 func streams(client *redis.Client) carrier {
 	return carrier{
 		emit: func(ctx context.Context, room, number string) error {

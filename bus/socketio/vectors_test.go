@@ -19,7 +19,7 @@ import (
 	"github.com/limpet-go/limpet/internal/process"
 )
 
-// The vectors are what the npm packages sent, written down by testdata/vectors.js.
+// vectors are what the npm packages send, recorded by testdata/vectors.js.
 type vectors struct {
 	Messages []messageVector
 	Values   []valueVector
@@ -65,7 +65,7 @@ func readVectors(t testing.TB) (v vectors) {
 	return v
 }
 
-// adapters are the configurations of the script.
+// adapters are the configurations in the script.
 var adapters = map[string]Adapter{
 	"legacy":                  Legacy{},
 	"legacy3":                 Legacy{V3: true},
@@ -103,7 +103,7 @@ func (v *messageVector) message() *message {
 	return m
 }
 
-// untag turns back what the script's tag did.
+// untag undoes what the script's function tag does.
 func untag(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -176,8 +176,9 @@ func (v *messageVector) decode(a Adapter) (*message, error) {
 	return a.stream(v.Want.NSP).decode(entry)
 }
 
-// same ignores who asked, which an answer's channel says, and sorts what is
-// ambiguous: a list of sockets that is empty, or has only IDs.
+// same compares messages. It ignores the asker, which only the channel of an answer
+// says, and accepts what is ambiguous: a list of sockets that is empty, or that has
+// only IDs.
 func same(got, want *message) bool {
 	w := *want
 	w.asker = ""
@@ -220,7 +221,7 @@ func datesOf(codec string) jsvalue.Dates {
 	return jsvalue.Dates(strings.HasPrefix(codec, "notepack-2"))
 }
 
-// numbers makes a NaN equal to another.
+// numbers replaces each NaN by a value that equals itself.
 func numbers(v any) any {
 	if list, ok := v.([]any); ok {
 		for i, e := range list {
@@ -232,8 +233,7 @@ func numbers(v any) any {
 	return v
 }
 
-// The vectors are what the packages send today, and the packages read what we
-// write where it isn't what they would have written.
+// The installed npm packages still send what the vectors say.
 func TestVectorsAreFresh(t *testing.T) {
 	t.Parallel()
 	node := need.Modules(t, "testdata")
@@ -252,6 +252,7 @@ func TestVectorsAreFresh(t *testing.T) {
 	}
 }
 
+// The npm packages read what is written in another way than they write it.
 func TestPackagesReadIt(t *testing.T) {
 	t.Parallel()
 	node := need.Modules(t, "testdata")

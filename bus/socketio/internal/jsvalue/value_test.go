@@ -94,7 +94,7 @@ func (q *quotedInt) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "[%d
 func (b bytish) MarshalText() ([]byte, error)     { return fmt.Appendf(nil, "%b", b), nil }
 func (z *zeroAt5) IsZero() bool                   { return z.N == 5 }
 
-// What encoding/json writes of values without []byte and time.Time, we write.
+// Values without []byte and time.Time are written as encoding/json writes them.
 func TestValuesAreJSON(t *testing.T) {
 	t.Parallel()
 	n, yes, quoted := 7, true, quotedInt(2)
@@ -222,8 +222,8 @@ func TestNoValues(t *testing.T) {
 	}
 }
 
-// Lists that announce more than there is take no memory for it, nested ones
-// neither, and so does everything that is too deep or too long.
+// Lists that claim more elements than there are take no memory for them, not even
+// nested ones. What is too deep or too long is refused.
 func TestHostileSizes(t *testing.T) { // not parallel: it measures
 	rest := strings.Repeat("\xc0", 1<<20)
 	for name, data := range map[string]string{
@@ -247,7 +247,7 @@ func TestHostileSizes(t *testing.T) { // not parallel: it measures
 	}
 }
 
-// Of bytes from anywhere: what is read can be written and read again.
+// Whatever bytes are read: the value that was read can be written and read again.
 func FuzzMsgpack(f *testing.F) {
 	for _, seed := range []string{
 		"\xdd\xff\xff\xff\xff", "\xdf\xff\xff\xff\xff", "\xc6\xff\xff\xff\xff", "\xc9\xff\xff\xff\xff\x00", "\xd4\x00\x00", "\xd7\xff12345678",
