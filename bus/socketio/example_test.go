@@ -96,3 +96,30 @@ func ExampleTarget_Emit() {
 	// socketio: "disconnect": reserved event name true
 	// socketio: broadcast: Socket.IO 2 can't except rooms, only sockets by their IDs: unsupported operation true
 }
+
+// A service lists the sockets in a room. If a node hasn't answered in time, it goes
+// on with the sockets of the others.
+func ExampleTarget_FetchSockets() {
+	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	emitter, err := socketio.NewEmitter(client, socketio.Sharded{}) // for nodes with createShardedAdapter
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	sockets, err := emitter.To("lobby").Timeout(time.Second).FetchSockets(context.Background())
+	var incomplete *socketio.IncompleteError
+	if errors.As(err, &incomplete) {
+		fmt.Printf("%d of %d nodes have answered\n", incomplete.Nodes, incomplete.Expected)
+	} else if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range sockets {
+		fmt.Println(s.ID, s.Rooms)
+	}
+}
