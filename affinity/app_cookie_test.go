@@ -192,13 +192,13 @@ func TestAppCookieWithoutANameForTheHome(t *testing.T) {
 	}
 }
 
-// A row of what passes between an application and its client, as AppCookie sees it.
+// Sequences of requests and answers between a client and an application.
 func TestAppCookieLearns(t *testing.T) {
 	t.Parallel()
 	type visit struct {
 		cookies string
-		home    string   // who answers
-		set     []string // and sets this
+		home    string   // the backend that answers
+		set     []string // the cookies that it sets
 		found   string   // what Find finds: status and home
 	}
 	for _, tt := range []struct {
@@ -312,8 +312,8 @@ func TestAppCookieLearns(t *testing.T) {
 	}
 }
 
-// A session that a stand-in begins is where it was begun; what the client had stays
-// with its home.
+// A session that a stand-in begins belongs to the stand-in. A session that the
+// client had before stays with its home.
 func TestAppCookieOfAStandIn(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*affinity.AppCookie{
@@ -374,7 +374,7 @@ func TestAppCookieAndItsStore(t *testing.T) {
 		}
 	}
 
-	// What is as it was costs the store nothing but the look.
+	// If nothing changes, the store is only read.
 	store.keys = nil
 	hit := affinity.Pin{Backend: "b1", Key: found.Key, Status: affinity.Hit}
 	setCookies(t, c, r, hit, "b1")
@@ -421,8 +421,8 @@ func TestAppCookieValidate(t *testing.T) {
 	}
 }
 
-// Whatever an application sets comes back to it as it was, and only a line that
-// sets the cookie changes, by nothing but the prefix.
+// Every value that an application sets comes back to it unchanged. Only a line that
+// sets the cookie changes, and only by the prefix.
 func FuzzAppCookiePrefix(f *testing.F) {
 	for _, line := range []string{
 		"io=abc; Path=/", `io="a;b"`, `io="`, `io=""`, " io = a b\t; x", "io=a~b=~", "io=", "io", "xio=a", "=io=a", ";io=a", "io==a", `io="a"b"`,
@@ -467,7 +467,7 @@ func FuzzAppCookiePrefix(f *testing.F) {
 	})
 }
 
-// A request changes by nothing but prefixes, before values of the cookie.
+// A request changes only by the removal of prefixes before values of the cookie.
 func FuzzAppCookieRewrite(f *testing.F) {
 	f.Add("io=b1~abc; a=1; io=x~y~z")
 	f.Add(` ;; io = "b1~a" ;io=~;io=;io;=io=b1~x; xio=b1~x;IO=b1~x`)

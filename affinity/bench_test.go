@@ -51,7 +51,7 @@ func BenchmarkCookieRewrite(b *testing.B) {
 	}
 }
 
-// A request and its answer, on which the application has set nothing.
+// A request, and an answer on which the application has not set the cookie.
 func BenchmarkAppCookie(b *testing.B) {
 	for _, bm := range []struct {
 		name   string

@@ -9,8 +9,8 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// member is an affinity that always finds the same pin and writes down what it
-// is told.
+// member is an affinity that always finds the same pin and records the pins with
+// which it is called.
 type member struct {
 	pin  affinity.Pin
 	err  error
@@ -24,7 +24,7 @@ func (m *member) Bind(a affinity.Answer) (string, error) {
 	return a.Found.Key, m.err
 }
 
-// goneHandler can also rewrite and answer.
+// goneHandler also is a Rewriter and a GoneHandler.
 type goneHandler struct{ member }
 
 func (g *goneHandler) Rewrite(_ *http.Request, found affinity.Pin) { g.told = append(g.told, found) }
@@ -90,7 +90,7 @@ func TestChainTellsEachItsOwn(t *testing.T) {
 		t.Errorf("member 2 was told %+v", m2.told)
 	}
 
-	c.Rewrite(get("/"), affinity.Pin{Backend: "b9"}) // a pin from elsewhere
+	c.Rewrite(get("/"), affinity.Pin{Backend: "b9"}) // not the result of Find
 	if got := m2.told[2]; got != (affinity.Pin{}) {
 		t.Errorf("member 2 was told %+v", got)
 	}

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		// newWorld returns what makes a replica. Replicas of one world share their stores.
+		// newWorld returns a function that makes replicas, which share their stores.
 		newWorld func() func() affinity.Affinity
 		opts     affinitytest.Options
 	}{
@@ -112,7 +112,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// openSession returns requests of sessions that e has seen opened. They can't move.
+// openSession returns requests of sessions that were opened through e. These can't move.
 func openSession(t *testing.T, eio string, e *affinity.EngineIO) func(n int) *http.Request {
 	return func(n int) *http.Request {
 		opening := bound(t, e, answer(opens(eio), strings.NewReader(fmt.Sprintf(`0{"sid":"s%d"}`, n)), -1), "b1")
@@ -120,8 +120,8 @@ func openSession(t *testing.T, eio string, e *affinity.EngineIO) func(n int) *ht
 	}
 }
 
-// session is an application that sets a cookie to clients without one, or, if it
-// rolls, the same cookie on each answer.
+// session is an application that sets a cookie for clients without one. If it
+// rolls, it sets the same cookie on each answer.
 func session(rolls bool) func(*http.Request, string, *http.Response) {
 	return func(out *http.Request, _ string, res *http.Response) {
 		value := rand.Text()
@@ -137,8 +137,8 @@ func session(rolls bool) func(*http.Request, string, *http.Response) {
 	}
 }
 
-// container is a servlet container that knows its route, and puts it into the
-// session IDs that come from elsewhere too.
+// container is a servlet container that knows its route. It also puts the route
+// into session IDs that another one has made.
 func container(out *http.Request, home string, res *http.Response) {
 	id := rand.Text()
 	if c, err := out.Cookie("JSESSIONID"); err == nil {

@@ -220,7 +220,7 @@ func TestCookieOfAReplicaWhoseClockIsAhead(t *testing.T) {
 	} {
 		c := &affinity.Cookie{Secrets: testSecrets, Idle: time.Minute}
 		var value string
-		synctest.Test(t, func(t *testing.T) { // every bubble has a clock of its own
+		synctest.Test(t, func(t *testing.T) { // each bubble has its own clock
 			time.Sleep(tt.ahead)
 			value, _, _ = strings.Cut(bind(t, c, get("/"), affinity.Pin{}, "b1").Get("Set-Cookie"), ";")
 		})
@@ -261,7 +261,7 @@ func TestCookieLeavesCacheableAnswersAlone(t *testing.T) {
 	}
 }
 
-// What a backend does to the cookie itself counts only if it is asked to.
+// What a backend sets for the cookie counts only with Preserve.
 func TestCookieSetByTheBackend(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -312,8 +312,8 @@ func TestCookiePostOnly(t *testing.T) {
 	}
 }
 
-// The cookie's attributes say less than a Cookie: their Valid would find no fault
-// with its other fields, and their String would print it as "x=y".
+// The methods of http.Cookie would know only the attributes: Valid would find no
+// fault with the other fields of a Cookie, and String would print it as "x=y".
 func TestCookieIsNoHTTPCookie(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"Valid", "String"} {
@@ -347,7 +347,7 @@ func TestCookieValidate(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hidden") {
 				t.Errorf("Validate = %v, want an error with %q", err, tt.want)
 			}
-			// Unused, it must not do harm on the path of a request either.
+			// It must do no harm if it is used nevertheless.
 			found, findErr := tt.cookie.Find(get("/", "limpet=x"))
 			res := &http.Response{Header: http.Header{}, Request: get("/")}
 			_, bindErr := tt.cookie.Bind(to("b1", res, found))
@@ -405,9 +405,9 @@ func TestCookieRewrite(t *testing.T) {
 	}
 }
 
-// A cookie that an older key sealed is understood and issued anew, so that the old
-// key can go.
-func TestCookieKeyRotation(t *testing.T) {
+// A cookie that an older secret has sealed is opened and issued anew, so that
+// the older secret can be removed.
+func TestCookieRotation(t *testing.T) {
 	t.Parallel()
 	one, two := []byte("one of two keys, 32 bytes in all"), []byte("the other one, of 32 bytes, too.")
 	before := &affinity.Cookie{Secrets: [][]byte{one, two}}

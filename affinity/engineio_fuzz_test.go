@@ -15,8 +15,8 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// Whatever a node answers, in whatever pieces: it arrives as it was, or with a
-// tag in a sid that is then found, and nothing else changed but a length.
+// Any answer of a node, in any pieces, arrives unchanged or with a tag in its sid.
+// Then the sid is found, and nothing else has changed but a length.
 func FuzzEngineIOAnswer(f *testing.F) {
 	for _, tt := range openings {
 		f.Add([]byte(strings.Replace(tt.body, "%s", "", 1)))
@@ -56,7 +56,7 @@ func FuzzEngineIOAnswer(f *testing.F) {
 		if key == "" {
 			return
 		}
-		// The change is one run of bytes in the middle, and a length before it.
+		// Only one run of bytes in the middle has changed, and a length before it.
 		end := 0
 		for end < len(sent) && sent[len(sent)-1-end] == body[len(body)-1-end] {
 			end++
@@ -78,7 +78,7 @@ func FuzzEngineIOAnswer(f *testing.F) {
 	})
 }
 
-// No sid has a home but the genuine one, and what isn't a hit is sent on as it is.
+// Only the genuine sid has a home. A sid that is no hit goes to the backend unchanged.
 func FuzzEngineIOQuery(f *testing.F) {
 	f.Add("EIO=4&transport=polling&sid=" + taggedSID)
 	f.Add("EIO=4&sid=" + taggedSID + "A")
@@ -121,8 +121,8 @@ func FuzzEngineIOQuery(f *testing.F) {
 	})
 }
 
-// The tag of whatever sid and home is opened again and taken off, and no other
-// sid with a byte of it changed has a home.
+// The tag of any sid and home is opened again and removed. If one byte of the
+// tagged sid is changed, it has no home.
 func FuzzEngineIOTag(f *testing.F) {
 	f.Add("s1", "b1", uint(3), byte(1))
 	f.Add("a.b", strings.Repeat("n", 64), uint(70), byte(' '))

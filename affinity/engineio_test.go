@@ -13,8 +13,8 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// What nodes answer to the first request of a session: its sid is s1, and %s
-// stands behind it.
+// openings are answers of nodes to the first request of a session. Its sid is s1,
+// and %s stands where its tag goes.
 var openings = []struct{ name, eio, body string }{
 	{"version 4", "4", `0{"sid":"s1%s","upgrades":["websocket"],"pingInterval":25000,"maxPayload":1000000}`},
 	{"version 4 with a message", "4", "0{\"sid\":\"s1%s\"}\x1e4hello"},
@@ -28,8 +28,8 @@ var openings = []struct{ name, eio, body string }{
 	{"version 4, JSONP", "4", `___eio[0]("0{\"sid\":\"s1%s\"}");`},
 }
 
-// tagged returns the body of an opening whose sid has a tag. Version 3 says how
-// long the packet is.
+// tagged returns the body of an opening with a tag behind its sid. In version 3 the
+// length of the packet changes too.
 func tagged(body, tag string) string {
 	for old, long := range map[string]string{
 		"96:0": strconv.Itoa(96+len(tag)) + ":0", "13:0": strconv.Itoa(13+len(tag)) + ":0", "25:0": strconv.Itoa(25+len(tag)) + ":0",
@@ -77,7 +77,7 @@ func tagOf(tb testing.TB, e *affinity.EngineIO, home string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(body, `0{"sid":"s1`), `"}`)
 }
 
-// arrivals are the ways in which a body can come.
+// arrivals are the ways in which a body can arrive.
 var arrivals = map[string]func(io.Reader) io.Reader{
 	"at once":        func(r io.Reader) io.Reader { return r },
 	"end with data":  iotest.DataErrReader,
@@ -86,8 +86,7 @@ var arrivals = map[string]func(io.Reader) io.Reader{
 	"and breaks off": func(r io.Reader) io.Reader { return &once{r: r} },
 }
 
-// once fails with its last bytes, and as if nothing had happened says later that
-// this was all.
+// once returns an error together with its last bytes, and io.EOF from then on.
 type once struct {
 	r    io.Reader
 	done bool
@@ -167,7 +166,7 @@ func TestEngineIOLearns(t *testing.T) {
 	}
 }
 
-// Without further words, the version of the protocol decides.
+// By default the version of the protocol decides.
 func TestEngineIOModeByVersion(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Secrets: testSecrets}
@@ -182,7 +181,7 @@ func TestEngineIOModeByVersion(t *testing.T) {
 	}
 }
 
-// An application that makes its own sids may make one again, on another node.
+// An application that makes its own sids may repeat one on another node.
 func TestEngineIOLearnsASecondTime(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{}
@@ -243,7 +242,7 @@ func TestEngineIOLeavesAlone(t *testing.T) {
 	}
 }
 
-// A compressed answer can't be read; nobody asked for one.
+// Bind refuses a compressed answer, which it can't read and Rewrite didn't ask for.
 func TestEngineIOAsksForPlainAnswers(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Secrets: testSecrets}
@@ -314,8 +313,8 @@ func TestEngineIOSids(t *testing.T) {
 	}
 }
 
-// A tag that verifies says that a sid is Engine.IO's, whatever else the query has
-// or lacks. What doesn't verify may be any application's, and is left alone.
+// A genuine tag shows that a sid is Engine.IO's, even if the query lacks the other
+// parameters. A sid without one may belong to any application and is ignored.
 func TestEngineIOSidsWithoutVersion(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -358,7 +357,7 @@ func TestEngineIOSidsWithoutVersion(t *testing.T) {
 	}
 }
 
-// IDs of all lengths, and none can be read or told by its length.
+// A tag shows neither the ID of the backend nor its exact length.
 func TestEngineIOTagHidesTheBackend(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Secrets: testSecrets}
@@ -404,7 +403,7 @@ func TestEngineIOKeyRotation(t *testing.T) {
 	}
 }
 
-// Nothing of the query changes but the sid.
+// Only the sid changes in the query.
 func TestEngineIORewritesTheQuery(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Secrets: testSecrets}
@@ -429,8 +428,8 @@ func TestEngineIORewritesTheQuery(t *testing.T) {
 	}
 }
 
-// A client with a cookie gets its sessions tagged all the same, and leaves a
-// drain at one moment, whatever sessions it has.
+// The sessions of a client with a cookie are tagged too. Their key is that of the
+// cookie, so that the client leaves a drain at one moment with all of them.
 func TestEngineIOBeforeACookie(t *testing.T) {
 	t.Parallel()
 	cookie := &affinity.Cookie{Secrets: testSecrets}
@@ -460,9 +459,9 @@ func TestEngineIOBeforeACookie(t *testing.T) {
 	}
 }
 
-// A session that is elsewhere, as one that a stand-in has begun, doesn't take the
-// client along, or two of them would tear at its cookie. A client without a home of
-// its own is at home there.
+// A session at another backend, such as one that a stand-in has begun, doesn't move
+// its client there. Otherwise two such sessions would move it back and forth. A
+// client without a home gets that of its session.
 func TestEngineIOLeavesACookieWhereItIs(t *testing.T) {
 	t.Parallel()
 	cookie := &affinity.Cookie{Secrets: testSecrets}
@@ -476,7 +475,7 @@ func TestEngineIOLeavesACookieWhereItIs(t *testing.T) {
 	}
 }
 
-// The session is where it was begun, whoever keeps the client.
+// A session belongs to the backend that began it, even if another is the client's home.
 func TestEngineIOBindsToAStandIn(t *testing.T) {
 	t.Parallel()
 	e := &affinity.EngineIO{Secrets: testSecrets}
@@ -611,7 +610,7 @@ func TestEngineIOValidate(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]*affinity.EngineIO{
 		"short key": {Secrets: [][]byte{{1}}},
-		"path":      {Secrets: testSecrets, Path: "socket.io"}, // nobody asks for it
+		"path":      {Secrets: testSecrets, Path: "socket.io"}, // no request has such a path
 		"name":      {Secrets: testSecrets, Name: "a:b"},
 		"mode":      {Secrets: testSecrets, Mode: 3},
 		"store":     {Secrets: testSecrets, Store: &affinity.LRU{Size: -1}},

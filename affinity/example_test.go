@@ -19,7 +19,7 @@ import (
 
 // games is an affinity of your own: all players of a game go to the backend that
 // opened it. That backend names the game in a field of its answer, and players name
-// it in a query parameter.
+// the game in a query parameter.
 type games struct{ homes affinity.LRU }
 
 func (g *games) Find(r *http.Request) (affinity.Pin, error) {
@@ -40,11 +40,12 @@ func (g *games) Bind(a affinity.Answer) (key string, err error) {
 	if game == "" {
 		return a.Found.Key, nil
 	}
-	// The game is at the backend that answered, even if that only stood in.
+	// The game exists at the backend that answered, even if that only stood in.
 	_, err = g.homes.Swap(a.Request.Context(), game, "", cmp.Or(a.StandIn, a.Home))
 	return game, err
 }
 
+// An affinity of your own.
 func ExampleAffinity() {
 	var byGame affinity.Affinity = &games{}
 
@@ -63,7 +64,7 @@ func ExampleAffinity() {
 	// hit, home "node-2"
 }
 
-// The cookie in front of a proxy of your own, without a gateway.
+// A cookie with a proxy of your own, httputil.ReverseProxy here, and no gateway.
 func ExampleCookie() {
 	nodes := map[string]*httptest.Server{}
 	for _, id := range []string{"node-1", "node-2"} {
@@ -73,9 +74,9 @@ func ExampleCookie() {
 		defer nodes[id].Close()
 	}
 
-	secret := sha256.Sum256([]byte("in earnest, 32 random bytes that all replicas have"))
+	secret := sha256.Sum256([]byte("in production: 32 random bytes that all replicas have"))
 	cookie := &affinity.Cookie{Secrets: [][]byte{secret[:]}, Idle: time.Hour}
-	newcomers := "node-2" // your own way to choose
+	newcomers := "node-2" // where new clients go: choose as you like
 
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		found, err := cookie.Find(r)
@@ -117,7 +118,7 @@ func ExampleCookie() {
 	// ""
 }
 
-// Users come home by their ID; those without one, by their address.
+// Users are recognized by their ID. Those without one are placed by their address.
 func ExampleChain() {
 	chain := affinity.Chain{
 		&affinity.Table{Key: affinity.Query("user")},
@@ -139,7 +140,7 @@ func ExampleChain() {
 	// none, home "", key "192.0.2.0/24"
 }
 
-// What nginx writes as `map $cookie_server $backend { default a; 2 b; }`.
+// This is `map $cookie_server $backend { default a; 2 b; }` of nginx.
 func ExampleCookieMap() {
 	m := &affinity.CookieMap{Name: "server", Backends: map[string]string{"1": "a", "2": "b"}, Default: "a"}
 	for _, cookie := range []string{"server=2", "server=9", ""} {
@@ -154,8 +155,8 @@ func ExampleCookieMap() {
 	// a none
 }
 
-// What HAProxy writes as `cookie io prefix`: the application's own cookie says
-// where its client belongs, and the application doesn't notice.
+// This is `cookie io prefix` of HAProxy: the application's own cookie gets the
+// backend's name, and the application doesn't notice.
 func ExampleAppCookie() {
 	io := &affinity.AppCookie{Name: "io", Prefix: true}
 
@@ -175,8 +176,8 @@ func ExampleAppCookie() {
 	// node-2 theme=dark; io=Sz9WZdE3
 }
 
-// What nginx writes as `sticky learn create=$upstream_cookie_sid
-// lookup=$cookie_sid zone=sid:1m timeout=1h`.
+// This is `sticky learn create=$upstream_cookie_sid lookup=$cookie_sid zone=sid:1m
+// timeout=1h` of nginx.
 func ExampleAppCookie_learn() {
 	sid := &affinity.AppCookie{Name: "sid", Store: &affinity.LRU{Idle: time.Hour}}
 
@@ -195,8 +196,8 @@ func ExampleAppCookie_learn() {
 	// node-2 hit
 }
 
-// What Apache writes as `ProxySet stickysession=JSESSIONID|jsessionid`, with
-// routes tomcat1 and tomcat2 of its BalancerMembers.
+// This is `ProxySet stickysession=JSESSIONID|jsessionid` of Apache, with the routes
+// tomcat1 and tomcat2 of its BalancerMembers.
 func ExampleRoute() {
 	java := &affinity.Route{
 		Cookie: "JSESSIONID", Param: "jsessionid",
@@ -212,8 +213,8 @@ func ExampleRoute() {
 	// "" none
 }
 
-// What Apache writes as `Header add Set-Cookie "ROUTEID=.%{BALANCER_WORKER_ROUTE}e;
-// path=/" env=BALANCER_ROUTE_CHANGED`, with ProxySet stickysession=ROUTEID.
+// This is `Header add Set-Cookie "ROUTEID=.%{BALANCER_WORKER_ROUTE}e; path=/"
+// env=BALANCER_ROUTE_CHANGED` of Apache, with ProxySet stickysession=ROUTEID.
 func ExampleRoute_set() {
 	route := &affinity.Route{Cookie: "ROUTEID", Set: &http.Cookie{}}
 	for _, cookie := range []string{"", "ROUTEID=.node-1", "ROUTEID=.node-2"} {
@@ -230,8 +231,8 @@ func ExampleRoute_set() {
 	// "ROUTEID=.node-1; Path=/"
 }
 
-// What HAProxy writes as `stick on req.cook(PHPSESSID)` with a stick-table
-// `type string size 200k expire 30m`.
+// This is `stick on req.cook(PHPSESSID)` of HAProxy with a stick-table `type string
+// size 200k expire 30m`.
 func ExampleCookieValue() {
 	table := &affinity.Table{
 		Key:   affinity.CookieValue("PHPSESSID"),
@@ -249,10 +250,10 @@ func ExampleCookieValue() {
 	// hit "node-2"
 }
 
-// Socket.IO clients that keep no cookies: the node's session ID gets a tag on its
-// way to the client and loses it on its way back.
+// For Socket.IO clients that keep no cookies, the node's session ID gets a tag on
+// its way to the client, which is removed on its way back.
 func ExampleEngineIO() {
-	secret := sha256.Sum256([]byte("in earnest, 32 random bytes that all replicas have"))
+	secret := sha256.Sum256([]byte("in production: 32 random bytes that all replicas have"))
 	sessions := &affinity.EngineIO{Secrets: [][]byte{secret[:]}}
 
 	// node-2 has opened a session.
@@ -268,7 +269,7 @@ func ExampleEngineIO() {
 	json.Unmarshal(body[1:], &opened)
 	fmt.Println("the client's sid:", len(opened.SID), "characters")
 
-	// The client comes back, to whatever replica.
+	// The client comes back to any replica.
 	r = httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=polling&sid="+opened.SID, nil)
 	found, _ = sessions.Find(r)
 	sessions.Rewrite(r, found)

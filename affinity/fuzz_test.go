@@ -12,7 +12,7 @@ import (
 // the home b1. It must be understood for as long as there are such cookies.
 const sealed = "ARe5wJoeASM6elnYUdElqhY_sCpmhNhk6cStuQvcX0OaW3FHC4qMRJF9-L_eU5LcU8FM9fqyjWk"
 
-// Find takes no value but the one that was sealed.
+// Find accepts no other value than the one that was sealed.
 func FuzzCookieValue(f *testing.F) {
 	f.Add(sealed)
 	f.Add(`"` + sealed + `"; a=1`)
@@ -48,7 +48,7 @@ func FuzzCookieValue(f *testing.F) {
 	})
 }
 
-// What is left of Cookie fields is what was there, without the cookies of ours.
+// Rewrite removes our cookies from the Cookie fields and changes nothing else.
 func FuzzCookieRewrite(f *testing.F) {
 	f.Add("limpet=x; a=1", "b=2;limpet=y")
 	f.Add(` ;; a="x; limpet=1" ;limpet = z;`, "__Host-limpet=1")
@@ -63,7 +63,7 @@ func FuzzCookieRewrite(f *testing.F) {
 		var want []string
 		for _, line := range in {
 			kept := parts(line)
-			// By the book: split, filter, and the first that is left starts the line.
+			// The same in a simpler way: split, filter, and the first that remains starts the line.
 			kept = slices.DeleteFunc(kept, ours)
 			if first := parts(line)[0]; ours(first) && len(kept) > 0 {
 				kept[0] = strings.TrimLeft(kept[0], " \t")

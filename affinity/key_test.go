@@ -105,8 +105,8 @@ func TestClientAddr(t *testing.T) {
 	}
 }
 
-// Whatever has a key by address, through a chain too, gets the gateway's
-// judgement of it, unless the user has set one.
+// Every affinity with a key by address gets the gateway's judgement of the address,
+// also within a chain, unless the user has set a function.
 func TestTrust(t *testing.T) {
 	t.Parallel()
 	own := &affinity.ClientAddr{Addr: func(*http.Request) netip.Addr { return netip.MustParseAddr("203.0.113.9") }}

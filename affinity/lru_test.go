@@ -77,7 +77,7 @@ func TestLRUIsBounded(t *testing.T) {
 		}
 	}
 
-	// What is used stays, what isn't goes.
+	// Pins that are used stay, the others go.
 	lru := &affinity.LRU{Size: 2}
 	swap(t, lru, "a", "", "b1", "b1")
 	swap(t, lru, "b", "", "b1", "b1")

@@ -11,8 +11,8 @@ import (
 
 func TestMain(m *testing.M) {
 	leaktest.Main(m,
-		// A client that was closed while its server was gone looks for it once
-		// more within a second.
+		// A client that was closed while its server was away dials it once more
+		// within a second.
 		"github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
 }
 
@@ -36,7 +36,7 @@ func bind(tb testing.TB, a affinity.Affinity, r *http.Request, found affinity.Pi
 	return res.Header
 }
 
-// to is the answer res to the client of this pin, whose home it is bound to.
+// to returns the answer res to the client of this pin, which is bound to home.
 func to(home string, res *http.Response, found affinity.Pin) affinity.Answer {
 	return affinity.Answer{Response: res, Request: res.Request, Found: found, Home: home}
 }

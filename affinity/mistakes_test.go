@@ -10,7 +10,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// What no user can mean is an error that names the field and its cure.
+// Settings that make no sense are errors, which name the field and say what to do.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	quiet := slog.New(slog.DiscardHandler)
@@ -101,8 +101,8 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// What becomes of a session when a Cookie goes first, which is why a chain refuses
-// it: the cookie's home counts, and the client may be moved away from its session.
+// A chain refuses a Cookie before an EngineIO: the cookie's home would count, and the
+// client might be moved away from its session.
 func TestChainWithACookieBeforeSids(t *testing.T) {
 	t.Parallel()
 	c, e := &affinity.Cookie{Secrets: testSecrets}, &affinity.EngineIO{Secrets: testSecrets}

@@ -19,18 +19,18 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// Redis goes away under load and comes back. No load of a known client fails
-// or moves it, nobody waits long, Redis is left alone meanwhile, and what was
-// swapped meanwhile is there afterwards.
+// Redis goes away under load and comes back. No Load of a known client fails or
+// moves it, no call waits long, Redis gets few commands meanwhile, and it has what
+// was swapped meanwhile afterwards.
 func TestRedisAway(t *testing.T) {
 	t.Parallel()
 	const clients, workers = 50, 8
-	// A call that heeds no time limit would wait for as long as Redis is away,
-	// which is until all workers have had enough.
+	// A call without a time limit would wait for as long as Redis is away, which
+	// is until all workers have made their calls.
 	const bound = 100 * 50 * time.Millisecond
 	for _, tt := range []struct {
 		name       string
-		answers    bool // at times, so that it isn't left alone
+		answers    bool // at times, so that the circuit stays closed
 		away, back func(*testing.T, *redistest.Server, *redis.Client)
 	}{
 		{"killed and restarted", false,
@@ -118,7 +118,7 @@ func TestRedisAway(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			// As many as were under way when it went, and one every 250 ms.
+			// The calls under way when Redis went away, and one every 250 ms.
 			if n, most := int(sent.Load()), 3*workers+int(time.Since(start)/(250*time.Millisecond)); n > most && !tt.answers {
 				t.Errorf("%d commands were sent meanwhile, want %d at most", n, most)
 			}
@@ -152,7 +152,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// Two replicas lose Redis at different times, and meet again on one home.
+// Two replicas lose Redis at different times, and agree on one home again afterwards.
 func TestRedisReplicasMeetAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -218,8 +218,8 @@ func TestRedisReplicasMeetAgain(t *testing.T) {
 	}
 }
 
-// What Redis was told and didn't answer has happened there or not. Neither
-// moves a client back.
+// Redis may have done a Swap that it didn't answer. The client doesn't move back
+// either way.
 func TestRedisTellsNoAnswer(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

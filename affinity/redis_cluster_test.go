@@ -20,8 +20,8 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// One node of a Cluster is lost under load: its keys are served from memory and
-// it is left alone, and for those of the others it is as if nothing had happened.
+// One node of a Cluster is lost under load. Its keys are served from memory and it
+// gets few commands. The keys of the other nodes are served as before.
 func TestRedisClusterLosesANode(t *testing.T) {
 	t.Parallel()
 	stop := func(s *redistest.Server) { s.Signal(t, syscall.SIGSTOP) }
@@ -49,7 +49,7 @@ func TestRedisClusterLosesANode(t *testing.T) {
 				replica = cluster.AddReplica(t, lost)
 			}
 			client := cluster.Client(t)
-			// A key of a living node must not fail for the machine's sake.
+			// On a slow machine too, no key of a living node may fail by its time limit.
 			store := &affinity.Redis{Client: client, Timeout: time.Second, Fresh: -1, Logger: slog.New(slog.DiscardHandler)}
 			var ofLost, ofOthers []string
 			for i := 0; len(ofLost) < 8 || len(ofOthers) < 4; i++ {
@@ -121,7 +121,7 @@ func TestRedisClusterLosesANode(t *testing.T) {
 	}
 }
 
-// A slot moves to another node under load, and nobody notices.
+// A slot moves to another node under load, and no call fails.
 func TestRedisClusterMovesASlot(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t)

@@ -15,7 +15,7 @@ import (
 // Replicas of a gateway that share a Redis keep each user at one backend.
 func ExampleRedis() {
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs:                 []string{"redis.example:6379"}, // several: a Cluster; with MasterName: Sentinels
+		Addrs:                 []string{"redis.example:6379"}, // several for a Cluster; with MasterName for Sentinels
 		ContextTimeoutEnabled: true,
 		DialTimeout:           time.Second,
 	})
@@ -28,7 +28,7 @@ func ExampleRedis() {
 	// Output: <nil>
 }
 
-// Without its Redis, a replica goes on by itself.
+// While Redis is away, a replica goes on with its own memory.
 func ExampleRedis_away() {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: true, DialerRetries: 1})
 	defer client.Close()

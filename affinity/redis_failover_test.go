@@ -17,11 +17,11 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// underLoad calls a store all the time until the test of step is over: Load for
-// known clients, whose homes don't change, and Swap for new ones, whom it
-// returns. No Load fails, no Swap says anything else than what it was asked for,
-// and nobody waits long, whether Redis is there or not. more waits for n calls
-// of each.
+// underLoad calls a store all the time until the test of step is over. It calls Load
+// for known clients, whose homes don't change, and Swap for new ones, which it
+// returns. It checks that no Load fails, that each Swap returns what was to be
+// stored, and that no call waits long, whether Redis is there or not. more waits for
+// n calls of each.
 func underLoad(t *testing.T, store affinity.Store, homes map[string]string, step func(more func(n int64))) (newcomers []string) {
 	t.Helper()
 	const workers = 8

@@ -12,8 +12,8 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// Swap and the Load of a store without memory are linearizable: all replicas
-// see one order of what happens, though their connections break all the time.
+// Swap, and the Load of a store without memory, are linearizable: all replicas see
+// the calls in one order, even though their connections break all the time.
 func TestRedisIsLinearizable(t *testing.T) {
 	t.Parallel()
 	// Each call that was cut may have happened at any later moment, or not, and

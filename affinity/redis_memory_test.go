@@ -59,8 +59,8 @@ func (f *fakeRedis) process(ctx context.Context, cmd redis.Cmder, _ redis.Proces
 	return nil
 }
 
-// A pin that is loaded all the time goes to Redis, which slides it, each time
-// that it is no longer fresh, and after a quarter of Idle at the latest.
+// For a pin that is loaded all the time, Redis is asked whenever the pin is no longer
+// fresh, and after a quarter of Idle at the latest. That restarts its lifetime.
 func TestRedisAsksWhenNoLongerFresh(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -121,7 +121,7 @@ func TestRedisAlwaysAsks(t *testing.T) {
 	}
 }
 
-// What the memory keeps while Redis is away has the same lifetimes.
+// The pins in the memory have the same lifetimes while Redis is away.
 func TestRedisMemoryExpires(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -158,8 +158,8 @@ func TestRedisMemoryExpires(t *testing.T) {
 	}
 }
 
-// While Redis hangs, it is asked by one call now and then, each call ends in
-// time, and the first one that is answered ends it.
+// While Redis hangs, a call asks it now and then, and each call ends in time. The
+// first call that is answered closes the circuit.
 func TestRedisCircuit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestRedisCircuit(t *testing.T) {
 	})
 }
 
-// Clients who leave early say nothing about Redis.
+// A call whose caller gives up early is no failure of Redis.
 func TestRedisCircuitIgnoresCallers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestRedisCircuitIgnoresCallers(t *testing.T) {
 	})
 }
 
-// The failure of a swap tells who is there as far as this replica knows.
+// A Swap that fails returns the backend that this replica knows.
 func TestRedisSwapsInMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -269,7 +269,7 @@ func TestRedisSwapsInMemory(t *testing.T) {
 	})
 }
 
-// An answer that comes late doesn't hide what this replica has done since.
+// A late answer of Redis doesn't replace what this replica has stored meanwhile.
 func TestRedisLateAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

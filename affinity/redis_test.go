@@ -16,8 +16,9 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// patience bounds waits for what must happen; nothing is measured by it. No
-// test that isn't about the time limit of a store may fail by it.
+// patience is how long tests wait for what must happen. It measures nothing. It also
+// is the time limit of stores in tests that aren't about it, which must not fail
+// because of a slow machine.
 const patience = 30 * time.Second
 
 func TestRedisConformance(t *testing.T) {
@@ -125,7 +126,7 @@ func TestRedisLifetimes(t *testing.T) {
 	}
 }
 
-// A swap that wins starts the lifetimes anew, one that loses leaves them.
+// A swap that wins restarts the lifetimes, one that loses doesn't.
 func TestRedisSwapLifetimes(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
@@ -142,7 +143,7 @@ func TestRedisSwapLifetimes(t *testing.T) {
 	}
 }
 
-// What a Redis has lost it gets back; what was deleted stays deleted.
+// A Redis gets the pins back that it has lost. Deleted pins stay deleted.
 func TestRedisRestoresWhatIsLost(t *testing.T) {
 	t.Parallel()
 	client := redistest.Start(t).Client(t)
@@ -169,7 +170,7 @@ func TestRedisRestoresWhatIsLost(t *testing.T) {
 		{newcomer, "lost", ""},
 		{a, "lost", "b1"},
 		{newcomer, "lost", "b1"},
-		{b, "deleted", ""}, // though it knows it
+		{b, "deleted", ""}, // even though b knows it
 		{a, "deleted", ""},
 	} {
 		if home, err := tt.store.Load(t.Context(), tt.key); home != tt.want || err != nil {
@@ -227,14 +228,14 @@ func TestRedisValidate(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		// Without a gateway, nobody has called Validate.
+		// Without a gateway, Validate has not been called.
 		if _, loadErr := tt.store.Load(t.Context(), "k"); loadErr == nil || !strings.Contains(loadErr.Error(), tt.want) {
 			t.Errorf("%s: Load: %v, want %q", tt.name, loadErr, tt.want)
 		}
 	}
 }
 
-// A dial that hangs holds nobody up.
+// A dial that hangs delays no call beyond Timeout.
 func TestRedisDialHangs(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{

@@ -213,8 +213,8 @@ func TestRouteValidate(t *testing.T) {
 	}
 }
 
-// Whatever the client sends, the route is an ID, behind the first separator,
-// of the first parameter that says something.
+// For any URL, the route is an ID behind the first separator in the first parameter
+// of the name that isn't empty.
 func FuzzRoutePath(f *testing.F) {
 	f.Add("/chat;id=abc.b1")
 	f.Add("/;a=1;id=;id=%2eb1/x;id=b.2")
@@ -229,7 +229,7 @@ func FuzzRoutePath(f *testing.F) {
 		r := get("/")
 		r.URL = u
 		want := affinity.Pin{}
-		// By the book: segments, and parameters behind the first part of each.
+		// The same in a simpler way: segments, and parameters behind the first part of each.
 	search:
 		for _, segment := range strings.Split(u.EscapedPath(), "/") {
 			for _, param := range strings.Split(segment, ";")[1:] {
@@ -256,7 +256,7 @@ func FuzzRoutePath(f *testing.F) {
 	})
 }
 
-// The same for the cookie, of which all values have a say.
+// The same for the cookie, all of whose values are looked at.
 func FuzzRouteCookie(f *testing.F) {
 	f.Add("id=abc.b1")
 	f.Add(`id=x; id="abc.b1"; id=.b2`)

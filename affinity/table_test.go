@@ -10,7 +10,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// brokenStore fails and writes down the keys that it was asked for.
+// brokenStore always fails and records the keys that it is asked for.
 type brokenStore struct{ keys []string }
 
 var errStore = errors.New("connection refused")
@@ -85,7 +85,7 @@ func TestTableStoresLongKeysShort(t *testing.T) {
 	}
 }
 
-// A client's parallel request has moved it first: that home stands.
+// A parallel request of the client has stored another home before, which stays.
 func TestTableLosesARace(t *testing.T) {
 	t.Parallel()
 	table := &affinity.Table{}

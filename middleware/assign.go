@@ -15,34 +15,34 @@ import (
 )
 
 // AssignCookie gives each client that has none a cookie that names its backend
-// in the clear, server=1 or server=2: the classic set-up in front of an
-// affinity.CookieMap, for backends and clients that read it. Put its Handler
-// around the Gateway.
+// in the clear, such as server=1 or server=2. This is the classic set-up in
+// front of an affinity.CookieMap, for backends and clients that read the
+// cookie. Put its Handler around the Gateway.
 //
-// Clients choose their backend here, whatever was assigned: anybody can send any
-// of the values. Where that matters use affinity.Cookie.
+// Clients choose their backend here, whatever they were assigned: anybody can
+// send any of the values. Where that matters, use affinity.Cookie.
 //
-// To the gateway a client that was just given its cookie has come with it: its
-// PinHeader and Trace call it a hit.
+// The gateway sees the cookie on the request of a client that has just been
+// given it. So PinHeader and Trace call such a client a hit.
 type AssignCookie struct {
-	// Cookie has the name, which is needed, and the attributes. Path is / by
-	// default, SameSite Lax. Leave HttpOnly off where Script is used. Its Value is
-	// ignored.
+	// Cookie has the name, which is needed, and the attributes. Path is / and
+	// SameSite is Lax by default. Leave HttpOnly out if Script is used. Its
+	// Value is ignored.
 	Cookie http.Cookie
 
-	// Backends maps the cookie's values to backend IDs, as in
-	// affinity.CookieMap. It is needed, and must not change.
+	// Backends maps the cookie's values to the IDs of backends, as in
+	// affinity.CookieMap. It is needed and must not be changed.
 	Backends map[string]string
 
-	// Pool chooses the value by its picker, among the backends that are Up. Nil:
-	// each value is as likely as the others.
+	// Pool chooses the value by its picker, among the backends that are Up. If
+	// nil, each value is equally likely.
 	Pool *balancer.Pool
 }
 
-// Handler assigns the cookie on the way to next, which sees it on the request
-// already. It panics when browsers would not keep the cookie as it is, when a value
-// can't be sent or names no backend, or when there are no values: a mistake in
-// code, found at start-up.
+// Handler assigns the cookie and calls next, which sees the cookie on the
+// request. It panics if browsers would not keep the cookie as it is, if a value
+// can't be sent or names no backend, or if there are no values: these are
+// mistakes in code, found at the start.
 func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 	values := a.values()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,21 +54,21 @@ func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 		c := a.cookie(a.choose(r, values))
 		http.SetCookie(w, c)
 		if w.Header().Get("Cache-Control") == "" {
-			// A shared cache would hand one client's server to all.
+			// A shared cache would hand one client's server to all clients.
 			w.Header().Set("Cache-Control", "private, no-store")
 		}
 		in := r.Clone(r.Context())
-		// In front, since CookieMap takes the first value that it knows; what
-		// the client sent stays as it wrote it.
+		// The cookie goes in front, since CookieMap uses the first value that
+		// it knows. The client's own cookies stay as it wrote them.
 		in.Header["Cookie"] = []string{strings.Join(append([]string{c.Name + "=" + c.Value}, r.Header["Cookie"]...), "; ")}
 		next.ServeHTTP(w, in)
 	})
 }
 
 // Script serves a few lines of JavaScript that do the same in a browser, for a
-// page on another server whose first request here is already a WebSocket or a
-// poll. Load it before the client connects; the cookie can't be HttpOnly then.
-// It panics as Handler does.
+// page of another server whose first request here is a WebSocket or a poll. The
+// page loads the script before it connects. The cookie can't be HttpOnly then.
+// Script panics as Handler does.
 func (a *AssignCookie) Script() http.Handler {
 	values := a.values()
 	c := a.cookie("")
@@ -93,11 +93,12 @@ func (a *AssignCookie) Script() http.Handler {
 	})
 }
 
-// preflight reports whether r is a CORS preflight, which knows no cookies.
+// preflight reports whether r is a CORS preflight, which carries no cookies.
 func preflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
+// values returns the values of the cookie in order, and panics as Handler says.
 func (a *AssignCookie) values() []string {
 	values := slices.Sorted(maps.Keys(a.Backends))
 	if len(values) == 0 {
@@ -115,6 +116,7 @@ func (a *AssignCookie) values() []string {
 	return values
 }
 
+// cookie returns the cookie with this value.
 func (a *AssignCookie) cookie(value string) *http.Cookie {
 	c := a.Cookie
 	c.Value = value
@@ -127,6 +129,7 @@ func (a *AssignCookie) cookie(value string) *http.Cookie {
 	return &c
 }
 
+// choose returns the value for a client that sends r.
 func (a *AssignCookie) choose(r *http.Request, values []string) string {
 	if a.Pool != nil {
 		if b, err := a.Pool.Pick(r, "", ""); err == nil {

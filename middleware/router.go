@@ -267,9 +267,10 @@ func (r *router) awaits(t *trip, b *balancer.Backend) bool {
 }
 
 // bind ties the client to its home on the answer. The home is the backend that
-// answered, except when that one only stood in: a home that failed a single
-// request but is neither Down nor refusing keeps its client, or the requests
-// that a client has under way side by side would end up on two backends.
+// answered, unless that one only stood in: a home that failed a single request,
+// but is neither Down nor refusing connections, keeps its client. Otherwise the
+// requests that a client has under way at the same time would end up on two
+// backends.
 func (s *router) bind(t *trip, res *http.Response) {
 	from, home := t.pin.Backend, t.backend.ID()
 	if from != "" && from != home && !t.refused {
@@ -284,7 +285,7 @@ func (s *router) bind(t *trip, res *http.Response) {
 	if home != t.backend.ID() {
 		a.StandIn = t.backend.ID()
 	}
-	if res.StatusCode == http.StatusBadRequest { // all others are spared the function
+	if res.StatusCode == http.StatusBadRequest { // no other answer is worth allocating the function
 		a.UnknownSession = func(pin affinity.Pin) { s.unknownSession(t, pin) }
 	}
 	key, err := s.affinity.Bind(a)
@@ -297,10 +298,11 @@ func (s *router) bind(t *trip, res *http.Response) {
 	t.pin.Key = key
 }
 
-// unknownSession notes that t.backend doesn't know the session of the request.
+// unknownSession traces that t.backend doesn't know the session of the request,
+// and warns unless the session has ended there.
 func (s *router) unknownSession(t *trip, pin affinity.Pin) {
 	s.trace.UnknownSession(t.in, pin, t.backend)
-	if pin.Status != affinity.Hit { // else it has ended where it was
+	if pin.Status != affinity.Hit { // a hit means that the session has ended
 		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
 			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", s.strayed.Add(1))
 	}
@@ -319,8 +321,8 @@ func outcome(found affinity.Pin, home string) string {
 	return found.Status.String()
 }
 
-// goneAnswer returns the affinity's own answer to a request that can't move and
-// whose home is gone. If the affinity has none, the request may move.
+// goneAnswer returns the affinity's own answer to a request whose pin is Fixed
+// and whose home is gone. If the affinity has no answer, the request may move.
 func (s *router) goneAnswer(t *trip) *http.Response {
 	handler, ok := s.affinity.(affinity.GoneHandler)
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
