@@ -66,19 +66,19 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -affinity header:X-User:", "X-User:", ""},
 		{"-backend " + a + " -affinity cookie,ip,cookie", "twice", ""},
 		{"-backend " + a + " -affinity cookie,engineio -key " + strings.Repeat("5eed", 16), "put the EngineIO first", ""},
-		{"-backend " + a + " -redis secret@nowhere", "-redis", ""},
-		{"-backend " + a + " -bus secret@nowhere", "-bus", ""},
+		{"-backend " + a + " -redis hidden@nowhere", "-redis", ""},
+		{"-backend " + a + " -bus hidden@nowhere", "-bus", ""},
 		{"-backend " + a + " -affinity appcookie:sid -redis=", "-redis", ""},
-		{"-backend " + a + " -redis redis://:secret@localhost", "-redis", ""}, // with a cookie, which learns nothing
+		{"-backend " + a + " -redis redis://:hidden@localhost", "-redis", ""}, // with a cookie, which learns nothing
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
 		{"-backend " + a + " -proxy-protocol 10.0.0.0/33", "-proxy-protocol", ""},
 		{"-backend " + a + " -local-addr localhost", "-local-addr", ""},
 		{"-backend " + a + " -local-addr 192.0.2.1", "no address of this machine", ""},
-		{"-backend " + a + " -key secret-and-short", "at least 32 bytes", ""},
+		{"-backend " + a + " -key hidden-and-short", "at least 32 bytes", ""},
 		{"-backend " + a + " -key=", "at least 32 bytes", ""},
 		{"-backend " + a + " -key " + strings.Repeat("00", 32), "openssl rand", ""},
-		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=secret-and-short"},
+		{"-backend " + a, "at least 32 bytes", "LIMPET_KEYS=hidden-and-short"},
 		{"-backend " + a + " -key-file /does/not/exist", "-key-file", ""},
 		{"-backend " + a + " -key-file " + os.DevNull, "no key", ""},
 		{"-backend " + a + " -tls-cert x", "-tls-key", ""},
@@ -99,7 +99,7 @@ func TestBadFlags(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != 2 || strings.Count(line, "\n") != 1 || !strings.Contains(line, tt.says) {
 				t.Errorf("exit code %d, printed %q; want 2 and one line with %q", cmd.ProcessState.ExitCode(), line, tt.says)
 			}
-			if strings.Contains(line, "secret") {
+			if strings.Contains(line, "hidden") {
 				t.Errorf("the error holds a key: %q", line)
 			}
 		})
