@@ -109,7 +109,7 @@ func (c ClientIP) trusts(addr netip.Addr) bool {
 
 // forward writes the fields that tell the backend about the client, with their
 // values in room. from is its peer's address, and out the outgoing header, a copy of
-// in.Header without hearsay. The X-Forwarded fields of a trusted peer are added to.
+// in.Header without untrustedField. The X-Forwarded fields of a trusted peer are added to.
 // Forwarded and X-Real-IP are always written anew from what is known to be true:
 // a proxy that speaks X-Forwarded-For passes a client's own Forwarded through.
 func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out http.Header, room *[5]string) {
@@ -142,9 +142,9 @@ func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out h
 	set(4, "Forwarded", forwarded(addr, client, out["X-Forwarded-Host"][0], proto))
 }
 
-// hearsay reports whether a field says something about the client that isn't to be
+// untrustedField reports whether a field says something about the client that isn't to be
 // believed, or that forward says anew.
-func hearsay(name string, trusted bool) bool {
+func untrustedField(name string, trusted bool) bool {
 	return name == "X-Real-Ip" || !trusted && strings.HasPrefix(name, "X-Forwarded-") ||
 		strings.IndexByte(name, '_') >= 0 && foldsToForwarded(name)
 }
@@ -172,9 +172,9 @@ func forwarded(client netip.Addr, text, host, proto string) string {
 	return open + text + end + ";host=\"" + host + "\";proto=" + proto
 }
 
-// named returns the context of in, with the client's address in it if t tells
+// withClient returns the context of in, with the client's address in it if t tells
 // backends about it by the PROXY protocol.
-func (c ClientIP) named(in *http.Request, t http.RoundTripper) context.Context {
+func (c ClientIP) withClient(in *http.Request, t http.RoundTripper) context.Context {
 	ctx := in.Context()
 	if t, ok := t.(*balancer.Transport); !ok || t.ProxyProtocol == 0 {
 		return ctx

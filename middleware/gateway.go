@@ -263,8 +263,8 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 // Transfer-Encoding; it removes the other field, so that nobody can tell, and may
 // keep the connection, which RFC 9112 section 6.1 forbids.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !g.remarks.made.Load() {
-		g.look(r)
+	if !g.remarks.done.Load() {
+		g.checkUse(r)
 	}
 	if r.Method == http.MethodConnect {
 		// A backend that said 200 would get a connection to anybody (RFC 9110
@@ -272,7 +272,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
 		return
 	}
-	if err := wellFormed(r); err != nil {
+	if err := checkRequest(r); err != nil {
 		g.refuse(w, r, err)
 		return
 	}
@@ -293,7 +293,7 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p.body = newReplay(g.router, r, &p.out.Request); p.body != nil {
-		p.guard()
+		p.classifyBody()
 		defer p.body.join()
 		if ctx := p.out.Context(); p.body.touches && r.ProtoMajor == 1 && ctx.Done() != nil {
 			ctx, cancel := p.body.outlive(ctx)

@@ -58,7 +58,7 @@ type outgoing struct {
 // passed on as it is.
 func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error {
 	o.Request, o.url = *in, *in.URL
-	if ctx := g.client.named(in, g.transport); ctx != in.Context() {
+	if ctx := g.client.withClient(in, g.transport); ctx != in.Context() {
 		o.Request = *in.WithContext(ctx)
 	}
 	out := &o.Request
@@ -77,7 +77,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	from := peer(in)
 	trusted := g.client.trusts(from)
 	for name, values := range in.Header {
-		if !hopByHop(name) && !hearsay(name, trusted) {
+		if !hopByHop(name) && !untrustedField(name, trusted) {
 			out.Header[name] = values
 		} else if !trusted {
 			g.distrust(name, from)

@@ -15,7 +15,7 @@ type passage struct {
 	trip
 	gateway  *Gateway
 	w        http.ResponseWriter
-	owes     bool // the client waits for a 100, which proceed has to write
+	owes100  bool // the client waits for a 100, which sendContinue has to write
 	out      outgoing
 	informed func(code int, header textproto.MIMEHeader) error
 }
@@ -36,7 +36,7 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 		out = out.WithContext(balancer.WithBackend(out.Context(), b))
 	}
 	if !expectsContinue(out.Header) { // then the body is read at once
-		p.proceed()
+		p.sendContinue()
 	}
 	informed := p.informed
 	if !p.in.ProtoAtLeast(1, 1) {

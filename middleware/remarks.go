@@ -11,35 +11,35 @@ import (
 // remarks are what a gateway finds wrong in how it is used, and could not find when
 // it was made. Each is a warning that is given once.
 type remarks struct {
-	made   atomic.Bool // nothing is left to look for when a request comes
+	done   atomic.Bool // nothing is left to look for when a request comes
 	since  atomic.Int64
 	server atomic.Bool // its time limits were looked at
 	peer   atomic.Bool // one is taken for a proxy of the user's own
 }
 
-// deafFor is how long a gateway with a Bus serves before it warns that nobody has
+// runWithin is how long a gateway with a Bus serves before it warns that nobody has
 // called Run, which may be about to start at first.
-const deafFor = 10 * time.Second
+const runWithin = 10 * time.Second
 
-// look looks at what a request tells.
-func (g *Gateway) look(r *http.Request) {
+// checkUse looks at what a request tells.
+func (g *Gateway) checkUse(r *http.Request) {
 	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
-		g.lookAtServer(server)
+		g.checkServer(server)
 	}
 	now := time.Now().UnixNano()
 	switch {
 	case g.replicas == nil || g.replicas.ran.Load():
-		g.remarks.made.Store(true)
+		g.remarks.done.Store(true)
 	case g.remarks.since.CompareAndSwap(0, now):
-	case now-g.remarks.since.Load() > int64(deafFor) && !g.remarks.made.Swap(true):
+	case now-g.remarks.since.Load() > int64(runWithin) && !g.remarks.done.Swap(true):
 		g.router.log.Warn("the gateway has a Bus, but nobody runs it, so that it hears nothing of the other replicas: call go gateway.Run(ctx), or serve with Gateway.Serve")
 	}
 }
 
-// lookAtServer warns of time limits of a server that end what a gateway is for. An
+// checkServer warns of time limits of a server that end what a gateway is for. An
 // answer takes as long as its backend needs, 25 s for a long poll, and a request as
 // long as its client. Tunnels are out of the server's hands.
-func (g *Gateway) lookAtServer(server *http.Server) {
+func (g *Gateway) checkServer(server *http.Server) {
 	if g.remarks.server.Swap(true) || server.ReadTimeout <= 0 && server.WriteTimeout <= 0 {
 		return
 	}

@@ -34,13 +34,13 @@ type replicas struct {
 	ran     atomic.Bool // at any time
 
 	// Of the goroutine in run:
-	known   map[string]*known // by backend
-	clock   int64             // the latest stamp given or heard
-	timer   *time.Timer       // for tell
-	due     time.Time         // when it fires
-	told    time.Time         // when all was told
-	asking  bool              // to be told with nothing to tell, so that others answer
-	failing bool              // the last attempt to tell has failed
+	known     map[string]*known // by backend
+	clock     int64             // the latest stamp given or heard
+	timer     *time.Timer       // for tell
+	due       time.Time         // when it fires
+	announced time.Time         // when all was told
+	asking    bool              // to be told with nothing to tell, so that others answer
+	failing   bool              // the last attempt to tell has failed
 }
 
 // known is the last decision about a backend.
@@ -50,8 +50,8 @@ type known struct {
 }
 
 const (
-	// tellEvery is how often the decisions are told, by one of the replicas.
-	tellEvery = 10 * time.Second
+	// announceEvery is how often the decisions are told, by one of the replicas.
+	announceEvery = 10 * time.Second
 	// gather is how long further decisions are waited for: who drains a whole pool
 	// makes many.
 	gather = 10 * time.Millisecond
@@ -77,8 +77,8 @@ func newReplicas(o Options, pool *balancer.Pool, closeSession func(sessionNote),
 	return r
 }
 
-// change has the pool looked through.
-func (r *replicas) change() {
+// poolChanged has the pool looked through.
+func (r *replicas) poolChanged() {
 	select {
 	case r.changed <- struct{}{}:
 	default: // it will be already
@@ -92,15 +92,15 @@ func (r *replicas) run(ctx context.Context) error {
 	}
 	defer r.running.Store(false)
 	r.ran.Store(true)
-	r.timer = time.NewTimer(tellEvery)
+	r.timer = time.NewTimer(announceEvery)
 	r.due = time.Time{}
 	defer r.timer.Stop()
-	told := ""
+	complaint := ""
 	for ctx.Err() == nil {
 		if err := r.join(ctx); err != nil && ctx.Err() == nil {
-			if why := err.Error(); why != told {
+			if why := err.Error(); why != complaint {
 				r.log.Warn("replicas are not heard; trying again each second", "err", err)
-				told = why
+				complaint = why
 			}
 			sleep(ctx, time.Second)
 		}
@@ -145,16 +145,16 @@ func (r *replicas) join(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			if r.look(); time.Until(r.due) <= gather { // nobody has heard of a decision
+			if r.collect(); time.Until(r.due) <= gather { // nobody has heard of a decision
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-				r.tell(last)
+				r.announce(last)
 				cancel()
 			}
 			return nil
 		case <-r.changed:
-			r.look()
+			r.collect()
 		case <-r.timer.C:
-			r.tell(ctx)
+			r.announce(ctx)
 		case a := <-arrivals:
 			var gap *bus.Gap
 			switch {
@@ -163,34 +163,34 @@ func (r *replicas) join(ctx context.Context) error {
 			case a.error != nil:
 				return a.error
 			default:
-				r.hear(a.Data)
+				r.receive(a.Data)
 			}
 		}
 	}
 }
 
-// soon has all told within d.
-func (r *replicas) soon(d time.Duration) {
+// announceWithin schedules an announcement for d from now, unless one is due earlier.
+func (r *replicas) announceWithin(d time.Duration) {
 	if due := time.Now().Add(d); due.Before(r.due) || r.due.IsZero() {
 		r.due = due
 		r.timer.Reset(d)
 	}
 }
 
-// later has all told in some time.
-func (r *replicas) later() {
+// announceLater schedules the next regular announcement.
+func (r *replicas) announceLater() {
 	r.due = time.Time{}
-	r.soon(tellEvery + mrand.N(tellEvery/2))
+	r.announceWithin(announceEvery + mrand.N(announceEvery/2))
 }
 
 // ask has all told, so that who knows more says so.
 func (r *replicas) ask() {
 	r.asking = true
-	r.soon(0)
+	r.announceWithin(0)
 }
 
-// look compares the pool with what is known: what differs was decided here.
-func (r *replicas) look() {
+// collect compares the pool with what is known: what differs was decided here.
+func (r *replicas) collect() {
 	for b := range r.pool.All() {
 		id := b.ID()
 		wish, k := b.Wish(), r.known[id]
@@ -209,7 +209,7 @@ func (r *replicas) look() {
 			}
 			r.clock = max(r.clock+1, time.Now().UnixMicro())
 			r.known[id] = &known{decide(id, wish, r.clock, r.id), true}
-			r.soon(gather)
+			r.announceWithin(gather)
 		}
 	}
 }
@@ -221,8 +221,8 @@ func (r *replicas) apply(d decision) {
 	}
 }
 
-// hear takes a message of another replica.
-func (r *replicas) hear(data []byte) {
+// receive takes a message of another replica.
+func (r *replicas) receive(data []byte) {
 	n, err := parseNote(data)
 	switch {
 	case err != nil:
@@ -234,7 +234,7 @@ func (r *replicas) hear(data []byte) {
 		r.close(*n.Close)
 		return
 	}
-	r.look() // what was decided here is older than what comes now
+	r.collect() // what was decided here is older than what comes now
 	heard := make(map[string]decision, len(n.Decisions))
 	for _, d := range n.Decisions {
 		heard[d.Backend] = d
@@ -264,9 +264,9 @@ func (r *replicas) hear(data []byte) {
 	case !covered:
 		// Two whose pools are too different to be content with each other would
 		// never end: they have a pause at least.
-		r.soon(max(mrand.N(answerWithin), time.Until(r.told.Add(time.Second))))
+		r.announceWithin(max(mrand.N(answerWithin), time.Until(r.announced.Add(time.Second))))
 	case !r.asking:
-		r.later()
+		r.announceLater()
 	}
 }
 
@@ -292,10 +292,10 @@ func (r *replicas) forget() {
 	}
 }
 
-// tell tells all that is known.
-func (r *replicas) tell(ctx context.Context) {
-	r.look()
-	r.later()
+// announce tells all that is known.
+func (r *replicas) announce(ctx context.Context) {
+	r.collect()
+	r.announceLater()
 	if len(r.known) == 0 && !r.asking {
 		return
 	}
@@ -308,9 +308,9 @@ func (r *replicas) tell(ctx context.Context) {
 		if !r.failing && ctx.Err() == nil {
 			r.log.Warn("replicas can't be told of decisions until the bus is back", "err", err)
 		}
-		r.soon(time.Second)
+		r.announceWithin(time.Second)
 	}
-	r.told = time.Now()
+	r.announced = time.Now()
 	r.asking, r.failing = r.asking && err != nil, err != nil
 }
 

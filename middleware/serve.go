@@ -31,7 +31,7 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 			}
 		})
 	}
-	g.lookAtServer(server)
+	g.checkServer(server)
 	defer func() {
 		stop()
 		beside.Wait()

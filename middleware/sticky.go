@@ -82,7 +82,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, closing(req, fmt.Errorf("%w: the target is no path", errMalformed))
 	}
 	t := &trip{in: req, pin: s.router.find(req)}
-	out := req.Clone(s.ClientIP.named(req, s.transport))
+	out := req.Clone(s.ClientIP.withClient(req, s.transport))
 	s.router.rewrite(out, t.pin)
 	t.body = newReplay(s.router, req, out)
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
@@ -100,7 +100,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, closing(req, err)
 	}
-	res.Body = endingBody(res.Body, func() {
+	res.Body = onClose(res.Body, func() {
 		t.end()
 		_ = closing(req, nil)
 	})

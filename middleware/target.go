@@ -16,19 +16,19 @@ import (
 // errMalformed is what a request fails with that no backend is asked about.
 var errMalformed = errors.New("limpet: malformed request")
 
-// wellFormed returns why a request can't be passed on: what handlers in front have
+// checkRequest returns why a request can't be passed on: what handlers in front have
 // seen of it, and what a backend would take it for, must not be two things. It
 // checks what net/http's servers don't; HTTP/2 lets most of it through.
-func wellFormed(r *http.Request) error {
+func checkRequest(r *http.Request) error {
 	var what string
 	switch {
 	case r.Method != "" && !httpfield.IsToken(r.Method):
 		what = "the method is no token"
-	case !namesResource(r):
+	case !validTarget(r):
 		what = "the target is neither a path nor a URL of http or https"
-	case !saysHost(r):
+	case !hasOneHost(r):
 		what = "the host is none, or there are two"
-	case !saysLength(r.Header["Content-Length"]):
+	case !hasOneLength(r.Header["Content-Length"]):
 		what = "the content's length is no number, or there are two"
 	default:
 		return nil
@@ -36,11 +36,11 @@ func wellFormed(r *http.Request) error {
 	return fmt.Errorf("%w: %s", errMalformed, what)
 }
 
-// namesResource reports whether the request's target is in origin-form, in
+// validTarget reports whether the request's target is in origin-form, in
 // absolute-form with a host, or that of OPTIONS * (RFC 9112, section 3.2). Of
 // another one, as x:/admin or x:admin, r.URL has the path in Opaque or a scheme that
 // nobody looks at. HTTP/2 has no absolute-form (RFC 9113, section 8.3.1).
-func namesResource(r *http.Request) bool {
+func validTarget(r *http.Request) bool {
 	target := r.RequestURI
 	switch {
 	case r.URL.Opaque != "":
@@ -57,10 +57,10 @@ func namesResource(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) && isHost(rest)
 }
 
-// saysHost reports whether the request says whom it is for, once. HTTP/1 may leave
+// hasOneHost reports whether the request says whom it is for, once. HTTP/1 may leave
 // that open. In HTTP/2 a Host field may stand beside :authority, and says the same
 // (RFC 9113, section 8.3.1).
-func saysHost(r *http.Request) bool {
+func hasOneHost(r *http.Request) bool {
 	if r.Host == "" {
 		return r.ProtoMajor == 1 && len(r.Header["Host"]) == 0
 	}
@@ -72,9 +72,9 @@ func saysHost(r *http.Request) bool {
 	return isHost(r.Host)
 }
 
-// saysLength reports whether the lines of Content-Length are one number. Of a line
+// hasOneLength reports whether the lines of Content-Length are one number. Of a line
 // that isn't any, net/http's HTTP/2 server makes 0.
-func saysLength(lines []string) bool {
+func hasOneLength(lines []string) bool {
 	for _, line := range lines {
 		if _, err := strconv.ParseUint(line, 10, 63); err != nil || line != lines[0] {
 			return false

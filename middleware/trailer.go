@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ func inTrailer(name string, connection []string) bool {
 		"Content-Encoding", "Content-Range", "Content-Type":
 		return false
 	}
-	return !hopByHop(name) && !hearsay(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
+	return !hopByHop(name) && !untrustedField(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
 }
 
 // announced returns the names in the trailer of r that may pass, without values: those
@@ -70,19 +69,5 @@ func endToEnd(res *http.Response) {
 		}
 	}
 	clean()
-	res.Body = &endingIn{res.Body, clean}
-}
-
-// endingIn is a body that calls end before it says that it has ended.
-type endingIn struct {
-	io.ReadCloser
-	end func()
-}
-
-func (b *endingIn) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.end()
-	}
-	return n, err
+	res.Body = &eofBody{res.Body, clean}
 }

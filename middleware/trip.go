@@ -2,9 +2,7 @@ package middleware
 
 import (
 	"cmp"
-	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -55,40 +53,4 @@ func (t *trip) reopen(out *http.Request) (err error) {
 		out.GetBody = t.body.open
 	}
 	return err
-}
-
-// endingBody calls end when the body is closed. The body of a 101 can be written
-// and half-closed too, and stays so.
-func endingBody(body io.ReadCloser, end func()) io.ReadCloser {
-	ended := endingReader{ReadCloser: body, end: sync.OnceFunc(end)}
-	switch body := body.(type) {
-	case halfCloser:
-		return struct {
-			endingReader
-			halfCloser
-		}{ended, body}
-	case io.Writer:
-		return struct {
-			endingReader
-			io.Writer
-		}{ended, body}
-	}
-	return ended
-}
-
-// halfCloser is what the body of a 101 has beside an io.ReadCloser's methods:
-// ReverseProxy wants to end one direction of it.
-type halfCloser interface {
-	io.Writer
-	CloseWrite() error
-}
-
-type endingReader struct {
-	io.ReadCloser
-	end func()
-}
-
-func (b endingReader) Close() error {
-	defer b.end()
-	return b.ReadCloser.Close()
 }

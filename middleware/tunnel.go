@@ -128,7 +128,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 	})
 	var refusal *upgrade.HandshakeError
 	if errors.As(err, &refusal) {
-		refusal.Response.Body = endingBody(refusal.Response.Body, release)
+		refusal.Response.Body = onClose(refusal.Response.Body, release)
 		return nil, err
 	}
 	lost := errors.Is(context.Cause(ctx), balancer.ErrLost)
@@ -159,7 +159,7 @@ func turn(key string) float64 {
 // decisions.
 func (g *Gateway) watch(c balancer.Change) {
 	if g.replicas != nil {
-		g.replicas.change()
+		g.replicas.poolChanged()
 	}
 	if c.Lost {
 		g.upgrade.CloseGroup(c.Backend.ID(), closeRestart, "backend lost")

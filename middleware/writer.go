@@ -19,7 +19,7 @@ import (
 // may pass on a 103, or an answer that comes early. So:
 //
 //   - To an HTTP/1 client the handler's goroutine writes the 100 itself, before the body
-//     may be read (see proceed). net/http doesn't write its own then.
+//     may be read (see sendContinue). net/http doesn't write its own then.
 //   - The server's own bodies do nothing else but read. They are known by their types
 //     and are read while an answer is written. Over HTTP/2 the first Read may still send
 //     a 100: the server takes the Expect off the request. But the connection's own
@@ -31,8 +31,8 @@ import (
 //     backend gets no more of the body then, so that only with the server's own bodies
 //     both can go on side by side.
 
-// guard finds out what a read of the request's body may do.
-func (p *passage) guard() {
+// classifyBody finds out what a read of the request's body may do.
+func (p *passage) classifyBody() {
 	p.body.rc = http.NewResponseController(p.w)
 	waits := expectsContinue(p.in.Header) && p.in.ProtoMajor == 1 && p.in.ProtoMinor > 0
 	switch serverType(p.body.src) {
@@ -45,8 +45,8 @@ func (p *passage) guard() {
 		p.body.touches = true
 	}
 	if waits {
-		p.owes = serverType(innermost(p.w)) == "response"
-		p.body.touches = p.body.touches || !p.owes
+		p.owes100 = serverType(innermost(p.w)) == "response"
+		p.body.touches = p.body.touches || !p.owes100
 	}
 }
 
@@ -86,19 +86,19 @@ func expectsContinue(h http.Header) bool { return httpfield.HasToken(h["Expect"]
 func (p *passage) inform(code int, header textproto.MIMEHeader) error {
 	switch {
 	case code == http.StatusContinue:
-		p.proceed()
-	case p.owes, p.body == nil, !p.body.busy():
+		p.sendContinue()
+	case p.owes100, p.body == nil, !p.body.busy():
 		inform(p.w, code, header)
 	}
 	return nil
 }
 
-// proceed tells a client that waits for it to send the body, in place of the server.
+// sendContinue tells a client that waits for it to send the body, in place of the server.
 // Middlewares aren't asked, as they aren't by the server: some take each status for the
 // final one.
-func (p *passage) proceed() {
-	if p.owes {
-		p.owes = false
+func (p *passage) sendContinue() {
+	if p.owes100 {
+		p.owes100 = false
 		inform(innermost(p.w), http.StatusContinue, nil)
 	}
 }
