@@ -1,7 +1,3 @@
-// Package middleware is what a service mounts: the Gateway, an http.Handler that
-// brings each client to its own backend, and the parts of it that work alone.
-// Programs that use chi have a package of that name already, so the
-// documentation imports this one as limpet.
 package middleware
 
 import (
@@ -19,26 +15,27 @@ import (
 	"github.com/limpet-go/limpet/upgrade"
 )
 
-// Options are the choices a Gateway leaves to its user. The zero value, and nil,
-// are good defaults.
+// Options are the settings of a Gateway. The zero value, and nil, are good defaults.
 type Options struct {
-	// Affinity tells whom a client belongs to. Default: an affinity.Cookie with
-	// a random key, which does for one process and warns about it.
+	// Affinity finds the backend that a client belongs to. Default: an
+	// [affinity.Cookie] with a random key. It works for a single process only, and
+	// logs a warning that says so.
 	Affinity affinity.Affinity
 
-	// Transport reaches the backends, for requests and tunnels alike. Default:
-	// the pool's, which its health checks use too.
+	// Transport connects to the backends, for plain requests and tunnels. Default:
+	// the pool's own, which its health checks use too.
 	Transport *balancer.Transport
 
-	// Upgrade holds the limits of tunnels. The gateway sets its Dial, and owns
-	// it: it can't be shared with another gateway.
+	// Upgrade holds the limits of tunnels. The gateway sets its Dial field and owns
+	// the value from then on, so that two gateways can't share one.
 	Upgrade *upgrade.Proxy
 
-	// ClientIP says whose word about a client's address and TLS is believed.
+	// ClientIP says which peers are trusted to report a client's address and whether
+	// it used TLS.
 	ClientIP ClientIP
 
-	// Gone says what happens to a client whose home is gone, and WaitFor how
-	// long GoneWait waits. Default 5 s.
+	// Gone says what happens to a client whose home is gone. WaitFor is how long
+	// GoneWait waits, by default 5 s.
 	Gone    Gone
 	WaitFor time.Duration
 
@@ -46,64 +43,77 @@ type Options struct {
 	Retry Retry
 
 	// MaxBody is how many bytes a request's body may have, 0 for any number. A
-	// longer one is answered with 413 and the end of its HTTP/1 connection: at once
-	// if the client says its length, or where it crosses the limit, and an answer that
-	// has begun by then breaks off. It is better than [http.MaxBytesReader] around the
-	// gateway, as of http.MaxBytesHandler and chi's RequestSize. Such a body, and that of
-	// any middleware which wraps it, might write to the client when it is read; so it
-	// isn't read on once the backend answers, and informational answers that come while
-	// it is read are dropped.
+	// request with a longer one is answered with 413, and an HTTP/1 connection is
+	// closed. That happens at once if Content-Length is too large, and otherwise when
+	// the body crosses the limit. An answer that has begun by then breaks off.
+	//
+	// MaxBody is better than a limit in front of the gateway, such as
+	// [http.MaxBytesHandler] or chi's RequestSize. A body that a middleware has
+	// wrapped might write to the client when it is read. The gateway can't know, and
+	// stops reading it once the backend answers. It also drops informational answers
+	// (1xx) that come while such a body is read.
 	MaxBody int64
 
 	// BackendHost sends the backend's own host in the Host field instead of
 	// the client's.
 	BackendHost bool
 
-	// Rewrite may change the outgoing request, after the gateway has prepared
-	// it: its path, header and Host. It runs once a request, whatever number of
-	// attempts it takes; the backend isn't known yet. Who changes URL.Path changes
-	// URL.RawPath too, as [url.URL.JoinPath] does: where the client has escaped
-	// what would be read otherwise, as %2F, the request is refused with 400.
+	// Rewrite may change the path, the header and the Host of the outgoing request,
+	// after the gateway has prepared it. It runs once for each request, however many
+	// attempts follow. The backend isn't known yet.
+	//
+	// A Rewrite that changes URL.Path must change URL.RawPath too, as
+	// [url.URL.JoinPath] does. If it doesn't, and the client had escaped a character
+	// that means something else when it isn't escaped, such as %2F, the request is
+	// refused with 400.
 	Rewrite func(in, out *http.Request)
 
-	// ModifyResponse may change a backend's answer, a 101 included, before the
-	// client sees it. With an error the client gets ErrorHandler's answer
-	// instead. balancer.BackendFromContext(res.Request.Context()) is the backend
-	// that answered.
+	// ModifyResponse may change a backend's answer, including a 101, before it is
+	// sent to the client. If it returns an error the client gets ErrorHandler's answer
+	// instead. [balancer.BackendFromContext] returns the backend that answered, given
+	// res.Request.Context().
 	ModifyResponse func(res *http.Response) error
 
-	// ErrorHandler writes the gateway's own answer when there is none from a
-	// backend. StatusCode tells which status err deserves. Default: that status
-	// with its name as plain text, and Retry-After with a 503.
+	// ErrorHandler writes the gateway's own answer when no backend has given one.
+	// [StatusCode] returns the status for err. Default: that status with its name as
+	// plain text, and Retry-After with a 503.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
-	// PinHeader names a field of the answer that says what became of the client's
-	// pin, "Limpet-Pin" for example: hit (it came home), new (it had no mark),
-	// moved (its home is gone), or expired, forged, unknown (its mark was, and it
-	// has a new home). A client of an affinity without a memory, a Hash, is always
-	// new. "": no such field.
+	// PinHeader is the name of a field that is added to each answer, such as
+	// "Limpet-Pin", or "" for none. Its value says what became of the client's pin:
+	//
+	//	hit      the client came to its home
+	//	new      the client had no pin
+	//	moved    the client's home is gone, and it has a new one
+	//	expired  the pin was too old, and the client has a new home
+	//	forged   the pin was not made with one of the secrets, likewise
+	//	unknown  the pin names nothing that is known here, likewise
+	//
+	// With an affinity that remembers nothing, such as [affinity.Hash], every client
+	// is new.
 	PinHeader string
 
-	// Bus joins the gateways in front of the same backends, its replicas: they
-	// share the operator's decisions and CloseSession, as [Gateway.Run] says, and
-	// nothing else. Who can publish on it can turn backends off. nil: this
-	// gateway is alone.
+	// Bus connects this gateway with its replicas, which are the other gateways in
+	// front of the same backends. They share the operator's decisions and
+	// CloseSession, as [Gateway.Run] describes, and nothing else. Everybody who can
+	// publish on the bus can turn backends off. nil: this gateway has no replicas.
 	Bus bus.Bus
 
-	// BusTopic is where the replicas meet. Gateways of other backends on the same
-	// bus need another one. Default: "limpet:gateway".
+	// BusTopic is the topic that the replicas use. Gateways in front of other
+	// backends need another one if they use the same bus. Default: "limpet:gateway".
 	BusTopic string
 
+	// Trace has hooks for what happens to a request. nil: none.
 	Trace *Trace
 
-	// Logger hears of requests that failed, once a second at most, and once of each
-	// thing that is set up wrong. Default: slog.Default().
+	// Logger gets a warning of requests that failed, at most one a second, and one
+	// of each setting that turns out to be wrong. Default: slog.Default().
 	Logger *slog.Logger
 }
 
 // A Gateway is an http.Handler that passes requests and WebSockets on to the
-// backends of a pool, each client to its own. Package limpet describes the path
-// of a request and what happens when something fails.
+// backends of a pool, each client's to its own. The documentation of package limpet
+// says what happens when something fails.
 //
 // All methods may be called concurrently.
 type Gateway struct {
@@ -120,12 +130,14 @@ type Gateway struct {
 	remarks     remarks
 }
 
-// NewGateway returns a gateway in front of pool. It starts nothing: the caller
-// runs the pool's health checks with `go pool.Run(ctx)`, and with a Bus
-// `go gateway.Run(ctx)`; Serve does both. It fails when pool is nil, when a setting
-// of Options is wrong or one of the affinity, the bus, the transport or the limits
-// of tunnels, and when Options.Upgrade is another gateway's. What is only seen to be
-// wrong while requests are served is told the Logger, each once.
+// NewGateway returns a gateway in front of pool. It starts nothing: the caller has to
+// call `go pool.Run(ctx)` for health checks, and `go gateway.Run(ctx)` if there is a
+// Bus. [Gateway.Serve] does both.
+//
+// NewGateway fails when pool is nil, when Options.Upgrade belongs to another gateway,
+// and when Options, the affinity, the bus, the transport or the limits of tunnels have
+// a setting that is wrong. A mistake that shows only while requests are served is
+// logged, once.
 func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	var o Options
 	if opts != nil {
@@ -169,8 +181,8 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	return g, nil
 }
 
-// Middleware returns a middleware that serves the requests match accepts and
-// leaves the others to the next handler.
+// Middleware returns a middleware that serves the requests for which match returns
+// true, and passes the others to the next handler.
 func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -183,22 +195,22 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 	}
 }
 
-// Run takes part in Options.Bus until ctx ends, and then returns nil. Without a
-// Bus it returns at once. A second one while the first runs returns an error.
+// Run exchanges messages with the replicas over Options.Bus until ctx ends, and then
+// returns nil. Without a Bus it returns nil at once. It returns an error if another
+// call of Run has not returned yet.
 //
-// The operator's decisions, which are those made with Drain, Off and Undrain of
-// any replica's pool, hold on all of them: the last one about a backend counts, as
-// the replicas' clocks have it; one that comes from more than a day ahead is
-// refused, with a warning. A drain has the same turns and the same end everywhere,
-// as far as the clocks agree. Health is never shared: each replica judges for
-// itself.
+// The operator's decisions are those made with Drain, Off and Undrain of any replica's
+// pool. They hold on all replicas. The latest decision about a backend counts, by the
+// replicas' clocks; a decision that is more than a day ahead of this replica's clock is
+// refused with a warning. A drain has the same turns and the same end on all replicas,
+// as far as their clocks agree. Health is never shared: each replica checks for itself.
 //
-// A replica that was away, or starts, is told what the others know; what was
-// decided on both sides of a broken network is settled in the same way, within
-// seconds. Decisions about a backend that isn't in the pool are remembered (the
-// latest 256) until it is added. One that was in the pool, is removed and added
-// again serves afresh, on all replicas. When the last replica ends, all decisions
-// are forgotten.
+// A replica that starts, or that was cut off, gets the others' decisions within
+// seconds. If both sides of a broken network decided about the same backend, the later
+// decision wins there too. Decisions about a backend that isn't in the pool are kept
+// until it is added, the latest 256 of them. A backend that is removed from the pool
+// and added again begins to serve, on all replicas. When the last replica ends, all
+// decisions are forgotten.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.replicas == nil {
 		return nil
@@ -206,14 +218,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return g.replicas.run(ctx)
 }
 
-// CloseSession closes the tunnels of one client, on this replica and on all that
-// the Bus reaches, as [upgrade.Tunnel.Close] does. The key is that of its pin,
-// which [Trace].Found and [upgrade.Tunnel.Key] tell; with an affinity that hashes
-// an address these may be many people's. The client may come back at once: who
-// is to stay away has to be refused where he signs in.
+// CloseSession closes the tunnels of one client as [upgrade.Tunnel.Close] does, on
+// this replica and on all that the Bus reaches. key is the key of the client's pin,
+// which [Trace].Found and [upgrade.Tunnel.Key] give. With an affinity that hashes an
+// address, many people may have the same key. The client may connect again at once: to
+// keep it out, the application has to refuse it when it signs in.
 //
-// An error says that the other replicas may not have been told, as when nobody has
-// called Run. One that is cut off from the bus isn't told later.
+// An error means that other replicas may not have got the message, for example because
+// nobody has called Run. A replica that is cut off from the bus doesn't get it later.
 func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason string) error {
 	if key == "" {
 		return errors.New("limpet: close session: no key")
@@ -225,7 +237,7 @@ func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason
 	}
 	err := g.replicas.publish(ctx, note{From: g.replicas.id, Close: &n})
 	if err == nil && !g.replicas.ran.Load() {
-		err = errors.New("limpet: close session: this gateway has a Bus and hears nothing on it, and the other replicas may be as deaf: call go gateway.Run(ctx), or serve with Gateway.Serve")
+		err = errors.New("limpet: close session: this gateway has a Bus but does not take part in it, and other replicas may not either: call go gateway.Run(ctx), or serve with Gateway.Serve")
 	}
 	return err
 }
@@ -238,11 +250,12 @@ func (g *Gateway) closeSession(n sessionNote) {
 	}
 }
 
-// Shutdown closes the gateway's tunnels, spread over the time that ctx has left,
-// with close code 1012 (service restart), and returns when all are gone or ctx
-// ends; then it cuts the rest and returns ctx's error. New tunnels are refused
-// from the start, plain requests are served as before: stop the http.Server
-// beside it, which knows nothing of tunnels.
+// Shutdown closes the gateway's tunnels with close code 1012 (service restart), spread
+// over the time that ctx has left. It returns nil when all of them are closed. When ctx
+// ends before that, it cuts the rest and returns ctx's error.
+//
+// New tunnels are refused from the start. Plain requests are served as before: call
+// Shutdown of the http.Server at the same time, which knows nothing of tunnels.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
@@ -250,25 +263,30 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// ServeHTTP brings the request to its backend and the answer to the client. The
-// path isn't normalised: it arrives as the client wrote it, and r.URL and r.Host
-// are what handlers in front have seen. What can't be passed on so is answered with
-// 400, as are targets that are neither a path, a URL of http or https with a host,
-// nor OPTIONS *, and hosts that RFC 3986 doesn't allow.
+// ServeHTTP sends the request to the client's backend and copies the answer to the
+// client. It doesn't normalise the path: the backend gets it as the client wrote it,
+// and as handlers in front of the gateway saw it in r.URL. These requests are answered
+// with 400:
 //
-// Some things are left to net/http's server. It takes a client that closes its side
-// of an HTTP/1 connection behind a request for one that went away, and that
-// request is given up. It serves a request with both Transfer-Encoding and
-// Content-Length by the former, and one over HTTP/1.0 as if it had no
-// Transfer-Encoding; it removes the other field, so that nobody can tell, and may
-// keep the connection, which RFC 9112 section 6.1 forbids.
+//   - the target is neither a path, nor an http or https URL with a host, nor * with
+//     the method OPTIONS,
+//   - the target can't be passed on as it is,
+//   - the host is none that RFC 3986 allows.
+//
+// Some behaviour is that of net/http's server, and the gateway can't change it. When a
+// client closes its side of an HTTP/1 connection after the request, the server takes
+// that for a client that went away, and the request is given up. A request with both
+// Transfer-Encoding and Content-Length is read by the former, and a Transfer-Encoding
+// over HTTP/1.0 is ignored. The server removes the field that it ignores, so that
+// handlers can't tell, and it may keep the connection, which RFC 9112 section 6.1
+// forbids.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.remarks.done.Load() {
 		g.checkUse(r)
 	}
 	if r.Method == http.MethodConnect {
-		// A backend that said 200 would get a connection to anybody (RFC 9110
-		// section 9.3.6): this is no forward proxy.
+		// The gateway is no forward proxy: with an answer of 200 to a CONNECT the
+		// client would get a raw connection to the backend (RFC 9110 section 9.3.6).
 		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
 		return
 	}
@@ -283,7 +301,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.proxy(w, r)
 }
 
-// proxy serves a plain request.
+// proxy serves a plain request. The handler's goroutine runs all of it. The transport
+// may have a goroutine that reads the body; join waits for its last Read, also when a
+// hook panics, so that no Read goes on after proxy has returned.
+//
+// The passage is given back to its pool only at the end of a request that was answered.
+// After an error or a panic, somebody may still use it.
 func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	p := passages.Get().(*passage)
 	p.gateway, p.w = g, w
@@ -311,14 +334,14 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p.backend != nil {
-		defer p.backend.End() // not p.end: p may be another request's by then
+		defer p.backend.End() // not p.end: another request may have got p by then
 	}
 	g.answer(w, &p.trip, res)
 	p.recycle()
 }
 
-// final checks that res is a final answer, which a 101 that nobody asked for isn't,
-// and takes off what concerns the connection to b only.
+// final returns res without the fields that concern only the connection to b. It
+// returns an error if res isn't a final answer: a 101 that nobody asked for isn't one.
 func final(res *http.Response, b *balancer.Backend) (*http.Response, error) {
 	if res.StatusCode < 200 {
 		res.Body.Close()
@@ -328,7 +351,8 @@ func final(res *http.Response, b *balancer.Backend) (*http.Response, error) {
 	return res, nil
 }
 
-// answer gives a backend's answer to the client, or the affinity's own.
+// answer sends res to the client: a backend's answer, or that of the affinity to a
+// client whose home is gone.
 func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 	if t.backend != nil && g.modify != nil {
 		if err := g.modify(res); err != nil {
@@ -340,7 +364,8 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 	writeAnswer(w, t.in, res)
 }
 
-// refuse gives the gateway's own answer.
+// refuse sends the gateway's own answer to a request that failed with err. A client
+// that went away (499) isn't worth a warning.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if StatusCode(err) != 499 {
 		g.router.warn(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
