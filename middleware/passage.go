@@ -8,14 +8,16 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// A passage is all that a plain request's way through the gateway needs. It is
-// used for one request after the other, since to make it anew would be a large
-// part of what a request costs.
+// A passage is the state of a plain request through a Gateway: the trip, the outgoing
+// request, and the client's writer. Passages are pooled, since their allocations would be
+// a large part of what a request costs. Nothing that can outlive the request may refer to
+// a passage: the transport's goroutine has only the replay, which is allocated for each
+// body.
 type passage struct {
 	trip
 	gateway  *Gateway
 	w        http.ResponseWriter
-	owes100  bool // the client waits for a 100, which sendContinue has to write
+	owes100  bool // the client waits for a 100, and sendContinue has to write it
 	out      outgoing
 	informed func(code int, header textproto.MIMEHeader) error
 }
@@ -26,16 +28,16 @@ var passages = sync.Pool{New: func() any {
 	return p
 }}
 
-// attempt sends the request to b.
+// attempt sends the request to b and returns the final answer. It is the trip's try.
 func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 	g, out := p.gateway, &p.out.Request
 	if err := p.reopen(out); err != nil {
 		return nil, err
 	}
-	if g.modify != nil { // which may ask for the backend
+	if g.modify != nil { // it may ask the context for the backend
 		out = out.WithContext(balancer.WithBackend(out.Context(), b))
 	}
-	if !expectsContinue(out.Header) { // then the body is read at once
+	if !expectsContinue(out.Header) { // the transport reads the body at once
 		p.sendContinue()
 	}
 	informed := p.informed
@@ -49,14 +51,15 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 	return final(res, b)
 }
 
-// recycle gives p back when the answer has been written: the transport is done with
-// the request then, but for a last Read of its body, which is no part of p. What a hook
-// has seen it may have kept.
+// recycle puts p back into the pool when the answer has been written. The transport doesn't
+// use the request any more then. A last Read of the body may be under way, but the body is
+// no part of p. If a hook has seen the outgoing request it may have kept it, and p isn't
+// used again.
 func (p *passage) recycle() {
 	if p.gateway.rewrite != nil || p.gateway.modify != nil {
 		return
 	}
-	if len(p.in.Header) > 64 { // a map never shrinks, and all of it is walked through
+	if len(p.in.Header) > 64 { // a map never shrinks, and clear walks through all of it
 		p.out.header = nil
 	}
 	clear(p.out.header)

@@ -10,40 +10,51 @@ import (
 	"time"
 )
 
-// A replay is a request's body that may be sent more than once: it keeps the
-// first bytes that an attempt reads, so that the next attempt can read them
-// again. Once more than its limit has been read it keeps nothing, and the body
-// can't be replayed.
+// A replay is a request's body that may be sent more than once. It keeps the bytes that
+// an attempt reads, so that the next attempt can read them again. Once more than limit
+// bytes were read it keeps nothing, and the body can't be sent again.
 //
-// A failed attempt may still be blocked in a Read on the client when the next
-// one starts. Nobody waits for that Read, nor ends it, since a server's body can't
-// be read on after that: what it brings is kept too, so no byte goes missing. Only
-// stop ends it, when no attempt is to follow.
+// A failed attempt may still be blocked in a Read of src, waiting for the client, when
+// the next attempt starts. Nobody waits for that Read, and nobody interrupts it, since a
+// server's body can't be read any more after an interrupted Read. The bytes that it
+// returns are kept for the next attempt, so that none is lost. Only stop interrupts it,
+// when no attempt will follow.
+//
+//	state      latest   who may read src          ends with
+//	open       reader   that reader               open (the next attempt), Close, stop
+//	released   nil      nobody                    open, stop
+//	at its end reader   nobody: err is set        open, while the bytes are kept
+//	stopped    nil      nobody, for good          -
+//
+// Two locks order it. reading is held during a Read of src, which may last as long as the
+// client likes. mu guards the fields below it and is held only for moments. A Read takes
+// reading first and mu within it. The transport's goroutines call Read, the handler's
+// goroutine calls all other methods.
 type replay struct {
 	src     io.ReadCloser
 	limit   int                      // how many bytes are kept
 	max     int64                    // how many there may be, 0 for any number
-	rc      *http.ResponseController // whose read deadline ends a read of src; nil: nothing does
-	touches bool                     // a read of src may touch the client's ResponseWriter
-	h2      bool                     // src is an HTTP/2 server's own: the first read may send a 100, and Close ends a read
+	rc      *http.ResponseController // its read deadline interrupts a Read of src; nil with Sticky, which never stops
+	touches bool                     // a Read of src may touch the client's ResponseWriter
+	h2      bool                     // src is an HTTP/2 server's own: its first Read may send a 100, and Close interrupts a Read
 
-	given      http.Header // the client's trailers, which have their values when src has ended
+	given      http.Header // the client's trailers, whose values are there when src has ended
 	connection []string    // the client's Connection field
 	trailer    http.Header // the trailers of the outgoing request, nil for none
 
 	reading sync.Mutex // held while src is read
 
 	mu      sync.Mutex
-	latest  *replayReader // the attempt that may read; nil: none, the request needs no more of src
+	latest  *replayReader // the reader of the latest attempt; nil: nobody needs more of src
 	buf     []byte
 	dropped bool  // more than limit was read, and buf is gone
 	n       int64 // bytes of src that were read
-	err     error // src's last word
-	stopped bool  // a read of src was ended, or would have been
+	err     error // that src returned last
+	stopped bool  // stop was called before src had ended
 }
 
-// newReplay returns the body of out, which is sent for in, and has out's trailers
-// follow it. It is nil if there is none.
+// newReplay returns the body of out, the outgoing request for in, and announces in out
+// the trailers that may follow it. It returns nil if out has no body.
 func newReplay(r *router, in, out *http.Request) *replay {
 	if out.Body == nil || out.Body == http.NoBody {
 		return nil
@@ -55,8 +66,8 @@ func newReplay(r *router, in, out *http.Request) *replay {
 
 var errReplay = errors.New("the request's body can't be read again")
 
-// open returns the body from its start for a new attempt, and ends the reader
-// of the attempt before. It fails when the start is no longer kept.
+// open returns a reader of the whole body for a new attempt. The reader of the attempt
+// before returns errors from then on. open fails when the start isn't kept any more.
 func (p *replay) open() (io.ReadCloser, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,7 +78,8 @@ func (p *replay) open() (io.ReadCloser, error) {
 	return p.latest, nil
 }
 
-// again reports whether one more attempt can read the whole body.
+// again reports whether open would succeed. A request without a body can always be sent
+// again.
 func (p *replay) again() bool {
 	if p == nil {
 		return true
@@ -77,23 +89,24 @@ func (p *replay) again() bool {
 	return !p.dropped
 }
 
-// complete reports whether src was read to its end, and isn't read any more.
+// complete reports whether src was read to its end.
 func (p *replay) complete() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err == io.EOF
 }
 
-// busy reports whether an informational answer may not be written now.
+// busy reports whether an informational answer must not be written now, as the rule of one
+// writer has it (writer.go).
 func (p *replay) busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.touches && p.err != io.EOF || p.h2 && p.n == 0 && p.err == nil
 }
 
-// stop ends the last attempt's reader and returns when src is read no more. A read
-// that is blocked on the client is interrupted at that time, unless the client's
-// connection can't do that.
+// stop ends the latest attempt's reader and returns when no Read of src is under way. A
+// Read that waits for the client is interrupted at the time at. If the ResponseWriter is
+// hidden, so that no deadline can be set, stop waits for the client, except over HTTP/2.
 func (p *replay) stop(at time.Time) {
 	p.mu.Lock()
 	p.latest = nil
@@ -107,14 +120,16 @@ func (p *replay) stop(at time.Time) {
 	defer p.reading.Unlock()
 }
 
-// past is a deadline that ends what is under way at once.
+// past is a deadline that interrupts a Read at once.
 var past = time.Unix(1, 0)
 
-// lingering is how long a connection stays open behind an early answer: closing
-// it while the client still sends would be a reset, which can overtake the answer.
+// lingering is how long net/http may go on to read a body that was answered early. If it
+// closed the connection while the client sends, the client would get a TCP reset, which
+// can overtake the answer.
 const lingering = 500 * time.Millisecond
 
-// join stops, and leaves the client's connection to the server.
+// join stops the reading and hands the client's connection back to the server. The handler
+// must not return before: a server's body must not be read after that.
 func (p *replay) join() {
 	p.stop(past)
 	if p.stopped {
@@ -122,12 +137,13 @@ func (p *replay) join() {
 	}
 }
 
-// grace is how long a read may take to return that has failed already.
+// grace is how long reason waits for a Read that has failed already to return.
 const grace = 50 * time.Millisecond
 
-// reason returns why a request failed, given err: net/http takes any failure to read
-// from an HTTP/1 client for one that went away, and ends the request's context,
-// although the client may just have been late (http.Server.ReadTimeout). It stops.
+// reason returns why a request has failed with err. When a read from an HTTP/1 client
+// fails, net/http assumes that the client went away and cancels the request's context. The
+// client may only have been slow, so that http.Server.ReadTimeout ended the Read. Then
+// reason returns the error of that Read instead of err. It stops the reading.
 func (p *replay) reason(err error) error {
 	if p == nil || !errors.Is(err, context.Canceled) {
 		return err
@@ -142,8 +158,9 @@ func (p *replay) reason(err error) error {
 	return err
 }
 
-// outlive returns a context that ends with ctx, but not when that ends because a
-// read of an HTTP/1 client was stopped.
+// outlive returns a context that is cancelled with ctx, unless stop was called before.
+// When stop interrupts a read from an HTTP/1 client, net/http cancels the request's
+// context, and the answer that is being read from the backend would break off.
 func (p *replay) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {
@@ -165,8 +182,8 @@ type bodyError struct{ err error }
 func (e *bodyError) Error() string { return "reading the request's body: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-// A replayReader is one attempt's view of the body. It is a balancer.Interrupter: a
-// Read that outlasts its attempt does no harm.
+// A replayReader is one attempt's reader of the body. It implements
+// [balancer.Interrupter]: the replay keeps the bytes of a Read that outlasts its attempt.
 type replayReader struct {
 	body *replay
 	off  int
@@ -186,8 +203,8 @@ func (r *replayReader) Read(b []byte) (int, error) {
 	return r.keep(b[:n], err)
 }
 
-// kept reads what is kept, or why there is no more. It returns 0 and nil if src has to
-// be read.
+// kept copies bytes that are kept to b, or returns the error after which there are none.
+// It returns 0 and nil if src has to be read.
 func (r *replayReader) kept(b []byte) (int, error) {
 	p := r.body
 	p.mu.Lock()
@@ -206,7 +223,7 @@ func (r *replayReader) kept(b []byte) (int, error) {
 	return 0, p.err
 }
 
-// keep notes what a read of src has brought, and returns what of it is for r.
+// keep stores what a Read of src has returned, and returns what r's Read returns for it.
 func (r *replayReader) keep(b []byte, err error) (int, error) {
 	p := r.body
 	p.mu.Lock()
@@ -219,7 +236,7 @@ func (r *replayReader) keep(b []byte, err error) (int, error) {
 	case p.dropped:
 	case p.latest == r && len(p.buf)+len(b) > p.limit:
 		p.dropped, p.buf = true, nil
-	default: // for the next attempt too, which may have begun: then whatever the limit
+	default: // also beyond the limit if the next attempt has begun, which needs the bytes
 		p.buf = append(p.buf, b...)
 		r.off += len(b)
 	}
@@ -235,13 +252,14 @@ func (r *replayReader) keep(b []byte, err error) (int, error) {
 	switch {
 	case p.latest == r:
 		p.follow()
-	case p.latest == nil && err != nil: // by having been stopped, or as good as that
+	case p.latest == nil && err != nil: // stopped or released: the error is none of the client's
 		err = http.ErrBodyReadAfterClose
 	}
 	return len(b), err
 }
 
-// follow has the trailers that may pass follow the end of src, once one was announced.
+// follow copies the client's trailers that may pass to the outgoing request, at the end of
+// src. It does so only if one was announced: others can't be sent.
 func (p *replay) follow() {
 	if p.err != io.EOF || p.trailer == nil {
 		return
@@ -253,10 +271,10 @@ func (p *replay) follow() {
 	}
 }
 
-// Interrupt ends this attempt, as Close does. balancer.Transport calls it.
+// Interrupt ends this attempt's reading, as Close does. balancer.Transport calls it.
 func (r *replayReader) Interrupt() { _ = r.Close() }
 
-// Close ends this attempt only: src is the server's to close.
+// Close ends this attempt's reading. It doesn't close src, which the server does.
 func (r *replayReader) Close() error {
 	p := r.body
 	p.mu.Lock()

@@ -9,26 +9,28 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// A trip is one request's way to a backend and back.
+// A trip is what the router knows of one request: the client's request, its pin, its body,
+// and the attempts that were made. Only the handler's goroutine uses it, or that which
+// called Sticky.RoundTrip.
 type trip struct {
-	in   *http.Request // what the affinity sees: the client's request
+	in   *http.Request // the client's request, which the affinity sees
 	pin  affinity.Pin
 	body *replay // nil for a request without a body
 
-	// try sends the request to b. An answer of any status is a success; an
-	// error means that there was none.
+	// try sends the request to b. An answer of any status is a success. An error
+	// means that there was no answer.
 	try func(b *balancer.Backend) (*http.Response, error)
 
-	backend *balancer.Backend // who answered
-	counted bool              // the backend counts this request, until end
+	backend *balancer.Backend // of the latest attempt; nil if the affinity has answered
+	counted bool              // the backend counts this request until end
 
 	tried   []*balancer.Backend
-	first   [4]*balancer.Backend // room for tried
+	first   [4]*balancer.Backend // the array of tried at first, to save an allocation
 	refused bool                 // the home refused the connection
-	until   time.Time            // with GoneWait: when the client moves
+	until   time.Time            // with GoneWait: when it stops waiting for its home
 }
 
-// end ends the backend's count of the request. Calls after the first do nothing.
+// end takes the request out of the backend's count. Only its first call does something.
 func (t *trip) end() {
 	if t.counted {
 		t.counted = false
@@ -36,17 +38,17 @@ func (t *trip) end() {
 	}
 }
 
-// request returns out as it goes to b: with the backend in its context, the
-// backend's address in its URL, and a body of its own.
+// request returns a copy of out for one attempt at b: with b in its context, the scheme and
+// host of b in its URL, and a body of its own.
 func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, error) {
 	r := out.WithContext(balancer.WithBackend(out.Context(), b))
 	u := *out.URL
-	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // which a Unix socket goes by
+	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // the name of a backend on a Unix socket
 	r.URL = &u
 	return r, t.reopen(r)
 }
 
-// reopen gives out a body of its own for one more attempt.
+// reopen sets out's body to a new reader, for one attempt.
 func (t *trip) reopen(out *http.Request) (err error) {
 	if t.body != nil {
 		out.Body, err = t.body.open()

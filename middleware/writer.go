@@ -12,26 +12,41 @@ import (
 // The rule of one writer: only the handler's goroutine causes a write to the client,
 // or touches its ResponseWriter and the header of that.
 //
-// The only other goroutine that a request has sends its body to the backend, and to
-// read a body can be more than to read. net/http's answers 100 Continue within the
-// first Read if the client expects that, http.MaxBytesReader's Read sets a field of the
-// header, and a middleware's may do anything. At the same time the handler's goroutine
-// may pass on a 103, or an answer that comes early. So:
+// A request has one other goroutine: the transport's, which reads the request's body and
+// sends it to the backend. Some bodies write to the client within Read. net/http's body
+// writes 100 Continue in its first Read if the client expects that. http.MaxBytesReader
+// sets a field of the header. The body of a middleware may do anything. At the same time
+// the handler's goroutine may write a 103, or an answer that comes before the end of the
+// body. Two goroutines in one ResponseWriter corrupt the stream, and can send bytes of
+// another client's answer, since net/http's buffers are pooled. Therefore:
 //
 //   - To an HTTP/1 client the handler's goroutine writes the 100 itself, before the body
-//     may be read (see sendContinue). net/http doesn't write its own then.
-//   - The server's own bodies do nothing else but read. They are known by their types
-//     and are read while an answer is written. Over HTTP/2 the first Read may still send
-//     a 100: the server takes the Expect off the request. But the connection's own
-//     goroutine writes it, as it writes everything, and never behind a header of the
-//     stream. That is right before an answer; before a 103 it would leave the client
-//     waiting, so that this waits for the first Read (replay.busy).
-//   - Of any other body it isn't known (replay.touches). While it may be read nothing is
-//     written: a 1xx is dropped, and before an answer the reading is stopped. The
-//     backend gets no more of the body then, so that only with the server's own bodies
-//     both can go on side by side.
+//     is read (sendContinue). net/http then doesn't write its own.
+//   - The server's own bodies only read, apart from that. They are recognised by their
+//     types (classifyBody), and may be read while an answer is written.
+//   - Over HTTP/2 the first Read of the server's own body may send a 100, also when the
+//     request has no Expect field any more, since the server removes it. That is safe:
+//     the connection's own goroutine writes all frames, and it sends no 100 after the
+//     header of an answer. But it would not send the 100 after a 103 either, and the
+//     client would wait for ever. So a 103 is dropped until the first Read has returned
+//     (replay.busy).
+//   - Any other body may write to the client within Read (replay.touches). While it may
+//     be read, the gateway writes nothing: it drops a 1xx, and stops the reading before
+//     it writes an answer (answerEarly). The backend then gets no more of the body.
+//
+// Together, by what the body is and what is to be written:
+//
+//	body                  100 (HTTP/1)             other 1xx                  answer
+//	server's own, HTTP/1  handler, before reading  at any time                at any time
+//	server's own, HTTP/2  by the first Read        after the first Read       at any time
+//	any other             handler, before reading  before the 100, or at EOF  reading is stopped first
+//
+// If a middleware hides the server's writer, the gateway can't write the 100 itself. Every
+// body that may send one counts as any other then, and its first Read writes the 100 while
+// the handler's goroutine writes nothing.
 
-// classifyBody finds out what a read of the request's body may do.
+// classifyBody finds out what a read of the request's body may do. What it doesn't
+// recognise counts as a body that may write to the client.
 func (p *passage) classifyBody() {
 	p.body.rc = http.NewResponseController(p.w)
 	waits := expectsContinue(p.in.Header) && p.in.ProtoMajor == 1 && p.in.ProtoMinor > 0
@@ -40,7 +55,7 @@ func (p *passage) classifyBody() {
 	case "http2requestBody", "requestBody":
 		p.body.h2 = true
 	case "expectContinueReader":
-		waits = true // whatever a middleware has made of the header
+		waits = true // also if a middleware has removed Expect from the header
 	default:
 		p.body.touches = true
 	}
@@ -50,8 +65,8 @@ func (p *passage) classifyBody() {
 	}
 }
 
-// serverType names v's type if it is one of a server of net/http's, or of the HTTP/2
-// server that this has a copy of.
+// serverType returns the name of v's type if that belongs to one of net/http's servers
+// or to golang.org/x/net/http2, of which net/http has a copy, and "" otherwise.
 func serverType(v any) string {
 	t := reflect.TypeOf(v)
 	if t == nil || t.Kind() != reflect.Pointer {
@@ -65,8 +80,8 @@ func serverType(v any) string {
 	return ""
 }
 
-// innermost returns the writer that the middlewares around the gateway have wrapped,
-// as far as they say so: the server's.
+// innermost returns the writer that w wraps, through all that have an Unwrap method. That
+// is the server's own, unless a middleware hides it.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -77,12 +92,13 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// expectsContinue reports whether a request with this header waits for a 100 before its
-// body is sent, as balancer.Transport and net/http judge it.
+// expectsContinue reports whether a client that sent this header waits for a 100 before
+// it sends the body. balancer.Transport and net/http decide it in the same way.
 func expectsContinue(h http.Header) bool { return httpfield.HasToken(h["Expect"], "100-continue") }
 
-// inform passes a backend's informational answer on. The body isn't read before it was
-// told of the 100 (see balancer.Transport.RoundTripTo).
+// inform passes a backend's informational answer on to the client, if it may be written
+// now. After a 100 the transport reads the body only when inform has returned (see
+// balancer.Transport.RoundTripTo).
 func (p *passage) inform(code int, header textproto.MIMEHeader) error {
 	switch {
 	case code == http.StatusContinue:
@@ -93,9 +109,9 @@ func (p *passage) inform(code int, header textproto.MIMEHeader) error {
 	return nil
 }
 
-// sendContinue tells a client that waits for it to send the body, in place of the server.
-// Middlewares aren't asked, as they aren't by the server: some take each status for the
-// final one.
+// sendContinue writes a 100 in place of the server, once, if the client waits for it. It
+// writes to the server's own writer, as the server does: some middlewares take each
+// status for the final one.
 func (p *passage) sendContinue() {
 	if p.owes100 {
 		p.owes100 = false
@@ -106,7 +122,7 @@ func (p *passage) sendContinue() {
 // inform writes an informational answer (1xx).
 func inform(w http.ResponseWriter, code int, header textproto.MIMEHeader) {
 	h := w.Header()
-	own := h.Clone() // what middlewares around the gateway set is for the final answer
+	own := h.Clone() // middlewares in front have set these fields for the final answer
 	if code == http.StatusContinue {
 		clear(h)
 	}
@@ -124,10 +140,12 @@ func inform(w http.ResponseWriter, code int, header textproto.MIMEHeader) {
 	maps.Copy(h, own)
 }
 
-// answerEarly readies w for an answer that comes before the end of the body, if
-// it does. net/http would read on before the answer's first byte, and a client
-// that waits for the answer would wait for ever. With full duplex it doesn't, but
-// then it must not take what is left of the body for the client's next request.
+// answerEarly prepares w for an answer that is written before the end of the body was
+// read. net/http would read the rest of the body before it writes the answer's first byte,
+// and a client that waits for the answer before it sends the rest would wait for ever. With
+// full duplex net/http doesn't. The connection must be closed then, or the server could
+// take the rest of the body for the client's next request. When the body was read to its
+// end, answerEarly does nothing.
 func (p *replay) answerEarly(w http.ResponseWriter, r *http.Request) {
 	if p == nil || p.complete() {
 		return
