@@ -7,18 +7,18 @@ import (
 	"github.com/limpet-go/limpet/upgrade"
 )
 
-// Join makes a WebSocket's tunnel a member of a hub until it ends: messages to
-// the member go to the client, between those of its backend, which knows nothing
-// of it. What the client says goes to the backend only. Call it from
-// [Trace].Opened, with the request's context; it waits and fails as
-// [hub.Hub.Connect] does.
+// Join makes a WebSocket's tunnel a member of a hub until the tunnel ends. The hub's
+// messages to the member are sent to the client, between the messages of its backend. The
+// backend doesn't see them. Messages of the client go to the backend only. Call Join from
+// [Trace].Opened with the request's context. It waits, and fails, as [hub.Hub.Connect]
+// does.
 //
-// Messages wait for one of the backend's that is passing, which counts for
-// [hub.Options].WriteTimeout: if it takes longer, the tunnel is closed as that
-// of a slow client.
+// A message of the hub waits until the backend's message that is being sent is complete.
+// If that takes longer than [hub.Options].WriteTimeout, the tunnel is closed as that of a
+// slow client.
 //
-// The client must be able to tell the hub's messages from those of its backend:
-// Socket.IO clients would take them for packets of the backend's.
+// The client must be able to tell the hub's messages from those of its backend. A
+// Socket.IO client can't: it would take them for packets of its backend.
 func Join(ctx context.Context, h *hub.Hub, t *upgrade.Tunnel, opts hub.MemberOptions) (*hub.Member, error) {
 	m, err := h.Connect(ctx, member{t}, opts)
 	if err != nil {
@@ -28,7 +28,7 @@ func Join(ctx context.Context, h *hub.Hub, t *upgrade.Tunnel, opts hub.MemberOpt
 	return m, nil
 }
 
-// member is a tunnel as the hub sees it.
+// member implements the hub's connection with a tunnel.
 type member struct{ tunnel *upgrade.Tunnel }
 
 func (m member) Send(ctx context.Context, messages []*hub.Frame) error {

@@ -10,8 +10,9 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// hopByHop reports whether a field ends at each hop, RFC 9110 section 7.6.1. So do
-// those that Connection names. Proxy-Connection is no standard, but sent.
+// hopByHop reports whether a field concerns a single connection, and must not be passed
+// on: RFC 9110 section 7.6.1. Fields that Connection names are hop-by-hop too (see
+// removeNamed). Proxy-Connection isn't in any standard, but some clients send it.
 func hopByHop(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
@@ -21,7 +22,7 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// removeHopByHop deletes these fields from h.
+// removeHopByHop deletes all hop-by-hop fields from h.
 func removeHopByHop(h http.Header) {
 	removeNamed(h, h["Connection"])
 	for name := range h {
@@ -31,20 +32,21 @@ func removeHopByHop(h http.Header) {
 	}
 }
 
-// removeNamed deletes the fields from h that the lines of a Connection field name.
+// removeNamed deletes from h the fields that connection, the lines of a Connection field,
+// names.
 func removeNamed(h http.Header, connection []string) {
 	for _, line := range connection {
 		for name := range strings.SplitSeq(line, ",") {
 			name = textproto.TrimString(name)
-			if name != "" && !strings.EqualFold(name, "keep-alive") && !strings.EqualFold(name, "close") { // the usual ones, and no fields
+			if name != "" && !strings.EqualFold(name, "keep-alive") && !strings.EqualFold(name, "close") { // those two are options and no fields
 				h.Del(name)
 			}
 		}
 	}
 }
 
-// outgoing is a request as the backends will see it, with room for what is made
-// for it.
+// An outgoing is a request as the backends will see it. It holds the parts that prepare
+// makes, so that they are allocated together, or not at all in a pooled passage.
 type outgoing struct {
 	http.Request
 	url    url.URL
@@ -52,10 +54,10 @@ type outgoing struct {
 	fields [5]string // the values of ClientIP.forward
 }
 
-// prepare makes o the outgoing request for in, without the connection to one of
-// the backends. Its body is a placeholder: each attempt opens its own. Fields that
-// don't change share their values with those of in. It fails when the target can't be
-// passed on as it is.
+// prepare makes o the outgoing request for in. What depends on the backend is added by
+// each attempt, as is the body: o keeps the client's as a placeholder. Fields that don't
+// change share their values with those of in. prepare fails with errMalformed when the
+// target can't be passed on as it is.
 func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error {
 	o.Request, o.url = *in, *in.URL
 	if ctx := g.client.withClient(in, g.transport); ctx != in.Context() {
@@ -64,8 +66,8 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	out := &o.Request
 	out.URL = &o.url
 	out.RequestURI = ""
-	// A backend that answers without having asked for the body must not get it
-	// all the same, only to keep the connection.
+	// A backend that answers without having asked for the body must not get the
+	// body. Only closing the connection makes that sure.
 	out.Close = in.Header.Get("Expect") != ""
 	if in.ContentLength == 0 {
 		out.Body = nil // or net/http would send an empty chunked body
@@ -102,5 +104,5 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	return setTarget(in, out.URL)
 }
 
-// noAgent keeps net/http from naming itself.
+// noAgent keeps net/http from sending a User-Agent of its own.
 var noAgent = []string{""}

@@ -23,11 +23,11 @@ type Retry struct {
 	// Attempts is how many backends a request is sent to at most, the first
 	// included. Default 3; 1 means never again.
 	Attempts int
-	// Budget is the share of requests that may be sent again. What isn't used is
-	// saved up to 1,000. Default 0.2.
+	// Budget is the share of requests that may be sent again, from 0 to 1. Up to 1,000
+	// retries that aren't used are saved. Default 0.2.
 	Budget float64
-	// Floor is how many requests a second may be sent again however few there
-	// are. Default 10.
+	// Floor is how many requests a second may be sent again beside the budget.
+	// Default 10.
 	Floor int
 	// Body is how many bytes of a request's body are kept for sending them
 	// again. Default 64 KiB.
@@ -60,8 +60,8 @@ type budget struct {
 	spent       atomic.Int64
 }
 
-// budgetBurst is how many retries the bucket holds: as many requests as wait for
-// one backend may be met by its death at once, but no more than this.
+// budgetBurst is how many retries the bucket holds. All requests that wait for a backend
+// may fail at once when it dies, and this many of them may be sent again.
 const budgetBurst = 1000
 
 func newBudget(r Retry) *budget {
@@ -95,8 +95,8 @@ func (b *budget) spend() bool {
 	return false
 }
 
-// idempotent reports whether r may be sent twice: by its method, or because its
-// sender said so. The two field names are those that net/http honours as well.
+// idempotent reports whether r may be sent twice, because of its method or because its
+// sender says so. net/http's Transport looks at the same two fields.
 func idempotent(r *http.Request) bool {
 	switch r.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:

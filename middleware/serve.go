@@ -9,24 +9,25 @@ import (
 	"time"
 )
 
-// Serve is the life of a service with a gateway in it: it runs the pool's health
-// checks and the gateway itself (see Run), and serves l with server, whose Handler
-// is the gateway or leads to it, until ctx ends. Then it drains, for drain at most
-// (one second at least, or close frames would not arrive): no new connections and
-// tunnels, tunnels closed as [Gateway.Shutdown] does it, requests answered to
-// their end, health checked all the while. What is left then is cut, which is no
-// error.
+// Serve runs a service until ctx ends. It runs the pool's health checks and the gateway
+// (see [Gateway.Run]), and serves l with server, whose Handler must be the gateway or a
+// handler in front of it. If server has a TLSConfig it serves TLS.
 //
-// With a TLSConfig server serves TLS. Its WriteTimeout would end long polls and
-// streams and its ReadTimeout uploads, of which a warning tells; ReadHeaderTimeout
-// and IdleTimeout do no harm. Serve returns nil after a drain, or why server could
-// not serve.
+// When ctx ends, Serve drains the service within the time drain, or within one second if
+// that is shorter, since close frames would not arrive otherwise. It accepts no new
+// connections and tunnels, closes tunnels as [Gateway.Shutdown] does, and lets requests
+// be answered to their end. Health checks go on meanwhile. It then cuts what is left, and
+// logs that, but returns no error for it.
+//
+// Serve returns nil after a drain, or the error with which server failed to serve. It
+// logs a warning if server has a WriteTimeout, which would end long polls and streams, or
+// a ReadTimeout, which would end uploads. ReadHeaderTimeout and IdleTimeout do no harm.
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
 	for _, run := range []func(context.Context) error{g.router.pool.Run, g.Run} {
 		beside.Go(func() {
-			if err := run(running); err != nil { // it runs already, which does as well
+			if err := run(running); err != nil { // the service has called it too, which is fine
 				g.router.log.Info("Serve leaves to the service what that runs itself", "err", err)
 			}
 		})
@@ -38,7 +39,7 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	}()
 
 	failed := make(chan error, 1)
-	go func() { // ends with the server
+	go func() { // ends when server is shut down or closed
 		if server.TLSConfig != nil {
 			failed <- server.ServeTLS(l, "", "")
 		} else {
@@ -51,8 +52,8 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	case <-ctx.Done():
 	}
 
-	// The server knows nothing of tunnels, and the gateway nothing of the
-	// server's connections: both are drained side by side.
+	// The server knows nothing of tunnels, and the gateway nothing of the server's
+	// connections, so that both have to be shut down, at the same time.
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(drain, time.Second))
 	defer cancel()
 	tunnels := make(chan error, 1)

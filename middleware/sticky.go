@@ -15,31 +15,31 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// Sticky is an http.RoundTripper that brings picking, affinity and failover to a
-// proxy of the user's own:
+// Sticky is an http.RoundTripper that adds the choice of backends, affinity and failover
+// to a proxy that the service has already:
 //
 //	proxy := &httputil.ReverseProxy{
 //		Rewrite:   func(r *httputil.ProxyRequest) { r.SetXForwarded() },
 //		Transport: &limpet.Sticky{Pool: pool},
 //	}
 //
-// Sticky judges the client by the request that it gets. Behind a load balancer,
-// ReverseProxy has stripped what that said about the client by then, and Rewrite
-// must put it back for ClientIP to read:
+// Sticky finds the client's address in the request that it gets. Behind a load balancer
+// that address is in X-Forwarded-For, which ReverseProxy removes before it calls Rewrite.
+// Rewrite must put the fields back, so that ClientIP can read them:
 //
 //	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 //	r.SetXForwarded()
 //	r.Out.Header["X-Forwarded-Proto"] = r.In.Header["X-Forwarded-Proto"]
 //
-// The scheme and host that the proxy put into the URL are replaced by the
-// backend's. A WebSocket's 101 passes as well; the tunnel is then the proxy's
-// business: it isn't closed when its backend goes Down, as the Gateway's are.
+// Sticky replaces the scheme and host that the proxy has put into the URL with the
+// backend's. WebSockets work too, but their tunnels belong to the proxy: they aren't
+// closed when their backend goes Down, as those of a [Gateway] are.
 //
-// The fields mean what they mean in Options and are read at the first request.
-// RoundTrip may be called concurrently.
+// The fields have the same meaning as those of [Options]. They are read at the first
+// request, and must not change after that. RoundTrip may be called concurrently.
 type Sticky struct {
-	Pool      *balancer.Pool    // needed
-	Affinity  affinity.Affinity // nil: an affinity.Cookie
+	Pool      *balancer.Pool    // must not be nil
+	Affinity  affinity.Affinity // nil: an affinity.Cookie with a random key
 	Transport http.RoundTripper // nil: the pool's balancer.Transport
 	ClientIP  ClientIP
 	Gone      Gone
@@ -69,16 +69,17 @@ func (s *Sticky) start() {
 	}
 }
 
-// RoundTrip sends req to the client's backend and returns its answer, with the
-// affinity's mark on it. Its errors are those of the last attempt; StatusCode
-// says which status they deserve. A wrong setting is an error of every call.
+// RoundTrip sends req to the client's backend and returns its answer, on which the
+// affinity has bound the client. If all attempts fail it returns the error of the last
+// one, for which [StatusCode] returns a status. If a field of s is set wrongly, every call
+// returns an error that says so.
 func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.once.Do(s.start)
 	if s.err != nil {
 		return nil, closing(req, s.err)
 	}
 	if opaque := req.URL.Opaque; opaque != "" && opaque[0] != '/' {
-		// ReverseProxy leaves it as a client wrote it (x:http://host/admin).
+		// ReverseProxy passes on what a client wrote, such as x:http://host/admin.
 		return nil, closing(req, fmt.Errorf("%w: the target is no path", errMalformed))
 	}
 	t := &trip{in: req, pin: s.router.find(req)}
@@ -92,7 +93,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		res, err := s.roundTrip(b, attempt)
 		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
-			endToEnd(res) // before the pin is bound, which a Connection field could name
+			endToEnd(res) // before the pin is bound: Connection could name the field that binds it
 		}
 		return res, err
 	}
@@ -107,9 +108,10 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// roundTrip sends req to b. A RoundTripper of the user's own may fail before it has
-// a connection, for whatever reason: then nothing was sent. If it traces what it
-// does, as net/http's, it tells so.
+// roundTrip sends req to b. The errors of a RoundTripper of the user's own don't say
+// whether something was sent. Nothing was if it failed before it had a connection: then
+// roundTrip returns a [balancer.Error] that says so. It knows by the hooks of httptrace,
+// which net/http's Transport calls.
 func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request) (*http.Response, error) {
 	if _, own := s.transport.(*balancer.Transport); own {
 		return s.transport.RoundTrip(req)
@@ -128,7 +130,7 @@ func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request) (*http.Respon
 	return res, err
 }
 
-// closing closes req's body, which a RoundTripper owes its caller, and returns err.
+// closing closes req's body, as a RoundTripper always must, and returns err.
 func closing(req *http.Request, err error) error {
 	if req.Body != nil {
 		err = errors.Join(err, req.Body.Close())

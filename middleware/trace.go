@@ -8,39 +8,39 @@ import (
 	"github.com/limpet-go/limpet/upgrade"
 )
 
-// Trace has hooks for what happens to a request. Any of them may be nil. They
-// run on the request's path, concurrently for different requests: they must be
-// quick. r is the client's request and must not be changed.
+// Trace has hooks for what happens to a request. Each may be nil. They are called on the
+// goroutine that serves the request, concurrently for different requests, and must return
+// quickly. r is the client's request and must not be changed.
 type Trace struct {
-	// Found is called with what the affinity found, once a request. Its Status
-	// tells a hit from a new client, an expired pin and a forged one.
+	// Found is called once for each request, with the pin that the affinity found.
+	// Its Status tells a hit from a new client, an expired pin and a forged one.
 	Found func(r *http.Request, pin affinity.Pin)
 	// Picked is called before each attempt.
 	Picked func(r *http.Request, b *balancer.Backend)
-	// Failed is called when an attempt failed, unless the client went away;
-	// again tells whether the request is now sent once more.
+	// Failed is called when an attempt has failed, unless the client went away.
+	// again reports whether the request will be sent again.
 	Failed func(r *http.Request, b *balancer.Backend, err error, again bool)
-	// Bound is called when an answer gives the client a new home: from is its
-	// home until now, "" for a client that had none. To an affinity without a
-	// memory, a Hash, each request's client is one that had none.
+	// Bound is called when an answer binds the client to a new home. from is the home
+	// that it had, "" for none. With an affinity that remembers nothing, such as
+	// [affinity.Hash], no client has a home before.
 	Bound func(r *http.Request, from, to string)
 	// UnknownSession is called when a backend answered that it doesn't know the
-	// request's session, as affinity.EngineIO notices; pin is what that had
-	// found. A Hit means that the session has ended there, as some do. Count
-	// the others, of which a warning tells too: those requests didn't get to the
-	// backend that has their session. Many are the sign of replicas with
-	// different keys or without a common store.
+	// request's session. [affinity.EngineIO] notices such answers; pin is the one that
+	// it had found. If its Status is Hit, the session has ended at its backend, which
+	// is usual. Otherwise the request was sent to a backend that never had the session.
+	// Count those; a warning is logged for them too. Many of them mean that the
+	// replicas have different keys, or no common store.
 	UnknownSession func(r *http.Request, pin affinity.Pin, b *balancer.Backend)
-	// Opened is called when a tunnel is about to be handed to its engine. Send
-	// waits for that, so it has to be called by another goroutine here.
+	// Opened is called right before a tunnel begins to carry messages. t.Send waits
+	// until it does, so that Opened must not call Send itself, but on another goroutine.
 	Opened func(r *http.Request, b *balancer.Backend, t *upgrade.Tunnel)
-	// Closed is called once for each Opened, when both ends of the tunnel are
-	// closed, mostly long after its request's handler returned.
+	// Closed is called once for each Opened, when both connections of the tunnel are
+	// closed. The request's handler has mostly returned long before.
 	Closed func(b *balancer.Backend, s upgrade.Summary)
 }
 
-// filled returns t with hooks that do nothing where it has none, but for Closed,
-// which every tunnel would keep; t may be nil.
+// filled returns t with hooks that do nothing in place of those that are nil, except for
+// Closed: every tunnel would hold one. t may be nil.
 func (t *Trace) filled() Trace {
 	var f Trace
 	if t != nil {

@@ -9,12 +9,11 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// inTrailer reports whether a field may stand in a trailer section that passes
-// through, RFC 9110 section 6.5.1: it says nothing of framing, routing,
-// authentication, how the request is to be served, what is to become of the answer,
-// or how content is to be read. Recipients that merge trailers into the header
-// would take its word otherwise, past all that was checked there. connection is the
-// Connection field of the message.
+// inTrailer reports whether a field of a trailer section may be passed on. A field that
+// says something about framing, routing, authentication, the handling of the request or
+// the answer, or the format of the content may not: RFC 9110 section 6.5.1. A recipient
+// that merges trailers into the header would believe it, although none of the checks of
+// the header was applied. connection is the Connection field of the message.
 func inTrailer(name string, connection []string) bool {
 	switch name {
 	case "Content-Length", "Trailer", "Host", "Max-Forwards", "Forwarded", "Via",
@@ -27,8 +26,8 @@ func inTrailer(name string, connection []string) bool {
 	return !hopByHop(name) && !untrustedField(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
 }
 
-// announced returns the names in the trailer of r that may pass, without values: those
-// come when the body has been read. It is nil if there are none.
+// announced returns the trailers that r has announced and that may be passed on, or nil if
+// there are none. They have no values yet: those come at the end of the body.
 func announced(r *http.Request) http.Header {
 	var names http.Header
 	for name := range r.Trailer {
@@ -42,8 +41,8 @@ func announced(r *http.Request) http.Header {
 	return names
 }
 
-// checkTrailer returns an error if a field of a trailer can't be passed on. net/http
-// checks those of a header only.
+// checkTrailer returns an error if a field of a trailer has a name or a value that can't be
+// sent. net/http checks the fields of a header only.
 func checkTrailer(trailer http.Header) error {
 	for name, values := range trailer {
 		if !httpfield.IsToken(name) || !httpfield.AreValues(values) {
@@ -53,13 +52,14 @@ func checkTrailer(trailer http.Header) error {
 	return nil
 }
 
-// endToEnd takes off res what concerns the connection to the backend only, and the
-// trailers that must be none. Those come when the body ends.
+// endToEnd removes from res the hop-by-hop fields, and the trailers that may not be passed
+// on. Trailers that were not announced come at the end of the body, and are removed
+// then.
 func endToEnd(res *http.Response) {
 	connection := res.Header["Connection"]
 	removeHopByHop(res.Header)
 	if !slices.Contains(res.TransferEncoding, "chunked") {
-		return // trailers are part of that coding
+		return // only the chunked coding has trailers
 	}
 	clean := func() {
 		for name := range res.Trailer {

@@ -17,16 +17,19 @@ var (
 	errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
 )
 
-// A verdict is what a failed attempt's error says. What is no fault of the request
-// is one of the backend, or of the way to it, and told to health.
+// A verdict is what the router makes of a failed attempt's error. A failure that isn't
+// the request's fault is that of the backend, or of the network on the way to it, and is
+// reported to the pool's health.
 type verdict struct {
-	fault   bool // of the request, or of this gateway; no backend does better
+	fault   bool // the request or this gateway is at fault: no other backend would do better
 	sent    bool // bytes of the request may have reached the backend
 	refused bool // the connection was refused
-	slow    bool // it took all the time that it was given
+	slow    bool // the attempt failed by a time limit
 	lost    bool // the backend was lost while the request waited for it
 }
 
+// judge returns the verdict on an attempt that failed with err. Of an error that says
+// nothing else, it assumes that bytes were sent.
 func judge(err error) verdict {
 	var body *bodyError
 	var failed *balancer.Error
@@ -44,13 +47,18 @@ func judge(err error) verdict {
 	return v
 }
 
-// StatusCode returns the status of the gateway's own answer to a request that
-// failed with err, for an ErrorHandler: 503 when no backend could take it, 504
-// when time ran out or the backend was lost while the request waited for it, 413,
-// 408 or 400 when the request itself was at fault, 499 (nginx's) when the client
-// went away, 500 when a middleware hides the connection that a tunnel needs or the
-// request can't be sent as this process has made it (see Invalid of
-// [balancer.Error]), and otherwise 502.
+// StatusCode returns the status for the gateway's own answer to a request that failed
+// with err. An ErrorHandler, or that of an httputil.ReverseProxy over [Sticky], uses it:
+//
+//	400  the request is malformed, or its body could not be read
+//	408  the client was too slow to send the body
+//	413  the body is longer than MaxBody or another limit
+//	499  the client went away (nginx's status, never seen by anybody but logs)
+//	500  a middleware hides the connection, which a tunnel needs; or the request can't be
+//	     sent as this process has made it, see Invalid of [balancer.Error]
+//	502  the backend failed
+//	503  no backend could take the request, or the gateway shuts down
+//	504  a time limit ended the request, or its backend was lost while it waited
 func StatusCode(err error) int {
 	var tooLarge *http.MaxBytesError
 	var body *bodyError
