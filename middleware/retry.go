@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// Retry limits how often a failed request is sent again, for each request and
-// for the gateway as a whole, so that a cluster in trouble isn't beaten to death
-// by its own gateway. A connection that can't be made costs no budget, and isn't
-// counted as an attempt unless it took all its time: nothing was sent, and it costs
-// the cluster nothing. A request that waited for a backend
-// which is then lost costs no budget.
+// Retry limits how often failed requests are sent again, for each request and for the
+// gateway as a whole. Without limits, retries would multiply the load of a cluster that
+// fails because it is overloaded.
 //
-// A request is sent again only if the backend surely saw nothing of it, or if
-// repeating it does no harm: its method is idempotent (RFC 9110 section 9.2.2) or
-// it has an Idempotency-Key. Its body must not have been longer than Body, and
-// no byte of the answer may have reached the client.
+// A request is sent again only if the backend surely got nothing of it, or if repeating
+// it does no harm: its method is idempotent (RFC 9110 section 9.2.2), or it has the field
+// Idempotency-Key or X-Idempotency-Key. No more than Body bytes of its body may have been
+// read, and no byte of an answer may have reached the client.
+//
+// A connection that can't be made costs no budget, since nothing was sent. It isn't
+// counted as an attempt either, unless it failed by a time limit. A request that waited
+// for a backend which was then lost costs no budget.
 type Retry struct {
 	// Attempts is how many backends a request is sent to at most, the first
 	// included. Default 3; 1 means never again.

@@ -14,27 +14,28 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// Gone says what happens to a client whose home is gone: Down, or refusing
-// connections. A home that was removed from the pool won't come back, and one
-// that is drained wants its clients to leave: their clients always move.
+// Gone says what happens to a client whose home is gone, which means that it is Down or
+// refuses connections. The clients of a home that was removed from the pool, or drained,
+// always move: the former won't come back, and the latter is to be left.
 type Gone int
 
 const (
 	// GoneMove gives the client a new home at once.
 	GoneMove Gone = iota
-	// GoneWait gives the home a moment to come back, as a restarting process does,
-	// and then moves the client.
+	// GoneWait waits for the home to come back, as a process does that is restarted,
+	// for WaitFor at most. Then it moves the client.
 	GoneWait
-	// GoneRefuse answers 503 until the home is back, and never lets another backend
-	// stand in: for backends that hold what no other backend can know.
+	// GoneRefuse answers 503 until the home is back, and never sends the client's
+	// requests to another backend. It is for backends with state that no other has.
 	GoneRefuse
 )
 
-// waitStep is how often a waiting request asks whether its home is back.
+// waitStep is how long a waiting request sleeps before it looks again whether its home is
+// back.
 const waitStep = 50 * time.Millisecond
 
-// A router finds a backend for a request and stays with it until an answer is
-// there: what Gateway and Sticky have in common.
+// A router finds the backend for a request, retries on others, and binds the client to
+// its home on the answer. Gateway and Sticky share it.
 type router struct {
 	pool     *balancer.Pool
 	affinity affinity.Affinity
@@ -45,14 +46,15 @@ type router struct {
 	budget   *budget
 	trace    Trace
 	log      *slog.Logger
-	header   string // for what became of the pin, "" for none
+	header   string // PinHeader, "" for none
 
-	strayed  atomic.Int64 // requests at backends that didn't know their session
+	strayed  atomic.Int64 // requests that reached a backend which doesn't know their session
 	warned   atomic.Int64 // the Unix time of the last warning
-	unwarned atomic.Int64 // warnings not written since then
+	unwarned atomic.Int64 // warnings that were left out since then
 }
 
-// newRouter checks what a router needs of o.
+// newRouter returns a router with the settings of o that concern it, or an error that says
+// which of them is wrong.
 func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if pool == nil {
 		return nil, errors.New("limpet: a pool is needed")
@@ -97,8 +99,8 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	}, nil
 }
 
-// validate asks a part that can tell whether it is set up right, as an affinity, a
-// bus and a transport can.
+// validate returns the error of part's Validate method, if it has one: affinities, buses
+// and transports do.
 func validate(part any) error {
 	if v, ok := part.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
@@ -108,8 +110,8 @@ func validate(part any) error {
 	return nil
 }
 
-// validatePinHeader refuses what is no field's name, and fields that the answer
-// needs for something else.
+// validatePinHeader returns an error if name can't be the name of a field, or is that of
+// a field with another meaning in answers.
 func validatePinHeader(name string) error {
 	if name == "" {
 		return nil
@@ -125,8 +127,9 @@ func validatePinHeader(name string) error {
 	return nil
 }
 
-// find asks the affinity whom the request belongs to. An affinity in trouble
-// never stops a request: it goes on with what is known.
+// find returns the pin that the affinity finds for the request. An error of the affinity,
+// such as that of a store which can't be reached, doesn't fail the request: it goes on
+// with what the affinity has returned.
 func (r *router) find(in *http.Request) affinity.Pin {
 	pin, err := r.affinity.Find(in)
 	if err != nil {
@@ -136,16 +139,26 @@ func (r *router) find(in *http.Request) affinity.Pin {
 	return pin
 }
 
-// rewrite takes the affinity's mark off the outgoing request.
+// rewrite lets the affinity remove its mark, such as a cookie, from the outgoing request.
 func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
 	if rw, ok := r.affinity.(affinity.Rewriter); ok {
 		rw.Rewrite(out, pin)
 	}
 }
 
-// send picks backends and tries them until one answers, and binds the client to
-// its home on that answer. t.backend is then who answered, or nil when the answer
-// is the affinity's own, and the caller owes the call of t.end.
+// send picks backends and tries them until one answers, and binds the client to its home
+// on that answer. t.backend is then the backend that answered, or nil if the answer is the
+// affinity's own. The caller must call t.end, or the backend's End, when the answer was
+// copied.
+//
+// Each round of the loop ends in one of five ways:
+//
+//	the home is gone and the affinity answers itself   that answer
+//	an attempt is answered                             that answer
+//	the client went away, or no backend is left        an error
+//	the attempt failed and must not be repeated        its error
+//	it failed and may be repeated                      the next round: at the home again
+//	                                                   with GoneWait, else at another backend
 func (r *router) send(t *trip) (*http.Response, error) {
 	if r.maxBody > 0 && t.body != nil && t.in.ContentLength > r.maxBody {
 		return nil, &http.MaxBytesError{Limit: r.maxBody}
@@ -203,13 +216,14 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	}
 }
 
-// attempt tries one backend, which has the request in its count until t.end.
+// attempt tries one backend. The backend counts the request until t.end, which attempt
+// calls itself if there is no answer.
 func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
 	b.Begin()
 	t.backend, t.counted = b, true
 	answered := false
 	defer func() {
-		if !answered { // a panic of a hook among the reasons
+		if !answered { // also if a hook has panicked
 			t.end()
 		}
 	}()
@@ -221,14 +235,15 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 	return res, nil
 }
 
-// mayRepeat reports whether a request whose bytes went out may be sent to another
-// backend. The requests that waited for a lost backend cost no budget: there may
-// be many, but they come once, and never from more than half of the pool.
+// mayRepeat reports whether a request of which bytes were sent may be sent to another
+// backend. Requests that waited for a lost backend cost no budget. There may be many, but
+// they fail only once, and never at more than half of the pool's backends.
 func (r *router) mayRepeat(t *trip, v verdict) bool {
 	return idempotent(t.in) && (v.lost || r.budget.spend())
 }
 
-// choose returns the next backend to try. failure is why the one before failed.
+// choose returns the next backend to try. failure is the error of the attempt before, or
+// nil.
 func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if home := r.pool.Get(t.pin.Backend); home != nil {
 		for r.awaits(t, home) && isGone(home) {
@@ -250,12 +265,13 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	return b, err
 }
 
-// isGone reports whether a home is Down and not because it was drained.
+// isGone reports whether a home is Down for another reason than a drain.
 func isGone(home *balancer.Backend) bool {
 	return home.State() == balancer.Down && home.Wish().State != balancer.Draining
 }
 
-// awaits reports whether the request should give its home b time to come back.
+// awaits reports whether the request should wait for b, its home, to come back. Its first
+// call sets the end of the waiting.
 func (r *router) awaits(t *trip, b *balancer.Backend) bool {
 	if r.gone != GoneWait || b.ID() != t.pin.Backend || r.pool.Get(b.ID()) != b {
 		return false
@@ -308,7 +324,7 @@ func (s *router) unknownSession(t *trip, pin affinity.Pin) {
 	}
 }
 
-// outcome says in one word what became of a pin that is now bound to home.
+// outcome returns the value of PinHeader for a pin that is now bound to home.
 func outcome(found affinity.Pin, home string) string {
 	switch {
 	case found.Backend == home:
@@ -336,7 +352,8 @@ func (s *router) goneAnswer(t *trip) *http.Response {
 	return res
 }
 
-// warn logs a warning, at most one a second: what fails requests fails many.
+// warn logs a warning, but at most one a second: what makes one request fail makes many
+// fail. The next warning has the number of those that were left out.
 func (r *router) warn(ctx context.Context, msg string, args ...any) {
 	now, last := time.Now().Unix(), r.warned.Load()
 	if now == last || !r.warned.CompareAndSwap(last, now) {

@@ -13,12 +13,13 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// errMalformed is what a request fails with that no backend is asked about.
+// errMalformed is the error of a request that isn't passed on to any backend, because it
+// is malformed.
 var errMalformed = errors.New("limpet: malformed request")
 
-// checkRequest returns why a request can't be passed on: what handlers in front have
-// seen of it, and what a backend would take it for, must not be two things. It
-// checks what net/http's servers don't; HTTP/2 lets most of it through.
+// checkRequest returns an error if handlers in front of the gateway may have understood a
+// request in another way than a backend would. A guard in front would then protect
+// nothing. It checks what net/http's servers don't; the one for HTTP/2 checks little.
 func checkRequest(r *http.Request) error {
 	var what string
 	switch {
@@ -36,10 +37,10 @@ func checkRequest(r *http.Request) error {
 	return fmt.Errorf("%w: %s", errMalformed, what)
 }
 
-// validTarget reports whether the request's target is in origin-form, in
-// absolute-form with a host, or that of OPTIONS * (RFC 9112, section 3.2). Of
-// another one, as x:/admin or x:admin, r.URL has the path in Opaque or a scheme that
-// nobody looks at. HTTP/2 has no absolute-form (RFC 9113, section 8.3.1).
+// validTarget reports whether the request's target is in origin-form, in absolute-form
+// with a host, or the * of OPTIONS (RFC 9112 section 3.2). With another one, such as
+// x:/admin or x:admin, r.URL has the path in Opaque, or a scheme that no guard looks at.
+// HTTP/2 has no absolute-form (RFC 9113 section 8.3.1).
 func validTarget(r *http.Request) bool {
 	target := r.RequestURI
 	switch {
@@ -57,9 +58,9 @@ func validTarget(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) && isHost(rest)
 }
 
-// hasOneHost reports whether the request says whom it is for, once. HTTP/1 may leave
-// that open. In HTTP/2 a Host field may stand beside :authority, and says the same
-// (RFC 9113, section 8.3.1).
+// hasOneHost reports whether the request names one valid host. HTTP/1.0 needs none. In
+// HTTP/2 a Host field may stand beside :authority if both are the same (RFC 9113 section
+// 8.3.1).
 func hasOneHost(r *http.Request) bool {
 	if r.Host == "" {
 		return r.ProtoMajor == 1 && len(r.Header["Host"]) == 0
@@ -72,8 +73,8 @@ func hasOneHost(r *http.Request) bool {
 	return isHost(r.Host)
 }
 
-// hasOneLength reports whether the lines of Content-Length are one number. Of a line
-// that isn't any, net/http's HTTP/2 server makes 0.
+// hasOneLength reports whether all lines of Content-Length are the same number. net/http's
+// HTTP/2 server takes a line that is no number for 0.
 func hasOneLength(lines []string) bool {
 	for _, line := range lines {
 		if _, err := strconv.ParseUint(line, 10, 63); err != nil || line != lines[0] {
@@ -83,9 +84,9 @@ func hasOneLength(lines []string) bool {
 	return true
 }
 
-// isHost reports whether s is a host and perhaps a port, RFC 3986 section 3.2.2, or
-// nearly so: user information, zones of addresses and escapes are in no Host field
-// that a client means well by.
+// isHost reports whether s is a host with or without a port, as in RFC 3986 section 3.2.2.
+// It refuses user information, zones of addresses and escapes, which no well-meant Host
+// field has.
 func isHost(s string) bool {
 	end := 0
 	if strings.HasPrefix(s, "[") {
@@ -103,7 +104,7 @@ func isHost(s string) bool {
 	return end > 0 && (colon || port == "") && strings.Trim(port, "0123456789") == ""
 }
 
-// hostByte has the bytes that names of hosts are made of: unreserved and sub-delims,
+// hostByte is the set of bytes that a host's name may have: the unreserved and sub-delims
 // of RFC 3986.
 var hostByte = func() (is [256]bool) {
 	for _, c := range []byte("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!$&'()*+,;=-._~") {
@@ -112,18 +113,19 @@ var hostByte = func() (is [256]bool) {
 	return is
 }()
 
-// setTarget has u, the outgoing request's URL, written as the client wrote it, byte
-// for byte. URL.RequestURI would escape what browsers and old clients leave as it is,
-// as | and ^, and with it decode what they have escaped: %2F would become a slash. A
-// path or query that somebody changed, as StripPrefix, Options.Rewrite and an
-// affinity do, counts as it is now. What can't be written so is an error.
+// setTarget changes u, the outgoing request's URL, so that the target is sent byte for
+// byte as the client wrote it. URL.RequestURI would escape characters that some clients
+// leave as they are, such as | and ^, and would then decode what the client has escaped:
+// %2F would become a slash. If http.StripPrefix, Options.Rewrite or an affinity has changed
+// the path or the query, the changed one is sent. A target that can't be sent as it is
+// gives an error.
 func setTarget(in *http.Request, u *url.URL) error {
 	path, query, _ := strings.Cut(in.RequestURI, "?")
 	switch {
-	case u.Opaque != "": // Options.Rewrite says so
+	case u.Opaque != "": // Options.Rewrite has set it
 		path = u.Opaque
 	case u.Path == path && u.RawPath == "" && u.RawQuery == query && oneSlash(path):
-		// Nothing in the path is escaped and nothing was changed, as mostly.
+		// The common case: nothing in the path is escaped, and nothing was changed.
 		path = in.RequestURI
 		u.Opaque, u.RawQuery, u.ForceQuery = path, "", false
 	default:
@@ -131,7 +133,7 @@ func setTarget(in *http.Request, u *url.URL) error {
 		if path, ok = writtenPath(u); !ok {
 			return fmt.Errorf("%w: URL.RawPath is no encoding of URL.Path: who changes one has to change the other", errMalformed)
 		}
-		// Behind an Opaque of two slashes net/http writes the scheme.
+		// net/http would write the scheme before an Opaque that begins with two slashes.
 		if oneSlash(path) || path != u.EscapedPath() {
 			u.Opaque = path
 		}
@@ -145,8 +147,8 @@ func setTarget(in *http.Request, u *url.URL) error {
 // oneSlash reports whether s begins with one slash.
 func oneSlash(s string) bool { return strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//") }
 
-// isTarget reports whether s can be part of a target: one word, without a fragment,
-// which some servers cut off.
+// isTarget reports whether s can be part of a target: it has no spaces or control
+// characters, and no fragment, which some servers would cut off.
 func isTarget(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c == 0x7f || c == '#' {
@@ -156,10 +158,10 @@ func isTarget(s string) bool {
 	return true
 }
 
-// writtenPath returns the path of u as it was written. net/url keeps that in RawPath
-// if it differs from what it would write itself, and ignores it when it has become
-// wrong, because somebody changed Path alone. That is good as long as no character
-// was escaped that the path would then have bare.
+// writtenPath returns the path of u as the client wrote it. net/url keeps that in RawPath
+// if it differs from its own encoding of Path. If somebody has changed Path alone, RawPath
+// is out of date and net/url ignores it. ok is false if the client had escaped a character
+// that the path would then have unescaped, with another meaning.
 func writtenPath(u *url.URL) (path string, ok bool) {
 	if u.RawPath != "" && !strings.Contains(u.RawPath, "?") {
 		if path, err := url.PathUnescape(u.RawPath); err == nil && path == u.Path {
@@ -169,8 +171,8 @@ func writtenPath(u *url.URL) (path string, ok bool) {
 	return cmp.Or(u.EscapedPath(), "/"), !escapesReserved(u.RawPath)
 }
 
-// escapesReserved reports whether a character is escaped in path that says something
-// else when it isn't: those that net/url leaves bare.
+// escapesReserved reports whether path has an escaped character that means something else
+// when it isn't escaped, and that net/url doesn't escape.
 func escapesReserved(path string) bool {
 	for i := range len(path) {
 		if path[i] != '%' {

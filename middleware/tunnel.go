@@ -12,12 +12,15 @@ import (
 	"github.com/limpet-go/limpet/upgrade"
 )
 
-// closeRestart is the WebSocket close code 1012, service restart: the client
-// should come back, and finds a backend that serves it. It is registered with
-// IANA beside RFC 6455 section 7.4.
+// closeRestart is the WebSocket close code 1012, service restart. It tells the client to
+// connect again, which brings it to a backend that serves. The code isn't in RFC 6455
+// section 7.4, but registered with IANA.
 const closeRestart = 1012
 
-// tunnel serves a request that asks for an upgrade.
+// tunnel serves a request that asks for an upgrade. It follows the same steps as proxy.
+// The client's connection isn't touched before a backend has answered with 101: until
+// then any answer can still be given. Then the tunnel's engine takes over both
+// connections, and the handler returns.
 func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	if !upgrade.CanHijack(w) {
 		g.refuse(w, r, errNoHijack)
@@ -25,7 +28,8 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	deepen(0)
 	if r.ContentLength != 0 {
-		// A handshake has no body. The answer doesn't wait for it.
+		// A handshake must not have a body: Connect refuses it. The answer isn't
+		// delayed until the body was read.
 		body := &replay{src: r.Body, rc: http.NewResponseController(w)}
 		body.answerEarly(w, r)
 		defer body.join()
@@ -37,15 +41,15 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := &o.Request
-	// prepare took the handshake's own fields off with the other hop-by-hop
-	// ones; Connect reads what the client asked for from here.
+	// prepare has removed the fields that ask for the upgrade, since they are
+	// hop-by-hop. Connect reads them.
 	out.Header["Connection"] = []string{"Upgrade"}
 	out.Header["Upgrade"] = r.Header["Upgrade"]
 
 	var tunnel *upgrade.Tunnel
 	served := false
 	defer func() {
-		if tunnel != nil && !served { // a panic of a hook among the reasons
+		if tunnel != nil && !served { // also if a hook has panicked
 			tunnel.Close(closeRestart, "")
 		}
 	}()
@@ -76,7 +80,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // it may have got its key just now
+	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // a new client has got its key by the answer
 	g.router.trace.Opened(r, t.backend, tunnel)
 	if b, closed := t.backend, g.router.trace.Closed; closed != nil {
 		tunnel.OnClosed(func(s upgrade.Summary) { closed(b, s) })
@@ -90,15 +94,15 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	served = true
 	select {
-	case <-t.backend.Lost(): // before the tunnel was registered, perhaps
+	case <-t.backend.Lost(): // watch may have missed a tunnel that wasn't registered yet
 		tunnel.Close(closeRestart, "backend lost")
 	default:
 	}
 }
 
-// deepen has the goroutine's stack grow while it is shallow, to what a handshake
-// needs. It would grow twice otherwise, the last time in the depths of package net,
-// and to move all that is on it is a twentieth of what a tunnel's opening costs.
+// deepen makes the goroutine's stack grow to what a handshake needs, while there is
+// little on it. It would grow twice otherwise, the second time deep within package net,
+// and copying the frames is a twentieth of what it costs to open a tunnel.
 //
 //go:noinline
 func deepen(at int) byte {
@@ -106,9 +110,9 @@ func deepen(at int) byte {
 	return room[at]
 }
 
-// connect asks b for a tunnel. The tunnel takes over the backend's count of the
-// request. The context of the handshake lives until a refusal has been read, and
-// ends when the backend is lost.
+// connect opens a tunnel at b. When it succeeds, the tunnel counts as b's request until it
+// is closed, in place of t. If b refuses the upgrade, the context of the handshake lives
+// until the body of the refusal is closed. The context is cancelled when b is lost.
 func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upgrade.Tunnel, error) {
 	req, err := t.request(out, b)
 	if err != nil {
@@ -140,13 +144,14 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		return tunnel, nil
 	case lost:
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: balancer.ErrLost}
-	case !errors.As(err, &known) && !judge(err).fault: // the connection was made
+	case !errors.As(err, &known) && !judge(err).fault: // the error is that of a connection which was made
 		err = &balancer.Error{Backend: b.ID(), Sent: true, Err: err}
 	}
 	return nil, err
 }
 
-// turn is a client's moment in a drain; one that nothing tells apart has any.
+// turn returns the moment within a drain, from 0 to 1, at which a client's tunnels are
+// closed. It follows from the client's key, and is random without one.
 func turn(key string) float64 {
 	if key == "" {
 		return rand.Float64()
@@ -154,9 +159,9 @@ func turn(key string) float64 {
 	return balancer.Turn(key)
 }
 
-// watch follows the pool: tunnels of a lost backend are closed at once, those of
-// a draining one each at its client's moment. Replicas hear of the operator's
-// decisions.
+// watch is called at each change in the pool. It closes the tunnels of a lost backend at
+// once and those of a draining one each at its client's turn. It tells the replicas'
+// goroutine that the operator may have decided something.
 func (g *Gateway) watch(c balancer.Change) {
 	if g.replicas != nil {
 		g.replicas.poolChanged()
@@ -168,6 +173,7 @@ func (g *Gateway) watch(c balancer.Change) {
 	g.drain(c.Backend)
 }
 
+// drain closes b's tunnels by the end of its drain, or stops that if b isn't drained.
 func (g *Gateway) drain(b *balancer.Backend) {
 	w := b.Wish()
 	if w.State != balancer.Draining || w.Within == 0 {

@@ -53,11 +53,12 @@ func judge(err error) verdict {
 //	400  the request is malformed, or its body could not be read
 //	408  the client was too slow to send the body
 //	413  the body is longer than MaxBody or another limit
-//	499  the client went away (nginx's status, never seen by anybody but logs)
+//	499  the client went away (nginx's status, for logs: the client doesn't get it)
 //	500  a middleware hides the connection, which a tunnel needs; or the request can't be
 //	     sent as this process has made it, see Invalid of [balancer.Error]
 //	502  the backend failed
-//	503  no backend could take the request, or the gateway shuts down
+//	503  no backend could take the request, its home is gone and GoneRefuse is set,
+//	     or the gateway shuts down
 //	504  a time limit ended the request, or its backend was lost while it waited
 func StatusCode(err error) int {
 	var tooLarge *http.MaxBytesError
