@@ -10,19 +10,19 @@ import (
 	"sync"
 )
 
-// buffers are for answers' bodies: large enough for net/http to pass them on
-// without a copy of its own.
+// buffers are the buffers through which answers' bodies are copied. They are so large that
+// net/http writes a full one without copying it into its own.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// writeAnswer copies res to the client, each piece as soon as it is there. When
-// the backend's answer breaks off it breaks the client's connection as well: a
-// short answer must never look whole.
+// writeAnswer copies res to the client, each piece as soon as it has come. When the
+// backend's answer breaks off, it panics with [http.ErrAbortHandler], so that the client's
+// connection breaks off too: a short answer must never look complete.
 func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 	defer res.Body.Close()
 	h := w.Header()
 	mergeHeader(h, res.Header)
 	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // keeps net/http from guessing one
+		h["Content-Type"] = nil // keeps net/http from detecting one
 	}
 	announced := len(res.Trailer)
 	if announced > 0 {
@@ -39,19 +39,19 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 		abort(rc, r)
 	}
 	if len(res.Trailer) > 0 {
-		_ = rc.Flush() // a body that fits into the buffers would leave no room for trailers
+		_ = rc.Flush() // net/http would send a short body with Content-Length, and then no trailers
 	}
 	for name, values := range res.Trailer {
 		if len(res.Trailer) != announced {
-			name = http.TrailerPrefix + name
+			name = http.TrailerPrefix + name // the backend hadn't announced all of them
 		}
 		h[name] = values // in place of a field of the header that has the same name
 	}
 }
 
-// mergeHeader adds a backend's fields to those that middlewares around the
-// gateway have set. The application's cookies come first: some clients read
-// only the first Set-Cookie.
+// mergeHeader adds the fields of a backend's answer to h, in which middlewares in front of
+// the gateway may have set fields. The backend's cookies come before theirs, since some
+// clients read only the first Set-Cookie.
 func mergeHeader(h, answer http.Header) {
 	for name, values := range answer {
 		own := h[name]
@@ -66,12 +66,15 @@ func mergeHeader(h, answer http.Header) {
 	}
 }
 
+// copyBody copies res.Body to the client. It flushes each piece of an answer whose length
+// isn't known, and of others what doesn't fill the buffer.
 func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Response) error {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	streams := res.ContentLength < 0
 	if streams {
-		// Whoever waits for an event stream wants to know that it is there.
+		// A client of an event stream wants to know that it is open before the first
+		// event comes.
 		if err := flush(rc); err != nil {
 			return err
 		}
@@ -84,7 +87,7 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 				return fmt.Errorf("writing to the client: %w", err)
 			}
 			left -= int64(n)
-			// A full buffer means that more is on its way.
+			// If the buffer is full, more has come already and will be written next.
 			if err == nil && n < len(buf) && (streams || left > 0) {
 				if err := flush(rc); err != nil {
 					return err
@@ -100,8 +103,8 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 	}
 }
 
-// flush sends what is buffered. A writer that can't flush, because a middleware
-// hides it, is the embedder's choice and no error.
+// flush sends what net/http has buffered. It isn't an error if a middleware hides the
+// server's writer, so that nothing can be flushed.
 func flush(rc *http.ResponseController) error {
 	if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("flushing to the client: %w", err)
@@ -109,9 +112,8 @@ func flush(rc *http.ResponseController) error {
 	return nil
 }
 
-// abort ends the client's connection in the middle of an answer. An HTTP/1.0
-// client takes the end of the connection for the end of the answer, unless it is
-// reset.
+// abort breaks the client's connection in the middle of an answer. To an HTTP/1.0 client,
+// a connection that is closed in order is the end of the answer, so that it is reset.
 func abort(rc *http.ResponseController, r *http.Request) {
 	if !r.ProtoAtLeast(1, 1) {
 		if conn, _, err := rc.Hijack(); err == nil {

@@ -11,27 +11,30 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// ClientIP tells a client's address from the proxies that stand between.
+// ClientIP finds the address of a client behind trusted proxies.
 //
-// Only what a trusted peer says is believed: X-Forwarded-For, X-Forwarded-Host,
-// X-Forwarded-Proto, Forwarded and X-Real-IP of anybody else are dropped before
-// a backend sees them, and if that peer has a private address, as a load balancer
-// of one's own has, a warning says so once. Trust the addresses of the load balancers in front of
-// this service, never a range that clients can connect from: whoever is in
-// Trusted can name any address. The zero value trusts nobody, which is right
-// for a service that clients reach directly.
+// A peer is the other end of a connection. What a peer says about its client in
+// X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Forwarded and X-Real-IP is
+// believed only if the peer is trusted. Backends don't get such fields of other peers. If
+// a peer that isn't trusted has a private address, it may be a load balancer that was
+// forgotten, and a warning is logged once.
 //
-// It never changes RemoteAddr, and all methods may be called concurrently.
+// Trust the addresses of the load balancers in front of this service, and never a range
+// that clients can connect from: a peer in Trusted can claim any address. The zero value
+// trusts nobody, which is right for a service that clients reach directly.
+//
+// ClientIP never changes RemoteAddr. All methods may be called concurrently.
 type ClientIP struct {
+	// Trusted has the addresses of the trusted peers. IPv4 addresses are to be written
+	// as IPv4, not mapped into IPv6.
 	Trusted []netip.Prefix
 }
 
-// Addr returns the client's address: the nearest one that is not a trusted
-// proxy's. It walks X-Forwarded-For from the right, all lines of it as one list,
-// and stops at the first entry that is no address, because what stands left of
-// it was written by somebody unknown. IPv4-mapped addresses are unmapped, zones
-// and ports dropped. The result is the zero Addr when the peer has no IP
-// address, as on a Unix socket.
+// Addr returns the client's address: the nearest one that isn't a trusted proxy's. It
+// reads X-Forwarded-For from the right, all lines as one list. It stops at the first entry
+// that is no address, since nobody trusted has written what is left of it. IPv4-mapped
+// addresses are unmapped; zones and ports are dropped. Addr returns the zero Addr when the
+// peer has no IP address, as on a Unix socket.
 func (c ClientIP) Addr(r *http.Request) netip.Addr {
 	addr := peer(r)
 	if !c.trusts(addr) {
@@ -67,9 +70,9 @@ func (c ClientIP) behind(addr netip.Addr, r *http.Request) netip.Addr {
 	return addr
 }
 
-// Secure reports whether the client's own connection used TLS: this process
-// terminated it, or a trusted peer says so in X-Forwarded-Proto. Of several
-// values the last counts, the one that the nearest proxy wrote.
+// Secure reports whether the client's own connection used TLS: this process terminated
+// it, or a trusted peer says so in X-Forwarded-Proto. If that has several values the last
+// one counts, which the nearest proxy has written.
 func (c ClientIP) Secure(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
@@ -142,22 +145,22 @@ func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out h
 	set(4, "Forwarded", forwarded(addr, client, out["X-Forwarded-Host"][0], proto))
 }
 
-// untrustedField reports whether a field says something about the client that isn't to be
-// believed, or that forward says anew.
+// untrustedField reports whether a field says something about the client that must not be
+// believed, or that forward writes anew. trusted says whether the peer is trusted.
 func untrustedField(name string, trusted bool) bool {
 	return name == "X-Real-Ip" || !trusted && strings.HasPrefix(name, "X-Forwarded-") ||
 		strings.IndexByte(name, '_') >= 0 && foldsToForwarded(name)
 }
 
-// foldsToForwarded reports whether a backend that takes _ for -, as CGI and WSGI
-// do, would read name as one of the fields that forward writes.
+// foldsToForwarded reports whether a backend for which _ and - are the same, as for CGI and
+// WSGI, would take name for one of the fields that forward writes.
 func foldsToForwarded(name string) bool {
 	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	return strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip"
 }
 
-// forwarded returns a Forwarded field of one element, RFC 7239 section 4. text is
-// the client's address as it is written.
+// forwarded returns the value of a Forwarded field with one element: RFC 7239 section 4.
+// text is client as a string.
 func forwarded(client netip.Addr, text, host, proto string) string {
 	open, end := "for=", ""
 	switch {
@@ -172,8 +175,8 @@ func forwarded(client netip.Addr, text, host, proto string) string {
 	return open + text + end + ";host=\"" + host + "\";proto=" + proto
 }
 
-// withClient returns the context of in, with the client's address in it if t tells
-// backends about it by the PROXY protocol.
+// withClient returns the context of in. The client's address is added to it if t sends that
+// to backends by the PROXY protocol.
 func (c ClientIP) withClient(in *http.Request, t http.RoundTripper) context.Context {
 	ctx := in.Context()
 	if t, ok := t.(*balancer.Transport); !ok || t.ProxyProtocol == 0 {
@@ -190,6 +193,7 @@ func (c ClientIP) withClient(in *http.Request, t http.RoundTripper) context.Cont
 	return balancer.WithClient(ctx, from, to)
 }
 
+// appendHop returns X-Forwarded-For with hop at its end, as a single line.
 func appendHop(lines []string, hop string) string {
 	if len(lines) == 0 {
 		return hop
@@ -197,7 +201,8 @@ func appendHop(lines []string, hop string) string {
 	return strings.Join(lines, ", ") + ", " + hop
 }
 
-// peer returns the address of the other end of the connection.
+// peer returns the address of the other end of r's connection, or the zero Addr if it has
+// no IP address.
 func peer(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -207,8 +212,8 @@ func peer(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// parseHop reads one entry of X-Forwarded-For. Some proxies add a port, and
-// some write IPv6 addresses in brackets.
+// parseHop parses one entry of X-Forwarded-For. Some proxies add a port, and some write
+// IPv6 addresses in brackets.
 func parseHop(s string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true

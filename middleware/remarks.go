@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// remarks are what a gateway finds wrong in how it is used, and could not find when
-// it was made. Each is a warning that is given once.
+// remarks holds which mistakes in its use a gateway has looked for. They are those that
+// NewGateway can't see, and each is logged as a warning, once.
 type remarks struct {
-	done   atomic.Bool // nothing is left to look for when a request comes
-	since  atomic.Int64
-	server atomic.Bool // its time limits were looked at
-	peer   atomic.Bool // one is taken for a proxy of the user's own
+	done   atomic.Bool // requests have nothing to check any more
+	since  atomic.Int64 // the time of the first request, in nanoseconds of Unix time
+	server atomic.Bool // its time limits were checked
+	peer   atomic.Bool // a peer was taken for a proxy that isn't in ClientIP.Trusted
 }
 
-// runWithin is how long a gateway with a Bus serves before it warns that nobody has
-// called Run, which may be about to start at first.
+// runWithin is how long a gateway with a Bus serves before it warns that nobody has called
+// Run. At first, Run may be about to be called.
 const runWithin = 10 * time.Second
 
-// checkUse looks at what a request tells.
+// checkUse looks for mistakes that can be seen when a request comes.
 func (g *Gateway) checkUse(r *http.Request) {
 	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok {
 		g.checkServer(server)
@@ -36,9 +36,9 @@ func (g *Gateway) checkUse(r *http.Request) {
 	}
 }
 
-// checkServer warns of time limits of a server that end what a gateway is for. An
-// answer takes as long as its backend needs, 25 s for a long poll, and a request as
-// long as its client. Tunnels are out of the server's hands.
+// checkServer warns of time limits of the server that end requests which are in order. An
+// answer takes as long as its backend needs, 25 s for a long poll, and a request as long as
+// its client needs. Tunnels aren't affected: the server's limits don't apply to them.
 func (g *Gateway) checkServer(server *http.Server) {
 	if g.remarks.server.Swap(true) || server.ReadTimeout <= 0 && server.WriteTimeout <= 0 {
 		return
@@ -47,9 +47,9 @@ func (g *Gateway) checkServer(server *http.Server) {
 		"ReadTimeout", server.ReadTimeout, "WriteTimeout", server.WriteTimeout)
 }
 
-// distrust warns that a field of this name, which came from a peer that isn't
-// trusted, is dropped. Anybody can send one; but a peer in a private network is
-// most likely a proxy that was forgotten in ClientIP.
+// distrust warns that a field, which a peer that isn't trusted has sent, is dropped.
+// Everybody can send such a field, but a peer in a private network is most likely a proxy
+// that was forgotten in ClientIP.Trusted.
 func (g *Gateway) distrust(name string, from netip.Addr) {
 	if g.remarks.peer.Load() || !strings.HasPrefix(name, "X-Forwarded-") || !private(from) || g.remarks.peer.Swap(true) {
 		return
@@ -58,9 +58,10 @@ func (g *Gateway) distrust(name string, from netip.Addr) {
 		"peer", from, "field", name)
 }
 
-// carrierNAT is the shared address space of RFC 6598, which clouds use within too.
+// carrierNAT is the shared address space of RFC 6598, which clouds use internally too.
 var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
 
+// private reports whether addr can only be that of a host nearby.
 func private(addr netip.Addr) bool {
 	return addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || carrierNAT.Contains(addr)
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// note is what replicas send each other, as JSON: either all decisions that the
-// sender knows, which may be none, or a session to close.
+// note is a message between replicas, as JSON. It has either all decisions that the sender
+// knows, which may be none, or a session to close.
 //
 //	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
 //	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "at":1767366245123456, "by":"ID"}]}
 //	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
 //
-// Fields may be added. What an older replica would misunderstand gets another
-// version, which it ignores.
+// Fields may be added later. A note that an older replica would misunderstand gets another
+// version, and the older replica ignores it.
 type note struct {
 	Version   int          `json:"v"`
 	From      string       `json:"from"`
@@ -28,22 +28,22 @@ type note struct {
 	Close     *sessionNote `json:"close,omitempty"`
 }
 
-// decision is what an operator decided about a backend.
+// decision is an operator's decision about a backend.
 type decision struct {
 	Backend string        `json:"backend"`
 	Wish    string        `json:"wish"` // serve, drain or off
 	Since   time.Time     `json:"since"`
 	Within  time.Duration `json:"within,omitzero"` // of a drain, in nanoseconds; 0: no deadline
 
-	// At is when that was, in microseconds of Unix time, but later than whatever
-	// the replica had heard of before: a hybrid logical clock. By is the replica
-	// that was told, and decides between two of the same time.
+	// At is the time of the decision in microseconds of Unix time, but always later
+	// than that of each decision which the replica knew: a hybrid logical clock. By is
+	// the replica on which it was made. It orders two decisions of the same time.
 	At int64  `json:"at"`
 	By string `json:"by"`
 }
 
-// sessionNote says which tunnels to close. The key is hashed: it may be what a
-// client signs in with.
+// sessionNote says which tunnels to close. It has a hash of the client's key, since the key
+// may be a secret that the client signs in with.
 type sessionNote struct {
 	Session string `json:"session"`
 	Code    int    `json:"code"`
@@ -62,8 +62,8 @@ func (n note) encode() []byte {
 	return b
 }
 
-// parseNote reads a note. A decision that makes no sense is left out: the others
-// may count.
+// parseNote parses a note. It leaves out decisions that aren't sound, and keeps the
+// others.
 func parseNote(data []byte) (note, error) {
 	var n note
 	if len(data) > maxNote {
@@ -107,7 +107,7 @@ func (d decision) sound() bool {
 	return isName(d.Backend) && isName(d.By) && d.At > 0 && !d.Since.IsZero()
 }
 
-// decide returns the decision that wish is.
+// decide returns wish as a decision.
 func decide(backend string, wish balancer.Wish, at int64, by string) decision {
 	d := decision{Backend: backend, Wish: "serve", Since: wish.Since.UTC().Round(0), Within: wish.Within, At: at, By: by}
 	switch wish.State {
@@ -119,7 +119,7 @@ func decide(backend string, wish balancer.Wish, at int64, by string) decision {
 	return d
 }
 
-// wish returns what d asks of the backend.
+// wish returns d as the pool takes it.
 func (d decision) wish() balancer.Wish {
 	w := balancer.Wish{Since: d.Since, Within: d.Within}
 	switch d.Wish {
@@ -131,13 +131,13 @@ func (d decision) wish() balancer.Wish {
 	return w
 }
 
-// after reports whether d is the later one, also of two about different backends.
-// No two replicas see it differently.
+// after reports whether d is later than other, which may be about another backend. All
+// replicas order two decisions in the same way.
 func (d decision) after(other decision) bool {
 	return cmp.Or(cmp.Compare(d.At, other.At), cmp.Compare(d.By, other.By), cmp.Compare(d.Backend, other.Backend)) > 0
 }
 
-// sessionHash is what a note says in place of a pin's key.
+// sessionHash returns the hash that a note has in place of a pin's key.
 func sessionHash(key string) string {
 	sum := sha256.Sum256([]byte("limpet session " + key))
 	return hex.EncodeToString(sum[:])

@@ -15,13 +15,23 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// replicas is a gateway's part in what the gateways of a bus tell each other: the
-// operator's decisions about backends, the last of which counts for each.
+// replicas exchanges the operator's decisions about backends with the other gateways of a
+// bus. For each backend the latest decision counts.
 //
-// A message always holds all decisions that its sender knows, so it doesn't
-// matter which ones were lost. Who hears that another lacks something, or has
-// something older, tells what it knows; so does everybody who is told nothing for
-// a while. A new replica only has to say that it knows nothing.
+// An announcement has all decisions that its sender knows, so that it doesn't matter if
+// messages are lost. A replica announces what it knows:
+//
+//	when                                              how soon
+//	it starts, or may have missed messages            at once
+//	its operator has decided something                after gather, together with more
+//	another's announcement lacks something, or has    within answerWithin, at random, unless
+//	something that is older                           another replica is first
+//	nobody has announced everything for a while       announceEvery, and up to half more
+//	the last announcement couldn't be published       after a second
+//
+// A replica that starts announces that it knows nothing, and gets an answer by the third
+// rule. The goroutine of run owns the fields below; others only signal it through changed,
+// and publish messages of their own.
 type replicas struct {
 	bus     bus.Bus
 	topic   string
@@ -29,40 +39,40 @@ type replicas struct {
 	pool    *balancer.Pool
 	close   func(sessionNote) // closes the tunnels of a session here
 	log     *slog.Logger
-	changed chan struct{} // something about the pool has
+	changed chan struct{} // of one element: the pool has changed
 	running atomic.Bool
 	ran     atomic.Bool // at any time
 
-	// Of the goroutine in run:
+	// Only the goroutine of run uses these:
 	known     map[string]*known // by backend
-	clock     int64             // the latest stamp given or heard
-	timer     *time.Timer       // for tell
+	clock     int64             // the latest At of all decisions
+	timer     *time.Timer       // for announce
 	due       time.Time         // when it fires
 	announced time.Time         // when all was told
-	asking    bool              // to be told with nothing to tell, so that others answer
-	failing   bool              // the last attempt to tell has failed
+	asking    bool              // announce even if nothing is known, so that others answer
+	failing   bool              // the last announcement could not be published
 }
 
 // known is the last decision about a backend.
 type known struct {
 	decision
-	seen bool // since then the backend was in the pool
+	seen bool // the backend was in the pool when, or after, the decision came
 }
 
 const (
-	// announceEvery is how often the decisions are told, by one of the replicas.
+	// announceEvery is about how often one of the replicas announces all decisions.
 	announceEvery = 10 * time.Second
-	// gather is how long further decisions are waited for: who drains a whole pool
-	// makes many.
+	// gather is how long a replica waits for further decisions. An operator who drains
+	// a whole pool makes many.
 	gather = 10 * time.Millisecond
-	// answerWithin spreads the answers of replicas: most of them find that
-	// another one was first.
+	// answerWithin is the time over which replicas spread their answers, so that most
+	// of them find that another one has answered.
 	answerWithin = 100 * time.Millisecond
-	// apartMax is how far replicas' clocks may be apart. Without a bound a single
-	// message could be later than all that anybody decides from then on.
+	// apartMax is how far replicas' clocks may be apart. Without a bound, a single
+	// message from the far future would win against all decisions from then on.
 	apartMax = 24 * time.Hour
-	// foreignMax is how many decisions about backends are kept that aren't in the
-	// pool. The latest stay.
+	// foreignMax is how many decisions are kept about backends that aren't in the pool.
+	// The latest are kept.
 	foreignMax = 256
 )
 
@@ -77,15 +87,16 @@ func newReplicas(o Options, pool *balancer.Pool, closeSession func(sessionNote),
 	return r
 }
 
-// poolChanged has the pool looked through.
+// poolChanged makes the goroutine of run compare the pool with what it knows. It never
+// blocks.
 func (r *replicas) poolChanged() {
 	select {
 	case r.changed <- struct{}{}:
-	default: // it will be already
+	default: // it will do so anyway
 	}
 }
 
-// run takes part until ctx ends.
+// run exchanges decisions until ctx ends, and subscribes again when the bus fails.
 func (r *replicas) run(ctx context.Context) error {
 	if r.running.Swap(true) {
 		return errors.New("limpet: Gateway.Run runs already: Gateway.Serve calls it too, and one of them is enough")
@@ -108,7 +119,8 @@ func (r *replicas) run(ctx context.Context) error {
 	return nil
 }
 
-// join takes part with one subscription.
+// join exchanges decisions over one subscription, until ctx ends or the subscription
+// fails.
 func (r *replicas) join(ctx context.Context) error {
 	sub, err := r.bus.Subscribe(ctx)
 	if err != nil {
@@ -145,7 +157,7 @@ func (r *replicas) join(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			if r.collect(); time.Until(r.due) <= gather { // nobody has heard of a decision
+			if r.collect(); time.Until(r.due) <= gather { // a decision was not announced yet
 				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 				r.announce(last)
 				cancel()
@@ -183,25 +195,26 @@ func (r *replicas) announceLater() {
 	r.announceWithin(announceEvery + mrand.N(announceEvery/2))
 }
 
-// ask has all told, so that who knows more says so.
+// ask announces everything at once, so that replicas that know more answer.
 func (r *replicas) ask() {
 	r.asking = true
 	r.announceWithin(0)
 }
 
-// collect compares the pool with what is known: what differs was decided here.
+// collect compares the pool with what is known. A difference is a decision that was made
+// on this replica.
 func (r *replicas) collect() {
 	for b := range r.pool.All() {
 		id := b.ID()
 		wish, k := b.Wish(), r.known[id]
-		fresh := wish.Since.IsZero() // nobody has wished anything
+		fresh := wish.Since.IsZero() // no operator has decided anything
 		switch {
 		case k == nil && fresh, k != nil && k.seen && k.wish().Equal(wish):
 		case k != nil && !k.seen && fresh: // it was decided elsewhere before this pool had the backend
 			k.seen = true
 			r.apply(k.decision)
 		default:
-			if fresh { // it was removed and is back: a new start, for all
+			if fresh { // the backend was removed and added again: it serves, on all replicas
 				r.pool.SetWish(id, wish)
 				if wish = b.Wish(); wish.Since.IsZero() {
 					continue // it is gone again
@@ -214,14 +227,14 @@ func (r *replicas) collect() {
 	}
 }
 
-// apply does here what was decided elsewhere.
+// apply carries out a decision of another replica.
 func (r *replicas) apply(d decision) {
-	if r.pool.SetWish(d.Backend, d.wish()) == nil { // else it was removed meanwhile
+	if r.pool.SetWish(d.Backend, d.wish()) == nil { // else the backend was removed meanwhile
 		r.log.Info("another replica's decision", "backend", d.Backend, "wish", d.Wish, "by", d.By)
 	}
 }
 
-// receive takes a message of another replica.
+// receive handles a message from the bus.
 func (r *replicas) receive(data []byte) {
 	n, err := parseNote(data)
 	switch {
@@ -234,7 +247,7 @@ func (r *replicas) receive(data []byte) {
 		r.close(*n.Close)
 		return
 	}
-	r.collect() // what was decided here is older than what comes now
+	r.collect() // first, so that decisions of this replica get an earlier time than what comes
 	heard := make(map[string]decision, len(n.Decisions))
 	for _, d := range n.Decisions {
 		heard[d.Backend] = d
@@ -262,15 +275,17 @@ func (r *replicas) receive(data []byte) {
 	}
 	switch {
 	case !covered:
-		// Two whose pools are too different to be content with each other would
-		// never end: they have a pause at least.
+		// Two replicas that can't keep all of each other's decisions, as their pools
+		// are too different, would answer each other for ever. The pause of a second
+		// limits that.
 		r.announceWithin(max(mrand.N(answerWithin), time.Until(r.announced.Add(time.Second))))
 	case !r.asking:
 		r.announceLater()
 	}
 }
 
-// forget keeps what is known within its bound.
+// forget drops the oldest decisions about backends that aren't in the pool, beyond
+// foreignMax.
 func (r *replicas) forget() {
 	var foreign []*known
 	for id, k := range r.known {
@@ -292,7 +307,7 @@ func (r *replicas) forget() {
 	}
 }
 
-// announce tells all that is known.
+// announce publishes all decisions that are known.
 func (r *replicas) announce(ctx context.Context) {
 	r.collect()
 	r.announceLater()
@@ -314,6 +329,7 @@ func (r *replicas) announce(ctx context.Context) {
 	r.asking, r.failing = r.asking && err != nil, err != nil
 }
 
+// publish sends n to all replicas. It may be called concurrently.
 func (r *replicas) publish(ctx context.Context, n note) error {
 	if err := r.bus.Publish(ctx, r.topic, n.encode()); err != nil {
 		return fmt.Errorf("limpet: publish on %s: %w", r.topic, err)

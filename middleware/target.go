@@ -58,7 +58,7 @@ func validTarget(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")) && isHost(rest)
 }
 
-// hasOneHost reports whether the request names one valid host. HTTP/1.0 needs none. In
+// hasOneHost reports whether the request names one valid host. Over HTTP/1 it may be empty. In
 // HTTP/2 a Host field may stand beside :authority if both are the same (RFC 9113 section
 // 8.3.1).
 func hasOneHost(r *http.Request) bool {
