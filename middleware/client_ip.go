@@ -110,11 +110,13 @@ func (c ClientIP) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// forward writes the fields that tell the backend about the client, with their
-// values in room. from is its peer's address, and out the outgoing header, a copy of
-// in.Header without untrustedField. The X-Forwarded fields of a trusted peer are added to.
-// Forwarded and X-Real-IP are always written anew from what is known to be true:
-// a proxy that speaks X-Forwarded-For passes a client's own Forwarded through.
+// forward adds the fields that tell the backend about the client to out, the outgoing
+// header. out is a copy of in.Header without untrusted fields, and from is the peer's
+// address. The values are stored in room, which saves allocations.
+//
+// The X-Forwarded fields of a trusted peer are kept and extended. Forwarded and X-Real-IP
+// are always written anew: a trusted proxy that writes X-Forwarded-For may pass on a
+// Forwarded field that the client has made up.
 func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out http.Header, room *[5]string) {
 	addr, proto := from, "http"
 	if trusted {

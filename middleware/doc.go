@@ -17,7 +17,7 @@
 //
 //	pool := balancer.Static("a=http://10.0.0.1:3000", "b=http://10.0.0.2:3000")
 //	gateway, err := limpet.NewGateway(pool, &limpet.Options{
-//		Affinity: &affinity.Cookie{Keys: keys},
+//		Affinity: &affinity.Cookie{Secrets: secrets},
 //	})
 //	if err != nil {
 //		return err
@@ -26,8 +26,8 @@
 //
 // # The order
 //
-// What decides whether a request is served at all comes first: logging, authentication,
-// limits of rates. [AssignCookie.Handler] comes right before the gateway, and the
+// Handlers that log requests, or decide whether they are served at all, such as
+// authentication and rate limits, come first. [AssignCookie.Handler] comes right before the gateway, and the
 // gateway is last. Five things matter to the handlers in front of it:
 //
 //   - Their ResponseWriters need an Unwrap method, as [http.ResponseController] asks for.
@@ -36,7 +36,8 @@
 //     a handler is for, and needs the address of the connection.
 //   - A handler that ends the request's context after a time, as chi's Timeout, ends
 //     long polls too. WebSockets have left their handlers by then.
-//   - Compression belongs to the backends. A handler that compresses holds back events.
+//   - Compression belongs to the backends. A handler that compresses may hold back
+//     events.
 //   - [Options].MaxBody is better than [http.MaxBytesHandler]: see there.
 //
 // # The path of a request
@@ -58,5 +59,5 @@
 // Three types hold the state of one request. A trip is what the router knows of it, for
 // a Gateway and a Sticky alike. An outgoing is the request as backends will see it. A
 // passage is both for a plain request through a Gateway, with what is used again for
-// the next one. Who may write to the client, and when, is said in writer.go.
+// the next one. The rule about which goroutine writes to the client stands in writer.go.
 package middleware

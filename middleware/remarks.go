@@ -11,10 +11,10 @@ import (
 // remarks holds which mistakes in its use a gateway has looked for. They are those that
 // NewGateway can't see, and each is logged as a warning, once.
 type remarks struct {
-	done   atomic.Bool // requests have nothing to check any more
+	done   atomic.Bool  // requests have nothing to check any more
 	since  atomic.Int64 // the time of the first request, in nanoseconds of Unix time
-	server atomic.Bool // its time limits were checked
-	peer   atomic.Bool // a peer was taken for a proxy that isn't in ClientIP.Trusted
+	server atomic.Bool  // its time limits were checked
+	peer   atomic.Bool  // a peer was taken for a proxy that isn't in ClientIP.Trusted
 }
 
 // runWithin is how long a gateway with a Bus serves before it warns that nobody has called

@@ -86,7 +86,7 @@ func TestBusThatIsNeverRun(t *testing.T) {
 	}
 }
 
-// A gateway can be run again, one at a time, and hears the others then.
+// Run can be called again after it has returned, and the gateway then gets messages again.
 func TestRunAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestBusThatFailsIsToldOnce(t *testing.T) {
 	})
 }
 
-// Time limits of the server are told once, whoever serves.
+// A warning about the time limits of the server is given once, with and without Serve.
 func TestServerTimeLimits(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -318,7 +318,7 @@ func TestHosts(t *testing.T) {
 		judge(overHTTP2(t, srv, "", ":method", "GET", ":scheme", "http", ":authority", host, ":path", "/"), "HTTP/2")
 		judge(overHTTP2(t, srv, "", ":method", "GET", ":scheme", "http", ":path", "/", "host", host), "HTTP/2 without :authority")
 	}
-	// Who can't tell its name asks for the backend's own.
+	// A client that names no host gets the backend's own.
 	for _, request := range []string{"GET / HTTP/1.0\n\n", "GET / HTTP/1.0\nHost:\n\n", "GET / HTTP/1.1\nHost:\n\n"} {
 		if status, _ := overHTTP1(t, srv, request); status != 204 {
 			t.Errorf("%q: status %d", request, status)

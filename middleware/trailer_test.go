@@ -125,7 +125,7 @@ func TestTE(t *testing.T) {
 	}
 }
 
-// HTTP/1.0 has no 101, whoever says it.
+// HTTP/1.0 has no 101: neither a client nor a backend that speaks it opens a tunnel.
 func TestHTTP10OpensNoTunnel(t *testing.T) {
 	t.Parallel()
 	backend := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {

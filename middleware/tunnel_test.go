@@ -260,7 +260,7 @@ func (failingHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, errors.New("no")
 }
 
-// The trace hears of no end without a beginning.
+// Trace.Closed is never called without Trace.Opened.
 func TestTunnelNeverOpened(t *testing.T) {
 	t.Parallel()
 	pool, _ := cluster(t, 1, echo)

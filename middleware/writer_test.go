@@ -31,10 +31,10 @@ const (
 	hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 )
 
-// secret is what another client is answered: it goes through the same buffers.
+// secret is the answer to another client. It goes through the same pooled buffers.
 var secret = strings.Repeat("SECRET", 300)
 
-// scold is what a body does to the client's header that minds nobody.
+// scold is a body that changes the header of the client's answer within Read.
 type scold struct {
 	io.ReadCloser
 	w http.ResponseWriter
@@ -107,7 +107,7 @@ func TestOneWriter(t *testing.T) {
 		says   string // to the header
 		reads  bool   // the body, and then
 		last   string
-		told   []string // what the client hears
+		told   []string // the statuses that the client gets
 		dies   bool
 		answer string
 	}{
@@ -296,8 +296,8 @@ func askHTTP2(t *testing.T, srv *httptest.Server) (told []string, answer string)
 	return append(told, fmt.Sprint(res.StatusCode)), string(body)
 }
 
-// A client that waits over HTTP/2 is told by the server, once, and hears of a hint that
-// comes behind that.
+// Over HTTP/2 the server sends 100 to a client that waits for it, once, and a hint that
+// comes after it reaches the client too.
 func TestHintsOverHTTP2(t *testing.T) {
 	t.Parallel()
 	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
