@@ -1,6 +1,6 @@
 package upgrade
 
-// courseStates are those that a tunnel can be in, and what TestCourse wants of each
+// courseStates are the states that a tunnel can be in, with what TestCourse wants of each
 // event there.
 var courseStates = []struct {
 	name   string
@@ -17,8 +17,8 @@ var courseStates = []struct {
 			"settle, relaying/relaying 1s 1s, backend 1012 reset", // backend resets
 			"on, relaying/discarding 1s 1s, client reset",         // client lost
 			"on, discarding/relaying 1s 1s",                       // backend lost
-			"on, relaying/relaying - -, client 1000",              // client's goodbye
-			"on, relaying/relaying - -, backend 1000",             // backend's goodbye
+			"on, relaying/relaying - -, client 1000",              // client's close frame
+			"on, relaying/relaying - -, backend 1000",             // backend's close frame
 			"settle, relaying/relaying 1s 1s, gateway 1001",       // close
 			"cut, over/over - -, gateway",                         // cut
 			"on, relaying/relaying - -",                           // settle, within a frame
@@ -36,8 +36,8 @@ var courseStates = []struct {
 			"half, relaying/over 30s -, backend reset",      // backend resets
 			"on, relaying/discarding 1s 1s, client reset",   // client lost
 			"on, discarding/relaying 1s 1s",                 // backend lost
-			"on, relaying/relaying - -, client 1000",        // client's goodbye
-			"on, relaying/relaying - -, backend 1000",       // backend's goodbye
+			"on, relaying/relaying - -, client 1000",        // client's close frame
+			"on, relaying/relaying - -, backend 1000",       // backend's close frame
 			"settle, relaying/relaying 1s 1s, gateway 1001", // close
 			"cut, over/over - -, gateway",                   // cut
 			"on, relaying/relaying - -",                     // settle, within a frame
@@ -47,7 +47,7 @@ var courseStates = []struct {
 		},
 	},
 	{
-		name: "client said goodbye", events: []string{"client's goodbye"},
+		name: "close frame of the client passed", events: []string{"client's close frame"},
 		want: []string{
 			"half, over/relaying - 30s, client 1000",       // client ends
 			"reset, over/over - -, client 1000",            // client resets
@@ -55,8 +55,8 @@ var courseStates = []struct {
 			"half, relaying/over 1s -, client 1000",        // backend resets
 			"on, relaying/discarding 1s 1s, client 1000",   // client lost
 			"on, discarding/relaying 1s 1s, client 1000",   // backend lost
-			"on, relaying/relaying - -, client 1000",       // client's goodbye
-			"on, relaying/relaying - -, client 1000",       // backend's goodbye
+			"on, relaying/relaying - -, client 1000",       // client's close frame
+			"on, relaying/relaying - -, client 1000",       // backend's close frame
 			"settle, relaying/relaying 1s 1s, client 1000", // close
 			"cut, over/over - -, client 1000",              // cut
 			"on, relaying/relaying - -, client 1000",       // settle, within a frame
@@ -66,7 +66,7 @@ var courseStates = []struct {
 		},
 	},
 	{
-		name: "backend said goodbye", events: []string{"backend's goodbye"},
+		name: "close frame of the backend passed", events: []string{"backend's close frame"},
 		want: []string{
 			"half, over/relaying - 30s, backend 1000",       // client ends
 			"reset, over/over - -, backend 1000",            // client resets
@@ -74,8 +74,8 @@ var courseStates = []struct {
 			"half, relaying/over 1s -, backend 1000",        // backend resets
 			"on, relaying/discarding 1s 1s, backend 1000",   // client lost
 			"on, discarding/relaying 1s 1s, backend 1000",   // backend lost
-			"on, relaying/relaying - -, backend 1000",       // client's goodbye
-			"on, relaying/relaying - -, backend 1000",       // backend's goodbye
+			"on, relaying/relaying - -, backend 1000",       // client's close frame
+			"on, relaying/relaying - -, backend 1000",       // backend's close frame
 			"settle, relaying/relaying 1s 1s, backend 1000", // close
 			"cut, over/over - -, backend 1000",              // cut
 			"on, relaying/relaying - -, backend 1000",       // settle, within a frame
@@ -93,8 +93,8 @@ var courseStates = []struct {
 			"half, over/over - -, client EOF",        // backend resets
 			"reset, over/over - -, client EOF",       // client lost
 			"on, over/relaying - 1s, client EOF",     // backend lost
-			"on, over/relaying - 30s, client EOF",    // client's goodbye
-			"on, over/relaying - 30s, client EOF",    // backend's goodbye
+			"on, over/relaying - 30s, client EOF",    // client's close frame
+			"on, over/relaying - 30s, client EOF",    // backend's close frame
 			"settle, over/relaying - 1s, client EOF", // close
 			"cut, over/over - -, client EOF",         // cut
 			"on, over/relaying - 30s, client EOF",    // settle, within a frame
@@ -104,7 +104,7 @@ var courseStates = []struct {
 		},
 	},
 	{
-		name: "backend ended behind a goodbye", events: []string{"backend's goodbye", "backend ends"},
+		name: "backend ended behind its close frame", events: []string{"backend's close frame", "backend ends"},
 		want: []string{
 			"half, over/over - -, backend 1000",        // client ends
 			"reset, over/over - -, backend 1000",       // client resets
@@ -112,8 +112,8 @@ var courseStates = []struct {
 			"on, relaying/over 1s -, backend 1000",     // backend resets
 			"on, relaying/over 1s -, backend 1000",     // client lost
 			"on, discarding/over 1s -, backend 1000",   // backend lost
-			"on, relaying/over 1s -, backend 1000",     // client's goodbye
-			"on, relaying/over 1s -, backend 1000",     // backend's goodbye
+			"on, relaying/over 1s -, backend 1000",     // client's close frame
+			"on, relaying/over 1s -, backend 1000",     // backend's close frame
 			"settle, relaying/over 1s -, backend 1000", // close
 			"cut, over/over - -, backend 1000",         // cut
 			"on, relaying/over 1s -, backend 1000",     // settle, within a frame
@@ -131,8 +131,8 @@ var courseStates = []struct {
 			"on, relaying/over 30s -, backend",    // backend resets
 			"on, relaying/over 1s -, backend",     // client lost
 			"on, discarding/over 1s -, backend",   // backend lost
-			"on, relaying/over 30s -, backend",    // client's goodbye
-			"on, relaying/over 30s -, backend",    // backend's goodbye
+			"on, relaying/over 30s -, backend",    // client's close frame
+			"on, relaying/over 30s -, backend",    // backend's close frame
 			"settle, relaying/over 1s -, backend", // close
 			"cut, over/over - -, backend",         // cut
 			"on, relaying/over 30s -, backend",    // settle, within a frame
@@ -150,8 +150,8 @@ var courseStates = []struct {
 			"on, relaying/over 1s -, client reset",            // backend resets
 			"on, relaying/discarding 1s 1s, client reset",     // client lost
 			"on, discarding/discarding 1s 1s, client reset",   // backend lost
-			"on, relaying/discarding 1s 1s, client reset",     // client's goodbye
-			"on, relaying/discarding 1s 1s, client reset",     // backend's goodbye
+			"on, relaying/discarding 1s 1s, client reset",     // client's close frame
+			"on, relaying/discarding 1s 1s, client reset",     // backend's close frame
 			"settle, relaying/discarding 1s 2s, client reset", // close
 			"cut, over/over - -, client reset",                // cut
 			"on, relaying/discarding 1s 1s, client reset",     // settle, within a frame
@@ -169,8 +169,8 @@ var courseStates = []struct {
 			"settle, discarding/relaying 2s 1s, backend 1012 reset", // backend resets
 			"on, discarding/discarding 1s 1s, client reset",         // client lost
 			"on, discarding/relaying 1s 1s",                         // backend lost
-			"on, discarding/relaying 1s 1s, client 1000",            // client's goodbye
-			"on, discarding/relaying 1s 1s, backend 1000",           // backend's goodbye
+			"on, discarding/relaying 1s 1s, client 1000",            // client's close frame
+			"on, discarding/relaying 1s 1s, backend 1000",           // backend's close frame
 			"settle, discarding/relaying 2s 1s, gateway 1001",       // close
 			"cut, over/over - -, gateway",                           // cut
 			"on, discarding/relaying 1s 1s",                         // settle, within a frame
@@ -188,8 +188,8 @@ var courseStates = []struct {
 			"on, discarding/over 1s -, client reset",            // backend resets
 			"on, discarding/discarding 1s 1s, client reset",     // client lost
 			"on, discarding/discarding 1s 1s, client reset",     // backend lost
-			"on, discarding/discarding 1s 1s, client reset",     // client's goodbye
-			"on, discarding/discarding 1s 1s, client reset",     // backend's goodbye
+			"on, discarding/discarding 1s 1s, client reset",     // client's close frame
+			"on, discarding/discarding 1s 1s, client reset",     // backend's close frame
 			"settle, discarding/discarding 2s 2s, client reset", // close
 			"cut, over/over - -, client reset",                  // cut
 			"on, discarding/discarding 1s 1s, client reset",     // settle, within a frame
@@ -207,8 +207,8 @@ var courseStates = []struct {
 			"settle, relaying/relaying 1s 1s, gateway 1001", // backend resets
 			"on, relaying/discarding 1s 2s, gateway 1001",   // client lost
 			"on, discarding/relaying 2s 1s, gateway 1001",   // backend lost
-			"on, relaying/relaying 1s 1s, gateway 1001",     // client's goodbye
-			"on, relaying/relaying 1s 1s, gateway 1001",     // backend's goodbye
+			"on, relaying/relaying 1s 1s, gateway 1001",     // client's close frame
+			"on, relaying/relaying 1s 1s, gateway 1001",     // backend's close frame
 			"on, relaying/relaying 1s 1s, gateway 1001",     // close
 			"cut, over/over - -, gateway 1001",              // cut
 			"on, relaying/relaying 1s 1s, gateway 1001",     // settle, within a frame
@@ -226,8 +226,8 @@ var courseStates = []struct {
 			"on, discarding/over 2s -, gateway 1001",        // backend resets
 			"on, discarding/discarding 2s 2s, gateway 1001", // client lost
 			"on, discarding/discarding 2s 2s, gateway 1001", // backend lost
-			"on, discarding/discarding 2s 2s, gateway 1001", // client's goodbye
-			"on, discarding/discarding 2s 2s, gateway 1001", // backend's goodbye
+			"on, discarding/discarding 2s 2s, gateway 1001", // client's close frame
+			"on, discarding/discarding 2s 2s, gateway 1001", // backend's close frame
 			"on, discarding/discarding 2s 2s, gateway 1001", // close
 			"cut, over/over - -, gateway 1001",              // cut
 			"on, discarding/discarding 2s 2s, gateway 1001", // settle, within a frame
@@ -245,8 +245,8 @@ var courseStates = []struct {
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // backend resets
 			"on, relaying/over 1s -, backend 1012 EOF",          // client lost
 			"on, discarding/relaying 2s 1s, backend 1012 EOF",   // backend lost
-			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // client's goodbye
-			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // backend's goodbye
+			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // client's close frame
+			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // backend's close frame
 			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // close
 			"cut, over/over - -, backend 1012 EOF",              // cut
 			"on, discarding/over 2s -, backend 1012 EOF",        // settle, within a frame
@@ -264,8 +264,8 @@ var courseStates = []struct {
 			"settle, over/relaying - 1s, client EOF", // backend resets
 			"on, over/discarding - 2s, client EOF",   // client lost
 			"on, over/relaying - 1s, client EOF",     // backend lost
-			"on, over/relaying - 1s, client EOF",     // client's goodbye
-			"on, over/relaying - 1s, client EOF",     // backend's goodbye
+			"on, over/relaying - 1s, client EOF",     // client's close frame
+			"on, over/relaying - 1s, client EOF",     // backend's close frame
 			"on, over/relaying - 1s, client EOF",     // close
 			"cut, over/over - -, client EOF",         // cut
 			"on, over/relaying - 1s, client EOF",     // settle, within a frame
@@ -283,8 +283,8 @@ var courseStates = []struct {
 			"on, relaying/over 1s -, client reset",            // backend resets
 			"on, relaying/discarding 1s 2s, client reset",     // client lost
 			"on, discarding/discarding 2s 2s, client reset",   // backend lost
-			"on, relaying/discarding 1s 2s, client reset",     // client's goodbye
-			"on, relaying/discarding 1s 2s, client reset",     // backend's goodbye
+			"on, relaying/discarding 1s 2s, client reset",     // client's close frame
+			"on, relaying/discarding 1s 2s, client reset",     // backend's close frame
 			"on, relaying/discarding 1s 2s, client reset",     // close
 			"cut, over/over - -, client reset",                // cut
 			"on, relaying/discarding 1s 2s, client reset",     // settle, within a frame
@@ -302,8 +302,8 @@ var courseStates = []struct {
 			"on, over/over - -, gateway",     // backend resets
 			"on, over/over - -, gateway",     // client lost
 			"on, over/over - -, gateway",     // backend lost
-			"on, over/over - -, gateway",     // client's goodbye
-			"on, over/over - -, gateway",     // backend's goodbye
+			"on, over/over - -, gateway",     // client's close frame
+			"on, over/over - -, gateway",     // backend's close frame
 			"settle, over/over - -, gateway", // close
 			"cut, over/over - -, gateway",    // cut
 			"on, over/over - -, gateway",     // settle, within a frame

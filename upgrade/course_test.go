@@ -23,8 +23,8 @@ var courseEvents = []struct {
 	{"backend resets", func(c *course, now time.Duration) order { return c.sourceEnded(now, toClient, errReset) }},
 	{"client lost", func(c *course, now time.Duration) order { return c.destinationLost(now, toClient, errReset) }},
 	{"backend lost", func(c *course, now time.Duration) order { return c.destinationLost(now, toBackend, errReset) }},
-	{"client's goodbye", func(c *course, _ time.Duration) order { c.closeFrame(toBackend, 1000); return carryOn }},
-	{"backend's goodbye", func(c *course, _ time.Duration) order { c.closeFrame(toClient, 1000); return carryOn }},
+	{"client's close frame", func(c *course, _ time.Duration) order { c.closeFrame(toBackend, 1000); return carryOn }},
+	{"backend's close frame", func(c *course, _ time.Duration) order { c.closeFrame(toClient, 1000); return carryOn }},
 	{"close", func(c *course, now time.Duration) order { return c.close(now, 1001, "idle") }},
 	{"cut", func(c *course, _ time.Duration) order { return c.cut(nil) }},
 	{"settle, within a frame", func(c *course, now time.Duration) order { settleAll(c, now, true); return carryOn }},
@@ -49,8 +49,8 @@ func expireFirst(c *course, now time.Duration, busy bool) order {
 	return max(c.expire(up, toBackend, busy), c.expire(up, toClient, busy))
 }
 
-// tell is what an engine and the summary see of a course.
-func tell(c *course, now time.Duration, order order) string {
+// describe returns what an engine and the summary see of a course.
+func describe(c *course, now time.Duration, order order) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s/%s", [...]string{"on", "settle", "half", "cut", "reset"}[order],
 		[...]string{"relaying", "discarding", "over"}[c.phases[toBackend]], [...]string{"relaying", "discarding", "over"}[c.phases[toClient]])
@@ -90,7 +90,7 @@ func TestCourse(t *testing.T) {
 				const now = time.Hour
 				c := inState(!state.raw, state.events, now)
 				order := event.take(c, now)
-				got := tell(c, now, order)
+				got := describe(c, now, order)
 				if got != state.want[i] {
 					t.Errorf("%s: %q, want %q", event.name, got, state.want[i])
 				}
@@ -116,7 +116,7 @@ func TestCourseSettle(t *testing.T) {
 		{name: "within a frame", events: []string{"close"}, within: true, want: [2]string{"goes on", "goes on"}},
 		{name: "within a frame, just in time", events: []string{"close"}, after: frameTime - 1, within: true, want: [2]string{"goes on", "goes on"}},
 		{name: "within a frame, too late", events: []string{"close"}, after: frameTime, within: true, want: [2]string{"ends", "ends"}},
-		{name: "behind a goodbye, or lost track", events: []string{"close"}, want: [2]string{"ends", "ends"}},
+		{name: "behind a close frame, or lost track", events: []string{"close"}, want: [2]string{"ends", "ends"}},
 		{name: "backend ended", events: []string{"backend ends"}, boundary: true, want: [2]string{"ends", "frame"}},
 		{name: "backend ended, within frames", events: []string{"backend ends"}, within: true, want: [2]string{"ends", "ends"}},
 		{name: "client ended while closing", events: []string{"close", "client ends"}, within: true, want: [2]string{"ends", "goes on"}},
@@ -148,7 +148,7 @@ func TestCourseSettle(t *testing.T) {
 	}
 }
 
-// Whoever is active has its whole time again, and nobody has one that needs none.
+// Activity begins the time of quiet anew, and sets no deadline while both directions relay.
 func TestCourseActive(t *testing.T) {
 	t.Parallel()
 	c := inState(true, nil, time.Hour)
@@ -176,14 +176,14 @@ func TestCourseLostTwice(t *testing.T) {
 	}
 }
 
-// The gateway's own messages pass only in a tunnel that nothing has begun to end for
-// the client.
+// Send may write only while nothing has begun to end the tunnel for the
+// client.
 func TestCourseTakesMessages(t *testing.T) {
 	t.Parallel()
 	for event, want := range map[string]bool{
 		"client ends": true, "backend lost": true, "settle": true, "deadline": true,
 		"client resets": false, "backend ends": false, "client lost": false, "close": false, "cut": false,
-		"client's goodbye": false, "backend's goodbye": false,
+		"client's close frame": false, "backend's close frame": false,
 	} {
 		if c := inState(true, []string{event}, time.Hour); c.takesMessages() != want {
 			t.Errorf("%s: takes messages: %v", event, !want)
