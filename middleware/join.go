@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/limpet-go/limpet/bus/hub"
+	"github.com/limpet-go/limpet/internal/closecode"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -24,7 +25,7 @@ func Join(ctx context.Context, h *hub.Hub, t *upgrade.Tunnel, opts hub.MemberOpt
 	if err != nil {
 		return nil, err
 	}
-	t.OnClosed(func(upgrade.Summary) { m.Close(closeRestart, "") })
+	t.OnClosed(func(upgrade.Summary) { m.Close(closecode.ServiceRestart, "") })
 	return m, nil
 }
 

@@ -9,13 +9,9 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/closecode"
 	"github.com/limpet-go/limpet/upgrade"
 )
-
-// closeRestart is the WebSocket close code 1012, service restart. It tells the client to
-// connect again, which brings it to a backend that serves. The code isn't in RFC 6455
-// section 7.4, but registered with IANA.
-const closeRestart = 1012
 
 // tunnel serves a request that asks for an upgrade. It follows the same steps as proxy.
 // The client's connection isn't touched before a backend has answered with 101: until
@@ -50,7 +46,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	served := false
 	defer func() {
 		if tunnel != nil && !served { // also if a hook has panicked
-			tunnel.Close(closeRestart, "")
+			tunnel.Close(closecode.ServiceRestart, "")
 		}
 	}()
 	t.try = func(b *balancer.Backend) (_ *http.Response, err error) {
@@ -95,7 +91,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	served = true
 	select {
 	case <-t.backend.Lost(): // watch may have missed a tunnel that wasn't registered yet
-		tunnel.Close(closeRestart, "backend lost")
+		tunnel.Close(closecode.ServiceRestart, "backend lost")
 	default:
 	}
 }
@@ -167,7 +163,7 @@ func (g *Gateway) watch(c balancer.Change) {
 		g.replicas.poolChanged()
 	}
 	if c.Lost {
-		g.upgrade.CloseGroup(c.Backend.ID(), closeRestart, "backend lost")
+		g.upgrade.CloseGroup(c.Backend.ID(), closecode.ServiceRestart, "backend lost")
 		return
 	}
 	g.drain(c.Backend)
@@ -182,6 +178,6 @@ func (g *Gateway) drain(b *balancer.Backend) {
 	}
 	// A drain that begins later by another machine's clock began now by this one's.
 	if left := min(w.Within, time.Until(w.Since.Add(w.Within))); left > 0 {
-		g.upgrade.DrainGroup(b.ID(), closeRestart, "backend is drained", left)
+		g.upgrade.DrainGroup(b.ID(), closecode.ServiceRestart, "backend is drained", left)
 	}
 }

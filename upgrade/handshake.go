@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // A HandshakeError is the error of [Proxy.Connect] when the backend gave an answer of
@@ -191,7 +193,7 @@ func verify(res *http.Response, req *http.Request) error {
 	if got := res.Header["Upgrade"]; len(got) != 1 || !strings.EqualFold(got[0], protocol) {
 		return fmt.Errorf("101 for %q instead of %q", got, protocol)
 	}
-	if !hasToken(res.Header["Connection"], "upgrade") {
+	if !httpfield.HasToken(res.Header["Connection"], "upgrade") {
 		return errors.New("101 without Connection: Upgrade")
 	}
 	if isWebSocket(protocol) {

@@ -2,7 +2,8 @@ package upgrade
 
 import (
 	"net/http"
-	"strings"
+
+	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
 // Is reports whether r asks for an upgrade of its connection (RFC 9110, section 7.8):
@@ -10,7 +11,7 @@ import (
 // Connection field. [Proxy.Protocol] tells whether the protocol may pass.
 func Is(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
-		r.Header.Get("Upgrade") != "" && hasToken(r.Header["Connection"], "upgrade")
+		r.Header.Get("Upgrade") != "" && httpfield.HasToken(r.Header["Connection"], "upgrade")
 }
 
 // CanHijack reports whether [Tunnel.Serve] can take over the connection behind w. It
@@ -27,16 +28,4 @@ func CanHijack(w http.ResponseWriter) bool {
 			return false
 		}
 	}
-}
-
-// hasToken reports whether one of the comma-separated lists in lines holds token.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for item := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.Trim(item, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
 }

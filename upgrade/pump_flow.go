@@ -61,7 +61,8 @@ func (f *pumpFlow) copyAll(head, early []byte) {
 }
 
 // buffers are borrowed while many bytes are under way. A tunnel that waits for bytes
-// holds none, whether it waits between two frames or within one.
+// holds none, whether it waits between two frames or within one, with one exception:
+// see read.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
 // roomSize is enough for most messages of a chat.
@@ -70,8 +71,9 @@ const roomSize = 250
 // read waits for bytes with a small buffer of the flow's own. This works for TLS too:
 // to wait for the socket to be readable would not, since the connection may already
 // hold a decrypted record. Only when the small buffer was filled, so that there is
-// probably more to read, a big one is borrowed for the next read; it is held while
-// that one waits only if what came ended exactly with the small buffer. The bytes of
+// probably more to read, a big one is borrowed for the next read. If what came ended
+// exactly with the small buffer, that read waits with the big one, and may wait long:
+// nothing but a read deadline could tell, which would cost each message. The bytes of
 // the small buffer are returned at once, unless they are the start of a longer frame:
 // another read could wait forever while a whole frame is held back.
 func (f *pumpFlow) read() (b []byte, buf *[]byte, err error) {
