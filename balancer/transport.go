@@ -96,9 +96,7 @@ func (t *Transport) Validate() error {
 //
 // As [http.RoundTripper] allows, the request's body may still be read for a moment when
 // RoundTrip has returned an answer, and a Read that waits may outlast the answer. When
-// RoundTrip fails it waits for that Read, unless the body is an [Interrupter]. If Read
-// returns [http.ErrBodyReadAfterClose], because the body's owner has no more use for it,
-// the request ends there, and the answer is still read.
+// RoundTrip fails it waits for that Read, unless the body is an [Interrupter].
 //
 // Of the hooks of [net/http/httptrace], those for DNS, connecting and TLS depend
 // on Dial; PutIdleConn is not called.
@@ -202,4 +200,8 @@ func closeBody(req *http.Request) {
 // outlast it. The Transport ignores what the late Read returns, so a body that another
 // attempt will read has to keep it. One more Read may begin after Interrupt; what it
 // returns is ignored too.
+//
+// If a Read of an Interrupter returns [http.ErrBodyReadAfterClose], the request ends
+// there, and the answer is still read, however long it takes. From a body of another type
+// this error fails the request, as all errors but io.EOF do.
 type Interrupter interface{ Interrupt() }

@@ -3,6 +3,7 @@ package balancer_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -200,7 +201,7 @@ func TestContinueIsToldFirst(t *testing.T) {
 	}
 }
 
-// A body whose owner has no more use for it ends the request, and not the answer.
+// An Interrupter that has no more use for its body ends the request, and not the answer.
 func TestBodyEndsTheRequest(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int64{100, -1} {
@@ -212,7 +213,7 @@ func TestBodyEndsTheRequest(t *testing.T) {
 			io.WriteString(c, "world")
 		}))
 		ended := make(chan struct{})
-		body := &closing{io.MultiReader(strings.NewReader("x"), late(func() { <-ended }), failing{http.ErrBodyReadAfterClose}), make(chan struct{})}
+		body := &withdrawing{closing{io.MultiReader(strings.NewReader("x"), late(func() { <-ended }), failing{http.ErrBodyReadAfterClose}), make(chan struct{})}}
 		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), s.Backend), "POST", "http://x/", body)
 		must(t, err)
 		req.ContentLength = length
@@ -230,6 +231,35 @@ func TestBodyEndsTheRequest(t *testing.T) {
 		}
 		if n := s.dials.Load(); n != 2 {
 			t.Errorf("%d dials, want 2: half a request is on the first connection", n)
+		}
+	}
+}
+
+// A withdrawing is an Interrupter that has no Read to interrupt.
+type withdrawing struct{ closing }
+
+func (*withdrawing) Interrupt() {}
+
+// Any other body that somebody has closed fails the request, even if the backend would
+// wait for the rest of it for ever.
+func TestClosedBodyFailsTheRequest(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int64{100, -1} {
+		s := reach(t, raw(t, func(c net.Conn) {
+			io.Copy(io.Discard, c)
+		}))
+		ctx, cancel := context.WithTimeout(balancer.WithBackend(t.Context(), s.Backend), 10*time.Second)
+		defer cancel()
+		body := io.NopCloser(io.MultiReader(strings.NewReader("x"), failing{http.ErrBodyReadAfterClose}))
+		req, err := http.NewRequestWithContext(ctx, "POST", "http://x/", body)
+		must(t, err)
+		req.ContentLength = length
+		res, err := s.RoundTrip(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		if !errors.Is(err, http.ErrBodyReadAfterClose) {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -147,12 +147,20 @@ func (u *upload) run(req *http.Request) {
 		err = u.out.Flush()
 	}
 	u.release()
-	if u.complete = err == nil; u.complete || u.readErr == errUnwanted || u.readErr == http.ErrBodyReadAfterClose || u.conn.rebuffed() {
+	if u.complete = err == nil; u.complete || u.readErr == errUnwanted || u.withdrawn() || u.conn.rebuffed() {
 		return
 	}
 	err = cmp.Or(u.conn.writeErr, u.readErr, err) // the first cause, which net/http has wrapped
 	u.err.Store(&err)
 	u.conn.abort()
+}
+
+// withdrawn reports whether the owner of src has no more use for it, and the origin's
+// answer is still wanted: an interrupter says so with http.ErrBodyReadAfterClose. From any
+// other body that error is a failure as all are.
+func (u *upload) withdrawn() bool {
+	_, ok := u.src.(interrupter)
+	return ok && u.readErr == http.ErrBodyReadAfterClose
 }
 
 // release gives the buffer back. The caller holds mu.
