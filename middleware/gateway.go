@@ -49,9 +49,12 @@ type Options struct {
 	//
 	// MaxBody is better than a limit in front of the gateway, such as
 	// [http.MaxBytesHandler] or chi's RequestSize. A body that a middleware has
-	// wrapped might write to the client when it is read. The gateway can't know, and
-	// stops reading it once the backend answers. It also drops informational answers
-	// (1xx) that come while such a body is read.
+	// wrapped might write to the client when it is read. The gateway can't know. So an
+	// answer that begins before the end of such a body is held back until the backend
+	// has all of the body, or the answer is complete. An answer of which 64 KiB are
+	// there before that ends the upload instead, and is broken off if the backend is
+	// silent for 30 s after that. Informational answers (1xx) that come while such a
+	// body is read are dropped.
 	MaxBody int64
 
 	// BackendHost sends the backend's own host in the Host field instead of
@@ -325,6 +328,12 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	res, err := g.router.send(&p.trip)
+	if err == nil {
+		if p.backend != nil {
+			defer p.backend.End() // not p.end: p may be another request's by then
+		}
+		res, err = p.body.hold(res)
+	}
 	if err != nil {
 		err = p.body.reason(err)
 	}
@@ -332,9 +341,6 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.refuse(w, r, err)
 		return
-	}
-	if p.backend != nil {
-		defer p.backend.End() // not p.end: another request may have got p by then
 	}
 	g.answer(w, &p.trip, res)
 	p.recycle()

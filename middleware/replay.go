@@ -36,7 +36,8 @@ type replay struct {
 	max     int64                    // how many there may be, 0 for any number
 	rc      *http.ResponseController // its read deadline interrupts a Read of src; nil with Sticky, which never stops
 	touches bool                     // a Read of src may touch the client's ResponseWriter
-	h2      bool                     // src is an HTTP/2 server's own: its first Read may send a 100, and Close interrupts a Read
+	h2      bool                     // src is an HTTP/2 server's own: its first Read may send a 100
+	closes  bool                     // Close of src interrupts a Read, as that of an HTTP/2 server's body does
 
 	given      http.Header // the client's trailers, whose values are there when src has ended
 	connection []string    // the client's Connection field
@@ -51,6 +52,8 @@ type replay struct {
 	n       int64 // bytes of src that were read
 	err     error // that src returned last
 	stopped bool  // stop was called before src had ended
+
+	over chan struct{} // what awaitEnd has returned, until it is closed; mu guards it
 }
 
 // newReplay returns the body of out, the outgoing request for in, and announces in out
@@ -96,6 +99,27 @@ func (p *replay) complete() bool {
 	return p.err == io.EOF
 }
 
+// awaitEnd returns a channel that is closed when the last attempt reads src no more,
+// because it has read all of it or wants no more of it. It is nil if that is so already.
+// After a failure to read src the channel stays open: the attempt's answer fails too.
+func (p *replay) awaitEnd() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == io.EOF || p.err == nil && p.latest == nil {
+		return nil
+	}
+	p.over = make(chan struct{})
+	return p.over
+}
+
+// end closes the channel of awaitEnd, if there is one. The caller holds mu.
+func (p *replay) end() {
+	if p.over != nil {
+		close(p.over)
+		p.over = nil
+	}
+}
+
 // busy reports whether an informational answer must not be written now, as the rule of one
 // writer has it (writer.go).
 func (p *replay) busy() bool {
@@ -113,7 +137,7 @@ func (p *replay) stop(at time.Time) {
 	whole := p.err == io.EOF
 	p.stopped = p.stopped || !whole
 	p.mu.Unlock()
-	if !whole && p.rc.SetReadDeadline(at) != nil && p.h2 { // the writer is hidden
+	if !whole && p.rc.SetReadDeadline(at) != nil && p.closes { // the writer is hidden
 		_ = p.src.Close()
 	}
 	p.reading.Lock()
@@ -249,6 +273,9 @@ func (r *replayReader) keep(b []byte, err error) (int, error) {
 		err = &bodyError{err}
 	}
 	p.err = err
+	if err == io.EOF {
+		p.end()
+	}
 	switch {
 	case p.latest == r:
 		p.follow()
@@ -281,6 +308,9 @@ func (r *replayReader) Close() error {
 	defer p.mu.Unlock()
 	if p.latest == r {
 		p.latest = nil
+		if p.err == nil {
+			p.end()
+		}
 	}
 	return nil
 }

@@ -35,6 +35,10 @@ import (
 // backend's. WebSockets work too, but their tunnels belong to the proxy: they aren't
 // closed when their backend goes Down, as those of a [Gateway] are.
 //
+// ReverseProxy writes to the client while the transport still reads the request's body.
+// So limit bodies with MaxBody and never with [http.MaxBytesReader] in front, whose Read
+// may write to the client at the same time.
+//
 // The fields have the same meaning as those of [Options]. They are read at the first
 // request, and must not change after that. RoundTrip may be called concurrently.
 type Sticky struct {

@@ -31,15 +31,15 @@ import (
 //     client would wait for ever. So a 103 is dropped until the first Read has returned
 //     (replay.busy).
 //   - Any other body may write to the client within Read (replay.touches). While it may
-//     be read, the gateway writes nothing: it drops a 1xx, and stops the reading before
-//     it writes an answer (answerEarly). The backend then gets no more of the body.
+//     be read, the gateway writes nothing: it drops a 1xx, and holds an answer
+//     (held.go) until the body has been read or the reading is stopped (answerEarly).
 //
 // Together, by what the body is and what is to be written:
 //
 //	body                  100 (HTTP/1)             other 1xx                  answer
 //	server's own, HTTP/1  handler, before reading  at any time                at any time
 //	server's own, HTTP/2  by the first Read        after the first Read       at any time
-//	any other             handler, before reading  before the 100, or at EOF  reading is stopped first
+//	any other             handler, before reading  before the 100, or at EOF  held until reading is over
 //
 // If a middleware hides the server's writer, the gateway can't write the 100 itself. Every
 // body that may send one counts as any other then, and its first Read writes the 100 while
@@ -49,6 +49,7 @@ import (
 // recognise counts as a body that may write to the client.
 func (p *passage) classifyBody() {
 	p.body.rc = http.NewResponseController(p.w)
+	p.body.closes = p.in.ProtoMajor == 2
 	waits := expectsContinue(p.in.Header) && p.in.ProtoMajor == 1 && p.in.ProtoMinor > 0
 	switch serverType(p.body.src) {
 	case "body":
