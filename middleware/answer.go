@@ -17,7 +17,7 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // writeAnswer copies res to the client, each piece as soon as it has come. When the
 // backend's answer breaks off, it panics with [http.ErrAbortHandler], so that the client's
 // connection breaks off too: a short answer must never look complete.
-func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
+func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response, body *replay) {
 	defer res.Body.Close()
 	h := w.Header()
 	mergeHeader(h, res.Header)
@@ -35,7 +35,7 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response) {
 	w.WriteHeader(res.StatusCode)
 
 	rc := http.NewResponseController(w)
-	if err := copyBody(w, rc, res); err != nil {
+	if err := copyBody(w, rc, res, body); err != nil {
 		abort(rc, r)
 	}
 	if len(res.Trailer) > 0 {
@@ -68,14 +68,14 @@ func mergeHeader(h, answer http.Header) {
 
 // copyBody copies res.Body to the client. It flushes each piece of an answer whose length
 // isn't known, and of others what doesn't fill the buffer.
-func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Response) error {
+func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Response, body *replay) error {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	streams := res.ContentLength < 0
 	if streams {
 		// A client of an event stream wants to know that it is open before the first
 		// event comes.
-		if err := flush(rc); err != nil {
+		if err := flush(rc, body); err != nil {
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 			left -= int64(n)
 			// If the buffer is full, more has come already and will be written next.
 			if err == nil && n < len(buf) && (streams || left > 0) {
-				if err := flush(rc); err != nil {
+				if err := flush(rc, body); err != nil {
 					return err
 				}
 			}
@@ -105,8 +105,11 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 
 // flush sends what net/http has buffered. It isn't an error if a middleware hides the
 // server's writer, so that nothing can be flushed.
-func flush(rc *http.ResponseController) error {
-	if err := rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+func flush(rc *http.ResponseController, body *replay) error {
+	err := rc.Flush()
+	if err == nil {
+		body.watchClient()
+	} else if !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("flushing to the client: %w", err)
 	}
 	return nil

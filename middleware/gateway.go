@@ -367,7 +367,7 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 			return
 		}
 	}
-	writeAnswer(w, t.in, res)
+	writeAnswer(w, t.in, res, t.body)
 }
 
 // refuse sends the gateway's own answer to a request that failed with err. A client

@@ -336,3 +336,41 @@ func TestSilenceAfterAStoppedUpload(t *testing.T) {
 		}
 	})
 }
+
+// A client leaves while an answer lasts that its backend began without having taken the
+// request's body: nobody reads that body any more.
+func TestClientLeavesBesideAnUnreadBody(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ expect, sends string }{
+		"unasked for":           {"Expect: 100-continue\n", ""},
+		"unasked for, but sent": {"Expect: 100-continue\n", "0123456789"},
+		"given up":              {"", "01234"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			left := make(chan error, 1)
+			url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+				for { // the head only
+					if line, err := r.ReadString('\n'); err != nil || line == "\r\n" {
+						break
+					}
+				}
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n: hi\r\n")
+				_, err := io.Copy(io.Discard, r)
+				left <- err
+			})
+			pool := balancer.Static("a=" + url)
+			srv, _ := serve(t, pool, nil)
+			conn, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nContent-Length: 10\n"+tt.expect+"\n")
+			res, err := http.ReadResponse(r, nil)
+			if err != nil || res.StatusCode != 200 {
+				t.Fatalf("%v, %v", res, err)
+			}
+			io.WriteString(conn, tt.sends)
+			conn.Close()
+			if err := <-left; isTimeout(err) {
+				t.Errorf("the backend's request ended with %v", err)
+			}
+		})
+	}
+}

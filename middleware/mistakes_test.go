@@ -57,6 +57,8 @@ func TestMistakes(t *testing.T) {
 		{"a field", field("x-pin"), both, ""},
 		{"an address that is none", limpet.Options{ClientIP: limpet.ClientIP{Trusted: []netip.Prefix{{}}}}, both, "Trusted"},
 		{"an affinity", limpet.Options{Affinity: affinity.Chain{}}, both, "no members"},
+		{"a nil affinity of some type", limpet.Options{Affinity: (*affinity.Cookie)(nil)}, both, "nil *affinity.Cookie"},
+		{"a nil bus of some type", limpet.Options{Bus: (*bus.Redis)(nil)}, gateway, "nil *bus.Redis"},
 		{"a key of zeros", limpet.Options{Affinity: &affinity.Cookie{Secrets: [][]byte{make([]byte, 32)}}}, both, "openssl rand"},
 		{"a transport", limpet.Options{Transport: &balancer.Transport{MaxIdle: -1}}, both, "MaxIdle -1"},
 		{"limits of tunnels", limpet.Options{Upgrade: &upgrade.Proxy{IdleTimeout: -1}}, gateway, "IdleTimeout"},

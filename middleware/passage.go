@@ -41,8 +41,8 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 		p.sendContinue()
 	}
 	informed := p.informed
-	if !p.in.ProtoAtLeast(1, 1) {
-		informed = nil // HTTP/1.0 knows no 1xx
+	if !p.in.ProtoAtLeast(1, 1) && !p.owes100 {
+		informed = nil // HTTP/1.0 knows no 1xx; a client that waits for one isn't of HTTP/1.0
 	}
 	res, err := g.transport.RoundTripTo(b, out, informed)
 	if err != nil {

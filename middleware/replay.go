@@ -22,7 +22,7 @@ import (
 //
 //	state      latest   who may read src          ends with
 //	open       reader   that reader               open (the next attempt), Close, stop
-//	released   nil      nobody                    open, stop
+//	released   nil      nobody, or dropRest       open, stop
 //	at its end reader   nobody: err is set        open, while the bytes are kept
 //	stopped    nil      nobody, for good          -
 //
@@ -52,6 +52,8 @@ type replay struct {
 	n       int64 // bytes of src that were read
 	err     error // that src returned last
 	stopped bool  // stop was called before src had ended
+	watched bool  // the rest of src is read and dropped once no attempt reads it
+	drops   bool  // that has begun
 
 	over chan struct{} // what awaitEnd has returned, until it is closed; mu guards it
 }
@@ -311,6 +313,57 @@ func (r *replayReader) Close() error {
 		if p.err == nil {
 			p.end()
 		}
+		p.dropRest()
 	}
 	return nil
+}
+
+// watchClient has the rest of src read and dropped once no attempt reads it any more.
+// net/http notices that an HTTP/1 client has left only while the request's body is read,
+// or after its end. Without a reader an answer that lasts, such as an event stream, would
+// go on without its client for as long as the backend likes.
+//
+// It is called when the header of the answer has been sent: until then a Read of the
+// server's body might write a 100. HTTP/2's server notices by itself, and any other body
+// isn't read beside an answer.
+func (p *replay) watchClient() {
+	if p == nil || p.touches || p.closes {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched = true
+	p.dropRest()
+}
+
+// dropRest starts to read and drop the rest of src, if it is time. The caller holds mu.
+func (p *replay) dropRest() {
+	if !p.watched || p.drops || p.latest != nil || p.err != nil || p.stopped {
+		return
+	}
+	p.drops = true
+	go func() { // it ends with src, or with stop
+		p.reading.Lock()
+		defer p.reading.Unlock()
+		room := make([]byte, 512)
+		for p.dropSome(room) {
+		}
+	}()
+}
+
+// dropSome reads src once and reports whether there may be more to drop. The caller holds
+// reading.
+func (p *replay) dropSome(room []byte) bool {
+	p.mu.Lock()
+	stopped := p.stopped
+	p.mu.Unlock()
+	if stopped {
+		return false
+	}
+	n, err := p.src.Read(room)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.n += int64(n)
+	p.err = err
+	return err == nil && (p.max == 0 || p.n <= p.max)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 		return nil, errors.New("limpet: a pool is needed")
 	}
 	if o.Affinity == nil {
-		o.Affinity = &affinity.Cookie{}
+		o.Affinity = &affinity.Cookie{Logger: o.Logger}
 	}
 	if o.Gone < GoneMove || o.Gone > GoneRefuse {
 		return nil, fmt.Errorf("limpet: Gone is %d; want GoneMove, GoneWait or GoneRefuse", o.Gone)
@@ -100,8 +101,11 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 }
 
 // validate returns the error of part's Validate method, if it has one: affinities, buses
-// and transports do.
+// and transports do. A nil pointer in an interface, which isn't nil itself, is an error.
 func validate(part any) error {
+	if v := reflect.ValueOf(part); v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Errorf("limpet: a nil %T was given: leave the field alone where there is none", part)
+	}
 	if v, ok := part.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
 			return fmt.Errorf("limpet: %w", err)

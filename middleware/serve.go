@@ -23,6 +23,9 @@ import (
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or
 // a ReadTimeout, which would end uploads. ReadHeaderTimeout and IdleTimeout do no harm.
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
+	if server == nil || l == nil {
+		return errors.New("limpet: Serve needs a server and a listener")
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
 	for _, run := range []func(context.Context) error{g.router.pool.Run, g.Run} {
