@@ -374,3 +374,50 @@ func TestClientLeavesBesideAnUnreadBody(t *testing.T) {
 		})
 	}
 }
+
+// A held answer that breaks off isn't begun: the client is told what has happened.
+func TestHeldAnswerBreaksOff(t *testing.T) {
+	t.Parallel()
+	protos(t, func(t *testing.T, proto string) {
+		u := upload(t, proto, wrapping, func(conn net.Conn, req *http.Request) {
+			_, _ = some(req.Body)
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+		})
+		if res := u.answer(t); res.StatusCode != http.StatusBadGateway {
+			t.Error(res.Status)
+		}
+		u.idle(t)
+	})
+}
+
+// A backend that answers without asking for the body, as its client expects, isn't going
+// to read any: its answer isn't held.
+func TestAnswerWithoutTheBodyIsNotHeld(t *testing.T) {
+	t.Parallel()
+	next := make(chan string)
+	url := rawBackend(t, func(conn net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+			for piece := range next {
+				io.WriteString(conn, piece)
+			}
+		}
+	})
+	srv := httptest.NewServer(wrapping(newGateway(t, balancer.Static("a="+url), nil)))
+	t.Cleanup(srv.Close)
+	_, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nExpect: 100-continue\nContent-Length: 10\n\n")
+	res, err := http.ReadResponse(r, nil)
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	for range 3 {
+		next <- "event"
+		if got, err := some(res.Body); got != "event" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	close(next)
+	if rest, err := io.ReadAll(res.Body); len(rest) > 0 || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
