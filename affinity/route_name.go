@@ -49,7 +49,7 @@ func (rs routes) name(backend string) (name string, err error) {
 
 func (rs routes) validate() error {
 	if rs != nil && len(rs) == 0 {
-		return errors.New("Backends is empty, so no route would be known; nil means that the IDs of backends are the routes")
+		return errors.New("its Backends is empty, so no route would be known; nil means that the IDs of backends are the routes")
 	}
 	for name, id := range rs {
 		if id == "" {

@@ -57,23 +57,23 @@ func (c *Check) ready() (*Check, error) {
 func (c *Check) validate() error {
 	switch {
 	case c.Interval < time.Millisecond:
-		return fmt.Errorf("Interval %v: want 1 ms or more, or 0 for 1 s", c.Interval)
+		return fmt.Errorf("its Interval %v: want 1 ms or more, or 0 for 1 s", c.Interval)
 	case c.Timeout < 0 || c.Rise < 0 || c.Fall < 0:
-		return fmt.Errorf("Timeout %v, Rise %d or Fall %d is negative; 0 is the default", c.Timeout, c.Rise, c.Fall)
+		return fmt.Errorf("one of Timeout %v, Rise %d and Fall %d is negative; 0 is the default", c.Timeout, c.Rise, c.Fall)
 	case c.Path == "" && (c.Method != "" || c.Host != "" || c.Expect != nil):
-		return errors.New("Method, Host and Expect need a Path: without one the check only connects")
+		return errors.New("the fields Method, Host and Expect need a Path: without one the check only connects")
 	case c.Path == "":
 		return nil
 	case c.Expect != nil && len(c.Expect) == 0:
-		return errors.New("Expect is empty, so no answer would do; nil means 200 to 399")
+		return errors.New("its Expect is empty, so no answer would do; nil means 200 to 399")
 	}
 	for _, status := range c.Expect {
 		if status != http.StatusSwitchingProtocols && (status < 200 || status > 599) {
-			return fmt.Errorf("Expect has %d: want final statuses, of 200 to 599", status)
+			return fmt.Errorf("the list Expect has %d: want final statuses, of 200 to 599", status)
 		}
 	}
 	if u, err := url.Parse("http://" + c.Host); err != nil || u.Host != c.Host {
-		return fmt.Errorf("Host %q: want a host, or host:port", c.Host)
+		return fmt.Errorf("the Host %q: want a host, or host:port", c.Host)
 	}
 	_, err := c.request(context.Background(), c.Method, &url.URL{Scheme: "http", Host: "backend"})
 	return err

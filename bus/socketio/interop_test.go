@@ -156,7 +156,7 @@ func TestEmitterIsLikeNPMs(t *testing.T) {
 	t.Parallel()
 	no := false
 	undefined := map[string]any{"$undefined": true}
-	date := map[string]any{"$date": 1700000000123}
+	date := map[string]any{"$date": int64(1700000000123)}
 	tests := []struct {
 		name     string
 		since    interop.Version // which has it
@@ -174,7 +174,7 @@ func TestEmitterIsLikeNPMs(t *testing.T) {
 		{"volatile", "", interop.Emission{NSP: "/", Volatile: true, Args: []any{"ev"}}, "ann bob cid"},
 		{"uncompressed", interop.V4, interop.Emission{NSP: "/", Compress: &no, Args: []any{"ev"}}, "ann bob cid"},
 		{"values", "", interop.Emission{NSP: "/", Args: []any{
-			"ev", nil, true, 0, -1, 1.5, 1 << 40, 1e18, -1e-9, "", "größer 😀\u2028\x00", []any{}, []any{[]any{1}},
+			"ev", nil, true, 0, -1, 1.5, int64(1 << 40), 1e18, -1e-9, "", "größer 😀\u2028\x00", []any{}, []any{[]any{1}},
 			map[string]any{"a": map[string]any{"b": []any{"c", nil}}, "": 1}, strings.Repeat("long ", 20_000),
 		}}, "ann bob cid"},
 		{"undefined", "", interop.Emission{NSP: "/", Args: []any{"ev", undefined, []any{undefined}}}, "ann bob cid"},

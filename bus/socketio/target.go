@@ -27,9 +27,10 @@ type Target struct {
 
 // sender is an Emitter or a Cluster.
 type sender interface {
-	// send sets the sender of the message and sends it.
+	// send puts the sender's ID into m.uid and publishes m.
 	send(ctx context.Context, m *message) error
-	// redis returns what a guest needs to send requests for the sender.
+	// redis returns the adapter and the link for a temporary Cluster (a guest, see
+	// Cluster) that makes one request for the sender.
 	redis() (Adapter, link)
 }
 

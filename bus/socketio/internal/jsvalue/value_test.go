@@ -106,7 +106,7 @@ func TestValuesAreJSON(t *testing.T) {
 	})).Elem()
 	huge, _ := new(big.Int).SetString("123456789012345678901234567890", 10)
 	for i, v := range []any{
-		nil, true, 1, int8(-1), uint8(255), uintptr(3), math.MaxInt64, uint64(math.MaxUint64), float32(0.1), float32(16777216), 0.1,
+		nil, true, 1, int8(-1), uint8(255), uintptr(3), int64(math.MaxInt64), uint64(math.MaxUint64), float32(0.1), float32(16777216), 0.1,
 		1e21, 1e20, 1e-6, 1e-7, math.MaxFloat64, math.SmallestNonzeroFloat64, -1.5e-9,
 		"", "a\"\\\x00\x1f\b\f\n\r\t</>&é😀", json.Number("12.50"), json.Number("1e3"),
 		json.RawMessage(`{"b": 1, "a": [true, null, 1.5, "x"], "b": 2}`), json.RawMessage(nil),
