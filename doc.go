@@ -12,7 +12,7 @@
 //     on several machines, and bus/socketio speaks with Socket.IO's own clusters.
 //   - middleware puts them together: the Gateway, and parts that work alone.
 //
-// The others import nothing of each other and can be used by themselves.
+// All but middleware import nothing of each other and can be used by themselves.
 //
 // # Words
 //
@@ -37,14 +37,15 @@
 //  1. The affinity finds the pin: the client's home, a key that stands for the
 //     client, and how that was found (none, hit, expired, forged, unknown).
 //     Trouble with a store is logged and the request goes on unpinned.
-//  2. The pool picks a backend: the home if it is Up or Draining; else, with a
-//     key, rendezvous hashing of the key over the backends that are Up, so that
-//     every replica and every parallel request of this client that sees the
-//     same backends agrees on the same new home without talking; else the picker.
-//  3. The outgoing request is built, the affinity takes its mark off it, and it
-//     is sent. For a WebSocket the backend's 101 is obtained before the client's
-//     connection is touched. If that fails before a byte reached the client and
-//     the request may be sent again, health is told, and it goes back to 2.
+//  2. The outgoing request is built, and the affinity takes its mark off it.
+//  3. The pool picks a backend: the home if it keeps this client (it is Up, or sick,
+//     or drained while the client's turn hasn't come); else, with a key, rendezvous
+//     hashing of the key over the backends that are Up, so that every replica and
+//     every parallel request of this client that sees the same backends agrees on
+//     the same new home without talking; else the picker. The request is sent. For a
+//     WebSocket the backend's 101 is obtained before the client's connection is
+//     touched. If that fails before a byte reached the client and the request may be
+//     sent again, health is told, and another backend is picked.
 //  4. The affinity binds the client on the final answer, the 101 too, never on
 //     1xx and never on an answer of the gateway's own. A home is bound on answer
 //     and not when it is picked, so a retry leaves no wrong cookie behind.
@@ -68,8 +69,9 @@
 //	health page broken everywhere           nothing: sick backends keep their clients, and when
 //	                                        none is Up they take new ones
 //	no backend at all                       503 with Retry-After
-//	polling session whose node is gone      Engine.IO's own "Session ID unknown" at once, so that
-//	                                        the client opens a new session
+//	polling session whose node is gone      Engine.IO's own "Session ID unknown", so that the
+//	                                        client opens a new session; 502 for a request that
+//	                                        finds the node gone before health does
 //	the store of pins is gone               nothing: pins go on from each replica's memory, others
 //	                                        go where their key hashes to
 //	replicas lose the bus                   nothing: each goes on with what it knows, and they

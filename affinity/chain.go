@@ -20,10 +20,10 @@ import (
 // once for each of them.
 //
 // Bind tells all members of each answer, so that each remembers the client in
-// its own way. There is one exception to the home that they are told. Where a
-// session is says nothing about where its client belongs: on the answer to a
-// request with a Fixed pin, a member that has found a home of its own is told
-// that one.
+// its own way. There is one exception to the home that they are told. A
+// request with a Fixed pin goes to the node of its session, wherever its client's
+// home is. So on its answer a member that has found a home of its own is told that
+// home, and not the node's.
 //
 // An error of one member doesn't stop the others. Their errors are joined.
 type Chain []Affinity

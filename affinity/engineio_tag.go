@@ -36,8 +36,8 @@ var tagEncoding = base64.RawURLEncoding.Strict()
 // A tagger tags with the first of its keys and opens tags of all of them.
 type tagger []tagKey
 
-// A tagKey is derived from one of the secrets. The half of it for the MAC is in
-// its rooms.
+// A tagKey is derived from one of the secrets. Its half for the MAC is
+// held by the hashes in the pool.
 type tagKey struct {
 	block cipher.Block
 	rooms *sync.Pool // of *tagRoom

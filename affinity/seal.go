@@ -83,7 +83,7 @@ func subkeys(purpose string, secrets [][]byte, size int) ([][]byte, error) {
 func checkSecret(secrets [][]byte, i int) error {
 	secret := secrets[i]
 	if len(secret) < 32 {
-		return fmt.Errorf("secret %d has %d bytes, at least 32 are needed", i, len(secret))
+		return fmt.Errorf("secret %d has %d bytes, at least 32 are needed: take the output of openssl rand -hex 32", i, len(secret))
 	}
 	if bytes.Count(secret, secret[:1]) == len(secret) {
 		return fmt.Errorf("secret %d is one byte over and over, which anybody can guess: take the output of openssl rand -hex 32", i)

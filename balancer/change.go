@@ -67,8 +67,11 @@ func (p *Pool) settle(c *Change) {
 // b Down, and when health has and the half rule allows it. A backend that has never been
 // up counts as lost in that rule.
 func (p *Pool) doomed(b *Backend) bool {
-	if b.State() != Down || b.lost() || b.off {
-		return b.State() == Down && !b.lost()
+	if b.State() != Down || b.lost() {
+		return false
+	}
+	if b.off {
+		return true
 	}
 	all := p.now.Load().all
 	room := len(all) / 2

@@ -40,8 +40,9 @@ type order struct {
 	last      bool // it is the last one of those that were sent together
 }
 
-// probe is the time without a word from Redis after which it is asked for one, and
-// is two times that at most.
+// probe is how often the writer looks whether Redis has sent anything. If nothing came
+// between two looks it sends a PING, so that one is sent 150 to 300 ms after Redis has
+// last sent something.
 const probe = 150 * time.Millisecond
 
 var errReplaced = errors.New("go-redis has replaced the connection")

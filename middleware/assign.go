@@ -41,7 +41,7 @@ type AssignCookie struct {
 
 // Handler assigns the cookie and calls next, which sees the cookie on the
 // request. It panics if browsers would not keep the cookie as it is, if a value
-// can't be sent or names no backend, or if there are no values: these are
+// can't be sent or has no backend's ID, or if there are no values: these are
 // mistakes in code, found at the start.
 func (a *AssignCookie) Handler(next http.Handler) http.Handler {
 	values := a.values()

@@ -59,6 +59,9 @@ type Options struct {
 
 	// BackendHost sends the backend's own host in the Host field instead of
 	// the client's.
+	//
+	// A backend that compares the Origin of a WebSocket's handshake with the Host then
+	// refuses browsers.
 	BackendHost bool
 
 	// Rewrite may change the path, the header and the Host of the outgoing request,

@@ -28,8 +28,9 @@ import (
 //
 // Two locks order it. reading is held during a Read of src, which may last as long as the
 // client likes. mu guards the fields below it and is held only for moments. A Read takes
-// reading first and mu within it. The transport's goroutines call Read, the handler's
-// goroutine calls all other methods.
+// reading first and mu within it. The transport's goroutines call Read, Interrupt and
+// Close. dropRest's own goroutine reads src once no attempt does. The handler's goroutine
+// calls the rest.
 type replay struct {
 	src     io.ReadCloser
 	limit   int                      // how many bytes are kept

@@ -231,6 +231,8 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 			t.end()
 		}
 	}()
+	// try is passage.attempt for a plain request, and a function of tunnel.go or sticky.go
+	// otherwise.
 	if res, err = t.try(b); err != nil {
 		return nil, err
 	}
@@ -291,40 +293,40 @@ func (r *router) awaits(t *trip, b *balancer.Backend) bool {
 // but is neither Down nor refusing connections, keeps its client. Otherwise the
 // requests that a client has under way at the same time would end up on two
 // backends.
-func (s *router) bind(t *trip, res *http.Response) {
+func (r *router) bind(t *trip, res *http.Response) {
 	from, home := t.pin.Backend, t.backend.ID()
 	if from != "" && from != home && !t.refused {
-		if b := s.pool.Get(from); b != nil && b.Keeps(t.pin.Key) {
+		if b := r.pool.Get(from); b != nil && b.Keeps(t.pin.Key) {
 			home = from
 		}
 	}
 	if from != home {
-		s.trace.Bound(t.in, from, home)
+		r.trace.Bound(t.in, from, home)
 	}
 	a := affinity.Answer{Response: res, Request: t.in, Found: t.pin, Home: home}
 	if home != t.backend.ID() {
 		a.StandIn = t.backend.ID()
 	}
 	if res.StatusCode == http.StatusBadRequest { // no other answer is worth allocating the function
-		a.UnknownSession = func(pin affinity.Pin) { s.unknownSession(t, pin) }
+		a.UnknownSession = func(pin affinity.Pin) { r.unknownSession(t, pin) }
 	}
-	key, err := s.affinity.Bind(a)
+	key, err := r.affinity.Bind(a)
 	if err != nil {
-		s.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
+		r.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
-	if s.header != "" {
-		res.Header.Set(s.header, outcome(t.pin, home))
+	if r.header != "" {
+		res.Header.Set(r.header, outcome(t.pin, home))
 	}
 	t.pin.Key = key
 }
 
 // unknownSession traces that t.backend doesn't know the session of the request,
 // and warns unless the session has ended there.
-func (s *router) unknownSession(t *trip, pin affinity.Pin) {
-	s.trace.UnknownSession(t.in, pin, t.backend)
+func (r *router) unknownSession(t *trip, pin affinity.Pin) {
+	r.trace.UnknownSession(t.in, pin, t.backend)
 	if pin.Status != affinity.Hit { // a hit means that the session has ended
-		s.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
-			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", s.strayed.Add(1))
+		r.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
+			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", r.strayed.Add(1))
 	}
 }
 
@@ -343,12 +345,12 @@ func outcome(found affinity.Pin, home string) string {
 
 // goneAnswer returns the affinity's own answer to a request whose pin is Fixed
 // and whose home is gone. If the affinity has no answer, the request may move.
-func (s *router) goneAnswer(t *trip) *http.Response {
-	handler, ok := s.affinity.(affinity.GoneHandler)
+func (r *router) goneAnswer(t *trip) *http.Response {
+	handler, ok := r.affinity.(affinity.GoneHandler)
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
-	if home := s.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) {
+	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) {
 		return nil
 	}
 	res := handler.Gone(t.in, t.pin)

@@ -21,6 +21,9 @@ import (
 //	proxy := &httputil.ReverseProxy{
 //		Rewrite:   func(r *httputil.ProxyRequest) { r.SetXForwarded() },
 //		Transport: &limpet.Sticky{Pool: pool},
+//		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+//			w.WriteHeader(limpet.StatusCode(err))
+//		},
 //	}
 //
 // Sticky finds the client's address in the request that it gets. Behind a load balancer

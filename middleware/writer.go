@@ -12,8 +12,9 @@ import (
 // The rule of one writer: only the handler's goroutine causes a write to the client,
 // or touches its ResponseWriter and the header of that.
 //
-// One other goroutine touches something of the client's: the transport's, which reads the
-// request's body and sends it to the backend. Some bodies write to the client within Read. net/http's body
+// Two other goroutines read the client's body: the transport's, which sends it to the
+// backend, and dropRest's (replay.go), which reads only a server's own HTTP/1 body, and
+// only when the header of the answer has been sent. Some bodies write to the client within Read. net/http's body
 // writes 100 Continue in its first Read if the client expects that. http.MaxBytesReader
 // sets a field of the header. The body of a middleware may do anything. At the same time
 // the handler's goroutine may write a 103, or an answer that comes before the end of the

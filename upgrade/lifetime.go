@@ -69,7 +69,9 @@ func (p *Proxy) closeDue() {
 	for t := p.first; t != nil; t = t.next {
 		if !t.watched {
 			if d, ok := ended[t.opts.Group]; ok && t.began <= d.end() {
-				delete(ended, t.opts.Group) // the tunnel may still be served, and is closed then: keep its drain
+				// This tunnel isn't served yet. The drain of its group is kept, so that
+				// watch closes the tunnel when it is.
+				delete(ended, t.opts.Group)
 				next = min(next, time.Second)
 			}
 			continue
@@ -85,7 +87,8 @@ func (p *Proxy) closeDue() {
 	for group := range ended {
 		delete(p.drains, group)
 	}
-	// However many tunnels there are, this loop takes a fiftieth of the time at most.
+	// The pause is 50 times as long as this scan took, but one second at most, so that
+	// scans take about 2% of the time, however many tunnels there are.
 	p.alarm = 0
 	p.schedule(max(next, min(50*(p.now()-now), time.Second)))
 	p.mu.Unlock()

@@ -106,7 +106,9 @@ func (t *loopTunnel) read(f *loopFlow) {
 			t.forward(f, b, 0)
 			return
 		}
-		n = f.frames.next(b) // f is within a frame, or it would have settled already
+		// The tunnel is closing, and this direction only waits for the end of a frame:
+		// the rest of that frame is passed on, and what follows it is dropped.
+		n = f.frames.next(b)
 		t.forward(f, b[:n], n)
 	}
 }

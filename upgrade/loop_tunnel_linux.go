@@ -105,6 +105,7 @@ func (t *loopTunnel) event(side Side, events uint32) {
 		// example. They have to be received, or epoll reports them forever.
 		syscall.Recvmsg(int(t.fds[side-1]), nil, nil, syscall.MSG_ERRQUEUE|syscall.MSG_DONTWAIT)
 	}
+	// SideClient and SideBackend are 1 and 2: in reads from that end, out writes to it.
 	in, out := &t.flows[side-1], &t.flows[2-side]
 	if events&(syscall.EPOLLOUT|broken) != 0 && t.blocked(out) {
 		t.flush(out)
@@ -161,6 +162,7 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	case have == 0:
 		op = syscall.EPOLL_CTL_ADD
 	}
+	// Fd and Pad come back with each event, and are ours to choose.
 	ev := syscall.EpollEvent{Events: uint32(want), Fd: t.slot, Pad: int32(side)}
 	if err := syscall.EpollCtl(t.loop.fd, op, int(t.fds[side-1]), &ev); err != nil {
 		t.carryOut(nil, t.ensureEnding().cut(os.NewSyscallError("epoll_ctl", err)))

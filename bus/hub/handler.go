@@ -90,7 +90,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Member != nil {
 		var err error
 		if who, err = s.opts.Member(r); err != nil {
-			s.hub.opts.Log.Debug("a client may not become a member", "client", r.RemoteAddr, "err", err)
+			s.hub.opts.Logger.Debug("a client may not become a member", "client", r.RemoteAddr, "err", err)
 			http.Error(w, http.StatusText(http.StatusForbidden), http.StatusForbidden)
 			return
 		}
@@ -114,7 +114,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			ws.Close(closecode.ServiceRestart, "service restart") // as shut would a moment later
 			return
 		}
-		s.hub.opts.Log.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
+		s.hub.opts.Logger.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
 		ws.Close(closecode.InternalError, "")
 		return
 	}
@@ -130,7 +130,7 @@ func (h *Hub) refuse(closed error) {
 		if closed == ErrClosed {
 			level = slog.LevelInfo
 		}
-		h.opts.Log.Log(context.Background(), level, "clients are refused with 503: Hub.Run has ended", "err", closed)
+		h.opts.Logger.Log(context.Background(), level, "clients are refused with 503: Hub.Run has ended", "err", closed)
 	})
 }
 

@@ -81,7 +81,7 @@ func ends(t testing.TB, c *websocket.Conn) (websocket.StatusCode, string) {
 
 func TestHandler(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, nil, &hub.Options{QueueMessages: 1000, QueueBytes: 10 << 20, Log: slog.New(slog.DiscardHandler)})
+	h := startHub(t, nil, &hub.Options{QueueMessages: 1000, QueueBytes: 10 << 20, Logger: slog.New(slog.DiscardHandler)})
 	ended := make(chan string, 10)
 	s := serveHub(t, h, &hub.HandlerOptions{
 		Member: func(r *http.Request) (hub.MemberOptions, error) {
@@ -450,7 +450,7 @@ func (*broken) Subscribe(context.Context, ...string) (bus.Subscription, error) {
 func TestHandlerRunFails(t *testing.T) {
 	t.Parallel()
 	var logged strings.Builder
-	h := newHub(t, &broken{}, &hub.Options{Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	h := newHub(t, &broken{}, &hub.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	if err := h.Run(t.Context()); !errors.Is(err, errAway) {
 		t.Errorf("Run: %v", err)
 	}

@@ -131,7 +131,7 @@ func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	}
 	if len(remove) > 0 {
 		if err := sub.Remove(ctx, remove...); err != nil {
-			h.opts.Log.Debug("topics without members are still subscribed to", "topics", len(remove), "err", err)
+			h.opts.Logger.Debug("topics without members are still subscribed to", "topics", len(remove), "err", err)
 		}
 	}
 	if len(add)+len(remove) > 0 {
@@ -182,7 +182,7 @@ func (h *Hub) await(ctx context.Context, rounds []*round) error {
 		h.unrun.Do(func() {
 			time.AfterFunc(time.Second, func() {
 				if !h.ran.Load() {
-					h.opts.Log.Warn("members wait for other nodes, but Hub.Run isn't called")
+					h.opts.Logger.Warn("members wait for other nodes, but Hub.Run isn't called")
 				}
 			})
 		})

@@ -73,7 +73,7 @@ func (h *Hub) heard(e *envelope) {
 func (h *Hub) tell(ctx context.Context, kind byte) {
 	e := envelope{kind: kind, node: h.id}
 	if err := h.bus.Publish(ctx, h.topic(everybody), e.append(nil)); err != nil && ctx.Err() == nil {
-		h.opts.Log.Debug("a heartbeat didn't reach the other nodes", "err", err)
+		h.opts.Logger.Debug("a heartbeat didn't reach the other nodes", "err", err)
 	}
 }
 

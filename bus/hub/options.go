@@ -64,8 +64,8 @@ type Options struct {
 	// return soon. Without it gaps are logged.
 	Gap func(who Who, gap *bus.Gap)
 
-	// Log gets what the hub has to say; nil means [slog.Default].
-	Log *slog.Logger
+	// Logger gets what the hub has to say; nil means [slog.Default].
+	Logger *slog.Logger
 }
 
 // setDefaults replaces what isn't set.
@@ -79,6 +79,6 @@ func (o *Options) setDefaults() error {
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
 	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
-	o.Log = cmp.Or(o.Log, slog.Default())
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	return nil
 }

@@ -24,7 +24,7 @@ type shard struct {
 
 type room struct {
 	members map[*Member]struct{}
-	ready   *round // at its end the bus delivers the messages of other nodes
+	ready   *round // subscribes to the room's topic; when it has ended, messages of other nodes arrive
 }
 
 func (r *rooms) shard(key string) *shard {

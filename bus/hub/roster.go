@@ -170,7 +170,7 @@ func (h *Hub) answer(e *envelope) {
 			payload: marshal(rollCall{Question: call.Question, Parts: len(parts), Members: part})}
 		err := h.bus.Publish(context.Background(), h.topic(nodeKey+e.node), out.append(nil))
 		if err != nil {
-			h.opts.Log.Debug("an answer didn't reach another node", "node", e.node, "err", err)
+			h.opts.Logger.Debug("an answer didn't reach another node", "node", e.node, "err", err)
 			return
 		}
 	}

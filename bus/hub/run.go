@@ -51,7 +51,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	}()
 
 	if err := sub.Add(ctx, h.topic(everybody), h.topic(nodeKey+h.id)); err != nil && ctx.Err() == nil {
-		h.opts.Log.Warn("the bus can't be reached; the hub goes on by itself until it can", "err", err)
+		h.opts.Logger.Warn("the bus can't be reached; the hub goes on by itself until it can", "err", err)
 	}
 	h.greet()
 	tick := time.NewTicker(h.opts.Heartbeat)
@@ -121,7 +121,7 @@ func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
 func (h *Hub) gap(gap *bus.Gap) {
 	h.greet() // the missing messages may be those by which nodes know each other
 	if h.opts.Gap == nil {
-		h.opts.Log.Warn("messages between nodes are missing", "err", gap)
+		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
 		return
 	}
 	who := Who{Local: true, All: gap.Topics == nil}
@@ -165,6 +165,6 @@ func (h *Hub) handle(msg bus.Message) {
 // version.
 func (h *Hub) misfit(topic string, err error) {
 	h.foreign.Do(func() {
-		h.opts.Log.Warn("a message between nodes makes no sense; further ones aren't logged", "topic", topic, "err", err)
+		h.opts.Logger.Warn("a message between nodes makes no sense; further ones aren't logged", "topic", topic, "err", err)
 	})
 }

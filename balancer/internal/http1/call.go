@@ -100,7 +100,7 @@ func (c *call) exchange(head []byte) (*http.Response, error) {
 	case hasBody(c.req):
 		c.upload = newUpload(c, head)
 	case head != nil:
-		c.conn.head = head
+		c.conn.head = head // conn.Read writes it: see "What is written within a Read" in doc.go
 	default:
 		if err := c.write(); err != nil {
 			return nil, err
