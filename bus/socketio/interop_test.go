@@ -134,7 +134,7 @@ func native(v any) any {
 		case v["$binary"] != nil:
 			return v["$binary"]
 		case v["$date"] != nil:
-			return time.UnixMilli(int64(v["$date"].(int)))
+			return time.UnixMilli(v["$date"].(int64))
 		case v["$undefined"] != nil:
 			return nil
 		}
