@@ -40,7 +40,7 @@ func (c *AppCookie) prefix(a Answer) (string, error) {
 		if !ok {
 			continue
 		}
-		value, at := secretKey(line[start:end]), a.Home
+		value, at := secretKey(unquote(line[start:end])), a.Home // as Find reads it
 		if value != a.Found.Key {
 			at = a.answeredBy()
 		}

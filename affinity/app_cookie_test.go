@@ -425,7 +425,7 @@ func TestAppCookieValidate(t *testing.T) {
 // sets the cookie changes, and only by the prefix.
 func FuzzAppCookiePrefix(f *testing.F) {
 	for _, line := range []string{
-		"io=abc; Path=/", `io="a;b"`, `io="`, `io=""`, " io = a b\t; x", "io=a~b=~", "io=", "io", "xio=a", "=io=a", ";io=a", "io==a", `io="a"b"`,
+		"io=abc; Path=/", `io="a;b"`, `io="`, `io=""`, `io=""""`, " io = a b\t; x", "io=a~b=~", "io=", "io", "xio=a", "=io=a", ";io=a", "io==a", `io="a"b"`,
 	} {
 		f.Add(line)
 	}
