@@ -14,12 +14,13 @@ import (
 //
 // Two other goroutines read the client's body: the transport's, which sends it to the
 // backend, and dropRest's (replay.go), which reads only a server's own HTTP/1 body, and
-// only when the header of the answer has been sent. Some bodies write to the client within Read. net/http's body
-// writes 100 Continue in its first Read if the client expects that. http.MaxBytesReader
-// sets a field of the header. The body of a middleware may do anything. At the same time
-// the handler's goroutine may write a 103, or an answer that comes before the end of the
-// body. Two goroutines in one ResponseWriter corrupt the stream, and can send bytes of
-// another client's answer, since net/http's buffers are pooled. Therefore:
+// only when the header of the answer has been sent. Some bodies write to the client
+// within Read. net/http's body writes 100 Continue in its first Read if the client
+// expects that. http.MaxBytesReader sets a field of the header. The body of a middleware
+// may do anything. At the same time the handler's goroutine may write a 103, or an answer
+// that comes before the end of the body. Two goroutines in one ResponseWriter corrupt the
+// stream, and can send bytes of another client's answer, since net/http's buffers are
+// pooled. Therefore:
 //
 //   - To an HTTP/1 client the handler's goroutine writes the 100 itself, before the body
 //     is read (sendContinue). net/http then doesn't write its own.
