@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // writeAnswer copies res to the client, each piece as soon as it has come. When the
 // backend's answer breaks off, it panics with [http.ErrAbortHandler], so that the client's
 // connection breaks off too: a short answer must never look complete.
-func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response, body *replay) {
+func writeAnswer(w http.ResponseWriter, t *trip, res *http.Response) {
 	defer res.Body.Close()
 	h := w.Header()
 	mergeHeader(h, res.Header)
@@ -35,8 +36,9 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, res *http.Response, bod
 	w.WriteHeader(res.StatusCode)
 
 	rc := http.NewResponseController(w)
-	if err := copyBody(w, rc, res, body); err != nil {
-		abort(rc, r)
+	if err := copyBody(w, rc, res, t); err != nil {
+		t.rec.broke(err)
+		abort(rc, t.in)
 	}
 	if len(res.Trailer) > 0 {
 		_ = rc.Flush() // net/http would send a short body with Content-Length, and then no trailers
@@ -68,14 +70,14 @@ func mergeHeader(h, answer http.Header) {
 
 // copyBody copies res.Body to the client. It flushes each piece of an answer whose length
 // isn't known, and of others what doesn't fill the buffer.
-func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Response, body *replay) error {
+func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Response, t *trip) error {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	streams := res.ContentLength < 0
 	if streams {
 		// A client of an event stream wants to know that it is open before the first
 		// event comes.
-		if err := flush(rc, body); err != nil {
+		if err := flush(rc, t.body); err != nil {
 			return err
 		}
 	}
@@ -83,13 +85,15 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 	for {
 		n, err := res.Body.Read(buf[:])
 		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return fmt.Errorf("writing to the client: %w", err)
+			sent, failed := w.Write(buf[:n])
+			t.rec.sent(sent)
+			if failed != nil {
+				return &clientError{failed}
 			}
 			left -= int64(n)
 			// If the buffer is full, more has come already and will be written next.
 			if err == nil && n < len(buf) && (streams || left > 0) {
-				if err := flush(rc, body); err != nil {
+				if err := flush(rc, t.body); err != nil {
 					return err
 				}
 			}
@@ -103,6 +107,18 @@ func copyBody(w http.ResponseWriter, rc *http.ResponseController, res *http.Resp
 	}
 }
 
+// A clientError is a failure to write to the client.
+type clientError struct{ err error }
+
+func (e *clientError) Error() string { return "writing to the client: " + e.err.Error() }
+func (e *clientError) Unwrap() error { return e.err }
+
+// leftBy reports whether an answer broke off with err because the client went away.
+func leftBy(err error) bool {
+	var client *clientError
+	return errors.As(err, &client) || errors.Is(err, context.Canceled)
+}
+
 // flush sends what net/http has buffered. It isn't an error if a middleware hides the
 // server's writer, so that nothing can be flushed.
 func flush(rc *http.ResponseController, body *replay) error {
@@ -110,7 +126,7 @@ func flush(rc *http.ResponseController, body *replay) error {
 	if err == nil {
 		body.watchClient()
 	} else if !errors.Is(err, http.ErrNotSupported) {
-		return fmt.Errorf("flushing to the client: %w", err)
+		return &clientError{err}
 	}
 	return nil
 }

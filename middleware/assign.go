@@ -23,7 +23,7 @@ import (
 // send any of the values. Where that matters, use affinity.Cookie.
 //
 // The gateway sees the cookie on the request of a client that has just been
-// given it. So PinHeader and Trace call such a client a hit.
+// given it. So PinHeader and observers call such a client a hit.
 type AssignCookie struct {
 	// Cookie has the name, which is needed, and the attributes. Path is / and
 	// SameSite is Lax by default. Leave HttpOnly out if Script is used. Its

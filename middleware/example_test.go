@@ -77,17 +77,16 @@ func ExampleJoin() {
 	if err != nil {
 		panic(err)
 	}
-	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), &limpet.Options{Trace: &limpet.Trace{
-		Opened: func(r *http.Request, _ *balancer.Backend, t *upgrade.Tunnel) {
-			room := r.URL.Query().Get("room")
-			if _, err := limpet.Join(r.Context(), h, t, hub.MemberOptions{Rooms: []string{room}}); err != nil {
-				t.Close(1011, "no room")
-			}
-		},
-	}})
+	gateway, err := limpet.NewGateway(balancer.Static("one=http://127.0.0.1:3000"), nil)
 	if err != nil {
 		panic(err)
 	}
+	gateway.Observe(limpet.Observer{Opened: func(rec *limpet.Record, t *upgrade.Tunnel) {
+		room := rec.Request.URL.Query().Get("room")
+		if _, err := limpet.Join(rec.Request.Context(), h, t, hub.MemberOptions{Rooms: []string{room}}); err != nil {
+			t.Close(1011, "no room")
+		}
+	}})
 	http.Handle("/chat", gateway)
 
 	maintenance := hub.Text([]byte("maintenance in five minutes"))

@@ -449,9 +449,8 @@ func TestForgedCookie(t *testing.T) {
 	t.Parallel()
 	pool, _ := cluster(t, 2, nil)
 	statuses := make(chan affinity.Status, 1)
-	srv, _ := serve(t, pool, &limpet.Options{Trace: &limpet.Trace{
-		Found: func(_ *http.Request, pin affinity.Pin) { statuses <- pin.Status },
-	}})
+	srv, gw := serve(t, pool, nil)
+	gw.Observe(limpet.Observer{Request: func(rec *limpet.Record) { statuses <- rec.Pin.Status }})
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
 	req.Header.Set("Cookie", "limpet=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 	res, err := newClient(t).Do(req)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -109,8 +111,16 @@ type Options struct {
 	// backends need another one if they use the same bus. Default: "limpet:gateway".
 	BusTopic string
 
-	// Trace has hooks for what happens to a request. nil: none.
-	Trace *Trace
+	// Name is this gateway's name among its replicas, for the status page and metrics.
+	// Default: the name of the host.
+	Name string
+
+	// RequestID is the name of a field that identifies each request, such as
+	// "X-Request-Id", or "" for none. A value that the client has sent is kept if it
+	// has 1 to 128 of the visible ASCII characters; anybody can send one, so that it
+	// proves nothing. Otherwise a random one of 26 characters is made. The backend gets it, the
+	// answer has it, and so has the gateway's own answer before ErrorHandler is called.
+	RequestID string
 
 	// Logger gets a warning of requests that failed, at most one a second, and one
 	// of each setting that turns out to be wrong. Default: slog.Default().
@@ -131,6 +141,9 @@ type Gateway struct {
 	rewrite     func(in, out *http.Request)
 	modify      func(*http.Response) error
 	fail        func(http.ResponseWriter, *http.Request, error)
+	requestID   string // the field, "" for none
+	name        string
+	since       time.Time
 	unwatch     func()
 	replicas    *replicas // nil without a Bus
 	remarks     remarks
@@ -156,6 +169,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	g := &Gateway{
 		router: router, transport: o.Transport, upgrade: o.Upgrade, client: o.ClientIP,
 		backendHost: o.BackendHost, rewrite: o.Rewrite, modify: o.ModifyResponse, fail: o.ErrorHandler,
+		requestID: http.CanonicalHeaderKey(o.RequestID), name: o.Name, since: time.Now(),
 	}
 	if g.transport == nil {
 		g.transport = pool.Transport()
@@ -176,6 +190,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	}
 	if g.fail == nil {
 		g.fail = writeError
+	}
+	if g.name == "" {
+		g.name, _ = os.Hostname()
 	}
 	if o.Bus != nil {
 		g.replicas = newReplicas(o, pool, g.closeSession, router.log)
@@ -226,7 +243,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // CloseSession closes the tunnels of one client as [upgrade.Tunnel.Close] does, on
 // this replica and on all that the Bus reaches. key is the key of the client's pin,
-// which [Trace].Found and [upgrade.Tunnel.Key] give. With an affinity that hashes an
+// which [Record] and [upgrade.Tunnel.Key] give. With an affinity that hashes an
 // address, many people may have the same key. The client may connect again at once: to
 // keep it out, the application has to refuse it when it signs in.
 //
@@ -255,6 +272,17 @@ func (g *Gateway) closeSession(n sessionNote) {
 		}
 	}
 }
+
+// Observe has o told what becomes of requests and tunnels that begin from now on, until
+// stop is called. Any number of observers may be there at the same time.
+func (g *Gateway) Observe(o Observer) (stop func()) { return g.router.observers.add(o) }
+
+// Tunnels iterates over the gateway's tunnels, as [upgrade.Proxy.Tunnels] does. A tunnel's
+// Group is the ID of its backend.
+func (g *Gateway) Tunnels() iter.Seq[*upgrade.Tunnel] { return g.upgrade.Tunnels() }
+
+// Pool returns the pool that the gateway is in front of.
+func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 
 // Shutdown closes the gateway's tunnels with close code 1012 (service restart), spread
 // over the time that ctx has left. It returns nil when all of them are closed. When ctx
@@ -290,21 +318,29 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.remarks.done.Load() {
 		g.checkUse(r)
 	}
+	id := ""
+	if g.requestID != "" {
+		id = identify(w, r, g.requestID)
+	}
+	rec := g.router.record(r, g.client, id)
+	if rec != nil {
+		defer rec.report()
+	}
 	if r.Method == http.MethodConnect {
 		// The gateway is no forward proxy: with an answer of 200 to a CONNECT the
 		// client would get a raw connection to the backend (RFC 9110 section 9.3.6).
-		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
+		g.refuse(w, r, rec, errConnect)
 		return
 	}
 	if err := checkRequest(r); err != nil {
-		g.refuse(w, r, err)
+		g.refuse(w, r, rec, err)
 		return
 	}
 	if g.upgrade.Protocol(r) != "" {
-		g.tunnel(w, r)
+		g.tunnel(w, r, rec, id)
 		return
 	}
-	g.proxy(w, r)
+	g.proxy(w, r, rec, id)
 }
 
 // proxy serves a plain request. The handler's goroutine runs all of it. The transport
@@ -313,16 +349,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 //
 // The passage is given back to its pool only at the end of a request that was answered.
 // After an error or a panic, somebody may still use it.
-func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, rec *Record, id string) {
 	p := passages.Get().(*passage)
 	p.gateway, p.w = g, w
-	p.in, p.pin = r, g.router.find(r)
-	if err := g.prepare(&p.out, r, p.pin); err != nil {
-		g.refuse(w, r, err)
+	p.in, p.rec, p.pin = r, rec, g.router.find(r)
+	rec.found(p.pin)
+	if err := g.prepare(&p.out, r, p.pin, id); err != nil {
+		g.refuse(w, r, rec, err)
 		return
 	}
 	if p.body = newReplay(g.router, r, &p.out.Request); p.body != nil {
 		p.classifyBody()
+		if rec != nil {
+			rec.body = p.body
+		}
 		defer p.body.join()
 		if ctx := p.out.Context(); p.body.touches && r.ProtoMajor == 1 && ctx.Done() != nil {
 			ctx, cancel := p.body.outlive(ctx)
@@ -342,7 +382,7 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request) {
 	}
 	p.body.answerEarly(w, r)
 	if err != nil {
-		g.refuse(w, r, err)
+		g.refuse(w, r, rec, err)
 		return
 	}
 	g.answer(w, &p.trip, res)
@@ -363,19 +403,26 @@ func final(res *http.Response, b *balancer.Backend) (*http.Response, error) {
 // answer sends res to the client: a backend's answer, or that of the affinity to a
 // client whose home is gone.
 func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
+	if g.requestID != "" {
+		delete(res.Header, g.requestID) // a backend may send it back
+	}
 	if t.backend != nil && g.modify != nil {
 		if err := g.modify(res); err != nil {
 			res.Body.Close()
-			g.refuse(w, t.in, err)
+			g.refuse(w, t.in, t.rec, err)
 			return
 		}
 	}
-	writeAnswer(w, t.in, res, t.body)
+	writeAnswer(w, t, res)
 }
 
 // refuse sends the gateway's own answer to a request that failed with err. A client
 // that went away (499) isn't worth a warning.
-func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, rec *Record, err error) {
+	if rec != nil {
+		rec.refused(err)
+		w = &ownAnswer{w, rec}
+	}
 	if StatusCode(err) != 499 {
 		g.router.warn(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}

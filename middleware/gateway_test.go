@@ -747,10 +747,8 @@ func TestPanicsWithABody(t *testing.T) {
 		{"ModifyResponse", "/", limpet.Options{ModifyResponse: abort}},
 		{"ErrorHandler", "/die", limpet.Options{ErrorHandler: func(http.ResponseWriter, *http.Request, error) { hook() }}},
 		{"Bind", "/", limpet.Options{Affinity: &panicky{affinity.Hash{Key: &affinity.ClientAddr{}}}}},
-		{"Found", "/", limpet.Options{Trace: &limpet.Trace{Found: func(*http.Request, affinity.Pin) { hook() }}}},
-		{"Picked", "/", limpet.Options{Trace: &limpet.Trace{Picked: func(*http.Request, *balancer.Backend) { hook() }}}},
-		{"Failed", "/die", limpet.Options{Trace: &limpet.Trace{Failed: func(*http.Request, *balancer.Backend, error, bool) { hook() }}}},
-		{"Bound", "/", limpet.Options{Trace: &limpet.Trace{Bound: func(*http.Request, string, string) { hook() }}}},
+		{"Observer", "/", limpet.Options{}},
+		{"Observer of a failure", "/die", limpet.Options{}},
 	} {
 		for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 			t.Run(tt.name+"/"+proto, func(t *testing.T) {
@@ -771,6 +769,9 @@ func TestPanicsWithABody(t *testing.T) {
 					opts.Affinity = &affinity.Cookie{Secrets: testKeys}
 				}
 				gw := newGateway(t, pool, &opts)
+				if strings.HasPrefix(tt.name, "Observer") {
+					gw.Observe(limpet.Observer{Request: func(*limpet.Record) { hook() }})
+				}
 				reads := make(chan int32, 1)
 				srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					body := &observed{ReadCloser: r.Body}

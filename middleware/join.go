@@ -11,7 +11,7 @@ import (
 // Join makes a WebSocket's tunnel a member of a hub until the tunnel ends. The hub's
 // messages to the member are sent to the client, between the messages of its backend. The
 // backend doesn't see them. Messages of the client go to the backend only. Call Join from
-// [Trace].Opened with the request's context. It waits, and fails, as [hub.Hub.Connect]
+// [Observer].Opened with the request's context. It waits, and fails, as [hub.Hub.Connect]
 // does.
 //
 // A message of the hub waits until the backend's message that is being sent is complete.

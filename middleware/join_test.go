@@ -3,13 +3,11 @@ package middleware_test
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
 
-	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/hub"
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -35,13 +33,14 @@ func TestJoin(t *testing.T) {
 			cancel()
 			ok(t, <-ended)
 		})
-		srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{Trace: &limpet.Trace{
-			Opened: func(r *http.Request, _ *balancer.Backend, tunnel *upgrade.Tunnel) {
-				if _, err := limpet.Join(r.Context(), h, tunnel, hub.MemberOptions{Rooms: []string{"news"}}); err != nil {
+		srv, gw := serve(t, poolOf(t, nil, nodes), nil)
+		gw.Observe(limpet.Observer{
+			Opened: func(rec *limpet.Record, tunnel *upgrade.Tunnel) {
+				if _, err := limpet.Join(rec.Request.Context(), h, tunnel, hub.MemberOptions{Rooms: []string{"news"}}); err != nil {
 					t.Error(err)
 				}
 			},
-		}})
+		})
 		hubs = append(hubs, h)
 		for range 2 {
 			conn, _ := dial(t, newClient(t), srv)

@@ -52,13 +52,14 @@ type outgoing struct {
 	url    url.URL
 	header http.Header
 	fields [5]string // the values of ClientIP.forward
+	id     [1]string // the value of Options.RequestID's field
 }
 
 // prepare makes o the outgoing request for in. What depends on the backend is added by
 // each attempt, as is the body: o keeps the client's as a placeholder. Fields that don't
 // change share their values with those of in. prepare fails with errMalformed when the
 // target can't be passed on as it is.
-func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error {
+func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin, id string) error {
 	o.Request, o.url = *in, *in.URL
 	if ctx := g.client.withClient(in, g.transport); ctx != in.Context() {
 		o.Request = *in.WithContext(ctx)
@@ -91,6 +92,10 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin) error
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = noAgent
+	}
+	if id != "" {
+		o.id[0] = id
+		out.Header[g.requestID] = o.id[:]
 	}
 	g.client.forward(in, from, trusted, out.Header, &o.fields)
 	g.router.rewrite(out, pin)

@@ -95,6 +95,13 @@ func (p *replay) again() bool {
 	return !p.dropped
 }
 
+// received returns how many bytes of src were read.
+func (p *replay) received() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
 // complete reports whether src was read to its end.
 func (p *replay) complete() bool {
 	p.mu.Lock()

@@ -38,16 +38,16 @@ const waitStep = 50 * time.Millisecond
 // A router finds the backend for a request, retries on others, and binds the client to
 // its home on the answer. Gateway and Sticky share it.
 type router struct {
-	pool     *balancer.Pool
-	affinity affinity.Affinity
-	gone     Gone
-	wait     time.Duration
-	retry    Retry
-	maxBody  int64
-	budget   *budget
-	trace    Trace
-	log      *slog.Logger
-	header   string // PinHeader, "" for none
+	pool      *balancer.Pool
+	affinity  affinity.Affinity
+	gone      Gone
+	wait      time.Duration
+	retry     Retry
+	maxBody   int64
+	budget    *budget
+	observers *observers
+	log       *slog.Logger
+	header    string // PinHeader, "" for none
 
 	strayed  atomic.Int64 // requests that reached a backend which doesn't know their session
 	warned   atomic.Int64 // the Unix time of the last warning
@@ -81,7 +81,10 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if err := o.Retry.validate(); err != nil {
 		return nil, err
 	}
-	if err := validatePinHeader(o.PinHeader); err != nil {
+	if err := validateField("PinHeader", o.PinHeader, "Limpet-Pin"); err != nil {
+		return nil, err
+	}
+	if err := validateField("RequestID", o.RequestID, "X-Request-Id"); err != nil {
 		return nil, err
 	}
 	if err := validate(o.Affinity); err != nil {
@@ -96,7 +99,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	retry := o.Retry.withDefaults()
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry, maxBody: o.MaxBody,
-		budget: newBudget(retry), trace: o.Trace.filled(), log: o.Logger, header: o.PinHeader,
+		budget: newBudget(retry), observers: &observers{}, log: o.Logger, header: o.PinHeader,
 	}, nil
 }
 
@@ -114,19 +117,19 @@ func validate(part any) error {
 	return nil
 }
 
-// validatePinHeader returns an error if name can't be the name of a field, or is that of
-// a field with another meaning in answers.
-func validatePinHeader(name string) error {
+// validateField returns an error if name, the value of an option, can't be the name of a
+// field, or is that of a field with another meaning in answers.
+func validateField(option, name, example string) error {
 	if name == "" {
 		return nil
 	}
 	token := http.Cookie{Name: name} // as a field's name is one, RFC 9110 section 5.6.2
 	if token.Valid() != nil {
-		return fmt.Errorf("limpet: PinHeader %q: no field can have this name; want one such as Limpet-Pin", name)
+		return fmt.Errorf("limpet: %s %q: no field can have this name; want one such as %s", option, name, example)
 	}
 	field := http.CanonicalHeaderKey(name)
 	if hopByHop(field) || field == "Set-Cookie" || field == "Location" || strings.HasPrefix(field, "Content-") || strings.HasPrefix(field, "Sec-Websocket-") {
-		return fmt.Errorf("limpet: PinHeader %q has a meaning of its own in HTTP; want a field that nothing else uses, such as Limpet-Pin", name)
+		return fmt.Errorf("limpet: %s %q has a meaning of its own in HTTP; want a field that nothing else uses, such as %s", option, name, example)
 	}
 	return nil
 }
@@ -139,7 +142,6 @@ func (r *router) find(in *http.Request) affinity.Pin {
 	if err != nil {
 		r.warn(in.Context(), "affinity lookup failed", "err", err)
 	}
-	r.trace.Found(in, pin)
 	return pin
 }
 
@@ -174,18 +176,22 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	for sent := 0; ; {
 		if res := r.goneAnswer(t); res != nil {
 			t.backend = nil
+			t.rec.answered(SourceAffinity, res.StatusCode, res.Header)
 			return res, nil
 		}
 		b, err := r.choose(t, failure)
 		if err != nil {
 			return nil, err
 		}
-		r.trace.Picked(t.in, b)
+		t.rec.picked()
 		res, err := r.attempt(t, b)
 		if err == nil {
+			t.rec.tried(b, nil, false)
+			t.rec.answered(SourceBackend, res.StatusCode, res.Header)
 			return res, nil
 		}
 		if ctx.Err() != nil {
+			t.rec.tried(b, err, false)
 			cause := context.Cause(ctx)
 			if !errors.Is(cause, ctx.Err()) {
 				cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
@@ -205,7 +211,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			r.pool.Report(b, err)
 		}
 		again := !v.fault && sent < r.retry.Attempts && t.body.again() && (!v.sent || r.mayRepeat(t, v))
-		r.trace.Failed(t.in, b, err, again)
+		t.rec.tried(b, err, again)
 		if !again {
 			return nil, err
 		}
@@ -300,9 +306,6 @@ func (r *router) bind(t *trip, res *http.Response) {
 			home = from
 		}
 	}
-	if from != home {
-		r.trace.Bound(t.in, from, home)
-	}
 	a := affinity.Answer{Response: res, Request: t.in, Found: t.pin, Home: home}
 	if home != t.backend.ID() {
 		a.StandIn = t.backend.ID()
@@ -314,17 +317,24 @@ func (r *router) bind(t *trip, res *http.Response) {
 	if err != nil {
 		r.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)
 	}
-	if r.header != "" {
-		res.Header.Set(r.header, outcome(t.pin, home))
+	if r.header != "" || t.rec != nil {
+		word := outcome(t.pin, home)
+		t.rec.bound(word, key)
+		if r.header != "" {
+			res.Header.Set(r.header, word)
+		}
 	}
 	t.pin.Key = key
 }
 
-// unknownSession traces that t.backend doesn't know the session of the request,
-// and warns unless the session has ended there.
+// unknownSession notes that t.backend doesn't know the session of the request, and warns
+// unless the session has ended there.
 func (r *router) unknownSession(t *trip, pin affinity.Pin) {
-	r.trace.UnknownSession(t.in, pin, t.backend)
-	if pin.Status != affinity.Hit { // a hit means that the session has ended
+	ended := pin.Status == affinity.Hit
+	if t.rec != nil {
+		t.rec.SessionEnded, t.rec.UnknownSession = ended, !ended
+	}
+	if !ended {
 		r.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
 			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", r.strayed.Add(1))
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/upgrade"
@@ -54,9 +53,8 @@ func TestCloseSession(t *testing.T) {
 	nodes := map[string]*node{"a": newNode(t, "a", echo), "b": newNode(t, "b", echo)}
 	opened := make(chan *upgrade.Tunnel, 10)
 	replica := func() (func(*http.Client) *websocket.Conn, *limpet.Gateway) {
-		srv, gw := serve(t, poolOf(t, nil, nodes), &limpet.Options{Bus: mem, Trace: &limpet.Trace{
-			Opened: func(_ *http.Request, _ *balancer.Backend, tunnel *upgrade.Tunnel) { opened <- tunnel },
-		}})
+		srv, gw := serve(t, poolOf(t, nil, nodes), &limpet.Options{Bus: mem})
+		gw.Observe(limpet.Observer{Opened: func(_ *limpet.Record, tunnel *upgrade.Tunnel) { opened <- tunnel }})
 		runGateway(t, gw)
 		return func(c *http.Client) *websocket.Conn {
 			conn, _ := dial(t, c, srv)

@@ -54,9 +54,9 @@ type Sticky struct {
 	Retry     Retry
 	MaxBody   int64
 	PinHeader string
-	Trace     *Trace
 	Logger    *slog.Logger
 
+	observers observers
 	once      sync.Once
 	router    *router
 	transport http.RoundTripper
@@ -66,8 +66,11 @@ type Sticky struct {
 func (s *Sticky) start() {
 	s.router, s.err = newRouter(s.Pool, Options{
 		Affinity: s.Affinity, ClientIP: s.ClientIP, Gone: s.Gone, WaitFor: s.WaitFor,
-		Retry: s.Retry, MaxBody: s.MaxBody, PinHeader: s.PinHeader, Trace: s.Trace, Logger: s.Logger,
+		Retry: s.Retry, MaxBody: s.MaxBody, PinHeader: s.PinHeader, Logger: s.Logger,
 	})
+	if s.err == nil {
+		s.router.observers = &s.observers
+	}
 	if s.transport = s.Transport; s.transport == nil && s.err == nil {
 		s.transport = s.Pool.Transport()
 	}
@@ -89,10 +92,15 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		// ReverseProxy passes on what a client wrote, such as x:http://host/admin.
 		return nil, closing(req, fmt.Errorf("%w: the target is no path", errMalformed))
 	}
-	t := &trip{in: req, pin: s.router.find(req)}
+	rec := s.router.record(req, s.ClientIP, "")
+	t := &trip{in: req, rec: rec, pin: s.router.find(req)}
+	rec.found(t.pin)
 	out := req.Clone(s.ClientIP.withClient(req, s.transport))
 	s.router.rewrite(out, t.pin)
 	t.body = newReplay(s.router, req, out)
+	if rec != nil {
+		rec.body = t.body
+	}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
 		attempt, err := t.request(out, b)
 		if err != nil {
@@ -106,9 +114,11 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res, err := s.router.send(t)
 	if err != nil {
+		rec.refused(err)
+		rec.report()
 		return nil, closing(req, err)
 	}
-	res.Body = onClose(res.Body, func() {
+	res.Body = onClose(rec.reported(res), func() {
 		t.end()
 		_ = closing(req, nil)
 	})
@@ -144,3 +154,8 @@ func closing(req *http.Request, err error) error {
 	}
 	return err
 }
+
+// Observe has o told of requests and tunnels, as [Gateway.Observe] does. A request ends
+// when its answer's body is closed. Status is that of the error, by [StatusCode], if
+// RoundTrip returns one, and Record.ID is always empty.
+func (s *Sticky) Observe(o Observer) (stop func()) { return s.observers.add(o) }

@@ -16,6 +16,7 @@ type trip struct {
 	in   *http.Request // the client's request, which the affinity sees
 	pin  affinity.Pin
 	body *replay // nil for a request without a body
+	rec  *Record // nil if nobody observes
 
 	// try sends the request to b. An answer of any status is a success. An error
 	// means that there was no answer.

@@ -17,9 +17,9 @@ import (
 // The client's connection isn't touched before a backend has answered with 101: until
 // then any answer can still be given. Then the tunnel's engine takes over both
 // connections, and the handler returns.
-func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id string) {
 	if !upgrade.CanHijack(w) {
-		g.refuse(w, r, errNoHijack)
+		g.refuse(w, r, rec, errNoHijack)
 		return
 	}
 	deepen(0)
@@ -30,10 +30,11 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		body.answerEarly(w, r)
 		defer body.join()
 	}
-	t := &trip{in: r, pin: g.router.find(r)}
+	t := &trip{in: r, rec: rec, pin: g.router.find(r)}
+	rec.found(t.pin)
 	var o outgoing
-	if err := g.prepare(&o, r, t.pin); err != nil {
-		g.refuse(w, r, err)
+	if err := g.prepare(&o, r, t.pin, id); err != nil {
+		g.refuse(w, r, rec, err)
 		return
 	}
 	out := &o.Request
@@ -62,7 +63,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	res, err := g.router.send(t)
 	if err != nil {
-		g.refuse(w, r, err)
+		g.refuse(w, r, rec, err)
 		return
 	}
 	if tunnel == nil {
@@ -70,25 +71,28 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, t, res)
 		return
 	}
+	if g.requestID != "" {
+		delete(res.Header, g.requestID)
+	}
 	if g.modify != nil {
 		if err := g.modify(res); err != nil {
-			g.refuse(w, r, err)
+			g.refuse(w, r, rec, err)
 			return
 		}
 	}
 	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // a new client has got its key by the answer
-	g.router.trace.Opened(r, t.backend, tunnel)
-	if b, closed := t.backend, g.router.trace.Closed; closed != nil {
-		tunnel.OnClosed(func(s upgrade.Summary) { closed(b, s) })
-	}
+	rec.opened(tunnel)
 	if err := tunnel.Serve(w); err != nil {
 		if !errors.Is(err, upgrade.ErrClosed) {
 			err = fmt.Errorf("%w: %w", errNoHijack, err)
 		}
-		g.refuse(w, r, err) // nothing was written to the client
+		g.refuse(w, r, rec, err) // nothing was written to the client
 		return
 	}
 	served = true
+	if rec != nil {
+		rec.Tunnel = true
+	}
 	select {
 	case <-t.backend.Lost(): // watch may have missed a tunnel that wasn't registered yet
 		tunnel.Close(closecode.ServiceRestart, "backend lost")

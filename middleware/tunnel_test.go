@@ -66,10 +66,11 @@ func TestTunnel(t *testing.T) {
 	t.Parallel()
 	pool, _ := cluster(t, 3, echo)
 	opened, closed := make(chan string, 1), make(chan upgrade.Summary, 1)
-	srv, _ := serve(t, pool, &limpet.Options{Trace: &limpet.Trace{
-		Opened: func(_ *http.Request, b *balancer.Backend, _ *upgrade.Tunnel) { opened <- b.ID() },
-		Closed: func(_ *balancer.Backend, s upgrade.Summary) { closed <- s },
-	}})
+	srv, gw := serve(t, pool, nil)
+	gw.Observe(limpet.Observer{
+		Opened: func(rec *limpet.Record, _ *upgrade.Tunnel) { opened <- rec.Backend.ID() },
+		Closed: func(rec *limpet.TunnelRecord) { closed <- rec.Summary },
+	})
 	c := newClient(t)
 	conn, res := dial(t, c, srv)
 	home := <-opened
@@ -225,16 +226,21 @@ func TestServeFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			pool, _ := cluster(t, 1, echo)
-			var opened, closed atomic.Int64
+			var became, closed atomic.Int64
 			gw := newGateway(t, pool, &limpet.Options{
 				ModifyResponse: func(res *http.Response) error {
 					tt.modify(pool, res)
 					return nil
 				},
-				Trace: &limpet.Trace{
-					Opened: func(*http.Request, *balancer.Backend, *upgrade.Tunnel) { opened.Add(1) },
-					Closed: func(*balancer.Backend, upgrade.Summary) { closed.Add(1) },
+			})
+			gw.Observe(limpet.Observer{
+				Request: func(rec *limpet.Record) {
+					if rec.Status != tt.status || rec.Tunnel || rec.Source != limpet.SourceGateway {
+						became.Add(1)
+						t.Errorf("the record says %d of the %v, tunnel %v", rec.Status, rec.Source, rec.Tunnel)
+					}
 				},
+				Closed: func(*limpet.TunnelRecord) { closed.Add(1) },
 			})
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				gw.ServeHTTP(tt.around(w), r)
@@ -247,8 +253,8 @@ func TestServeFails(t *testing.T) {
 			if n := pool.Get("a").InFlight(); n != 0 {
 				t.Errorf("%d in flight", n)
 			}
-			if opened.Load() != closed.Load() {
-				t.Errorf("opened %d times, closed %d times", opened.Load(), closed.Load())
+			if became.Load() != 0 || closed.Load() != 0 {
+				t.Errorf("%d tunnels, %d of them closed", became.Load(), closed.Load())
 			}
 		})
 	}
@@ -260,17 +266,17 @@ func (failingHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, errors.New("no")
 }
 
-// Trace.Closed is never called without Trace.Opened.
+// Closed is never called without a tunnel.
 func TestTunnelNeverOpened(t *testing.T) {
 	t.Parallel()
 	pool, _ := cluster(t, 1, echo)
 	var opened, closed atomic.Int64
 	srv, gw := serve(t, pool, &limpet.Options{
 		ModifyResponse: func(*http.Response) error { return errors.New("not like this") },
-		Trace: &limpet.Trace{
-			Opened: func(*http.Request, *balancer.Backend, *upgrade.Tunnel) { opened.Add(1) },
-			Closed: func(*balancer.Backend, upgrade.Summary) { closed.Add(1) },
-		},
+	})
+	gw.Observe(limpet.Observer{
+		Opened: func(*limpet.Record, *upgrade.Tunnel) { opened.Add(1) },
+		Closed: func(*limpet.TunnelRecord) { closed.Add(1) },
 	})
 	_, res, err := websocket.Dial(t.Context(), srv.URL, nil)
 	if err == nil || res == nil || res.StatusCode != 502 {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
-	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -42,20 +41,23 @@ func TestUnknownSessions(t *testing.T) {
 			replicas := make([]replica, 3)
 			for i, e := range []*affinity.EngineIO{engineio, engineio, other} {
 				rep := &replicas[i]
-				srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{
+				srv, gw := serve(t, poolOf(t, nil, nodes), &limpet.Options{
 					Affinity: tt.in(e),
 					Logger:   slog.New(slog.NewTextHandler(&rep.log, nil)),
-					Trace: &limpet.Trace{UnknownSession: func(r *http.Request, pin affinity.Pin, b *balancer.Backend) {
-						if r.URL.Query().Get("sid") == "" || nodes[b.ID()] == nil {
-							t.Errorf("%v at %v", r.URL, b)
-						}
-						if pin.Status == affinity.Hit {
-							rep.ended.Add(1)
-						} else {
-							rep.strayed.Add(1)
-						}
-					}},
 				})
+				gw.Observe(limpet.Observer{Request: func(rec *limpet.Record) {
+					if !rec.SessionEnded && !rec.UnknownSession {
+						return
+					}
+					if rec.Request.URL.Query().Get("sid") == "" || nodes[rec.Backend.ID()] == nil {
+						t.Errorf("%v at %v", rec.Request.URL, rec.Backend)
+					}
+					if rec.SessionEnded {
+						rep.ended.Add(1)
+					} else {
+						rep.strayed.Add(1)
+					}
+				}})
 				rep.srv = srv
 			}
 			c := newClient(t)

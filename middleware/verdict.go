@@ -14,6 +14,7 @@ import (
 
 var (
 	errRefused  = errors.New("the client's home is gone, and it may not move")
+	errConnect  = errors.New("CONNECT is for forward proxies")
 	errNoHijack = errors.New("the connection can't be taken over: a middleware hides the server's ResponseWriter (no Unwrap)")
 )
 
@@ -56,6 +57,7 @@ func judge(err error) verdict {
 //	499  the client went away (nginx's status, for logs: the client doesn't get it)
 //	500  a middleware hides the connection, which a tunnel needs; or the request can't be
 //	     sent as this process has made it, see Invalid of [balancer.Error]
+//	501  the method is CONNECT: a gateway is no forward proxy
 //	502  the backend failed
 //	503  no backend could take the request, its home is gone and GoneRefuse is set,
 //	     or the gateway shuts down
@@ -73,6 +75,8 @@ func StatusCode(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, errNoHijack):
 		return http.StatusInternalServerError
+	case errors.Is(err, errConnect):
+		return http.StatusNotImplemented
 	case errors.Is(err, context.Canceled):
 		return 499
 	case errors.Is(err, errRefused), errors.Is(err, upgrade.ErrClosed),

@@ -68,6 +68,7 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	epoch    time.Time        // all times are counted from here, see now
+	next     time.Duration    // the earliest time at which the next tunnel can begin, so that no two begin at the same time
 	first    *Tunnel          // of a list of all tunnels between Connect and their end
 	open     int              // number of tunnels, including those whose Closed is running
 	drains   map[string]drain // by group

@@ -39,7 +39,8 @@ func (p *Proxy) add(t *Tunnel) bool {
 	if p.closed.Load() {
 		return false
 	}
-	t.began, t.ageJitter = p.now(), rand.Float32()
+	t.began, t.ageJitter = max(p.now(), p.next), rand.Float32()
+	p.next = t.began + 1
 	if t.next = p.first; t.next != nil {
 		t.next.prev = t
 	}
@@ -65,7 +66,7 @@ func (p *Proxy) forget(t *Tunnel) time.Duration {
 		p.timer.Stop()
 		p.alarm = 0
 	}
-	return p.now() - t.began
+	return max(0, p.now()-t.began)
 }
 
 // remove counts a tunnel out. It is called after Closed has returned, so that Shutdown

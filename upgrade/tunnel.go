@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,11 +19,12 @@ import (
 type Tunnel struct {
 	proxy *Proxy
 
+	began time.Duration // counted from the proxy's epoch; set by Proxy.add, and unique
+
 	// Guarded by proxy.mu:
 	prev, next *Tunnel
-	began      time.Duration // counted from the proxy's epoch
-	ageJitter  float32       // in [0,1): this part of a tenth of MaxAge is taken off it
-	watched    bool          // it is served, and closeDue has not closed it
+	ageJitter  float32 // in [0,1): this part of a tenth of MaxAge is taken off it
+	watched    bool    // it is served, and closeDue has not closed it
 
 	ended   bool // the tunnel has ended, or can't be served any more; guarded by mu, as all below
 	mu      sync.Mutex
@@ -68,6 +70,15 @@ func (t *Tunnel) Key() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.opts.Key
+}
+
+// ID returns a name for the tunnel that no other tunnel of its Proxy has. It has some of
+// the characters 0-9 and a-z.
+func (t *Tunnel) ID() string { return strconv.FormatInt(int64(t.began), 36) }
+
+// Began returns when Connect has got the backend's 101.
+func (t *Tunnel) Began() time.Time {
+	return t.proxy.epoch.Add(t.began) // neither changes after Connect
 }
 
 // Group returns the group that was given to Connect.
