@@ -76,11 +76,20 @@ func (c Chain) Bind(a Answer) (key string, err error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if key == "" || session && k != "" && !own.Found.Fixed {
-			key, session = k, own.Found.Fixed
+		fixed := own.Found.Fixed || own.Found.Key == "" && bindsSessions(member)
+		if key == "" || session && k != "" && !fixed {
+			key, session = k, fixed
 		}
 	}
 	return key, errors.Join(errs...)
+}
+
+// bindsSessions reports whether the pins that a binds are Fixed. Those of a GoneHandler
+// are.
+func bindsSessions(a Affinity) bool {
+	_, chain := a.(Chain)
+	_, gone := a.(GoneHandler)
+	return gone && !chain
 }
 
 // Rewrite calls Rewrite of each member that is a [Rewriter].
