@@ -166,6 +166,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	router.moves = &moves{}
 	g := &Gateway{
 		router: router, transport: o.Transport, upgrade: o.Upgrade, client: o.ClientIP,
 		backendHost: o.BackendHost, rewrite: o.Rewrite, modify: o.ModifyResponse, fail: o.ErrorHandler,
@@ -195,7 +196,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		g.name, _ = os.Hostname()
 	}
 	if o.Bus != nil {
-		g.replicas = newReplicas(o, pool, g.closeSession, router.log)
+		g.replicas = newReplicas(o, g)
 	}
 	g.unwatch = pool.OnChange(g.watch)
 	for b := range pool.All() {
@@ -255,12 +256,18 @@ func (g *Gateway) CloseSession(ctx context.Context, key string, code int, reason
 	}
 	n := sessionNote{Session: sessionHash(key), Code: code, Reason: reason}
 	g.closeSession(n)
+	return g.tellReplicas(ctx, "close session", note{Close: &n})
+}
+
+// tellReplicas publishes what the operator wants of a client, if there are replicas.
+func (g *Gateway) tellReplicas(ctx context.Context, what string, n note) error {
 	if g.replicas == nil {
 		return nil
 	}
-	err := g.replicas.publish(ctx, note{From: g.replicas.id, Close: &n})
+	n.From = g.replicas.id
+	err := g.replicas.publish(ctx, g.replicas.topic, n)
 	if err == nil && !g.replicas.ran.Load() {
-		err = errors.New("limpet: close session: this gateway has a Bus but does not take part in it, and other replicas may not either: call go gateway.Run(ctx), or serve with Gateway.Serve")
+		err = fmt.Errorf("limpet: %s: this gateway has a Bus but does not take part in it, and other replicas may not either: call go gateway.Run(ctx), or serve with Gateway.Serve", what)
 	}
 	return err
 }
@@ -419,8 +426,7 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 // refuse sends the gateway's own answer to a request that failed with err. A client
 // that went away (499) isn't worth a warning.
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, rec *Record, err error) {
-	if rec != nil {
-		rec.refused(err)
+	if rec.refused(err); rec != nil && !rec.Left {
 		w = &ownAnswer{w, rec}
 	}
 	if StatusCode(err) != 499 {

@@ -16,14 +16,14 @@ type ownAnswer struct {
 func (w *ownAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *ownAnswer) WriteHeader(code int) {
-	if w.rec.Header == nil && code >= 200 && w.rec.Status != 499 {
+	if w.rec.Header == nil && code >= 200 {
 		w.rec.answered(SourceGateway, code, w.Header())
 	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
 func (w *ownAnswer) Write(p []byte) (int, error) {
-	if w.rec.Header == nil && w.rec.Status != 499 {
+	if w.rec.Header == nil {
 		w.rec.answered(SourceGateway, http.StatusOK, w.Header())
 	}
 	n, err := w.ResponseWriter.Write(p)

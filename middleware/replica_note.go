@@ -13,11 +13,12 @@ import (
 )
 
 // note is a message between replicas, as JSON. It has either all decisions that the sender
-// knows, which may be none, or a session to close.
+// knows, which may be none, or a session to close, or one to move.
 //
 //	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
 //	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "at":1767366245123456, "by":"ID"}]}
 //	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
+//	{"v":1, "from":"ID", "move":{"session":"hex", "backend":"b"}}
 //
 // Fields may be added later. A note that an older replica would misunderstand gets another
 // version, and the older replica ignores it.
@@ -26,6 +27,7 @@ type note struct {
 	From      string       `json:"from"`
 	Decisions []decision   `json:"decisions,omitempty"`
 	Close     *sessionNote `json:"close,omitempty"`
+	Move      *moveNote    `json:"move,omitempty"`
 }
 
 // decision is an operator's decision about a backend.
@@ -48,6 +50,12 @@ type sessionNote struct {
 	Session string `json:"session"`
 	Code    int    `json:"code"`
 	Reason  string `json:"reason,omitempty"`
+}
+
+// moveNote says which client moves, and to which backend; "" for any.
+type moveNote struct {
+	Session string `json:"session"`
+	Backend string `json:"backend,omitempty"`
 }
 
 const (
@@ -75,7 +83,7 @@ func parseNote(data []byte) (note, error) {
 	if n.Version != noteVersion {
 		return n, fmt.Errorf("version %d", n.Version)
 	}
-	if !isName(n.From) || n.Close != nil && n.Close.Session == "" {
+	if !isName(n.From) || n.Close != nil && n.Close.Session == "" || n.Move != nil && n.Move.Session == "" {
 		return n, errors.New("fields are missing")
 	}
 	sound := n.Decisions[:0]

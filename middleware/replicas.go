@@ -37,9 +37,10 @@ type replicas struct {
 	topic   string
 	id      string // of this replica
 	pool    *balancer.Pool
-	close   func(sessionNote) // closes the tunnels of a session here
+	gateway *Gateway
 	log     *slog.Logger
 	changed chan struct{} // of one element: the pool has changed
+	views   views
 	running atomic.Bool
 	ran     atomic.Bool // at any time
 
@@ -48,6 +49,7 @@ type replicas struct {
 	clock     int64             // the latest At of all decisions
 	timer     *time.Timer       // for announce
 	due       time.Time         // when it fires
+	nextView  *time.Timer       // for showView
 	announced time.Time         // when all was told
 	asking    bool              // announce even if nothing is known, so that others answer
 	failing   bool              // the last announcement could not be published
@@ -76,9 +78,9 @@ const (
 	foreignMax = 256
 )
 
-func newReplicas(o Options, pool *balancer.Pool, closeSession func(sessionNote), log *slog.Logger) *replicas {
+func newReplicas(o Options, g *Gateway) *replicas {
 	r := &replicas{
-		bus: o.Bus, topic: o.BusTopic, id: rand.Text(), pool: pool, close: closeSession, log: log,
+		bus: o.Bus, topic: o.BusTopic, id: rand.Text(), gateway: g, pool: g.router.pool, log: g.router.log,
 		changed: make(chan struct{}, 1), known: make(map[string]*known),
 	}
 	if r.topic == "" {
@@ -106,6 +108,8 @@ func (r *replicas) run(ctx context.Context) error {
 	r.timer = time.NewTimer(announceEvery)
 	r.due = time.Time{}
 	defer r.timer.Stop()
+	r.nextView = time.NewTimer(0)
+	defer r.nextView.Stop()
 	complaint := ""
 	for ctx.Err() == nil {
 		if err := r.join(ctx); err != nil && ctx.Err() == nil {
@@ -127,7 +131,7 @@ func (r *replicas) join(ctx context.Context) error {
 		return err
 	}
 	defer sub.Close()
-	if err := sub.Add(ctx, r.topic); err != nil && ctx.Err() == nil {
+	if err := sub.Add(ctx, r.topic, r.viewTopic()); err != nil && ctx.Err() == nil {
 		r.log.Warn("replicas are not heard until the bus is back", "err", err)
 	}
 
@@ -167,6 +171,8 @@ func (r *replicas) join(ctx context.Context) error {
 			r.collect()
 		case <-r.timer.C:
 			r.announce(ctx)
+		case <-r.nextView.C:
+			r.showView(ctx)
 		case a := <-arrivals:
 			var gap *bus.Gap
 			switch {
@@ -174,6 +180,8 @@ func (r *replicas) join(ctx context.Context) error {
 				r.ask()
 			case a.error != nil:
 				return a.error
+			case a.Topic == r.viewTopic():
+				r.receiveView(a.Data)
 			default:
 				r.receive(a.Data)
 			}
@@ -244,7 +252,10 @@ func (r *replicas) receive(data []byte) {
 	case n.From == r.id:
 		return
 	case n.Close != nil:
-		r.close(*n.Close)
+		r.gateway.closeSession(*n.Close)
+		return
+	case n.Move != nil:
+		r.gateway.movePin(*n.Move)
 		return
 	}
 	r.collect() // first, so that decisions of this replica get an earlier time than what comes
@@ -318,7 +329,7 @@ func (r *replicas) announce(ctx context.Context) {
 	for _, k := range r.known {
 		n.Decisions = append(n.Decisions, k.decision)
 	}
-	err := r.publish(ctx, n)
+	err := r.publish(ctx, r.topic, n)
 	if err != nil {
 		if !r.failing && ctx.Err() == nil {
 			r.log.Warn("replicas can't be told of decisions until the bus is back", "err", err)
@@ -330,9 +341,9 @@ func (r *replicas) announce(ctx context.Context) {
 }
 
 // publish sends n to all replicas. It may be called concurrently.
-func (r *replicas) publish(ctx context.Context, n note) error {
-	if err := r.bus.Publish(ctx, r.topic, n.encode()); err != nil {
-		return fmt.Errorf("limpet: publish on %s: %w", r.topic, err)
+func (r *replicas) publish(ctx context.Context, topic string, n note) error {
+	if err := r.bus.Publish(ctx, topic, n.encode()); err != nil {
+		return fmt.Errorf("limpet: publish on %s: %w", topic, err)
 	}
 	return nil
 }

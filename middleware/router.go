@@ -46,6 +46,7 @@ type router struct {
 	maxBody   int64
 	budget    *budget
 	observers *observers
+	moves     *moves // nil for a Sticky
 	log       *slog.Logger
 	header    string // PinHeader, "" for none
 
@@ -171,6 +172,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	}
 	r.budget.earn()
 	t.tried = t.first[:0]
+	t.move = r.moves.of(t.pin.Key, t.pin.Backend)
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
@@ -201,7 +203,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		failure = err
 
 		v := judge(err)
-		if v.refused && b.ID() == t.pin.Backend {
+		if v.refused && b.ID() == t.home() {
 			t.refused = true
 		}
 		if v.sent || v.slow {
@@ -257,7 +259,7 @@ func (r *router) mayRepeat(t *trip, v verdict) bool {
 // choose returns the next backend to try. failure is the error of the attempt before, or
 // nil.
 func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
-	if home := r.pool.Get(t.pin.Backend); home != nil {
+	if home := r.pool.Get(t.home()); home != nil {
 		for r.awaits(t, home) && isGone(home) {
 			if !sleep(t.in.Context(), waitStep) {
 				return nil, t.in.Context().Err()
@@ -270,7 +272,7 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 			return nil, failure
 		}
 	}
-	b, err := r.pool.Pick(t.in, t.pin.Backend, t.pin.Key, t.tried...)
+	b, err := r.pool.Pick(t.in, t.home(), t.pin.Key, t.tried...)
 	if err != nil && failure != nil {
 		err = fmt.Errorf("%w; the last attempt: %w", err, failure)
 	}
@@ -285,7 +287,7 @@ func isGone(home *balancer.Backend) bool {
 // awaits reports whether the request should wait for b, its home, to come back. Its first
 // call sets the end of the waiting.
 func (r *router) awaits(t *trip, b *balancer.Backend) bool {
-	if r.gone != GoneWait || b.ID() != t.pin.Backend || r.pool.Get(b.ID()) != b {
+	if r.gone != GoneWait || b.ID() != t.home() || r.pool.Get(b.ID()) != b {
 		return false
 	}
 	if t.until.IsZero() {
@@ -300,7 +302,7 @@ func (r *router) awaits(t *trip, b *balancer.Backend) bool {
 // requests that a client has under way at the same time would end up on two
 // backends.
 func (r *router) bind(t *trip, res *http.Response) {
-	from, home := t.pin.Backend, t.backend.ID()
+	from, home := t.home(), t.backend.ID()
 	if from != "" && from != home && !t.refused {
 		if b := r.pool.Get(from); b != nil && b.Keeps(t.pin.Key) {
 			home = from
@@ -354,13 +356,13 @@ func outcome(found affinity.Pin, home string) string {
 }
 
 // goneAnswer returns the affinity's own answer to a request whose pin is Fixed
-// and whose home is gone. If the affinity has no answer, the request may move.
+// and whose home is gone, or from whose home the client was moved. If the affinity has no answer, the request may move.
 func (r *router) goneAnswer(t *trip) *http.Response {
 	handler, ok := r.affinity.(affinity.GoneHandler)
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
-	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) {
+	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) && t.move == nil {
 		return nil
 	}
 	res := handler.Gone(t.in, t.pin)

@@ -67,6 +67,9 @@ func (g *Gateway) Stats() Stats {
 		s.Requests += at.Requests
 		s.Backends = append(s.Backends, at)
 	}
+	if g.replicas != nil {
+		s.Replicas = g.replicas.views.list()
+	}
 	return s
 }
 

@@ -17,6 +17,7 @@ type trip struct {
 	pin  affinity.Pin
 	body *replay // nil for a request without a body
 	rec  *Record // nil if nobody observes
+	move *move   // by the operator, nil if there is none
 
 	// try sends the request to b. An answer of any status is a success. An error
 	// means that there was no answer.
@@ -29,6 +30,15 @@ type trip struct {
 	first   [4]*balancer.Backend // the array of tried at first, to save an allocation
 	refused bool                 // the home refused the connection
 	until   time.Time            // with GoneWait: when it stops waiting for its home
+}
+
+// home returns the ID of the client's home: where the operator has moved it, or else where
+// its pin says.
+func (t *trip) home() string {
+	if t.move != nil {
+		return t.move.to
+	}
+	return t.pin.Backend
 }
 
 // end takes the request out of the backend's count. Only its first call does something.
