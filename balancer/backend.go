@@ -12,24 +12,28 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
+// MaxWeight is the highest weight that a backend can have.
+const MaxWeight = 1_000_000
+
 const (
 	maxID         = 64
-	maxWeight     = 1_000_000
 	maxSocketPath = 107 // sockaddr_un of Linux, with a zero at its end
 )
 
-// A Backend is one upstream server. Its ID, URL and weight never change: a server that
-// moves is a new Backend, with the same ID if its clients are to follow it. A Backend
-// belongs to one [Pool] for all its life, and is Up before it is added to that. All
-// methods are safe for concurrent use.
+// A Backend is one upstream server. Its ID and URL never change: a server that moves is a
+// new Backend, with the same ID if its clients are to follow it. A Backend belongs to one
+// [Pool] for all its life, and is Up before it is added to that. All methods are safe for
+// concurrent use.
 type Backend struct {
 	id      string
 	url     *url.URL
 	origin  *url.URL // the scheme and host that requests name: url, or http://localhost for a Unix socket
 	network string   // tcp or unix
 	addr    string   // to dial: host:port of url, with the scheme's port if it has none, or a path
-	weight  int
-	seed    uint64 // of its scores in rendezvous hashing
+	seed    uint64   // of its scores in rendezvous hashing
+
+	configured int          // weight
+	weight     atomic.Int32 // that counts now: changed with the pool's mutex held, before the snapshot for which it counts is published
 
 	state    atomic.Int32
 	health   atomic.Int32
@@ -60,22 +64,23 @@ type Backend struct {
 //
 // The ID has 1 to 64 of the characters A-Z a-z 0-9 . _ : -. Pins, logs and metrics use
 // it, and it must be the same on every replica of the gateway. The weight, at most
-// 1,000,000, is the backend's share of new clients in proportion to the weights of the
-// others; 0 means 1.
+// [MaxWeight], is the backend's share of new clients in proportion to the weights of the
+// others; 0 means 1. [Pool.SetWeight] changes it later.
 func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("balancer: backend ID %q: want 1 to %d of A-Z a-z 0-9 . _ : -", id, maxID)
 	}
-	if weight < 0 || weight > maxWeight {
-		return nil, fmt.Errorf("balancer: backend %s: weight %d is not within 0 and %d", id, weight, maxWeight)
+	if err := validWeight(id, weight); err != nil {
+		return nil, err
 	}
 	b := &Backend{
-		id:     id,
-		weight: max(weight, 1),
-		seed:   xxhash.Sum64String(id),
-		alarm:  make(chan struct{}, 1),
-		vitals: vitals{alive: streak{on: true}, fine: streak{on: true}},
+		id:         id,
+		configured: max(weight, 1),
+		seed:       xxhash.Sum64String(id),
+		alarm:      make(chan struct{}, 1),
+		vitals:     vitals{alive: streak{on: true}, fine: streak{on: true}},
 	}
+	b.setWeight(0)
 	u, err := url.Parse(rawURL)
 	if err != nil || !b.locate(u) {
 		// The error doesn't repeat the URL, which may hold a password.
@@ -112,8 +117,27 @@ func (b *Backend) ID() string { return b.id }
 // It is shared, and callers must not change it.
 func (b *Backend) URL() *url.URL { return b.url }
 
-// Weight returns the configured weight, at least 1.
-func (b *Backend) Weight() int { return b.weight }
+// Weight returns the weight that counts now, at least 1: that of the operator's [Wish], or
+// the configured one. It costs one atomic load.
+func (b *Backend) Weight() int { return int(b.weight.Load()) }
+
+// ConfiguredWeight returns the weight that NewBackend was given, at least 1.
+func (b *Backend) ConfiguredWeight() int { return b.configured }
+
+// setWeight sets the weight that counts, which is the configured one if weight is 0.
+func (b *Backend) setWeight(weight int) {
+	if weight == 0 {
+		weight = b.configured
+	}
+	b.weight.Store(int32(weight))
+}
+
+func validWeight(id string, weight int) error {
+	if weight < 0 || weight > MaxWeight {
+		return fmt.Errorf("balancer: backend %s: weight %d is not within 0 and %d", id, weight, MaxWeight)
+	}
+	return nil
+}
 
 // State returns which clients the backend takes now. It costs one atomic load.
 func (b *Backend) State() State { return State(b.state.Load()) }
@@ -133,7 +157,7 @@ func (b *Backend) End() { b.inFlight.Add(-1) }
 // load is what pickers compare: the number in flight with one client more, divided by
 // the weight.
 func (b *Backend) load() float64 {
-	return float64(b.inFlight.Load()+1) / float64(b.weight)
+	return float64(b.inFlight.Load()+1) / float64(b.Weight())
 }
 
 func validID(id string) bool {

@@ -7,12 +7,13 @@ import (
 )
 
 // A Change is a change of a backend that [Pool.OnChange] reports. From and To are equal
-// when only the operator's wish changed or was repeated, when a backend that is Down
-// already is removed, and when a Lost closes that the half rule had kept open (see
-// [Backend.Lost]).
+// when only the operator's wish changed or was repeated, a weight among them, when a backend
+// that is Down already is removed, and when a Lost closes that the half rule had kept open
+// (see [Backend.Lost]).
 type Change struct {
 	Backend  *Backend
 	From, To State
+	Was      Wish   // the operator's wish before this change; Backend.Wish is that of now
 	Lost     bool   // the backend's Lost has closed with this change
 	Removed  bool   // the backend was removed from the pool
 	Why      string // the operator's wish, or what the check found, for people to read
@@ -42,6 +43,9 @@ func (p *Pool) OnChange(f func(Change)) (stop func()) {
 func (p *Pool) settle(c *Change) {
 	changed := c.Backend
 	c.From, c.To = changed.State(), changed.derive()
+	if !c.wish {
+		c.Was = changed.Wish()
+	}
 	if c.To != Down && changed.lost() {
 		changed.revive()
 	}

@@ -19,7 +19,7 @@
 // answer. So a broken health page never ends a session that works, and when no backend
 // is Up the sick ones take new clients.
 //
-// The operator's calls (Add, Remove, SetWish and what is built on it) and the checks
+// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish) and the checks
 // change these facts. Both hold the pool's mutex while they do, derive the new state,
 // publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
 // (see [Pool.OnChange]) are called after that, without the mutex. Neither Pick nor a

@@ -9,9 +9,10 @@ import (
 
 // A Picker chooses a backend for a client that has no home and no key. Pick is called
 // concurrently. From is never empty, holds only backends that may take new clients, and
-// must not be changed. The pool passes the same slice until a backend changes, so that a
-// picker may keep what it has computed for it. A nil result means that no backend is to
-// serve this request.
+// must not be changed. The pool passes the same slice until a backend's state or weight
+// changes, so that a picker may keep what it has computed for it. A picker that needs
+// weights which fit together reads each once, since one may change meanwhile; it gets a new
+// slice then. A nil result means that no backend is to serve this request.
 type Picker interface {
 	Pick(r *http.Request, from []*Backend) *Backend
 }
@@ -66,7 +67,8 @@ func (p *TwoChoices) Pick(_ *http.Request, from []*Backend) *Backend {
 	s := p.shares.of(from, newShares)
 	i := s.at(rand.Uint64N(s.total()))
 	// Draw the second from what is left when the share of the first is cut out.
-	x, w := s.start(i), uint64(from[i].weight)
+	x := s.start(i)
+	w := s[i] - x
 	y := rand.Uint64N(s.total() - w)
 	if y >= x {
 		y += w
@@ -84,7 +86,7 @@ func newShares(from []*Backend) shares {
 	s := make(shares, len(from))
 	var sum uint64
 	for i, b := range from {
-		sum += uint64(b.weight)
+		sum += uint64(b.Weight())
 		s[i] = sum
 	}
 	return s

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Options are the options of a [Pool]. The zero value, and a nil *Options, is a good
@@ -166,9 +165,10 @@ func (p *Pool) Add(b *Backend) error {
 // Remove takes a backend out of the pool, at once and for good: it is Down, its Lost
 // closes, and its checks end. It is an error if the pool has no backend with this ID.
 func (p *Pool) Remove(id string) error {
-	return p.operate(id, "removed", func(b *Backend, c *Change) {
+	return p.operate(id, func(b *Backend, c *Change) error {
+		b.drain.Load().stop()
 		b.off = true
-		c.Removed, c.wish = true, true
+		c.Removed, c.wish, c.Why = true, true, "removed"
 		if b.stopChecks != nil {
 			b.stopChecks()
 		}
@@ -176,37 +176,23 @@ func (p *Pool) Remove(id string) error {
 		byID := maps.Clone(s.byID)
 		delete(byID, id)
 		p.publish(byID, slices.DeleteFunc(slices.Clone(s.all), func(other *Backend) bool { return other == b }))
+		return nil
 	})
 }
 
-// Drain makes a backend lose its clients. It takes no new ones, each pinned client stays
-// until its [Turn] within this time, and at the end of it the backend goes Down. A within
-// of 0 sets no deadline: pinned clients stay until they leave by themselves. A second
-// Drain starts anew. It is an error if the pool has no backend with this ID.
-func (p *Pool) Drain(id string, within time.Duration) error {
-	return p.SetWish(id, Wish{State: Draining, Within: within})
-}
-
-// Off puts a backend Down at once, whatever the half rule of [Backend.Lost] says. It is
-// an error if the pool has no backend with this ID.
-func (p *Pool) Off(id string) error { return p.SetWish(id, Wish{State: Down}) }
-
-// Undrain takes back a Drain or an Off: the backend's state depends only on its health
-// again. It is an error if the pool has no backend with this ID.
-func (p *Pool) Undrain(id string) error { return p.SetWish(id, Wish{}) }
-
-// operate changes a backend as the operator wishes, by calling wish with the mutex held.
-// Any drain of the backend has been stopped then.
-func (p *Pool) operate(id, why string, wish func(*Backend, *Change)) error {
+// operate changes a backend as the operator wishes, by calling change with the mutex held.
+// If change returns an error it has changed nothing.
+func (p *Pool) operate(id string, change func(*Backend, *Change) error) error {
 	p.mu.Lock()
 	defer p.unlock()
 	b := p.Get(id)
 	if b == nil {
 		return fmt.Errorf("balancer: no backend %q in the pool", id)
 	}
-	b.drain.Load().stop()
-	c := &Change{Backend: b, Why: why}
-	wish(b, c)
+	c := &Change{Backend: b}
+	if err := change(b, c); err != nil {
+		return err
+	}
 	p.settle(c)
 	return nil
 }

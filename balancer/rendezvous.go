@@ -12,21 +12,18 @@ import (
 type candidates struct {
 	backends []*Backend
 	seeds    []uint64  // of the backends, side by side so that the loop over them is fast
-	weights  []float64 // nil if all are equal
+	weights  []float64 // that count now; nil if all are equal
 }
 
 func newCandidates(backends []*Backend) candidates {
-	c := candidates{backends: backends, seeds: make([]uint64, len(backends))}
+	c := candidates{backends: backends, seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends))}
 	equal := true
 	for i, b := range backends {
-		c.seeds[i] = b.seed
-		equal = equal && b.weight == backends[0].weight
+		c.seeds[i], c.weights[i] = b.seed, float64(b.Weight())
+		equal = equal && c.weights[i] == c.weights[0]
 	}
-	if !equal {
-		c.weights = make([]float64, len(backends))
-		for i, b := range backends {
-			c.weights[i] = float64(b.weight)
-		}
+	if equal {
+		c.weights = nil
 	}
 	return c
 }
@@ -35,7 +32,8 @@ func newCandidates(backends []*Backend) candidates {
 // none is left. It is weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights
 // by Schindelhauer and Schomaker, 2005): each backend has a score for the key, which
 // depends on nothing but the two, and the highest score wins. So when a backend leaves,
-// only its own keys move. The order of the backends doesn't matter.
+// only its own keys move, and when its weight changes, only those that it gains or loses by
+// that. The order of the backends doesn't matter.
 func (c *candidates) place(key string, tried []*Backend) *Backend {
 	h := xxhash.Sum64String(key)
 	if c.weights != nil {

@@ -27,10 +27,12 @@ func schedule(from []*Backend) []uint32 {
 	// Weights such as 1000 and 999 would make a long round for little. They are
 	// scaled down, but each backend keeps one turn.
 	longest := float64(max(1024, 16*len(from)))
+	weights := make([]int, len(from))
 	var sum, divisor int
-	for _, b := range from {
-		sum += b.weight
-		divisor = gcd(divisor, b.weight)
+	for i, b := range from {
+		weights[i] = b.Weight()
+		sum += weights[i]
+		divisor = gcd(divisor, weights[i])
 	}
 	scale := min(1/float64(divisor), longest/float64(sum))
 
@@ -39,8 +41,8 @@ func schedule(from []*Backend) []uint32 {
 		backend uint32
 	}
 	var round []slot
-	for i, b := range from {
-		n := max(1, int(float64(b.weight)*scale+0.5))
+	for i, weight := range weights {
+		n := max(1, int(float64(weight)*scale+0.5))
 		for k := range n {
 			round = append(round, slot{(float64(k) + 0.5) / float64(n), uint32(i)})
 		}

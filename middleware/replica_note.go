@@ -16,7 +16,7 @@ import (
 // knows, which may be none, or a session to close, or one to move.
 //
 //	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
-//	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "at":1767366245123456, "by":"ID"}]}
+//	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "weight":3, "at":1767366245123456, "by":"ID"}]}
 //	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
 //	{"v":1, "from":"ID", "move":{"session":"hex", "backend":"b"}}
 //
@@ -36,6 +36,7 @@ type decision struct {
 	Wish    string        `json:"wish"` // serve, drain or off
 	Since   time.Time     `json:"since"`
 	Within  time.Duration `json:"within,omitzero"` // of a drain, in nanoseconds; 0: no deadline
+	Weight  int           `json:"weight,omitzero"` // 0: as each replica has configured it
 
 	// At is the time of the decision in microseconds of Unix time, but always later
 	// than that of each decision which the replica knew: a hybrid logical clock. By is
@@ -112,12 +113,12 @@ func (d decision) sound() bool {
 	default:
 		return false
 	}
-	return isName(d.Backend) && isName(d.By) && d.At > 0 && !d.Since.IsZero()
+	return 0 <= d.Weight && d.Weight <= balancer.MaxWeight && isName(d.Backend) && isName(d.By) && d.At > 0 && !d.Since.IsZero()
 }
 
 // decide returns wish as a decision.
 func decide(backend string, wish balancer.Wish, at int64, by string) decision {
-	d := decision{Backend: backend, Wish: "serve", Since: wish.Since.UTC().Round(0), Within: wish.Within, At: at, By: by}
+	d := decision{Backend: backend, Wish: "serve", Since: wish.Since.UTC().Round(0), Within: wish.Within, Weight: wish.Weight, At: at, By: by}
 	switch wish.State {
 	case balancer.Draining:
 		d.Wish = "drain"
@@ -129,7 +130,7 @@ func decide(backend string, wish balancer.Wish, at int64, by string) decision {
 
 // wish returns d as the pool takes it.
 func (d decision) wish() balancer.Wish {
-	w := balancer.Wish{Since: d.Since, Within: d.Within}
+	w := balancer.Wish{Since: d.Since, Within: d.Within, Weight: d.Weight}
 	switch d.Wish {
 	case "drain":
 		w.State = balancer.Draining

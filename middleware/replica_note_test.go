@@ -10,7 +10,7 @@ func FuzzParseNote(f *testing.F) {
 	for _, s := range []string{
 		`{"v":1,"from":"x"}`, `{"v":2,"from":"x"}`, `{"v":1,"from":"x","close":{"session":"00","code":1008,"reason":"r"}}`,
 		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":9,"by":"y"},{"backend":"b","wish":"serve","since":"2026-01-02T15:04:05Z","at":10,"by":"x"}]}`,
-		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"2026-01-02T15:04:05.123456789+07:00","within":30000000000,"at":9,"by":"y"}]}`,
+		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"2026-01-02T15:04:05.123456789+07:00","within":30000000000,"weight":3,"at":9,"by":"y"}]}`,
 		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"9999-12-31T23:59:59-23:59","within":-1,"at":-9,"by":""}, 7, null]}`,
 	} {
 		f.Add([]byte(s))

@@ -205,6 +205,32 @@ func TestReplicas(t *testing.T) {
 			ok(t, f.pools[1].Off("a"))
 			f.want(down, up, up)
 		}},
+		{"a weight outlives a drain elsewhere", func(t *testing.T, f *fleet) {
+			weights := func(want int) {
+				t.Helper()
+				f.settle()
+				for i, pool := range f.pools {
+					if w := pool.Get("a").Weight(); w != want {
+						t.Errorf("replica %d has weight %d, want %d", i, w, want)
+					}
+				}
+			}
+			ok(t, f.pools[0].SetWeight("a", 3))
+			weights(3)
+			ok(t, f.pools[1].Drain("a", time.Minute))
+			f.want(draining, up, up)
+			start := f.pools[2].Get("a").Wish().Since
+			time.Sleep(20 * time.Second)
+			ok(t, f.pools[2].SetWeight("a", 5)) // which doesn't begin the drain anew
+			weights(5)
+			time.Sleep(time.Until(start.Add(time.Minute - time.Millisecond)))
+			f.want(down, up, up)
+			ok(t, f.pools[1].Undrain("a"))
+			f.want(up, up, up)
+			weights(5)
+			ok(t, f.pools[1].SetWeight("a", 0))
+			weights(1)
+		}},
 		{"a replica starts later", func(t *testing.T, f *fleet) {
 			ok(t, f.pools[0].Off("a"))
 			ok(t, f.pools[1].Drain("b", time.Hour))
@@ -374,6 +400,7 @@ func TestReplicas(t *testing.T) {
 				`{"backend":"a","wish":"explode","since":"2026-01-02T15:04:05Z","at":9,"by":"x"}`, `{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":0,"by":"x"}`,
 				`{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":9}`,
 				`{"backend":"a","wish":"drain","within":-1,"since":"2026-01-01T00:00:00Z","at":9,"by":"x"}`,
+				`{"backend":"a","wish":"drain","weight":-1,"since":"2026-01-02T15:04:05Z","at":9,"by":"x"}`, `{"backend":"a","wish":"off","weight":1000001,"since":"2026-01-02T15:04:05Z","at":9,"by":"x"}`,
 				`{"backend":"a","wish":"drain","within":1,"at":9,"by":"x"}`, `{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","within":1,"at":9,"by":"x"}`, `7`, `null`,
 			} {
 				f.say("x", s)

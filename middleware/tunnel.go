@@ -170,6 +170,9 @@ func (g *Gateway) watch(c balancer.Change) {
 		g.upgrade.CloseGroup(c.Backend.ID(), closecode.ServiceRestart, "backend lost")
 		return
 	}
+	if c.From == c.To && c.Was.SameState(c.Backend.Wish()) {
+		return // a drain goes on: tunnels that have a turn keep it
+	}
 	g.drain(c.Backend)
 }
 
