@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -42,16 +43,21 @@ type Backend struct {
 	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
 	drain    atomic.Pointer[drain] // the operator's, nil if there is none
 	life     atomic.Pointer[life]
+	verdict  atomic.Pointer[Status]  // state and what it was derived from; without the check
+	checked  atomic.Pointer[checked] // the last check, nil if there was none
 
 	gone   context.Context // ends when the backend is removed from its pool, and ends all lives with it
 	remove context.CancelCauseFunc
 
-	owned   atomic.Bool   // by a pool
-	alarm   chan struct{} // asks the goroutine that checks it for a check at once
-	refused atomic.Bool   // a request's dial was refused since the last check
+	pool    atomic.Pointer[Pool] // that it belongs to, or did
+	alarm   chan struct{}        // asks the goroutine that checks it for a check at once
+	refused atomic.Bool          // a request's dial was refused since the last check
 
 	// Guarded by the mutex of its pool:
-	off        bool // the operator put it Down, or its drain has ended
+	off        bool   // the operator put it Down, or its drain has ended
+	offWhy     string // why off is set, or drain, in words
+	sickWhy    string // why health isn't Well
+	emptyTold  bool   // since the wish was made: see Change.Empty
 	stopChecks context.CancelFunc
 
 	vitals vitals // used only by the goroutine that checks it
@@ -81,6 +87,7 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 		vitals:     vitals{alive: streak{on: true}, fine: streak{on: true}},
 	}
 	b.setWeight(0)
+	b.note("", time.Now())
 	u, err := url.Parse(rawURL)
 	if err != nil || !b.locate(u) {
 		// The error doesn't repeat the URL, which may hold a password.
@@ -152,7 +159,11 @@ func (b *Backend) InFlight() int64 { return b.inFlight.Load() }
 func (b *Backend) Begin() { b.inFlight.Add(1) }
 
 // End counts the end of a request or tunnel for which Begin was called.
-func (b *Backend) End() { b.inFlight.Add(-1) }
+func (b *Backend) End() {
+	if b.inFlight.Add(-1) == 0 {
+		b.idle()
+	}
+}
 
 // load is what pickers compare: the number in flight with one client more, divided by
 // the weight.

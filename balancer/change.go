@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 )
 
 // A Change is a change of a backend that [Pool.OnChange] reports. From and To are equal
@@ -11,12 +12,22 @@ import (
 // that is Down already is removed, and when a Lost closes that the half rule had kept open
 // (see [Backend.Lost]).
 type Change struct {
+	Time     time.Time
 	Backend  *Backend
 	From, To State
 	Was      Wish   // the operator's wish before this change; Backend.Wish is that of now
 	Lost     bool   // the backend's Lost has closed with this change
 	Removed  bool   // the backend was removed from the pool
 	Why      string // the operator's wish, or what the check found, for people to read
+
+	// Empty is set once for each drain and each Off, when the backend keeps nobody any
+	// more, since it is off or past the drain's deadline, and nothing is in flight at it.
+	// That may be with the change that the wish or the deadline makes, or later, when the
+	// last request or tunnel ends. A drain without a deadline keeps its clients for ever:
+	// there Empty is set each time when the last of what was in flight ends, but the pinned
+	// clients that poll may come back. A request that was sent to the backend a moment
+	// before may always begin yet; it is sent elsewhere if the backend is gone.
+	Empty bool
 
 	wish bool // the operator made the change: it is reported even if From and To are equal
 }
@@ -42,7 +53,9 @@ func (p *Pool) OnChange(f func(Change)) (stop func()) {
 // listeners. The caller holds the mutex.
 func (p *Pool) settle(c *Change) {
 	changed := c.Backend
-	c.From, c.To = changed.State(), changed.derive()
+	var why string
+	c.Time, c.From = time.Now(), changed.State()
+	c.To, why = changed.derive()
 	if !c.wish {
 		c.Was = changed.Wish()
 	}
@@ -50,6 +63,14 @@ func (p *Pool) settle(c *Change) {
 		changed.revive()
 	}
 	changed.state.Store(int32(c.To))
+	switch {
+	case why != "":
+	case c.From != c.To:
+		why = c.Why
+	default:
+		why = changed.verdict.Load().Why
+	}
+	changed.note(why, c.Time)
 
 	// Publish before Lost closes: a request that Lost ends is sent elsewhere at
 	// once, and must not be sent here again.
@@ -62,7 +83,8 @@ func (p *Pool) settle(c *Change) {
 	if c.Removed {
 		changed.remove(ErrLost)
 	}
-	if c.From != c.To || c.Lost || c.wish {
+	c.Empty = changed.emptied()
+	if c.From != c.To || c.Lost || c.Empty || c.wish {
 		p.changes = append(p.changes, *c)
 	}
 }
@@ -87,16 +109,20 @@ func (p *Pool) doomed(b *Backend) bool {
 	return room > 0
 }
 
-// derive returns the state that follows from the facts: see the table in the package's
-// documentation.
-func (b *Backend) derive() State {
+// derive returns the state that follows from the facts, see the table in the package's
+// documentation, and the fact that it follows from, "" for a backend that is Up.
+func (b *Backend) derive() (State, string) {
 	switch {
-	case b.off, b.Health() == Dead:
-		return Down
-	case b.drain.Load() != nil, b.Health() == Sick:
-		return Draining
+	case b.off:
+		return Down, b.offWhy
+	case b.Health() == Dead:
+		return Down, b.sickWhy
+	case b.drain.Load() != nil:
+		return Draining, b.offWhy
+	case b.Health() == Sick:
+		return Draining, b.sickWhy
 	}
-	return Up
+	return Up, ""
 }
 
 // unlock calls the listeners for the changes that are queued, and then releases the
@@ -127,7 +153,7 @@ func (p *Pool) notify(c Change, listeners []*func(Change)) {
 	}
 	p.log().LogAttrs(context.Background(), level, "backend changed",
 		slog.String("backend", c.Backend.id), slog.String("from", c.From.String()), slog.String("to", c.To.String()),
-		slog.Bool("lost", c.Lost), slog.String("why", c.Why))
+		slog.Bool("lost", c.Lost), slog.Bool("empty", c.Empty), slog.String("why", c.Why))
 	for _, f := range listeners {
 		(*f)(c)
 	}

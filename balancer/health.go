@@ -55,6 +55,7 @@ func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again 
 	if health != b.Health() || health == Dead && !answered && !b.lost() {
 		p.mu.Lock()
 		b.health.Store(int32(health))
+		b.sickWhy = why
 		p.settle(&Change{Backend: b, Why: why})
 		p.unlock()
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Options are the options of a [Pool]. The zero value, and a nil *Options, is a good
@@ -132,16 +133,20 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 		return errors.New("balancer: nil backend")
 	case byID[b.id] != nil:
 		return fmt.Errorf("balancer: two backends with the ID %s", b.id)
-	case !b.owned.CompareAndSwap(false, true):
+	case !b.pool.CompareAndSwap(nil, p):
 		return fmt.Errorf("balancer: backend %s already belongs to a pool, or did", b.id)
 	}
 	byID[b.id] = b
+	why := "added"
 	if p.startDown {
 		b.health.Store(int32(Dead))
 		b.state.Store(int32(Down))
 		b.life.Load().end(ErrLost)
 		b.vitals = vitals{neverWell: true}
+		b.sickWhy = "not checked yet"
+		why = b.sickWhy
 	}
+	b.note(why, time.Now())
 	return nil
 }
 
@@ -167,8 +172,8 @@ func (p *Pool) Add(b *Backend) error {
 func (p *Pool) Remove(id string) error {
 	return p.operate(id, func(b *Backend, c *Change) error {
 		b.drain.Load().stop()
-		b.off = true
-		c.Removed, c.wish, c.Why = true, true, "removed"
+		b.off, b.offWhy = true, "removed"
+		c.Removed, c.wish, c.Why = true, true, b.offWhy
 		if b.stopChecks != nil {
 			b.stopChecks()
 		}

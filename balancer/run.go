@@ -98,6 +98,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if ctx.Err() != nil {
 			return
 		}
+		b.checked.Store(&checked{time.Now(), time.Since(last), err})
 		next = last.Add(interval - jitter(interval/10))
 		timer.Reset(time.Until(next))
 		if !answered && time.Since(last) >= p.check.Timeout && b.answered.Load() > last.UnixNano() {

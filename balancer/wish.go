@@ -96,6 +96,7 @@ func (p *Pool) rewish(id string, change func(Wish) Wish) error {
 		b.setWeight(w.Weight)
 		if !w.SameState(old) { // else a drain goes on
 			p.begin(b, w)
+			b.offWhy, b.emptyTold = c.Why, false
 		}
 		return nil
 	})
@@ -152,7 +153,7 @@ func (p *Pool) deadline(b *Backend, d *drain) {
 	p.mu.Lock()
 	defer p.unlock()
 	if b.drain.Load() == d { // else the operator made another wish while the timer fired
-		b.off = true
-		p.settle(&Change{Backend: b, Why: "end of the drain"})
+		b.off, b.offWhy = true, "end of the drain"
+		p.settle(&Change{Backend: b, Why: b.offWhy})
 	}
 }
