@@ -3,10 +3,7 @@ package balancer
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,11 +12,6 @@ import (
 
 // MaxWeight is the highest weight that a backend can have.
 const MaxWeight = 1_000_000
-
-const (
-	maxID         = 64
-	maxSocketPath = 107 // sockaddr_un of Linux, with a zero at its end
-)
 
 // A Backend is one upstream server. Its ID and URL never change: a server that moves is a
 // new Backend, with the same ID if its clients are to follow it. A Backend belongs to one
@@ -74,7 +66,7 @@ type Backend struct {
 // others; 0 means 1. [Pool.SetWeight] changes it later.
 func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	if !validID(id) {
-		return nil, fmt.Errorf("balancer: backend ID %q: want 1 to %d of A-Z a-z 0-9 . _ : -", id, maxID)
+		return nil, fmt.Errorf("balancer: backend ID%s: want 1 to %d of A-Z a-z 0-9 . _ : -", quoted(id), maxID)
 	}
 	if err := validWeight(id, weight); err != nil {
 		return nil, err
@@ -88,33 +80,12 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 	}
 	b.setWeight(0)
 	b.note("", time.Now())
-	u, err := url.Parse(rawURL)
-	if err != nil || !b.locate(u) {
-		// The error doesn't repeat the URL, which may hold a password.
-		return nil, fmt.Errorf("balancer: backend %s: want a URL http://host[:port] or https://host[:port], without user, path, query and fragment, "+
-			"or unix:///path with a path of at most %d bytes", id, maxSocketPath)
+	if err := b.locate(rawURL); err != nil {
+		return nil, fmt.Errorf("balancer: backend %s: its URL %w", id, err)
 	}
 	b.gone, b.remove = context.WithCancelCause(context.Background())
 	b.revive()
 	return b, nil
-}
-
-// ParseBackend returns the backend that a flag or an environment variable
-// describes: "ID=URL" or "ID=URL,weight=N", as in "a=http://10.0.0.1:3000,weight=2".
-func ParseBackend(spec string) (*Backend, error) {
-	id, rest, ok := strings.Cut(spec, "=")
-	rawURL, option, more := strings.Cut(rest, ",")
-	weight := 0
-	if ok && more {
-		n, found := strings.CutPrefix(option, "weight=")
-		var err error
-		weight, err = strconv.Atoi(n)
-		ok = found && err == nil
-	}
-	if !ok {
-		return nil, fmt.Errorf("balancer: backend %q: want ID=URL or ID=URL,weight=N", id)
-	}
-	return NewBackend(id, rawURL, weight)
 }
 
 // ID returns the backend's name.
@@ -169,45 +140,4 @@ func (b *Backend) End() {
 // the weight.
 func (b *Backend) load() float64 {
 	return float64(b.inFlight.Load()+1) / float64(b.Weight())
-}
-
-func validID(id string) bool {
-	for _, c := range []byte(id) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '.', c == '_', c == ':', c == '-':
-		default:
-			return false
-		}
-	}
-	return 1 <= len(id) && len(id) <= maxID
-}
-
-// locate sets the backend's address. It reports whether u has one and nothing more.
-func (b *Backend) locate(u *url.URL) bool {
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return false
-	}
-	switch u.Scheme {
-	case "unix":
-		b.url = &url.URL{Scheme: "unix", Path: u.Path}
-		b.origin = &url.URL{Scheme: "http", Host: "localhost"}
-		b.network, b.addr = "unix", u.Path
-		return u.Host == "" && len(u.Path) > 1 && u.Path[0] == '/' && len(u.Path) <= maxSocketPath && !strings.Contains(u.Path, "\x00")
-	case "http", "https":
-		port := u.Port()
-		switch n, err := strconv.ParseUint(port, 10, 16); {
-		case port == "" && u.Scheme == "https":
-			port = "443"
-		case port == "":
-			port = "80"
-		case err != nil || n == 0:
-			return false
-		}
-		b.url = &url.URL{Scheme: u.Scheme, Host: u.Host}
-		b.origin = b.url
-		b.network, b.addr = "tcp", net.JoinHostPort(u.Hostname(), port)
-		return u.Hostname() != "" && (u.Path == "" || u.Path == "/")
-	}
-	return false
 }

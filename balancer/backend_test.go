@@ -70,6 +70,49 @@ func TestParseBackend(t *testing.T) {
 	}
 }
 
+// Each mistake is answered with what to write instead.
+func TestParseBackendSaysTheCure(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, spec, want string }{
+		{"no scheme", "a=10.0.0.1:3000", "no scheme: write http://10.0.0.1:3000"},
+		{"no scheme, a name", "a=localhost:3000/", "no scheme: write http://localhost:3000,"},
+		{"no scheme, no port", "a=node-1.example", "no scheme: write http://node-1.example"},
+		{"no scheme, IPv6", "a=[::1]:3000", "no scheme: write http://[::1]:3000"},
+		{"IPv6 without brackets", "a=http://::1:3000", "brackets"},
+		{"a socket without a scheme", "a=/run/app.sock", "write unix:///path"},
+		{"a socket with two slashes", "a=unix://run/app.sock", "three slashes"},
+		{"WebSocket", "a=ws://h:3000", "write http"},
+		{"WebSocket over TLS", "a=wss://h:3000", "write https"},
+		{"another scheme", "a=tcp://h:3000", "want http://host:port"},
+		{"a path", "a=http://h:3000/socket.io", "has a path: write http://h:3000,"},
+		{"a query", "a=http://h:3000?weight=2", "has a query: write http://h:3000,"},
+		{"a user", "a=http://u:secret@h:3000", "has a user: write http://host:port"},
+		{"a user, and a path", "a=https://u:secret@h:3000/x", "has a user: write https://host:port"},
+		{"a port that can't be", "a=http://h:70000", "port 70000: want one of 1 to 65535"},
+		{"a port that is none", "a=http://h:secret", "number as port"},
+		{"nothing", "a=", "empty: want one such as http://"},
+		{"no ID", "http://10.0.0.1:3000", "want ID=URL"},
+		{"no ID, and a query", "http://u:secret@h?token=x", "want ID=URL"},
+		{"a weight that is none", "a=http://h,weight=many", `weight "many": want a whole number`},
+		{"another option", "a=http://h,wieght=2", `"wieght=2" is no option: want weight=N`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := balancer.ParsePool(nil, "good=http://h", tt.spec)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+	p, err := balancer.ParsePool(&balancer.Options{StartDown: true}, "a=http://h:1", "b=http://h:2,weight=3")
+	must(t, err)
+	if b := p.Get("b"); p.Len() != 2 || b.Weight() != 3 || b.State() != balancer.Down {
+		t.Errorf("%d backends, b has weight %d and is %v", p.Len(), b.Weight(), b.State())
+	}
+	if _, err := balancer.ParsePool(nil, "a=http://h:1", "a=http://h:2"); err == nil {
+		t.Error("two backends of one ID")
+	}
+}
+
 func TestBeginCounts(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t, "a", 1)

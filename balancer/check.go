@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,9 @@ func (c *Check) validate() error {
 			return fmt.Errorf("the list Expect has %d: want final statuses, of 200 to 599", status)
 		}
 	}
+	if upper := strings.ToUpper(c.Method); c.Method != upper && slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPost}, upper) {
+		return fmt.Errorf("the Method %q: methods are case-sensitive, write %q", c.Method, upper)
+	}
 	if u, err := url.Parse("http://" + c.Host); err != nil || u.Host != c.Host {
 		return fmt.Errorf("the Host %q: want a host, or host:port", c.Host)
 	}
@@ -92,6 +96,16 @@ func (c *Check) request(ctx context.Context, method string, backend *url.URL) (*
 	req.Header.Set("User-Agent", "limpet-check")
 	req.Close = true
 	return req, nil
+}
+
+// unexpected is the error of an answer with another status than one that is expected.
+type unexpected struct {
+	method, path, status string
+	code                 int
+}
+
+func (e *unexpected) Error() string {
+	return fmt.Sprintf("%s %s: unexpected status %s", e.method, e.path, e.status)
 }
 
 // errHead means that a backend doesn't support HEAD, which the embedder didn't ask for.
@@ -159,7 +173,7 @@ func (c *Check) converse(ctx context.Context, conn net.Conn, b *Backend) error {
 				return errHead
 			}
 			// Without the path's query, which may hold a secret.
-			return fmt.Errorf("%s %s: unexpected status %s", method, req.URL.Path, res.Status)
+			return &unexpected{method, req.URL.Path, res.Status, res.StatusCode}
 		}
 		return nil
 	}

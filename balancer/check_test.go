@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
@@ -114,6 +117,55 @@ func TestCheckOverTheNetwork(t *testing.T) {
 			}
 			if tt.want != balancer.Well && !strings.Contains(c.Why, ": ") {
 				t.Errorf("why %q tells nothing", c.Why)
+			}
+		})
+	}
+}
+
+// A wrong Path would else be noticed only when the last backend that is up is gone.
+func TestHealthPageThatWasNeverGood(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		answers []string // of the checks in turn, the last one for ever
+		warns   bool
+	}{
+		{"404", []string{"404 Not Found"}, true},
+		{"401", []string{"401 Unauthorized"}, true},
+		{"it starts", []string{"503 Service Unavailable"}, false},
+		{"it was good", []string{"200 OK", "404 Not Found"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, down := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					var mu sync.Mutex
+					checks := 0
+					dial := func(context.Context, string, string) (net.Conn, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						near, far := net.Pipe()
+						answer := tt.answers[min(checks/2, len(tt.answers)-1)] // two backends
+						checks++
+						go func() {
+							defer far.Close()
+							says("HTTP/1.1 " + answer + "\r\n\r\n")(far)
+						}()
+						return near, nil
+					}
+					var log bytes.Buffer
+					p := newPool(t, &balancer.Options{
+						Check: &balancer.Check{Path: "/healthz", Interval: time.Second}, StartDown: down,
+						Transport: &balancer.Transport{Dial: dial},
+						Logger:    slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+					}, "a", "b")
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					must(t, p.Run(ctx))
+					if n := strings.Count(log.String(), "set Check.Path"); (n == 1) != tt.warns || n > 1 {
+						t.Errorf("warned %d times, want %v: %s", n, tt.warns, &log)
+					}
+				})
 			}
 		})
 	}

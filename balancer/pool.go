@@ -41,6 +41,8 @@ type Pool struct {
 	unchecked atomic.Bool  // Run wasn't called, and no warning was logged
 	firstPick atomic.Int64 // when Pick was called first while unchecked, in Unix nanoseconds
 
+	pageWarned atomic.Bool // warnOfPage has warned
+
 	mu        sync.Mutex // held to change anything but a backend's counters
 	listeners []*func(Change)
 	changes   []Change        // for which the listeners haven't been called yet
@@ -107,18 +109,25 @@ func (p *Pool) warnOfTwins(backends []*Backend) {
 	}
 }
 
-// Static returns a pool of the backends that the specs describe (see [ParseBackend]),
-// with default options. It panics if one is wrong: it is meant for literals in code.
-func Static(specs ...string) *Pool {
+// ParsePool returns a pool of the backends that the specs describe, as flags or a variable
+// of the environment have them: see [ParseBackend]. Errors are those of ParseBackend and
+// [NewPool].
+func ParsePool(opts *Options, specs ...string) (*Pool, error) {
 	backends := make([]*Backend, len(specs))
 	for i, spec := range specs {
 		b, err := ParseBackend(spec)
 		if err != nil {
-			panic(err)
+			return nil, err
 		}
 		backends[i] = b
 	}
-	p, err := NewPool(nil, backends...)
+	return NewPool(opts, backends...)
+}
+
+// Static is [ParsePool] with default options. It panics instead of returning an error: it
+// is meant for literals in code.
+func Static(specs ...string) *Pool {
+	p, err := ParsePool(nil, specs...)
 	if err != nil {
 		panic(err)
 	}

@@ -35,6 +35,7 @@ func TestNewPoolRefuses(t *testing.T) {
 		{"check of a relative path", check(balancer.Check{Path: "healthz"}), nil, `"healthz"`},
 		{"check of another server", check(balancer.Check{Path: "http://other/"}), nil, `"http://other/"`},
 		{"check with a broken method", check(balancer.Check{Path: "/", Method: "GET IT"}), nil, "GET IT"},
+		{"check with a method in lower case", check(balancer.Check{Path: "/", Method: "get"}), nil, `write "GET"`},
 		{"check without pause", check(balancer.Check{Interval: -1}), nil, "Interval -1ns"},
 		{"check at every moment", check(balancer.Check{Interval: 5}), nil, "Interval 5ns"}, // of seconds, it was meant
 		{"check with negative timeout", check(balancer.Check{Timeout: -1}), nil, "Timeout -1ns"},

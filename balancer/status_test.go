@@ -19,7 +19,7 @@ func TestStatus(t *testing.T) {
 			if s.State != state || s.Health != health || !strings.HasPrefix(s.Why, why) || !s.Wish.Equal(a.Wish()) {
 				t.Errorf("status %+v, want %v, %v, because %q", s, state, health, why)
 			}
-			if d := s.Since.Sub(since); d < -2*time.Second || d > time.Millisecond {
+			if d := s.Since.Sub(since); d < -3*time.Second || d > time.Millisecond {
 				t.Errorf("%v since %v, want a moment before %v", s.State, s.Since, since)
 			}
 			if age := time.Since(s.Checked); age < 0 || age > 2*time.Second || (s.CheckErr == nil) != (health == balancer.Well) {
