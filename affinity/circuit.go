@@ -27,10 +27,13 @@ type circuit struct {
 	next     atomic.Int64 // if open: the earliest time for a probe
 }
 
+// open tells whether calls are kept away.
+func (c *circuit) open() bool { return c.failures.Load() >= circuitTrips }
+
 // enter tells whether a call may be made, which takes no longer than limit. If
 // so, the caller owes one call of succeed, fail or abandon.
 func (c *circuit) enter(limit time.Duration) bool {
-	if c.failures.Load() < circuitTrips {
+	if !c.open() {
 		return true
 	}
 	now, next := time.Since(c.since), c.next.Load()

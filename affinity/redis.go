@@ -104,6 +104,7 @@ type Redis struct {
 	memory  redisMemory
 	node    redisNode // the only server, or the Cluster as a whole
 	nodes   sync.Map  // the primaries of a Cluster: *redisNode by address
+	counts  redisCounts
 }
 
 // redisConf has the fields of a Redis, with the defaults filled in.
@@ -124,6 +125,7 @@ func (r *Redis) Load(ctx context.Context, key string) (string, error) {
 	now := time.Now()
 	pin, known := r.memory.get(key, now)
 	if known && now.Sub(pin.asked) < r.conf.fresh {
+		r.counts.memory.Add(1)
 		return pin.backend, nil
 	}
 	var stored redisPin // what Redis has now

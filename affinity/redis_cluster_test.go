@@ -103,6 +103,9 @@ func TestRedisClusterLosesANode(t *testing.T) {
 			if n, most := int(sent.Load()), 3*len(ofLost)+int(time.Since(start)/(250*time.Millisecond)); n > most {
 				t.Errorf("%d commands were sent to the lost node, want %d at most", n, most)
 			}
+			if got := store.Stats(); !got.Open || got.Errors == 0 || got.Skipped == 0 {
+				t.Errorf("a node is lost, but %+v", got)
+			}
 
 			tt.back(lost, replica)
 			cluster.Await(t)

@@ -131,6 +131,14 @@ func (r *Redis) ask(ctx context.Context, key string, cmd *redis.Cmd, sent redis.
 		}
 		return err
 	})
+	if err == errCircuitOpen {
+		r.counts.skipped.Add(1)
+		return pin, err
+	}
+	r.counts.calls.Add(1)
+	if err != nil && ctx.Err() == nil { // otherwise the caller gave up
+		r.counts.errors.Add(1)
+	}
 	return pin, err
 }
 
