@@ -27,6 +27,7 @@ type Memory struct {
 	// queue, and then an error that wraps [ErrClosed] and says why.
 	CloseSlow bool
 
+	counts counts
 	mu     sync.RWMutex
 	topics map[string]*memoryTopic // those that have subscriptions
 }
@@ -45,7 +46,9 @@ type memorySubscription struct {
 // Publish puts a copy of data into the queues of topic. The only error is that
 // of ctx.
 func (m *Memory) Publish(ctx context.Context, topic string, data []byte) error {
-	if err := ctx.Err(); err != nil {
+	err := ctx.Err()
+	m.counts.publish(err)
+	if err != nil {
 		return err
 	}
 	for _, sub := range m.publish(topic, data) {
@@ -71,6 +74,7 @@ func (m *Memory) publish(topic string, data []byte) (gone []*memorySubscription)
 			gone = append(gone, sub)
 		}
 	}
+	m.counts.delivered.Add(int64(len(t.subs) - len(gone)))
 	return gone
 }
 
@@ -80,7 +84,7 @@ func (m *Memory) Subscribe(ctx context.Context, topics ...string) (Subscription,
 		return nil, err
 	}
 	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
-	sub.limit, sub.closeSlow = m.Queue, m.CloseSlow
+	sub.limit, sub.closeSlow, sub.counts = m.Queue, m.CloseSlow, &m.counts
 	return sub, sub.Add(ctx, topics...)
 }
 

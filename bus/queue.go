@@ -13,7 +13,8 @@ const defaultQueue = 1024
 // value holds defaultQueue messages and drops the oldest ones.
 type queue struct {
 	limit     int
-	closeSlow bool // close the subscription when one more is too many
+	closeSlow bool    // close the subscription when one more is too many
+	counts    *counts // of the bus; nil: nothing is counted
 
 	mu     sync.Mutex
 	ring   []item        // grows up to limit
@@ -41,6 +42,7 @@ func (q *queue) push(it item) bool {
 	}
 	if q.n == q.size() {
 		if q.closeSlow {
+			q.counts.closeSlow()
 			q.close(fmt.Errorf("%w: the subscriber was too slow, %d messages are waiting", ErrClosed, q.n))
 			return false
 		}
@@ -74,6 +76,7 @@ func (q *queue) drop() {
 	switch it := q.pop(); {
 	case it.gap == nil:
 		q.lost++
+		q.counts.drop()
 	case q.gap == nil:
 		q.gap = it.gap
 	default:

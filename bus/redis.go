@@ -79,6 +79,7 @@ type Redis struct {
 
 	once    sync.Once
 	invalid error
+	counts  counts
 
 	mu   sync.Mutex
 	feed *feed // nil while there is no subscription
@@ -86,7 +87,9 @@ type Redis struct {
 
 // Publish sends data on topic, and does so only once.
 func (r *Redis) Publish(ctx context.Context, topic string, data []byte) error {
-	if err := r.publish(ctx, topic, data); err != nil {
+	err := r.publish(ctx, topic, data)
+	r.counts.publish(err)
+	if err != nil {
 		return fmt.Errorf("bus: Redis: publish on %q: %w", topic, err)
 	}
 	return nil

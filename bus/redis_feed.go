@@ -27,6 +27,7 @@ type feed struct {
 	topics   map[string]*redisTopic       // by channel
 	links    map[*redis.Client]*redisLink // by node of a Cluster; nil is the bus' Client
 	homeless []*redisTopic                // those without a link
+	live     int                          // number of topics that are live
 }
 
 // A redisTopic is a topic that is wanted, or was a moment ago. All of it is under
@@ -100,6 +101,7 @@ func (f *feed) drop(t *redisTopic, s *redisSubscription) {
 func (f *feed) quiet(t *redisTopic) {
 	if t.live {
 		t.live, t.changed = false, make(chan struct{})
+		f.live--
 	}
 }
 
@@ -219,6 +221,7 @@ func (f *feed) deliver(l *redisLink, channel, payload string) {
 		return
 	}
 	it := item{Message: Message{Topic: t.name, Data: []byte(payload)}}
+	f.bus.counts.delivered.Add(int64(len(t.subs)))
 	for s := range t.subs {
 		f.push(s, it)
 	}
@@ -252,6 +255,7 @@ func (f *feed) gaps(topics []*redisTopic) {
 		}
 		t.err = nil // the Gaps hold it
 	}
+	f.bus.counts.gaps.Add(int64(len(due)))
 	for s, gap := range due {
 		slices.Sort(gap.Topics)
 		f.push(s, item{gap: gap})

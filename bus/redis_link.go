@@ -308,6 +308,7 @@ func (l *redisLink) answer(err error) {
 			redisclient.Reload(f.bus.Client)
 		case o.subscribe && t.sent && t.pending == 0:
 			t.live = true
+			f.live++
 			close(t.changed)
 			l.back = append(l.back, t)
 		default:

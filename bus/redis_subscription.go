@@ -22,7 +22,7 @@ func (r *Redis) join() *redisSubscription {
 		r.feed = newFeed(r)
 	}
 	s := &redisSubscription{bus: r, feed: r.feed, topics: map[string]*redisTopic{}}
-	s.limit, s.closeSlow = r.Queue, r.CloseSlow
+	s.limit, s.closeSlow, s.counts = r.Queue, r.CloseSlow, &r.counts
 	r.feed.users++
 	return s
 }

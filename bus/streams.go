@@ -84,6 +84,7 @@ type Streams struct {
 
 	once    sync.Once
 	invalid error
+	counts  counts
 	ledger  ledger
 	bell    Redis // subscribes to the channels that ring
 
@@ -101,7 +102,9 @@ return id`)
 
 // Publish adds data to the history of topic.
 func (s *Streams) Publish(ctx context.Context, topic string, data []byte) error {
-	if err := s.publish(ctx, topic, data); err != nil {
+	err := s.publish(ctx, topic, data)
+	s.counts.publish(err)
+	if err != nil {
 		return fmt.Errorf("bus: Streams: publish on %q: %w", topic, err)
 	}
 	return nil
@@ -211,14 +214,16 @@ func (s *Streams) check() error {
 
 // ready returns the error of a call that can't be made at all.
 func (s *Streams) ready(ctx context.Context) error {
-	s.once.Do(func() {
-		s.invalid = s.check()
-		s.bell = Redis{Client: s.Client, Sharded: true, Queue: 1 << 14, Timeout: s.Timeout}
-	})
+	s.once.Do(s.init)
 	if s.invalid != nil {
 		return s.invalid
 	}
 	return ctx.Err()
+}
+
+func (s *Streams) init() {
+	s.invalid = s.check()
+	s.bell = Redis{Client: s.Client, Sharded: true, Queue: 1 << 14, Timeout: s.Timeout}
 }
 
 func (s *Streams) timeout() time.Duration { return cmp.Or(s.Timeout, time.Second) }

@@ -202,6 +202,7 @@ func (s *streamsSubscription) offer(pl *place, p page) {
 		}
 		gap := *p.gap
 		gap.Topics = []string{pl.topic}
+		s.bus.counts.gaps.Add(1)
 		s.push(item{gap: &gap})
 		pl.at, pl.late = p.at, false
 	}
@@ -217,6 +218,7 @@ func (s *streamsSubscription) offer(pl *place, p page) {
 		if e.data == nil || e.mark != nil && !pl.seen.first(*e.mark, e.id.ms) {
 			continue
 		}
+		s.bus.counts.delivered.Add(1)
 		s.push(item{Message: Message{Topic: pl.topic, ID: e.text, Data: e.data}})
 	}
 }
