@@ -14,6 +14,7 @@ import (
 // that the members of other nodes, or some of them, were not reached; that who selects
 // nobody is no error.
 func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
+	h.sent.Add(1)
 	e := envelope{kind: kindText, payload: f.payload}
 	if f.binary {
 		e.kind = kindBinary

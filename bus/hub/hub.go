@@ -51,8 +51,10 @@ type Hub struct {
 	closed error          // wraps ErrClosed once Run ends, nil before
 	open   sync.WaitGroup // counts members whose Conn isn't closed yet; grows with mu held
 
-	batches       sync.Pool // of *[]*Frame
-	dropped, slow atomic.Int64
+	batches sync.Pool // of *[]*Frame
+
+	dropped, slow, gaps       atomic.Int64
+	sent, received, delivered atomic.Int64
 }
 
 // ErrClosed is wrapped by the errors of [Hub.Connect] and [Member.Join] once
@@ -95,13 +97,18 @@ func (h *Hub) ID() string { return h.id }
 // topic returns the name of the topic that belongs to a key.
 func (h *Hub) topic(key string) string { return h.opts.Prefix + key }
 
-// Stats are figures of one node.
+// Stats are figures of one node. The counts begin when the hub is made.
 type Stats struct {
-	Members int   // the members of this node
-	Rooms   int   // the rooms that have members on this node
-	Nodes   int   // the nodes that are known, this one included
-	Dropped int64 // the messages that slow members have lost since the start
-	Slow    int64 // the members that were closed because they were slow
+	Members int // the members of this node
+	Rooms   int // the rooms that have members on this node
+	Nodes   int // the nodes that are known, this one included
+
+	Sent      int64 // the messages for which [Hub.Send] was called
+	Received  int64 // the messages of other nodes, which come once for each room and ID that they are for
+	Delivered int64 // the messages that connections have taken, counted for each member
+	Dropped   int64 // the messages that slow members have lost
+	Slow      int64 // the members that were closed because they were slow
+	Gaps      int64 // the times that messages of other nodes were missing, or may have been
 }
 
 // Stats returns the figures of this node.
@@ -109,7 +116,8 @@ func (h *Hub) Stats() Stats {
 	members, rooms := h.rooms.count()
 	return Stats{
 		Members: members, Rooms: rooms, Nodes: 1 + h.nodes.count(),
-		Dropped: h.dropped.Load(), Slow: h.slow.Load(),
+		Sent: h.sent.Load(), Received: h.received.Load(), Delivered: h.delivered.Load(),
+		Dropped: h.dropped.Load(), Slow: h.slow.Load(), Gaps: h.gaps.Load(),
 	}
 }
 

@@ -257,7 +257,7 @@ func TestHubCommands(t *testing.T) {
 		if code, reason := conns[2].closed(); code != 1005 || reason != "" {
 			t.Errorf("closed with %d, %q", code, reason)
 		}
-		if s := near.Stats(); s != (hub.Stats{Nodes: 2}) {
+		if s := near.Stats(); s != (hub.Stats{Nodes: 2, Sent: 1, Delivered: 1}) {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -395,6 +395,9 @@ func TestHubBusAway(t *testing.T) {
 		synctest.Wait()
 		if got := c.take(); !slices.Equal(got, []string{"there", "to you"}) {
 			t.Errorf("got %q", got)
+		}
+		if s := near.Stats(); s.Sent != 1 || s.Received != 2 || s.Delivered != 3 || s.Gaps != 1 {
+			t.Errorf("%+v", s)
 		}
 		if near.Stats().Nodes != 2 || far.Stats().Nodes != 2 {
 			t.Error("the nodes don't know each other")

@@ -194,7 +194,9 @@ func (m *Member) Send(f *Frame) {
 	dropped, fits := m.queue.push(f, &m.hub.opts)
 	m.wake()
 	m.mu.Unlock()
-	m.hub.dropped.Add(int64(dropped))
+	if dropped > 0 {
+		m.hub.dropped.Add(int64(dropped))
+	}
 	if !fits && m.end(closecode.TryAgainLater, "too slow", true) {
 		m.hub.slow.Add(1)
 	}

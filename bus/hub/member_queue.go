@@ -41,8 +41,9 @@ const (
 	batchBytes    = 64 << 10
 )
 
-// pop moves the messages that are to be written next from the queue to batch.
-func (q *queued) pop(batch []*Frame) []*Frame {
+// pop moves the messages that are to be written next from the queue to batch. It returns
+// the batch and their number, for which a ping doesn't count.
+func (q *queued) pop(batch []*Frame) ([]*Frame, int) {
 	if q.ping {
 		batch = append(batch, &Frame{bytes: []byte{0x89, 0}}) // RFC 6455, section 5.5.2
 		q.ping = false
@@ -57,5 +58,5 @@ func (q *queued) pop(batch []*Frame) []*Frame {
 	if q.frames = slices.Delete(q.frames, 0, n); len(q.frames) == 0 && cap(q.frames) > batchMessages {
 		q.frames = nil // gives back the memory that a burst needed
 	}
-	return batch
+	return batch, n
 }

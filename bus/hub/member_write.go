@@ -23,7 +23,8 @@ func (m *Member) write() {
 		m.mu.Lock()
 		events := m.events
 		m.events = nil
-		*batch = m.queue.pop((*batch)[:0])
+		var messages int
+		*batch, messages = m.queue.pop((*batch)[:0])
 		if len(events)+len(*batch) == 0 {
 			m.writing = false
 			ended := m.ended // if so, nothing calls wake any more
@@ -46,10 +47,12 @@ func (m *Member) write() {
 		m.watch()
 		err := m.conn.Send(m.ctx, *batch)
 		m.late.Stop()
-		clear(*batch)
 		if err != nil {
 			m.fail()
+		} else {
+			m.hub.delivered.Add(int64(messages))
 		}
+		clear(*batch)
 	}
 	m.watch()
 	_ = m.conn.Close(m.ctx, m.code, m.reason) // nobody is left who could deal with an error

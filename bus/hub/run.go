@@ -119,6 +119,7 @@ func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
 
 // gap says which members may have missed messages.
 func (h *Hub) gap(gap *bus.Gap) {
+	h.gaps.Add(1)
 	h.greet() // the missing messages may be those by which nodes know each other
 	if h.opts.Gap == nil {
 		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
@@ -154,6 +155,9 @@ func (h *Hub) handle(msg bus.Message) {
 	case kindAnswer:
 		err = h.asked.add(&e)
 	default:
+		if e.kind == kindText || e.kind == kindBinary {
+			h.received.Add(1)
+		}
 		err = h.apply(&e, nil, key)
 	}
 	if err != nil {
