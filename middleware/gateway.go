@@ -83,8 +83,8 @@ type Options struct {
 	ModifyResponse func(res *http.Response) error
 
 	// ErrorHandler writes the gateway's own answer when no backend has given one.
-	// [StatusCode] returns the status for err. Default: that status with its name as
-	// plain text, and Retry-After with a 503.
+	// [StatusCode] returns the status for err. Default: that of [ErrorPages] without
+	// files, a short answer in the format that the client prefers.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// PinHeader is the name of a field that is added to each answer, such as
@@ -190,7 +190,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		return g.transport.Connect(ctx, balancer.BackendFromContext(ctx))
 	}
 	if g.fail == nil {
-		g.fail = writeError
+		g.fail = new(errorPages).answer
 	}
 	if g.name == "" {
 		g.name, _ = os.Hostname()
@@ -433,12 +433,4 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, rec *Record, er
 		g.router.warn(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	g.fail(w, r, err)
-}
-
-func writeError(w http.ResponseWriter, _ *http.Request, err error) {
-	code := StatusCode(err)
-	if code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	http.Error(w, http.StatusText(code), code)
 }

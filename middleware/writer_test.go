@@ -256,7 +256,7 @@ func fieldOf(status int, name string) bool {
 	case 103:
 		return name == "Link" || name == "Outer"
 	}
-	return slices.Contains([]string{"Content-Length", "Content-Type", "X-Content-Type-Options", "Date", "Connection", "Outer"}, name)
+	return slices.Contains([]string{"Content-Length", "Content-Type", "X-Content-Type-Options", "Cache-Control", "Vary", "Date", "Connection", "Outer"}, name)
 }
 
 // askHTTP2 waits for the 100 before it sends the body.
