@@ -284,3 +284,43 @@ func TestErrorPagesOverSticky(t *testing.T) {
 		t.Errorf("%s with %q", res.Status, body)
 	}
 }
+
+// The page tells the ID that the answer's field has, whatever the field's name.
+func TestErrorPageRequestID(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, field string
+		sent        string // by the client
+		known       bool   // the page tells it
+	}{
+		{"the client's", "Correlation-Id", "of-the-client", true},
+		{"the gateway's", "Correlation-Id", "", true},
+		{"unsound", "Correlation-Id", "a b", true},
+		{"none", "", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			srv, _ := serve(t, balancer.Static("a=http://127.0.0.1:1"), &limpet.Options{RequestID: tt.field})
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+			req.Header.Set("Accept", "application/json")
+			if tt.sent != "" {
+				req.Header.Set(tt.field, tt.sent)
+			}
+			res, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			var page struct {
+				Error     string
+				RequestID string `json:"request_id"`
+			}
+			if err := json.NewDecoder(res.Body).Decode(&page); err != nil {
+				t.Fatal(err)
+			}
+			if id := res.Header.Get("Correlation-Id"); page.RequestID != id || (id != "") != tt.known || tt.sent == "of-the-client" && id != tt.sent {
+				t.Errorf("the page tells %q, the field %q", page.RequestID, id)
+			}
+		})
+	}
+}

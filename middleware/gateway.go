@@ -432,5 +432,8 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, rec *Record, er
 	if StatusCode(err) != 499 {
 		g.router.warn(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
+	if g.requestID != "" { // ErrorPages doesn't know the field's name
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, w.Header().Get(g.requestID)))
+	}
 	g.fail(w, r, err)
 }
