@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -122,6 +123,12 @@ type Options struct {
 	// answer has it, and so has the gateway's own answer before ErrorHandler is called.
 	RequestID string
 
+	// LameDuck is how long [Gateway.Serve] goes on serving after its context has ended,
+	// while [Gateway.Ready] already returns an error. It should be longer than a load
+	// balancer needs to notice that, such as a few seconds. Default: 0, the drain
+	// begins at once.
+	LameDuck time.Duration
+
 	// Logger gets a warning of requests that failed, at most one a second, and one
 	// of each setting that turns out to be wrong. Default: slog.Default().
 	Logger *slog.Logger
@@ -146,6 +153,8 @@ type Gateway struct {
 	since       time.Time
 	unwatch     func()
 	replicas    *replicas // nil without a Bus
+	lameDuck    time.Duration
+	leaving     atomic.Bool // Leave was called
 	remarks     remarks
 }
 
@@ -162,6 +171,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if opts != nil {
 		o = *opts
 	}
+	if o.LameDuck < 0 {
+		return nil, fmt.Errorf("limpet: LameDuck %v is negative; 0 begins the drain at once", o.LameDuck)
+	}
 	router, err := newRouter(pool, o)
 	if err != nil {
 		return nil, err
@@ -171,6 +183,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		router: router, transport: o.Transport, upgrade: o.Upgrade, client: o.ClientIP,
 		backendHost: o.BackendHost, rewrite: o.Rewrite, modify: o.ModifyResponse, fail: o.ErrorHandler,
 		requestID: http.CanonicalHeaderKey(o.RequestID), name: o.Name, since: time.Now(),
+		lameDuck: o.LameDuck,
 	}
 	if g.transport == nil {
 		g.transport = pool.Transport()
@@ -295,9 +308,11 @@ func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 // over the time that ctx has left. It returns nil when all of them are closed. When ctx
 // ends before that, it cuts the rest and returns ctx's error.
 //
-// New tunnels are refused from the start. Plain requests are served as before: call
-// Shutdown of the http.Server at the same time, which knows nothing of tunnels.
+// New tunnels are refused from the start, and [Gateway.Ready] returns an error, as after
+// [Gateway.Leave]. Plain requests are served as before: call Shutdown of the http.Server at
+// the same time, which knows nothing of tunnels.
 func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.Leave()
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
 	g.transport.CloseIdleConnections()
@@ -420,6 +435,7 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 			return
 		}
 	}
+	g.endKeepAlive(w)
 	writeAnswer(w, t, res)
 }
 
@@ -435,5 +451,6 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, rec *Record, er
 	if g.requestID != "" { // ErrorPages doesn't know the field's name
 		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, w.Header().Get(g.requestID)))
 	}
+	g.endKeepAlive(w)
 	g.fail(w, r, err)
 }

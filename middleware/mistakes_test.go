@@ -39,6 +39,7 @@ func TestMistakes(t *testing.T) {
 		{"Gone before the first", limpet.Options{Gone: -1}, both, "Gone is -1"},
 		{"Gone behind the last", limpet.Options{Gone: 3}, both, "Gone is 3"},
 		{"WaitFor", limpet.Options{WaitFor: -time.Second}, both, "WaitFor -1s"},
+		{"LameDuck", limpet.Options{LameDuck: -time.Second}, gateway, "LameDuck -1s"},
 		{"Attempts", retry(limpet.Retry{Attempts: -1}), both, "Attempts -1"},
 		{"Floor", retry(limpet.Retry{Floor: -1}), both, "Floor -1"},
 		{"Body", retry(limpet.Retry{Body: -1}), both, "Body -1"},

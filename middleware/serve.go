@@ -13,11 +13,16 @@ import (
 // (see [Gateway.Run]), and serves l with server, whose Handler must be the gateway or a
 // handler in front of it. If server has a TLSConfig it serves TLS.
 //
-// When ctx ends, Serve drains the service within the time drain, or within one second if
-// that is shorter, since close frames would not arrive otherwise. It accepts no new
-// connections and tunnels, closes tunnels as [Gateway.Shutdown] does, and lets requests
-// be answered to their end. Health checks go on meanwhile. It then cuts what is left, and
-// logs that, but returns no error for it.
+// When ctx ends, [Gateway.Ready] returns an error from then on, and Serve goes on as before
+// for the time Options.LameDuck: it accepts connections and tunnels, so that nobody is
+// turned away before load balancers have noticed. If ctx has ended before Serve is called,
+// nobody was told to come, and that time is left out.
+//
+// Then Serve drains the service within the time drain, or within one second if that is
+// shorter, since close frames would not arrive otherwise. It accepts no new connections and
+// tunnels, closes tunnels as [Gateway.Shutdown] does, and lets requests be answered to
+// their end. Health checks go on meanwhile. It then cuts what is left, and logs that, but
+// returns no error for it.
 //
 // Serve returns nil after a drain, or the error with which server failed to serve. It
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or
@@ -25,6 +30,10 @@ import (
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
 	if server == nil || l == nil {
 		return errors.New("limpet: Serve needs a server and a listener")
+	}
+	lameDuck := g.lameDuck
+	if ctx.Err() != nil {
+		lameDuck = 0
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
@@ -54,6 +63,16 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 		return err
 	case <-ctx.Done():
 	}
+	g.Leave()
+	if lameDuck > 0 {
+		g.router.log.Info("shutting down: not ready any more, but still serving", "for", lameDuck)
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(lameDuck):
+		}
+	}
+	g.router.log.Info("draining", "within", drain)
 
 	// The server knows nothing of tunnels, and the gateway nothing of the server's
 	// connections, so that both have to be shut down, at the same time.
