@@ -14,6 +14,10 @@ import (
 
 const module = "github.com/limpet-go/limpet"
 
+// prometheus is what only middleware/metrics imports, so that no other package of Limpet
+// brings it into a program.
+const prometheus = "github.com/prometheus/"
+
 // floors are the packages that know nothing of each other.
 var floors = []string{"balancer", "affinity", "upgrade", "bus"}
 
@@ -85,6 +89,9 @@ func TestImports(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, to := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(to, prometheus) && p.ImportPath != module+"/middleware/metrics" {
+				t.Errorf("%s imports %s, but middleware/metrics alone may: it has a Handler for programs", p.ImportPath, to)
+			}
 			if !allowed(p.ImportPath, to) {
 				t.Errorf("%s imports %s", p.ImportPath, to)
 			}
