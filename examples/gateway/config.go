@@ -30,9 +30,9 @@ type config struct {
 	dialer  balancer.Dialer
 	picker  balancer.Picker
 	check   balancer.Check
+	admin   admin
 	drain   time.Duration
-
-	pinHeader bool
+	options limpet.Options // those that flags set directly
 
 	pool    *balancer.Pool
 	gateway *limpet.Gateway
@@ -53,7 +53,7 @@ func parse(args []string) (*config, error) {
 	)
 	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	fs.SetOutput(discard{})
-	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on")
+	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on; a socket that systemd passes takes its place")
 	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
 		b, err := balancer.ParseBackend(s)
 		backends = append(backends, b)
@@ -68,7 +68,9 @@ func parse(args []string) (*config, error) {
 		busURL = &s
 		return nil
 	})
-	fs.BoolVar(&cfg.pinHeader, "pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
+	pinHeader := fs.Bool("pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
+	fs.StringVar(&cfg.options.RequestID, "request-id", "", "`field` that identifies a request, such as X-Request-Id: kept from the client, made if it sent none,\nand in the request to the backend and the answer; none: no ID")
+	fs.StringVar(&cfg.admin.addr, "admin", "", "`address` for operators, HOST:PORT or unix:/path of a socket: /livez and /readyz")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
@@ -105,7 +107,8 @@ func parse(args []string) (*config, error) {
 	})
 	tlsCert := fs.String("tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
 	tlsKey := fs.String("tls-key", "", "private key `file`")
-	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT: close the tunnels spread over this time, then end")
+	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, and for this time everything is served as before")
+	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "after that: close the tunnels spread over this time, then end")
 
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -124,8 +127,14 @@ func parse(args []string) (*config, error) {
 		return nil, errors.New("-tls-cert and -tls-key belong together")
 	case cfg.check.Interval <= 0:
 		return nil, errors.New("-health-interval must be positive")
-	case cfg.drain < 0:
-		return nil, errors.New("-drain must not be negative")
+	case cfg.drain < 0, cfg.options.LameDuck < 0:
+		return nil, errors.New("-drain and -lame-duck must not be negative")
+	}
+	if *pinHeader {
+		cfg.options.PinHeader = "Limpet-Pin"
+	}
+	if err := cfg.admin.parse(); err != nil {
+		return nil, err
 	}
 	if *tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(*tlsCert, *tlsKey)

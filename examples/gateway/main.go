@@ -50,11 +50,14 @@ func main() {
 
 // serve runs the gateway until SIGINT or SIGTERM, then drains it.
 func serve(cfg *config) error {
-	// After the first signal the next one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		stop()
+		slog.Info("shutting down; another signal ends the process at once")
+	})()
 
-	listener, err := net.Listen("tcp", cfg.listen)
+	listener, err := listen(cfg.listen)
 	if err != nil {
 		return err
 	}
@@ -74,11 +77,12 @@ func serve(cfg *config) error {
 			defer client.Close()
 		}
 	}
+	stopAdmin, err := cfg.serveAdmin()
+	if err != nil {
+		return err
+	}
+	defer stopAdmin() // after the drain, which can be watched there
 	slog.Info("listening", "addr", listener.Addr().String())
-	defer context.AfterFunc(ctx, func() {
-		stop()
-		slog.Info("draining", "for", cfg.drain)
-	})()
 	return cfg.gateway.Serve(ctx, server, listener, cfg.drain)
 }
 
@@ -106,16 +110,10 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		aff = chain[0]
 	}
 	cfg.pool = pool
-	var pinHeader string
-	if cfg.pinHeader {
-		pinHeader = "Limpet-Pin"
-	}
-	opts := &limpet.Options{
-		Affinity:  aff,
-		ClientIP:  limpet.ClientIP{Trusted: cfg.trusted},
-		PinHeader: pinHeader,
-		Upgrade:   &upgrade.Proxy{Unwrap: raw},
-	}
+	opts := &cfg.options
+	opts.Affinity = aff
+	opts.ClientIP = limpet.ClientIP{Trusted: cfg.trusted}
+	opts.Upgrade = &upgrade.Proxy{Unwrap: raw}
 	if cfg.bus != nil {
 		opts.Bus = &bus.Redis{Client: cfg.bus}
 	}

@@ -84,6 +84,9 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -tls-cert x", "-tls-key", ""},
 		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
 		{"-backend " + a + " -health nowhere", "nowhere", ""},
+		{"-backend " + a + " -lame-duck -1s", "-lame-duck", ""},
+		{"-backend " + a + " -request-id a:b", "a:b", ""},
+		{"-backend " + a + " -admin 9090", "HOST:PORT", ""},
 		{"-backend " + a + " -backend " + b + " more", "more", ""},
 		{"-what", "-what", ""},
 	} {
