@@ -32,6 +32,10 @@ type Pin struct {
 	Note any
 }
 
+func (p Pin) empty() bool {
+	return p.Backend == "" && p.Key == "" && p.Status == None && !p.Fixed && p.Note == nil
+}
+
 // Status is what Find made of the mark in a request. A mark is whatever the
 // affinity recognizes the client by: a cookie, a parameter or a session ID.
 type Status uint8

@@ -3,6 +3,7 @@ package affinity
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -34,7 +35,7 @@ type Chain []Affinity
 func (c Chain) Find(r *http.Request) (Pin, error) {
 	var (
 		all     Pin
-		pins    = make([]Pin, len(c))
+		found   foundPins
 		errs    []error
 		session bool // all.Key is that of a Fixed pin
 	)
@@ -43,7 +44,7 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		pins[i] = pin
+		found.add(c, i, pin)
 		if all.Key == "" || session && pin.Key != "" && !pin.Fixed {
 			all.Key, session = pin.Key, pin.Fixed
 		}
@@ -55,8 +56,50 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 			all.Status = pin.Status
 		}
 	}
-	all.Note = pins
+	all.Note = found.note()
 	return all, errors.Join(errs...)
+}
+
+// foundPins collects what the members of a chain have found, for the Note of the
+// chain's pin. Most requests carry one mark, and most pins have no Note. The
+// chain's pin is then the same as its member's, and the Note says only which
+// member that is, which allocates nothing.
+type foundPins struct {
+	one  onlyPin // the member that has found pin
+	pin  Pin     // the first that isn't empty
+	pins []Pin   // of all members, if one Pin can't stand for all
+}
+
+// An onlyPin is the Note of a pin that only this member of the chain has found.
+// A byte in an interface isn't allocated.
+type onlyPin uint8
+
+// add takes the pin that member i of c has found.
+func (f *foundPins) add(c Chain, i int, pin Pin) {
+	if f.pins != nil {
+		f.pins[i] = pin
+		return
+	}
+	if pin.empty() {
+		return
+	}
+	if f.pin.empty() && pin.Note == nil && i <= math.MaxUint8 {
+		f.one, f.pin = onlyPin(i), pin
+		return
+	}
+	f.pins = make([]Pin, len(c))
+	f.pins[f.one] = f.pin
+	f.pins[i] = pin
+}
+
+func (f *foundPins) note() any {
+	switch {
+	case f.pins != nil:
+		return f.pins
+	case f.pin.empty():
+		return nil
+	}
+	return f.one
 }
 
 // Bind calls Bind of each member, with the pin that this member has found. It
@@ -213,8 +256,16 @@ func takes(taken map[string]bool, a Affinity) (name string, already bool) {
 // own returns the pin that member i has found. It returns the zero Pin if found
 // doesn't come from Find of this chain.
 func (c Chain) own(found Pin, i int) Pin {
-	if pins, ok := found.Note.([]Pin); ok && len(pins) == len(c) {
-		return pins[i]
+	switch note := found.Note.(type) {
+	case onlyPin:
+		if int(note) == i {
+			found.Note = nil
+			return found
+		}
+	case []Pin:
+		if len(note) == len(c) {
+			return note[i]
+		}
 	}
 	return Pin{}
 }

@@ -96,6 +96,37 @@ func TestChainTellsEachItsOwn(t *testing.T) {
 	}
 }
 
+// A pin that one member alone has found costs nothing to be told apart.
+func TestChainTellsWhoFoundTheOnlyPin(t *testing.T) { // not parallel: it counts allocations
+	pin := affinity.Pin{Backend: "b1", Key: "k", Status: affinity.Hit}
+	for _, tt := range []struct {
+		name string
+		pins [2]affinity.Pin
+	}{
+		{"nobody", [2]affinity.Pin{}},
+		{"the first", [2]affinity.Pin{pin, {}}},
+		{"the second", [2]affinity.Pin{{}, pin}},
+		{"the second, and nothing but a status", [2]affinity.Pin{{}, {Status: affinity.Forged}}},
+	} {
+		m := [2]*goneHandler{{member{pin: tt.pins[0]}}, {member{pin: tt.pins[1]}}}
+		c := affinity.Chain{m[0], m[1]}
+		r := get("/")
+		if n := testing.AllocsPerRun(100, func() { _, _ = c.Find(r) }); n > 0 {
+			t.Errorf("%s: Find makes %v allocations", tt.name, n)
+		}
+		found := find(t, c, r)
+		c.Rewrite(get("/"), found)
+		if _, err := c.Bind(to("b2", &http.Response{Request: r}, found)); err != nil {
+			t.Error(err)
+		}
+		for i, m := range m {
+			if want := tt.pins[i]; len(m.told) != 2 || m.told[0] != want || m.told[1] != want {
+				t.Errorf("%s: member %d was told %+v, want %+v", tt.name, i+1, m.told, want)
+			}
+		}
+	}
+}
+
 func TestChainGone(t *testing.T) {
 	t.Parallel()
 	fixed := affinity.Pin{Backend: "b1", Fixed: true}

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"bufio"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
 )
 
 // A writer is a ResponseWriter that costs nothing itself.
@@ -36,18 +38,23 @@ func TestAllocations(t *testing.T) {
 			conn.Write(answer)
 		}
 	})
-	g := newGateway(t, balancer.Static("a="+url), nil)
-	first := httptest.NewRecorder()
-	g.ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
-	cookie := first.Result().Cookies()[0]
+	cookie := newGateway(t, balancer.Static("a="+url), nil)
+	byDefault := withoutAffinity(t, balancer.Static("a="+url), slog.New(slog.DiscardHandler))
 	for _, tt := range []struct {
-		name, body string
-		most       float64
+		name    string
+		gateway *limpet.Gateway
+		body    string
+		most    float64
 	}{
-		{"without a body", "", 16},
-		{"with a body", "hello", 26},
+		{"without a body", cookie, "", 16},
+		{"with a body", cookie, "hello", 26},
+		{"without a body, default affinity", byDefault, "", 16},
+		{"with a body, default affinity", byDefault, "hello", 26},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			first := httptest.NewRecorder()
+			tt.gateway.ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
+			cookie := first.Result().Cookies()[0]
 			body := strings.NewReader("")
 			r := httptest.NewRequest("POST", "/poll?x=y", io.NopCloser(body))
 			r.ContentLength = int64(len(tt.body))
@@ -60,7 +67,7 @@ func TestAllocations(t *testing.T) {
 			n := testing.AllocsPerRun(1000, func() {
 				body.Reset(tt.body)
 				clear(w.header)
-				g.ServeHTTP(w, r)
+				tt.gateway.ServeHTTP(w, r)
 			})
 			if w.status != http.StatusOK {
 				t.Fatalf("status %d", w.status)

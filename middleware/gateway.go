@@ -21,8 +21,16 @@ import (
 // Options are the settings of a Gateway. The zero value, and nil, are good defaults.
 type Options struct {
 	// Affinity finds the backend that a client belongs to. Default: an
-	// [affinity.Cookie] with a random key. It works for a single process only, and
-	// logs a warning that says so.
+	// [affinity.EngineIO] for the sessions of Socket.IO, whose clients outside of
+	// browsers keep no cookies, and an [affinity.Cookie] for everybody, both with a
+	// random secret. That works for a single process, until it ends, and a warning
+	// says so. Replicas need a secret of 32 random bytes that they share:
+	//
+	//	secrets := [][]byte{secret}
+	//	affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}
+	//
+	// The EngineIO looks at requests with the query parameter EIO only, or with a
+	// session ID that it has tagged itself.
 	Affinity affinity.Affinity
 
 	// Transport connects to the backends, for plain requests and tunnels. Default:

@@ -164,6 +164,21 @@ func newGateway(t *testing.T, pool *balancer.Pool, opts *limpet.Options) *limpet
 	return gw
 }
 
+// withoutAffinity returns a gateway with the default of Options.Affinity.
+func withoutAffinity(t *testing.T, pool *balancer.Pool, logger *slog.Logger) *limpet.Gateway {
+	t.Helper()
+	gw, err := limpet.NewGateway(pool, &limpet.Options{Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = gw.Shutdown(ctx)
+	})
+	return gw
+}
+
 // newClient returns a client with a cookie jar, as a browser is one.
 func newClient(t *testing.T) *http.Client {
 	t.Helper()

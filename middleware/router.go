@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,9 +62,6 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if pool == nil {
 		return nil, errors.New("limpet: a pool is needed")
 	}
-	if o.Affinity == nil {
-		o.Affinity = &affinity.Cookie{Logger: o.Logger}
-	}
 	if o.Gone < GoneMove || o.Gone > GoneRefuse {
 		return nil, fmt.Errorf("limpet: Gone is %d; want GoneMove, GoneWait or GoneRefuse", o.Gone)
 	}
@@ -88,20 +86,34 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if err := validateField("RequestID", o.RequestID, "X-Request-Id"); err != nil {
 		return nil, err
 	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Affinity == nil {
+		o.Affinity = defaultAffinity(o.Logger)
+	}
 	if err := validate(o.Affinity); err != nil {
 		return nil, err
 	}
 	if t, ok := o.Affinity.(affinity.Truster); ok {
 		t.Trust(o.ClientIP.Addr, o.ClientIP.Secure)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
 	retry := o.Retry.withDefaults()
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry, maxBody: o.MaxBody,
 		budget: newBudget(retry), observers: &observers{}, log: o.Logger, header: o.PinHeader,
 	}, nil
+}
+
+// defaultAffinity returns the affinity of a gateway whose user has chosen none. It
+// serves every client: those of Socket.IO by their sessions, because outside of
+// browsers they keep no cookies, and all others by a cookie. Its secret is random,
+// so it logs a warning that says where that isn't enough.
+func defaultAffinity(log *slog.Logger) affinity.Affinity {
+	secrets := [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
+	log.Warn("limpet: no Options.Affinity, so pins are sealed with a random secret: other replicas don't know them, nor does this one after a restart. " +
+		"Share a secret and write Affinity: affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}")
+	return affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}
 }
 
 // validate returns the error of part's Validate method, if it has one: affinities, buses

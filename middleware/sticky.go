@@ -46,7 +46,7 @@ import (
 // request, and must not change after that. RoundTrip may be called concurrently.
 type Sticky struct {
 	Pool      *balancer.Pool    // must not be nil
-	Affinity  affinity.Affinity // nil: an affinity.Cookie with a random key
+	Affinity  affinity.Affinity // nil: the default of Options.Affinity
 	Transport http.RoundTripper // nil: the pool's balancer.Transport
 	ClientIP  ClientIP
 	Gone      Gone
