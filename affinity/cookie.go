@@ -20,7 +20,10 @@ import (
 //
 // Nothing is stored in the gateway, so any number of replicas work side by side
 // as long as they have the same Secrets. The zero value is ready for one
-// process. A Cookie must not be copied after its first use.
+// process. A Cookie must not be copied after its first use. Gateways may share one only
+// if they have the same backends and the same ClientIP, since the first of them sets
+// OverTLS. Other gateways that are reached at the same host name need one each, with
+// another Name or Path: a client keeps only the last cookie of a name.
 //
 // Once a client is bound, the cookie is sent again only if its home changes, or
 // if a sliding lifetime has to be renewed. It stands behind the Set-Cookie

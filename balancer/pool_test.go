@@ -123,6 +123,7 @@ func TestPoolChangesAtRuntime(t *testing.T) {
 		"Add":    p.Add(newBackend(t, "a", 1)),
 		"Remove": p.Remove("b"), "Drain": p.Drain("b", 0), "Off": p.Off("b"), "Undrain": p.Undrain("b"),
 		"Drain within less than nothing": p.Drain("a", -1),
+		"Drain without a unit":           p.Drain("a", 30),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", what)

@@ -40,8 +40,11 @@ func (b *Backend) Wish() Wish {
 // until its [Turn] within this time, and at the end of it the backend goes Down. A within
 // of 0 sets no deadline: pinned clients stay until they leave by themselves. A second
 // Drain starts anew. The weight stays. It is an error if the pool has no backend with this
-// ID.
+// ID, or if within is below a millisecond, which is a number whose unit was forgotten.
 func (p *Pool) Drain(id string, within time.Duration) error {
+	if 0 < within && within < time.Millisecond {
+		return fmt.Errorf("balancer: drain of backend %s within %v: a number without a unit counts nanoseconds; want 5*time.Minute, say, or 0 for no deadline", id, within)
+	}
 	return p.rewish(id, func(w Wish) Wish { return Wish{State: Draining, Within: within, Weight: w.Weight} })
 }
 

@@ -26,7 +26,7 @@ import (
 // ClientIP never changes RemoteAddr. All methods may be called concurrently.
 type ClientIP struct {
 	// Trusted has the addresses of the trusted peers. IPv4 addresses are to be written
-	// as IPv4, not mapped into IPv6.
+	// as IPv4, not mapped into IPv6. A prefix that has all addresses is refused.
 	Trusted []netip.Prefix
 }
 
@@ -96,6 +96,9 @@ func (c ClientIP) validate() error {
 	for _, p := range c.Trusted {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			return fmt.Errorf("ClientIP.Trusted has %v, which no address is in: write IPv4 prefixes as IPv4", p)
+		}
+		if p.Bits() == 0 {
+			return fmt.Errorf("ClientIP.Trusted has %v, so every client could claim any address: name the addresses of the load balancers in front", p)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -156,7 +157,7 @@ func TestSessionsOfADrainedNode(t *testing.T) {
 			t.Error("a drained node got a new session")
 		}
 	}
-	if err := pool.Drain(home, time.Nanosecond); err != nil {
+	if err := pool.SetWish(home, balancer.Wish{State: balancer.Draining, Within: time.Nanosecond}); err != nil {
 		t.Fatal(err)
 	}
 	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 400 || res.Header.Get("Node") != "" {

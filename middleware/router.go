@@ -74,6 +74,9 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if o.WaitFor < 0 {
 		return nil, fmt.Errorf("limpet: WaitFor %v is negative; 0 is the default, and Gone: GoneMove doesn't wait", o.WaitFor)
 	}
+	if o.WaitFor > 0 && o.WaitFor < time.Millisecond {
+		return nil, fmt.Errorf("limpet: WaitFor is %v: a number without a unit counts nanoseconds; want 5*time.Second, say", o.WaitFor)
+	}
 	if o.WaitFor == 0 {
 		o.WaitFor = 5 * time.Second
 	}
@@ -227,6 +230,10 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		again := !v.fault && sent < r.retry.Attempts && t.body.again() && (!v.sent || r.mayRepeat(t, v))
 		t.rec.tried(b, err, again)
 		if !again {
+			var body *bodyError
+			if errors.As(err, &body) {
+				err = body // the backend, whose name is around it, has nothing to do with it
+			}
 			return nil, err
 		}
 		r.log.DebugContext(ctx, "attempt failed", "backend", b.ID(), "err", err)

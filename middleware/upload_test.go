@@ -85,6 +85,14 @@ func TestMaxBody(t *testing.T) {
 		tooLarge(t, "Sticky", proxy, body, len(body) > 5)
 	}
 
+	var log notes
+	chunked := httptest.NewRequest("POST", "/", io.NopCloser(strings.NewReader("hello!")))
+	chunked.ContentLength = -1
+	newGateway(t, pool, &limpet.Options{MaxBody: 5, Logger: log.logger()}).ServeHTTP(httptest.NewRecorder(), chunked)
+	if lines := log.about("body too large"); len(lines) != 1 || strings.Contains(lines[0], "backend") {
+		t.Errorf("the log says %q, want one line, and not that the backend failed", lines)
+	}
+
 	before := asked.Load()
 	srv, _ := serve(t, pool, &limpet.Options{MaxBody: 5})
 	_, r := raw(t, srv, "POST / HTTP/1.1\nHost: x\nExpect: 100-continue\nContent-Length: 6\n\n")

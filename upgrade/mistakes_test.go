@@ -27,6 +27,8 @@ func TestMistakes(t *testing.T) {
 		{"nothing wrong", &upgrade.Proxy{IdleTimeout: time.Hour, MaxAge: time.Hour, MessageLimit: 1, Protocols: []string{"tus", "IRC/6.9"}}, upgrade.ConnectOptions{Turn: 0.999}, "dialled"},
 		{"IdleTimeout", &upgrade.Proxy{IdleTimeout: -1}, upgrade.ConnectOptions{}, "IdleTimeout -1ns"},
 		{"MaxAge", &upgrade.Proxy{MaxAge: -time.Hour}, upgrade.ConnectOptions{}, "MaxAge -1h"},
+		{"IdleTimeout without a unit", &upgrade.Proxy{IdleTimeout: 30}, upgrade.ConnectOptions{}, "IdleTimeout is 30ns: a number without a unit"},
+		{"MaxAge without a unit", &upgrade.Proxy{MaxAge: 3600}, upgrade.ConnectOptions{}, "MaxAge is 3.6µs: a number without a unit"},
 		{"MessageLimit", &upgrade.Proxy{MessageLimit: -1}, upgrade.ConnectOptions{}, "MessageLimit -1"},
 		{"a protocol without a name", &upgrade.Proxy{Protocols: []string{""}}, upgrade.ConnectOptions{}, "Protocols"},
 		{"several protocols in one", &upgrade.Proxy{Protocols: []string{"tus, irc"}}, upgrade.ConnectOptions{}, `"tus, irc"`},

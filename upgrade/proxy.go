@@ -80,11 +80,15 @@ type Proxy struct {
 	closed atomic.Bool // Shutdown has begun; set under mu
 }
 
-// Validate returns an error if a limit is negative, or if Protocols has an entry that
+// Validate returns an error if a limit is negative or a time below a millisecond, or if Protocols has an entry that
 // no Upgrade field can name. Connect fails with the same error; a gateway calls
 // Validate in its constructor to fail earlier.
 func (p *Proxy) Validate() error {
 	switch {
+	case tiny(p.IdleTimeout):
+		return fmt.Errorf("upgrade: IdleTimeout is %v: a number without a unit counts nanoseconds; want 30*time.Minute, say, or 0 for never", p.IdleTimeout)
+	case tiny(p.MaxAge):
+		return fmt.Errorf("upgrade: MaxAge is %v: a number without a unit counts nanoseconds; want 12*time.Hour, say, or 0 for never", p.MaxAge)
 	case p.IdleTimeout < 0:
 		return fmt.Errorf("upgrade: IdleTimeout %v is negative; 0 means never", p.IdleTimeout)
 	case p.MaxAge < 0:
@@ -99,6 +103,9 @@ func (p *Proxy) Validate() error {
 	}
 	return nil
 }
+
+// tiny reports whether d is so short that its unit must have been forgotten.
+func tiny(d time.Duration) bool { return 0 < d && d < time.Millisecond }
 
 // ConnectOptions tell [Proxy.Connect] about one tunnel.
 type ConnectOptions struct {

@@ -540,9 +540,13 @@ func TestNew(t *testing.T) {
 			t.Errorf("%T: %v", b, err)
 		}
 	}
-	for _, opts := range []hub.Options{{QueueBytes: -1}, {QueueMessages: -1}, {WriteTimeout: -1}, {Heartbeat: -1}, {Timeout: -1}} {
-		if _, err := hub.New(nil, &opts); err == nil {
-			t.Errorf("%+v: no error", opts)
+	for want, opts := range map[string]hub.Options{
+		"QueueBytes is -1": {QueueBytes: -1}, "QueueMessages is -1": {QueueMessages: -1},
+		"WriteTimeout is -1ns": {WriteTimeout: -1}, "Heartbeat is -1ns": {Heartbeat: -1}, "Timeout is -1ns": {Timeout: -1},
+		"Heartbeat is 5ns: a number without a unit": {Heartbeat: 5},
+	} {
+		if _, err := hub.New(&bus.Memory{}, &opts); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

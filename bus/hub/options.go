@@ -2,7 +2,7 @@ package hub
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"time"
@@ -70,8 +70,18 @@ type Options struct {
 
 // setDefaults replaces what isn't set.
 func (o *Options) setDefaults() error {
-	if min(o.QueueBytes, o.QueueMessages) < 0 || min(o.WriteTimeout, o.Heartbeat, o.Timeout) < 0 {
-		return errors.New("an option is negative; 0 is the default")
+	for name, n := range map[string]int{"QueueBytes": o.QueueBytes, "QueueMessages": o.QueueMessages} {
+		if n < 0 {
+			return fmt.Errorf("%s is %d; 0 is the default", name, n)
+		}
+	}
+	for name, d := range map[string]time.Duration{"WriteTimeout": o.WriteTimeout, "Heartbeat": o.Heartbeat, "Timeout": o.Timeout} {
+		switch {
+		case d < 0:
+			return fmt.Errorf("%s is %v; 0 is the default", name, d)
+		case d != 0 && d < time.Millisecond:
+			return fmt.Errorf("%s is %v: a number without a unit counts nanoseconds; want 5*time.Second, say", name, d)
+		}
 	}
 	o.Prefix = cmp.Or(o.Prefix, "hub")
 	o.QueueBytes = cmp.Or(o.QueueBytes, 1<<20)

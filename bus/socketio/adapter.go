@@ -3,6 +3,7 @@ package socketio
 import (
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // An Adapter is the protocol of one of Socket.IO's Redis adapters, with the options
@@ -47,6 +48,18 @@ type Adapter interface {
 	// stream returns the Redis stream that carries a namespace's messages, nil if
 	// pub/sub carries all of them.
 	stream(nsp string) *stream
+}
+
+// checkAdapter returns adapter, or the default if it is nil. It returns an error if its
+// options are wrong, or if it is a nil pointer, which isn't nil itself.
+func checkAdapter(adapter Adapter) (Adapter, error) {
+	if adapter == nil {
+		return PubSub{}, nil
+	}
+	if v := reflect.ValueOf(adapter); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, fmt.Errorf("socketio: a nil %T was given: give it as a value, such as socketio.PubSub{}, or nil for the default", adapter)
+	}
+	return adapter, adapter.check()
 }
 
 // A stream is a Redis stream that members read.

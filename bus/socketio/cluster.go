@@ -109,10 +109,8 @@ func NewCluster(client redis.UniversalClient, adapter Adapter, opts *ClusterOpti
 }
 
 func newCluster(link link, adapter Adapter, opts *ClusterOptions) (*Cluster, error) {
-	if adapter == nil {
-		adapter = PubSub{}
-	}
-	if err := adapter.check(); err != nil {
+	adapter, err := checkAdapter(adapter)
+	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{

@@ -28,10 +28,8 @@ func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error)
 }
 
 func newEmitter(link link, adapter Adapter) (*Emitter, error) {
-	if adapter == nil {
-		adapter = PubSub{}
-	}
-	if err := adapter.check(); err != nil {
+	adapter, err := checkAdapter(adapter)
+	if err != nil {
 		return nil, err
 	}
 	e := &Emitter{link: link, adapter: adapter}

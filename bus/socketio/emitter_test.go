@@ -147,6 +147,15 @@ func TestEmitterRefuses(t *testing.T) {
 	if _, err := socketio.NewEmitter(client, socketio.Streams{Count: -1}); err == nil {
 		t.Error("streams: no error")
 	}
+	for _, adapter := range []socketio.Adapter{(*socketio.PubSub)(nil), (*socketio.Legacy)(nil), (*socketio.Sharded)(nil), (*socketio.Streams)(nil)} {
+		_, emitter := socketio.NewEmitter(client, adapter)
+		_, cluster := socketio.NewCluster(client, adapter, nil)
+		for what, err := range map[string]error{"NewEmitter": emitter, "NewCluster": cluster} {
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("a nil %T", adapter)) {
+				t.Errorf("%s with a nil %T: %v", what, adapter, err)
+			}
+		}
+	}
 }
 
 // Several goroutines may derive Targets from one at the same time.
