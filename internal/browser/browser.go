@@ -68,6 +68,11 @@ func (b *Browser) Open(t testing.TB, url string) *Page {
 		err = b.devtools.call("", "Target.attachToTarget", params{"targetId": tab.TargetID, "flatten": true}, &session)
 	}
 	p := &Page{b.devtools, session.SessionID}
+	for _, domain := range []string{"Runtime", "Log"} { // for Complaints
+		if err == nil {
+			err = p.call(domain+".enable", nil, nil)
+		}
+	}
 	if err == nil {
 		err = p.call("Page.navigate", params{"url": url}, &opened)
 	}
@@ -180,5 +185,29 @@ func (p *Page) Type(t testing.TB, selector, text string) {
 			}
 			delete(key, "text") // the character comes with the key's way down
 		}
+	}
+}
+
+// Press presses a key that has a name, such as Tab, Enter, Escape or Space, as a person
+// does who uses no mouse.
+func (p *Page) Press(t testing.TB, name string) {
+	t.Helper()
+	code, known := map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "ArrowDown": 40}[name]
+	if !known {
+		t.Fatalf("press %s: no such key", name)
+	}
+	key := params{"key": name, "code": name, "windowsVirtualKeyCode": code}
+	switch name {
+	case "Enter":
+		key["text"] = "\r"
+	case "Space":
+		key["key"], key["text"] = " ", " "
+	}
+	for _, event := range []string{"keyDown", "keyUp"} {
+		key["type"] = event
+		if err := p.call("Input.dispatchKeyEvent", key, nil); err != nil {
+			t.Fatalf("press %s: %v", name, err)
+		}
+		delete(key, "text") // the character comes with the key's way down
 	}
 }

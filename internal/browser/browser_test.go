@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/limpet-go/limpet/internal/browser"
@@ -45,5 +46,37 @@ func TestPage(t *testing.T) {
 		if got := visitor.Read(t, "the cookie", `document.cookie`); got != "visits=1" {
 			t.Errorf("%q: visitors share cookies", got)
 		}
+	}
+}
+
+// What goes wrong on a page is told, and what goes right isn't.
+func TestComplaints(t *testing.T) {
+	t.Parallel()
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src data:")
+		fmt.Fprint(w, `<!doctype html><link rel="icon" href="data:,"><title>page</title>`)
+	}))
+	t.Cleanup(site.Close)
+	b := browser.Start(t)
+	for _, tt := range []struct{ name, statements, want string }{
+		{"nothing", `console.log('fine')`, ""},
+		{"warning", `console.warn('beware', 7)`, "beware"},
+		{"exception", `setTimeout(() => { throw new Error('thrown') })`, "thrown"},
+		{"policy", `document.body.setAttribute('style', 'color: red')`, "Content Security Policy"},
+		{"missing", `fetch('missing')`, "404"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := b.Open(t, site.URL)
+			p.Run(t, tt.name, tt.statements+`; setTimeout(() => { window.after = true }, 300)`)
+			p.Read(t, "the time after", `window.after`)
+			got := p.Complaints()
+			if tt.want == "" && len(got) > 0 || tt.want != "" && !strings.Contains(strings.Join(got, "\n"), tt.want) {
+				t.Errorf("complaints %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // devtools is a client of the Chrome DevTools protocol
 // (https://chromedevtools.github.io/devtools-protocol/) that makes calls and
-// ignores events. Its methods are safe for concurrent use.
+// keeps what pages complain about. Its methods are safe for concurrent use.
 type devtools struct {
 	conn *websocket.Conn
 	done chan struct{} // closed when read has returned
@@ -22,6 +22,7 @@ type devtools struct {
 	mu      sync.Mutex
 	last    int
 	waiting map[int]chan<- answer // by the calls' numbers
+	said    map[string][]string   // complaints, by the sessions of the pages
 }
 
 type params map[string]any
@@ -39,7 +40,7 @@ func dial(ctx context.Context, url string) (*devtools, error) {
 		return nil, err
 	}
 	conn.SetReadLimit(-1)
-	d := &devtools{conn: conn, done: make(chan struct{}), waiting: make(map[int]chan<- answer)}
+	d := &devtools{conn: conn, done: make(chan struct{}), waiting: make(map[int]chan<- answer), said: make(map[string][]string)}
 	go d.read() // ends with the connection
 	return d, nil
 }
@@ -53,11 +54,18 @@ func (d *devtools) close() {
 func (d *devtools) read() {
 	defer close(d.done)
 	for {
-		var a answer
-		if err := wsjson.Read(context.Background(), d.conn, &a); err != nil {
+		var message struct {
+			answer
+			event
+		}
+		if err := wsjson.Read(context.Background(), d.conn, &message); err != nil {
 			return
 		}
+		a, complaint := message.answer, message.complaint()
 		d.mu.Lock()
+		if complaint != "" {
+			d.said[message.SessionID] = append(d.said[message.SessionID], complaint)
+		}
 		if wait, ok := d.waiting[a.ID]; ok { // events have no number
 			wait <- a
 		}
