@@ -89,6 +89,11 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	rounds := fs.Int("rounds", 5, "how `often` each case is measured at each gateway")
 	only := fs.String("cases", "", "`names` of cases, a comma-separated list; none: all")
 	who := fs.String("peers", "", "`names` of gateways, a comma-separated list; none: all that are installed")
+	var variants []string
+	fs.Func("variant", "measure Limpet with these `flags` of examples/gateway, too, such as \"-access-log json\"; repeatable", func(flags string) error {
+		variants = append(variants, flags)
+		return nil
+	})
 	scales := fs.Bool("scaling", true, "measure how Limpet scales with backends and tunnels, too")
 	fs.DurationVar(&b.Time, "time", time.Second, "how long a case is measured, after half of it to warm up")
 	fs.DurationVar(&b.Settle, "settle", time.Second, "how long to wait before memory is read")
@@ -127,6 +132,11 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	}
 	if peers, err = chosen(peers, *who, func(p *peer) string { return p.name }); err != nil {
 		return err
+	}
+	if limpet := named(peers, "Limpet"); limpet != nil {
+		for _, flags := range variants {
+			peers = append(peers, variant(limpet, flags))
+		}
 	}
 	report := newReport(b, *rounds, cases, peers)
 	peers = slices.DeleteFunc(peers, func(p *peer) bool { return p.path == "" })

@@ -155,8 +155,13 @@ func limpet(path, _ string, port int, backends []string) (*exec.Cmd, error) {
 	return limpetChecking("1s")(path, "", port, backends)
 }
 
-// limpetChecking is Limpet with this time between two health checks.
-func limpetChecking(interval string) func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
+// variant is Limpet with more flags of examples/gateway.
+func variant(limpet *peer, flags string) *peer {
+	return &peer{name: "Limpet " + flags, path: limpet.path, command: limpetChecking("1s", strings.Fields(flags)...)}
+}
+
+// limpetChecking is Limpet with this time between two health checks, and more flags.
+func limpetChecking(interval string, flags ...string) func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
 	return func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails
@@ -164,6 +169,7 @@ func limpetChecking(interval string) func(path, _ string, port int, backends []s
 		for i, addr := range backends {
 			args = append(args, "-backend", fmt.Sprintf("node%d=http://%s", i, addr))
 		}
+		args = append(args, flags...)
 		cmd := exec.Command(path, args...)
 		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 		return cmd, nil
