@@ -1,0 +1,226 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+// maxBody is how many bytes the body of a call may have. A Cookie field is the longest that
+// is in one.
+const maxBody = 16 << 10
+
+// read reads the JSON of a call's body into v. A body may be left out, but what there is
+// must make sense: a field that is misspelt must not be taken for one that is left out.
+func read(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return failf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", maxBody)
+	case err != nil:
+		return failf(http.StatusBadRequest, "the body could not be read")
+	case len(body) == 0:
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return failf(http.StatusUnsupportedMediaType, "the body must be JSON, and say so: Content-Type: application/json")
+	}
+	d := json.NewDecoder(strings.NewReader(string(body)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return failf(http.StatusBadRequest, "the body doesn't fit this call: %s; GET api/ tells what it takes", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return failf(http.StatusBadRequest, "the body has more than one JSON value")
+	}
+	return nil
+}
+
+// backendOf returns the backend with this ID.
+func (h *Handler) backendOf(id string) (*balancer.Backend, error) {
+	if b := h.gateway.Pool().Get(id); b != nil {
+		return b, nil
+	}
+	return nil, failf(http.StatusNotFound, "the pool has no backend %q", id)
+}
+
+func (h *Handler) drain(w http.ResponseWriter, r *http.Request, id string) error {
+	var body struct {
+		Within string `json:"within"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	var within time.Duration
+	if body.Within != "" {
+		var err error
+		if within, err = time.ParseDuration(body.Within); err != nil || within < 0 {
+			return failf(http.StatusBadRequest, `within is %q: want a time such as "60s" or "5m", or leave it out for a drain without a deadline`, body.Within)
+		}
+	}
+	return h.steer(w, r, id, fmt.Sprintf("drain within %v", within), func(p *balancer.Pool) error { return p.Drain(id, within) })
+}
+
+func (h *Handler) undrain(w http.ResponseWriter, r *http.Request, id string) error {
+	if err := read(w, r, &struct{}{}); err != nil {
+		return err
+	}
+	return h.steer(w, r, id, "undrain", func(p *balancer.Pool) error { return p.Undrain(id) })
+}
+
+func (h *Handler) off(w http.ResponseWriter, r *http.Request, id string) error {
+	if err := read(w, r, &struct{}{}); err != nil {
+		return err
+	}
+	return h.steer(w, r, id, "off", func(p *balancer.Pool) error { return p.Off(id) })
+}
+
+func (h *Handler) weight(w http.ResponseWriter, r *http.Request, id string) error {
+	var body struct {
+		Weight *int `json:"weight"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	if body.Weight == nil || *body.Weight < 0 || *body.Weight > balancer.MaxWeight {
+		return failf(http.StatusBadRequest, `want {"weight":N} with N from 1 to %d, or 0 for the configured weight`, balancer.MaxWeight)
+	}
+	return h.steer(w, r, id, fmt.Sprintf("weight %d", *body.Weight), func(p *balancer.Pool) error { return p.SetWeight(id, *body.Weight) })
+}
+
+// steer carries out a decision about a backend, and answers with how the backend is then.
+// The pool reports the change to changed, which puts it on the timeline, and the gateway
+// tells its replicas.
+func (h *Handler) steer(w http.ResponseWriter, r *http.Request, id, what string, do func(*balancer.Pool) error) error {
+	b, err := h.backendOf(id)
+	if err != nil {
+		return err
+	}
+	h.acts.begin(id, h.opts.Who(r))
+	if err := do(h.gateway.Pool()); err != nil {
+		h.acts.take(id)
+		return failf(http.StatusConflict, "%v", err)
+	}
+	h.logAct(r, what, slog.String("backend", id))
+	return h.writeBackend(w, b)
+}
+
+// logAct logs what an operator has done.
+func (h *Handler) logAct(r *http.Request, what string, attrs ...slog.Attr) {
+	attrs = append([]slog.Attr{slog.String("who", h.opts.Who(r)), slog.String("action", what)}, attrs...)
+	h.log.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "operator", attrs...)
+}
+
+// writeBackend answers with how a backend is.
+func (h *Handler) writeBackend(w http.ResponseWriter, b *balancer.Backend) error {
+	for _, stats := range h.gateway.Stats().Backends {
+		if stats.Backend == b {
+			return writeJSON(w, h.backend(stats, time.Now()))
+		}
+	}
+	return failf(http.StatusNotFound, "%s was removed from the pool", b.ID())
+}
+
+// serveBackend answers with how a backend is, at once or when it may be stopped.
+func (h *Handler) serveBackend(w http.ResponseWriter, r *http.Request, id string) error {
+	b, err := h.backendOf(id)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	switch q.Get("wait") {
+	case "":
+	case "empty":
+		timeout := time.Minute
+		if text := q.Get("timeout"); text != "" {
+			if timeout, err = time.ParseDuration(text); err != nil || timeout <= 0 {
+				return failf(http.StatusBadRequest, `timeout is %q: want a time such as "90s" or "5m"`, text)
+			}
+		}
+		if err := h.awaitEmpty(r, b, timeout); err != nil {
+			return err
+		}
+	default:
+		return failf(http.StatusBadRequest, "wait is %q: all there is to wait for is empty", q.Get("wait"))
+	}
+	return h.writeBackend(w, b)
+}
+
+const (
+	// maxWait is how long a call may wait for an empty backend.
+	maxWait = time.Hour
+	// lookEvery is how often a waiting call looks at what other gateways have told, once
+	// the backend is empty for this one. What they tell comes without an event.
+	lookEvery = time.Second
+)
+
+// awaitEmpty returns when the backend may be stopped: when it is empty for this gateway and
+// for all others on the bus. It wakes at the pool's changes; one of these is that the last
+// request or tunnel of a drained backend has ended.
+func (h *Handler) awaitEmpty(r *http.Request, b *balancer.Backend, timeout time.Duration) error {
+	if !h.watch() {
+		return errWatchers
+	}
+	defer h.watchers.Add(-1)
+	ctx, cancel := context.WithTimeout(r.Context(), min(timeout, maxWait))
+	defer cancel()
+	ended := h.servers.of(r)
+	for {
+		_, _, changed := h.timeline.after(0)
+		var look <-chan time.Time
+		switch {
+		case h.gateway.Pool().Get(b.ID()) != b:
+			return failf(http.StatusNotFound, "%s was removed from the pool while you waited", b.ID())
+		case b.Wish().State == balancer.Up:
+			return failf(http.StatusConflict, "%s serves, so that it never becomes empty: drain it, or turn it off", b.ID())
+		case !empty(b):
+		case h.elsewhere(b) == "":
+			return nil
+		default:
+			look = time.After(lookEvery)
+		}
+		select {
+		case <-changed:
+		case <-look:
+		case <-ended:
+			return failf(http.StatusServiceUnavailable, "this gateway is shutting down")
+		case <-h.servers.ended:
+			return failf(http.StatusServiceUnavailable, "this gateway is shutting down")
+		case <-ctx.Done():
+			text := fmt.Sprintf("%s isn't empty yet: %d requests and tunnels are left", b.ID(), b.InFlight())
+			if other := h.elsewhere(b); empty(b) && other != "" {
+				text = fmt.Sprintf("%s isn't empty yet: %s", b.ID(), other)
+			}
+			return failf(http.StatusGatewayTimeout, "%s", text)
+		}
+	}
+}
+
+// elsewhere says which other gateway on the bus may still use b, "" if none does.
+func (h *Handler) elsewhere(b *balancer.Backend) string {
+	noticed := h.drains.of(b).noticed
+	forever := b.Wish().State == balancer.Draining && b.Wish().Within == 0
+	for _, replica := range h.gateway.Stats().Replicas {
+		for _, its := range replica.Backends {
+			left := its.State == balancer.Down.String() || its.State == balancer.Draining.String() && forever
+			switch {
+			case its.ID != b.ID(), left && its.Requests+its.Tunnels == 0 && replica.Heard.After(noticed):
+			case replica.Heard.After(noticed):
+				return fmt.Sprintf("at the gateway %s it is %s, with %d requests and %d tunnels", replica.Name, its.State, its.Requests, its.Tunnels)
+			default:
+				return fmt.Sprintf("the gateway %s has told nothing since then", replica.Name)
+			}
+		}
+	}
+	return ""
+}

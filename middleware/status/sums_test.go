@@ -1,0 +1,195 @@
+package status_test
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/middleware/status"
+)
+
+// seen is what the clients of a test have counted.
+type seen struct {
+	sent, answered, refused, broken atomic.Int64 // requests: all, answered by a node, by the gateway, and without an answer
+	opened, closed                  atomic.Int64 // WebSockets
+}
+
+// visit sends some requests as one client, and holds WebSockets.
+func (s *seen) visit(t *testing.T, url string) {
+	c := newClient(t)
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for range 6 {
+		switch rand.IntN(10) {
+		case 0, 1, 2:
+			s.socket(t, c, url)
+		case 3, 4:
+			s.request(t.Context(), c, "POST", url, strings.NewReader(strings.Repeat("x", rand.IntN(20_000))))
+		case 5: // gives up, mostly before the answer
+			ctx, cancel := context.WithTimeout(t.Context(), rand.N(2*time.Millisecond))
+			s.request(ctx, c, "GET", url+"/slow", nil)
+			cancel()
+		default:
+			s.request(t.Context(), c, "GET", url, nil)
+		}
+	}
+}
+
+func (s *seen) request(ctx context.Context, c *http.Client, method, url string, body io.Reader) {
+	req, _ := http.NewRequestWithContext(ctx, method, url, body)
+	s.sent.Add(1)
+	res, err := c.Do(req)
+	if err != nil {
+		s.broken.Add(1)
+		return
+	}
+	defer res.Body.Close()
+	io.Copy(io.Discard, res.Body)
+	s.came(res)
+}
+
+// came counts an answer by who has given it.
+func (s *seen) came(res *http.Response) {
+	if res.Header.Get("Node") != "" {
+		s.answered.Add(1)
+	} else {
+		s.refused.Add(1)
+	}
+}
+
+func (s *seen) socket(t *testing.T, c *http.Client, url string) {
+	s.sent.Add(1)
+	conn, res, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{HTTPClient: c})
+	switch {
+	case res == nil:
+		s.broken.Add(1)
+		return
+	case err != nil:
+		s.came(res)
+		return
+	}
+	s.came(res)
+	s.opened.Add(1)
+	defer s.closed.Add(1)
+	defer conn.CloseNow()
+	for range rand.IntN(20) {
+		if conn.Write(t.Context(), websocket.MessageText, []byte("hello")) != nil {
+			return
+		}
+		if _, _, err := conn.Read(t.Context()); err != nil {
+			return
+		}
+	}
+	if rand.IntN(2) == 0 {
+		conn.Close(websocket.StatusNormalClosure, "")
+	}
+}
+
+// With 300 clients, crashes and drains: each request is in exactly one of the sums, and the
+// sums are those of the clients.
+func TestSumsAddUp(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a b c d", &status.Options{Authorize: everybody}, nil)
+	g.check()
+	var all atomic.Int64 // requests that have reached the gateway
+	counted := make(chan struct{})
+	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		all.Add(1)
+		g.gateway.ServeHTTP(w, r)
+	})
+	srv := newServer(t, front)
+
+	var s seen
+	var clients sync.WaitGroup
+	gate := make(chan struct{}, 40) // at the same time
+	for range 300 {
+		clients.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			s.visit(t, srv.URL)
+		})
+	}
+	go func() {
+		clients.Wait()
+		close(counted)
+	}()
+	faults := []func(){
+		func() { g.steer("backends/a/drain", `{"within":"50ms"}`) },
+		func() { g.nodes["b"].kill() },
+		func() { g.steer("backends/a/undrain", "") },
+		func() { g.steer("backends/c/off", "") },
+		func() { g.steer("backends/d/weight", `{"weight":9}`) },
+		func() { _ = g.pool.Remove("b") },
+		func() { g.steer("backends/c/undrain", "") },
+		func() { _ = g.pool.Off("a"); _ = g.pool.Off("c"); _ = g.pool.Off("d") }, // nobody is left
+		func() { _ = g.pool.Undrain("a"); _ = g.pool.Undrain("d") },
+	}
+	step := max(1, int64(300*6/(len(faults)+1)))
+	for i, fault := range faults {
+		eventually(t, "more requests", func() bool { return all.Load() >= int64(i+1)*step || isDone(counted) })
+		fault()
+		if v := g.state(""); sum(v) != v.Totals["requests"] {
+			t.Errorf("while it goes on: %+v", v.Totals)
+		}
+	}
+	<-counted
+	srv.Close() // all handlers have returned
+	eventually(t, "the end of all tunnels", func() bool { return g.state("").Tunnels == 0 })
+
+	v := g.state("?history=1")
+	if v.Totals["requests"] != all.Load() || sum(v) != all.Load() {
+		t.Errorf("%d requests came in: %+v", all.Load(), v.Totals)
+	}
+	if opened, closed := v.Totals["tunnels_opened"], v.Totals["tunnels_closed"]; opened != closed || opened < s.opened.Load() {
+		t.Errorf("%d tunnels opened, %d closed; the clients opened %d", opened, closed, s.opened.Load())
+	}
+	// A client that gives up may miss an answer that the gateway has given, and its request
+	// may never have come. Apart from these, both have counted the same.
+	lost := s.broken.Load()
+	for name, pair := range map[string][2]int64{
+		"requests":          {v.Totals["requests"], s.sent.Load()},
+		"answers of nodes":  {v.Totals["by_backend"], s.answered.Load()},
+		"own answers":       {v.Totals["by_gateway"], s.refused.Load()},
+		"aborted requests":  {v.Totals["aborted"], 0},
+		"sockets":           {v.Totals["tunnels_opened"], s.opened.Load()},
+		"sockets that ends": {v.Totals["tunnels_closed"], s.closed.Load()},
+	} {
+		if diff := pair[0] - pair[1]; diff > lost || diff < -lost {
+			t.Errorf("%s: %d, the clients counted %d, and lost %d", name, pair[0], pair[1], lost)
+		}
+	}
+	if s.answered.Load() < 900 || s.opened.Load() < 100 {
+		t.Errorf("only %d answers and %d sockets", s.answered.Load(), s.opened.Load())
+	}
+	if v.Totals["by_backend"] < s.answered.Load() || v.Totals["by_gateway"] < s.refused.Load() {
+		t.Errorf("the clients have got more than was given: %d, %d, %+v", s.answered.Load(), s.refused.Load(), v.Totals)
+	}
+	var pins int64
+	for _, n := range v.Pins {
+		pins += n
+	}
+	if pins != v.Totals["by_backend"] {
+		t.Errorf("%d outcomes of %d answers: %v", pins, v.Totals["by_backend"], v.Pins)
+	}
+	t.Logf("%+v %+v, the clients lost %d", v.Totals, v.Pins, lost)
+}
+
+func isDone(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func sum(v view) int64 {
+	return v.Totals["by_backend"] + v.Totals["by_gateway"] + v.Totals["by_affinity"] + v.Totals["aborted"]
+}
