@@ -12,6 +12,11 @@
 //     service has already. It is an http.RoundTripper.
 //   - [AssignCookie] gives each client a cookie that names its backend in the clear.
 //   - [Join] makes a client's WebSocket a member of a hub.
+//   - [Gateway.Observe] has an [Observer] told of each request and tunnel. [AccessLog] is
+//     one. Package metrics has one for Prometheus, and package status a live page with an
+//     API, which can drain and move.
+//   - [Gateway.Livez] and [Gateway.Readyz] are for probes. [ErrorPages] are the gateway's
+//     own answers.
 //
 // A gateway in front of two backends:
 //
