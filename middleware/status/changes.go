@@ -78,7 +78,7 @@ type act struct {
 }
 
 // actTime is how long after an act a change may be reported that is taken for its effect.
-const actTime = 5 * time.Second
+const actTime = time.Second
 
 func (a *acts) begin(backend, who string) {
 	a.mu.Lock()

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,10 +10,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/closecode"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/upgrade"
@@ -113,8 +117,8 @@ func (h *Handler) closeTunnel(w http.ResponseWriter, r *http.Request, id string)
 	for t := range h.gateway.Tunnels() {
 		if t.ID() == id {
 			t.Close(body.Code, body.Reason)
-			return h.done(w, r, "closed", fmt.Sprintf("A tunnel to %s was closed with %d.", t.Group(), body.Code), "close tunnel",
-				slog.String("tunnel", id), slog.String("backend", t.Group()), client(t.Key()), slog.Int("code", body.Code))
+			h.logAct(r, "close tunnel", slog.String("tunnel", id), slog.String("backend", t.Group()), client(t.Key()), slog.Int("code", body.Code))
+			return h.done(w, r, nil, "closed", fmt.Sprintf("A tunnel to %s was closed with %d.", t.Group(), body.Code))
 		}
 	}
 	return failf(http.StatusNotFound, "this gateway has no tunnel %q; it may have ended, or be another gateway's", id)
@@ -134,10 +138,9 @@ func (h *Handler) closeClient(w http.ResponseWriter, r *http.Request, _ string) 
 	if body.Key == "" {
 		return errNoKey
 	}
-	if err := h.gateway.CloseSession(r.Context(), body.Key, body.Code, body.Reason); err != nil {
-		return failf(http.StatusBadGateway, "the client's tunnels here are closed, but other gateways may not know: %v", err)
-	}
-	return h.done(w, r, "closed", fmt.Sprintf("The tunnels of a client were closed with %d.", body.Code), "close client", client(body.Key), slog.Int("code", body.Code))
+	err := h.gateway.CloseSession(context.WithoutCancel(r.Context()), body.Key, body.Code, body.Reason)
+	h.logAct(r, "close client", client(body.Key), slog.Int("code", body.Code))
+	return h.done(w, r, err, "closed", fmt.Sprintf("The tunnels of a client were closed with %d.", body.Code))
 }
 
 var errNoKey = failf(http.StatusBadRequest, "key is missing: it is in the list of tunnels, and in the answer of api/pins/find")
@@ -149,11 +152,24 @@ func client(key string) slog.Attr {
 	return slog.String("client", hex.EncodeToString(sum[:6]))
 }
 
-// done logs an action, puts it on the timeline, and answers with the same words.
-func (h *Handler) done(w http.ResponseWriter, r *http.Request, kind, text, action string, attrs ...slog.Attr) error {
-	h.logAct(r, action, attrs...)
+// done puts an action on the timeline, and answers with the same words. unshared is an error
+// if other gateways may not have been told; here it is done all the same.
+func (h *Handler) done(w http.ResponseWriter, r *http.Request, unshared error, kind, text string) error {
 	h.timeline.add(event{Kind: kind, Text: text, Who: h.opts.Who(r)})
+	if unshared != nil {
+		return failf(http.StatusBadGateway, "%s But other gateways may not know: %v", text, unshared)
+	}
 	return writeJSON(w, map[string]string{"text": text})
+}
+
+// A pinState is a client's pin as api/pins/find shows it.
+type pinState struct {
+	Status  string `json:"status"`  // what the affinity has found, in its words; "" if only a key was given
+	Backend string `json:"backend"` // the client's home, or else where it has a tunnel; "" if there is none
+	Goes    string `json:"goes"`    // where its next request would go; "" if no backend is up
+	Key     string `json:"key"`
+	Fixed   bool   `json:"fixed"`   // its session exists at that backend only
+	Tunnels int    `json:"tunnels"` // that it has at this gateway
 }
 
 // findPin tells where a client belongs that is known by something that it sends.
@@ -168,63 +184,59 @@ func (h *Handler) findPin(w http.ResponseWriter, r *http.Request, _ string) erro
 	if err := read(w, r, &body); err != nil {
 		return err
 	}
-	in := (&http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/socket.io/"}, Header: http.Header{}, Host: r.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(r.Context())
-	if body.Path != "" {
-		in.URL.Path = body.Path
+	in := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: cmp.Or(body.Path, "/socket.io/")}, Host: r.Host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, RemoteAddr: r.RemoteAddr,
 	}
-	asked := 0
-	for _, given := range []string{body.Cookie, body.SID, body.Address, body.Key} {
-		if given != "" {
-			asked++
-		}
+	in = in.WithContext(r.Context())
+	if n := given(body.Cookie, body.SID, body.Address, body.Key); n != 1 {
+		return failf(http.StatusBadRequest, "want one of cookie, sid, address and key, not %d of them", n)
 	}
-	if asked != 1 {
-		return failf(http.StatusBadRequest, "want one of cookie, sid, address and key")
-	}
-	found := struct {
-		Status  string `json:"status"`
-		Backend string `json:"backend"`
-		Goes    string `json:"goes"`
-		Key     string `json:"key"`
-		Fixed   bool   `json:"fixed"`
-		Tunnels int    `json:"tunnels"`
-	}{}
 	switch {
-	case body.Key != "":
-		found.Key = body.Key
-		if b, err := h.gateway.Pool().Pick(in, "", body.Key); err == nil {
-			found.Goes = b.ID()
+	case body.Cookie != "":
+		in.Header.Set("Cookie", cookieField(body.Cookie))
+	case body.SID != "":
+		in.URL.RawQuery = url.Values{"EIO": {"4"}, "transport": {"polling"}, "sid": {body.SID}}.Encode()
+	case body.Address != "":
+		addr, err := netip.ParseAddr(body.Address)
+		if err != nil {
+			return failf(http.StatusBadRequest, "address is %q: want an IP address such as 203.0.113.9", body.Address)
 		}
-	default:
-		if body.Cookie != "" {
-			in.Header.Set("Cookie", cookieField(body.Cookie))
-		}
-		if body.SID != "" {
-			in.URL.RawQuery = url.Values{"EIO": {"4"}, "transport": {"polling"}, "sid": {body.SID}}.Encode()
-		}
-		if body.Address != "" {
-			addr, err := netip.ParseAddr(body.Address)
-			if err != nil {
-				return failf(http.StatusBadRequest, "address is %q: want an IP address such as 203.0.113.9", body.Address)
-			}
-			in.RemoteAddr = netip.AddrPortFrom(addr, 1).String()
-		}
-		pin, goes := h.gateway.FindPin(in)
-		found.Status, found.Backend, found.Key, found.Fixed = pin.Status.String(), pin.Backend, pin.Key, pin.Fixed
-		if goes != nil {
-			found.Goes = goes.ID()
-		}
+		in.RemoteAddr = netip.AddrPortFrom(addr, 1).String()
 	}
-	for t := range h.gateway.Tunnels() {
-		if found.Key != "" && t.Key() == found.Key {
-			found.Tunnels++
-			if found.Backend == "" {
-				found.Backend = t.Group()
-			}
-		}
-	}
+	found := h.pinOf(in, body.Key)
 	h.logAct(r, "find pin", client(found.Key))
 	return writeJSON(w, found)
+}
+
+// given returns how many of these texts aren't empty.
+func given(texts ...string) int {
+	return len(slices.DeleteFunc(texts, func(text string) bool { return text == "" }))
+}
+
+// pinOf returns the pin of the client with this key, or if there is no key, of the one that
+// sends a request like in. Of a key no more is known than where it has tunnels.
+func (h *Handler) pinOf(in *http.Request, key string) pinState {
+	s := pinState{Key: key}
+	var goes *balancer.Backend
+	if key == "" {
+		var pin affinity.Pin
+		pin, goes = h.gateway.FindPin(in)
+		s.Status, s.Backend, s.Key, s.Fixed = pin.Status.String(), pin.Backend, pin.Key, pin.Fixed
+	}
+	for t := range h.gateway.Tunnels() {
+		if s.Key != "" && t.Key() == s.Key {
+			s.Tunnels++
+			s.Backend = cmp.Or(s.Backend, t.Group())
+		}
+	}
+	if key != "" {
+		goes, _ = h.gateway.Pool().Pick(in, s.Backend, key)
+	}
+	if goes != nil {
+		s.Goes = goes.ID()
+	}
+	return s
 }
 
 // cookieField returns what an operator has pasted as a Cookie field. A value without a name
@@ -251,10 +263,9 @@ func (h *Handler) movePin(w http.ResponseWriter, r *http.Request, _ string) erro
 	if _, err := h.backendOf(body.Backend); err != nil {
 		return err
 	}
-	if err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, body.Backend); err != nil {
-		return failf(http.StatusBadGateway, "%v", err)
-	}
-	return h.done(w, r, "moved", "A client was moved to "+body.Backend+": it goes there with its next request.", "move pin", client(body.Key), slog.String("backend", body.Backend))
+	err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, body.Backend)
+	h.logAct(r, "move pin", client(body.Key), slog.String("backend", body.Backend))
+	return h.done(w, r, err, "moved", "A client was moved to "+body.Backend+": it goes there with its next request.")
 }
 
 func (h *Handler) forgetPin(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -267,8 +278,7 @@ func (h *Handler) forgetPin(w http.ResponseWriter, r *http.Request, _ string) er
 	if body.Key == "" {
 		return errNoKey
 	}
-	if err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, ""); err != nil {
-		return failf(http.StatusBadGateway, "%v", err)
-	}
-	return h.done(w, r, "moved", "A client's pin was forgotten: its next request is placed as a new client's.", "forget pin", client(body.Key))
+	err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, "")
+	h.logAct(r, "forget pin", client(body.Key))
+	return h.done(w, r, err, "moved", "A client's pin was forgotten: its next request is placed as a new client's.")
 }

@@ -100,11 +100,12 @@ type rig struct {
 	gateway *limpet.Gateway
 	status  *status.Handler
 	srv     *httptest.Server
+	mount   string // the status's, on srv
 }
 
 func newRig(t *testing.T, ids string, opts *status.Options, gatewayOpts *limpet.Options) *rig {
 	t.Helper()
-	g := &rig{t: t, nodes: make(map[string]*node)}
+	g := &rig{t: t, nodes: make(map[string]*node), mount: "/limpet"}
 	var err error
 	if g.pool, err = balancer.NewPool(&balancer.Options{
 		Check: &balancer.Check{Interval: 20 * time.Millisecond}, Logger: slog.New(slog.DiscardHandler),
@@ -213,7 +214,7 @@ type answer struct {
 // call calls the API. A body makes it a POST.
 func (g *rig) call(method, path, body string, fields ...string) answer {
 	g.t.Helper()
-	req, err := http.NewRequestWithContext(g.t.Context(), method, g.srv.URL+"/limpet/api/"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(g.t.Context(), method, g.srv.URL+g.mount+"/api/"+path, strings.NewReader(body))
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -22,10 +22,13 @@ func TestMounts(t *testing.T) {
 	nested.Route("/ops/{team}", func(r chi.Router) { r.Mount("/limpet", g.status) })
 	flat := chi.NewRouter()
 	flat.Mount("/limpet", g.status)
+	below := chi.NewRouter()
+	below.Route("/api/v1", func(r chi.Router) { r.Mount("/limpet", g.status) })
 	for name, tt := range map[string]struct {
 		h     http.Handler
 		mount string
 	}{
+		"chi, below api":       {below, "/api/v1/limpet"},
 		"chi":                  {flat, "/limpet"},
 		"chi, nested":          {nested, "/ops/red/limpet"},
 		"ServeMux":             {under("/limpet/", g.status), "/limpet"},

@@ -59,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(allowed) > 0:
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		writeError(w, failf(http.StatusMethodNotAllowed, "this is called with %s, not with %s", strings.Join(allowed, " or "), r.Method))
-	case len(segments) > 1 && slices.Contains(segments[max(0, len(segments)-4):len(segments)-1], "api") && !strings.Contains(last, ".") && last != "":
+	case last != "" && !strings.Contains(last, ".") && !strings.HasSuffix(r.Pattern, "/"+last) && belowAPI(segments):
 		writeError(w, failf(http.StatusNotFound, "there is no such call; GET api/ lists those that there are"))
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
@@ -69,6 +69,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		page(w, r, "") // which sends a path without a slash at its end to the one with it
 	}
+}
+
+// belowAPI reports whether a path is below api/, as a call that there isn't may be. The prefix
+// of the mount may have an api of its own: chi and ServeMux tell the pattern of a mount point,
+// which then ends like the path.
+func belowAPI(path []string) bool {
+	return slices.Contains(path[max(0, len(path)-4):len(path)-1], "api")
 }
 
 // match reports whether a path ends like pattern, and what stands in place of its *.

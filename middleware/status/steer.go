@@ -147,6 +147,7 @@ func (h *Handler) serveBackend(w http.ResponseWriter, r *http.Request, id string
 				return failf(http.StatusBadRequest, `timeout is %q: want a time such as "90s" or "5m"`, text)
 			}
 		}
+		takeTime(http.NewResponseController(w))
 		if err := h.awaitEmpty(r, b, timeout); err != nil {
 			return err
 		}

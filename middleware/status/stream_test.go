@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +28,7 @@ type eventStream struct {
 
 func (g *rig) stream(fields ...string) *eventStream {
 	g.t.Helper()
-	req, err := http.NewRequestWithContext(g.t.Context(), "GET", g.srv.URL+"/limpet/api/events", nil)
+	req, err := http.NewRequestWithContext(g.t.Context(), "GET", g.srv.URL+g.mount+"/api/events", nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -217,10 +217,9 @@ func TestTooManyWatchers(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, "a", nil, nil)
-	stuck := &stuckWriter{header: http.Header{}, deadline: make(chan time.Time, 1)}
-	r := httptest.NewRequestWithContext(t.Context(), "GET", "/api/events", nil)
-	g.status.ServeHTTP(stuck, r)
-	if left := time.Until(<-stuck.deadline); left <= 0 || left > time.Minute {
+	w := &stuckWriter{header: http.Header{}}
+	g.status.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/events", nil))
+	if left := time.Until(w.stuck); left <= 0 || left > time.Minute {
 		t.Errorf("a write may take %v", left)
 	}
 }
@@ -228,19 +227,41 @@ func TestSlowReader(t *testing.T) {
 // A stuckWriter is one whose client doesn't read: each write ends at its deadline.
 type stuckWriter struct {
 	header   http.Header
-	deadline chan time.Time
+	deadline time.Time
+	stuck    time.Time // the deadline of the last Write
 }
 
-func (w *stuckWriter) Header() http.Header { return w.header }
-func (w *stuckWriter) WriteHeader(int)     {}
-func (w *stuckWriter) Flush()              {}
+func (w *stuckWriter) Header() http.Header                       { return w.header }
+func (w *stuckWriter) WriteHeader(int)                           {}
+func (w *stuckWriter) Flush()                                    {}
+func (w *stuckWriter) SetWriteDeadline(deadline time.Time) error { w.deadline = deadline; return nil }
 func (w *stuckWriter) Write([]byte) (int, error) {
-	return 0, &net.OpError{Op: "write", Err: context.DeadlineExceeded}
+	w.stuck = w.deadline
+	return 0, os.ErrDeadlineExceeded
 }
-func (w *stuckWriter) SetWriteDeadline(at time.Time) error {
-	select {
-	case w.deadline <- at:
-	default:
+
+// The server's timeouts are meant for requests, and don't end a stream.
+func TestStreamOutlivesTimeouts(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a", nil, nil)
+	srv := httptest.NewUnstartedServer(g.status)
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond
+	srv.Start()
+	t.Cleanup(srv.Close)
+	g.srv.URL, g.mount = srv.URL, ""
+	s := g.stream()
+	for range 3 { // one is sent each second
+		s.await("a state", isState)
 	}
-	return nil
+}
+
+// A handler that hides the server's writer is named, rather than a stream that says nothing.
+func TestStreamBehindAHiddenWriter(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a", nil, nil)
+	w := httptest.NewRecorder()
+	g.status.ServeHTTP(struct{ http.ResponseWriter }{w}, httptest.NewRequestWithContext(t.Context(), "GET", "/api/events", nil))
+	if w.Code != 500 || !strings.Contains(w.Body.String(), "Unwrap") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
