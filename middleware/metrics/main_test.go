@@ -29,6 +29,9 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // patience bounds waits for what must happen; nothing is measured by it.
 const patience = 20 * time.Second
 
+// secrets are those of all cookies.
+var secrets = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
+
 // A rig is a gateway in front of nodes, with a collector.
 type rig struct {
 	t        *testing.T
@@ -54,7 +57,7 @@ func newRig(t *testing.T, nodes int, gateway limpet.Options, opts *metrics.Optio
 	}
 	gateway.Logger = quiet
 	if gateway.Affinity == nil {
-		gateway.Affinity = &affinity.Cookie{Secrets: [][]byte{[]byte("a secret of thirty-two bytes, or more")}}
+		gateway.Affinity = &affinity.Cookie{Secrets: secrets}
 	}
 	if r.gateway, err = limpet.NewGateway(r.pool, &gateway); err != nil {
 		t.Fatal(err)
