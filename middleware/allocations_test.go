@@ -40,6 +40,9 @@ func TestAllocations(t *testing.T) {
 	})
 	cookie := newGateway(t, balancer.Static("a="+url), nil)
 	byDefault := withoutAffinity(t, balancer.Static("a="+url), slog.New(slog.DiscardHandler))
+	observed := newGateway(t, balancer.Static("a="+url), nil)
+	status := 0
+	observed.Observe(limpet.Observer{Request: func(rec *limpet.Record) { status = rec.Status }})
 	for _, tt := range []struct {
 		name    string
 		gateway *limpet.Gateway
@@ -48,6 +51,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"without a body", cookie, "", 16},
 		{"with a body", cookie, "hello", 26},
+		{"without a body, observed", observed, "", 16}, // a record is used again
 		{"without a body, default affinity", byDefault, "", 16},
 		{"with a body, default affinity", byDefault, "hello", 26},
 	} {
@@ -71,6 +75,9 @@ func TestAllocations(t *testing.T) {
 			})
 			if w.status != http.StatusOK {
 				t.Fatalf("status %d", w.status)
+			}
+			if tt.gateway == observed && status != http.StatusOK {
+				t.Errorf("the observer was told of status %d", status)
 			}
 			if n > tt.most {
 				t.Errorf("%v allocations, want %v at most", n, tt.most)
