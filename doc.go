@@ -14,6 +14,36 @@
 //
 // All but middleware import nothing of each other and can be used by themselves.
 //
+// # Where to start
+//
+// A service that has no proxy yet mounts a Gateway and runs it with Gateway.Serve, as
+// the program in README.md does:
+//
+//	pool := balancer.Static("a=http://10.0.0.1:3000", "b=http://10.0.0.2:3000")
+//	gateway, err := middleware.NewGateway(pool, nil)
+//	…
+//	r.Handle("/socket.io/*", gateway)
+//	err = gateway.Serve(ctx, &http.Server{Handler: r}, listener, 30*time.Second)
+//
+// By default each client stays at its backend by a cookie or, if it keeps none, by the
+// session ID of Socket.IO. Options.Affinity has what several gateways need for that.
+//
+//   - [github.com/limpet-go/limpet/middleware] has the Gateway, and Sticky for a service
+//     that has an httputil.ReverseProxy.
+//   - [github.com/limpet-go/limpet/middleware/status] is a page that shows a gateway and
+//     steers it, and the same as JSON.
+//   - [github.com/limpet-go/limpet/middleware/metrics] is for Prometheus.
+//   - [github.com/limpet-go/limpet/affinity] lists the ways to keep a client at its
+//     backend, [github.com/limpet-go/limpet/balancer] those to choose one.
+//   - [github.com/limpet-go/limpet/bus/hub] is for a service with WebSockets of its own,
+//     on several machines; [github.com/limpet-go/limpet/bus/socketio] is for one that
+//     speaks with a Socket.IO cluster.
+//
+// README.md beside this file has recipes, the mistakes that people make with their
+// cures, and what to write for what nginx, HAProxy and Apache have. The programs in
+// examples are there to be copied: quickstart shows Limpet on a page, gateway is a
+// complete gateway by flags.
+//
 // # Words
 //
 // A backend is one upstream server, a pool the set of them. A picker chooses

@@ -99,14 +99,7 @@ func startReadme(t *testing.T, cluster *interop.Cluster) *interop.Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	_, program, found := strings.Cut(read("README.md"), "```go\npackage main\n")
+	_, program, found := strings.Cut(read(t, root, "README.md"), "```go\npackage main\n")
 	program, _, ended := strings.Cut("package main\n"+program, "```")
 	if !found || !ended {
 		t.Fatal("README.md has no program")
@@ -123,18 +116,87 @@ func startReadme(t *testing.T, cluster *interop.Cluster) *interop.Gateway {
 		program = strings.Replace(program, changes[i], changes[i+1], 1)
 	}
 
-	// The module's requirements are those that go mod tidy would find: Limpet's.
+	p := process.Start(t, exec.Command(buildReadme(t, root, map[string]string{"main.go": program})))
+	p.AwaitLine(t, "no Options.Affinity") // logged right before it listens
+	return &interop.Gateway{Process: p, URL: "http://" + addr}
+}
+
+// buildReadme builds a program in a module of its own, which requires Limpet as it is in
+// root, and returns its path.
+func buildReadme(t *testing.T, root string, files map[string]string) string {
+	t.Helper()
+	// The other requirements are those that go mod tidy would find: Limpet's.
+	module := regexp.MustCompile(`(?m)^module .*$`).ReplaceAllLiteralString(read(t, root, "go.mod"), "module example.com/service")
+	files["go.mod"] = module + fmt.Sprintf("\nrequire github.com/limpet-go/limpet v0.0.0\n\nreplace github.com/limpet-go/limpet => %q\n", root)
+	files["go.sum"] = read(t, root, "go.sum")
 	dir := t.TempDir()
-	module := regexp.MustCompile(`(?m)^module .*$`).ReplaceAllLiteralString(read("go.mod"), "module example.com/service")
-	module += fmt.Sprintf("\nrequire github.com/limpet-go/limpet v0.0.0\n\nreplace github.com/limpet-go/limpet => %q\n", root)
-	for name, text := range map[string]string{"main.go": program, "go.mod": module, "go.sum": read("go.sum")} {
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p := process.Start(t, exec.Command(need.Module(t, dir)))
-	p.AwaitLine(t, "no Options.Affinity") // logged right before it listens
-	return &interop.Gateway{Process: p, URL: "http://" + addr}
+	return need.Module(t, dir)
+}
+
+// snippetPackages are those that README.md's shorter pieces of Go use without importing
+// them.
+var snippetPackages = map[string]string{
+	"affinity": "github.com/limpet-go/limpet/affinity",
+	"balancer": "github.com/limpet-go/limpet/balancer",
+	"bus":      "github.com/limpet-go/limpet/bus",
+	"chi":      "github.com/go-chi/chi/v5",
+	"context":  "context",
+	"hex":      "encoding/hex",
+	"http":     "net/http",
+	"hub":      "github.com/limpet-go/limpet/bus/hub",
+	"limpet":   "github.com/limpet-go/limpet/middleware",
+	"log":      "log",
+	"metrics":  "github.com/limpet-go/limpet/middleware/metrics",
+	"netip":    "net/netip",
+	"os":       "os",
+	"redis":    "github.com/redis/go-redis/v9",
+	"slog":     "log/slog",
+	"socketio": "github.com/limpet-go/limpet/bus/socketio",
+	"status":   "github.com/limpet-go/limpet/middleware/status",
+	"strings":  "strings",
+	"time":     "time",
+}
+
+// The shorter pieces of Go in README.md compile. What they leave out are a context, a
+// router, a Redis client and a handler that asks for a password.
+func TestReadmeSnippets(t *testing.T) {
+	t.Parallel()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"main.go": "package main\n\nfunc main() {}\n"}
+	for i, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, root, "README.md"), -1) {
+		if strings.HasPrefix(block[1], "package main") {
+			continue // TestReadme runs it
+		}
+		body := "func _(ctx context.Context, r chi.Router, client redis.UniversalClient, basicAuth func(http.Handler) http.Handler) {\n{\n" + block[1] + "}\n}\n"
+		var imports strings.Builder
+		for name, path := range snippetPackages {
+			if regexp.MustCompile(`\b` + name + `\.[A-Z]`).MatchString(body) {
+				fmt.Fprintf(&imports, "import %s %q\n", name, path)
+			}
+		}
+		files[fmt.Sprintf("snippet%d.go", i)] = "package main\n\n" + imports.String() + body
+	}
+	if len(files) < 4 {
+		t.Fatalf("README.md has only %d of them", len(files)-1)
+	}
+	buildReadme(t, root, files)
+}
+
+func read(t *testing.T, root, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // freeAddr returns an address on which nobody listens.
