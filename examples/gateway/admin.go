@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,16 +12,39 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/middleware/metrics"
+	"github.com/limpet-go/limpet/middleware/status"
 )
 
-// admin says where operators and their tools are served. It is a listener of its own, so
-// that no path is taken from the backends, and a firewall can keep clients away from it.
+// admin says where operators and their tools are served, and who may steer. It is a
+// listener of its own, so that no path is taken from the backends, and a firewall can keep
+// clients away from it.
+//
+// A socket's permissions say who may open it, and so who may steer. On a port nobody may
+// steer without a secret, not even on loopback: every process of the machine reaches that,
+// and so does everybody who can make one of them fetch a URL.
 type admin struct {
-	addr string // HOST:PORT or unix:/path; "" for none
+	addr      string // HOST:PORT or unix:/path; "" for none
+	tokenFile string
+	token     string // "" without a file
 }
 
-// parse checks the flags.
+// parse checks the flags and reads the file. Its errors never hold the token.
 func (a *admin) parse() error {
+	if a.tokenFile != "" {
+		text, err := os.ReadFile(a.tokenFile)
+		if err != nil {
+			return fmt.Errorf("-admin-token-file: %w", err)
+		}
+		if a.token = strings.TrimSpace(string(text)); len(a.token) < 16 {
+			return errors.New("-admin-token-file: want at least 16 characters: make them with openssl rand -hex 32")
+		}
+		if a.addr == "" {
+			return errors.New("-admin-token-file is for -admin, which is missing")
+		}
+	}
 	if a.addr == "" || a.socket() != "" {
 		return nil
 	}
@@ -31,11 +56,34 @@ func (a *admin) parse() error {
 
 // socket returns the path of a Unix socket, "" if addr is none.
 func (a *admin) socket() string {
-	path, _ := strings.CutPrefix(a.addr, "unix:")
-	if path == a.addr {
+	path, ok := strings.CutPrefix(a.addr, "unix:")
+	if !ok {
 		return ""
 	}
 	return path
+}
+
+// guard asks for the token, if there is one, before it shows anything: a browser asks its
+// user only when it is refused the page itself. Scripts send it as a bearer token,
+// browsers as the password of Basic authentication, with the user's name for the log.
+func (a *admin) guard(next http.Handler) http.Handler {
+	if a.token == "" {
+		return next
+	}
+	// Comparing sums takes the same time whatever the length of what was given.
+	want := sha256.Sum256([]byte(a.token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !ok {
+			_, token, _ = r.BasicAuth()
+		}
+		if got := sha256.Sum256([]byte(token)); subtle.ConstantTimeCompare(got[:], want[:]) == 0 {
+			w.Header().Set("WWW-Authenticate", `Basic realm="limpet", charset="UTF-8"`)
+			http.Error(w, "the token of -admin-token-file is needed: as a bearer token, or as the password with your name as the user", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // listen opens the port or the socket.
@@ -48,7 +96,7 @@ func (a *admin) listen() (net.Listener, error) {
 		return nil, err
 	}
 	if addr, ok := l.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
-		slog.Warn("the admin address isn't loopback: see to it that only operators reach it", "addr", addr.String())
+		slog.Warn("the admin address isn't loopback: see to it that only operators reach it, as it shows backends and metrics, and a token passes unencrypted", "addr", addr.String())
 	}
 	return l, nil
 }
@@ -87,7 +135,8 @@ func (cfg *config) serveAdmin() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("-admin: %w", err)
 	}
-	server := &http.Server{Handler: cfg.adminHandler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
+	handler, observed := cfg.adminHandler()
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			slog.Error("operators aren't served any more", "err", err)
@@ -98,13 +147,45 @@ func (cfg *config) serveAdmin() (stop func(), err error) {
 		addr = l.Addr().String()
 	}
 	slog.Info("serving operators", "addr", addr)
-	return func() { server.Close() }, nil
+	return func() {
+		observed.Close()
+		server.Close()
+	}, nil
 }
 
-// adminHandler is what operators are served.
-func (cfg *config) adminHandler() http.Handler {
+// adminHandler returns what operators are served, and the status page in it, to be closed.
+// It is made before the gateway serves, so that nothing escapes the counts. Probes and
+// Prometheus bring no token.
+func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
+	show := &status.Options{Parts: make(map[string]func() (string, error))}
+	count := &metrics.Options{Store: cfg.store}
+	if cfg.admin.token != "" || cfg.admin.socket() != "" {
+		show.Authorize = func(*http.Request) bool { return true } // guard has asked, or the socket's mode
+	}
+	if cfg.store != nil {
+		show.Parts["store"] = func() (string, error) {
+			s := cfg.store.Stats()
+			if s.Open {
+				return "", errors.New("Redis doesn't answer; pins come from this replica's memory")
+			}
+			return fmt.Sprintf("%d calls, %d of them failed", s.Calls, s.Errors), nil
+		}
+	}
+	if b, ok := cfg.options.Bus.(*bus.Redis); ok {
+		count.Bus = b
+		show.Parts["bus"] = func() (string, error) {
+			s := b.Stats()
+			if s.Away > 0 {
+				return "", errors.New("Redis is away; the other replicas aren't heard")
+			}
+			return fmt.Sprintf("%d messages sent, %d received", s.Published, s.Delivered), nil
+		}
+	}
+	page := status.New(cfg.gateway, show)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", cfg.gateway.Livez)
 	mux.HandleFunc("/readyz", cfg.gateway.Readyz)
-	return mux
+	mux.Handle("/metrics", metrics.Handler(cfg.gateway, count))
+	mux.Handle("/", cfg.admin.guard(page))
+	return mux, page
 }

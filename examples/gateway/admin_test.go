@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"io"
 	"net"
 	"net/http"
@@ -12,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/internal/exampletest"
 	"github.com/limpet-go/limpet/internal/process"
+	"github.com/limpet-go/limpet/internal/redistest"
 )
 
 // adminAddress waits until operators are served, on a port.
@@ -26,23 +29,34 @@ func adminAddress(t *testing.T, p *process.Process) string {
 }
 
 // ask returns the status and the body of an answer to a GET.
-func ask(t *testing.T, c *http.Client, url, authorization string) (int, string) {
+func ask(t *testing.T, c *http.Client, url string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	return call(t, c, "GET", url, "", "")
+}
+
+// call returns the status and the body of an answer.
+func call(t *testing.T, c *http.Client, method, url, authorization, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", authorization)
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	res, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
+	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res.StatusCode, string(body)
+	return res.StatusCode, string(text)
 }
 
 // SIGTERM turns readiness red while everything is served, and only then begins the drain.
@@ -52,20 +66,20 @@ func TestLameDuck(t *testing.T) {
 	p := gateway(t, nil, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-backend", b.Spec(), "-lame-duck", "5s", "-drain", "2s")
 	url, admin := "http://"+address(t, p), "http://"+adminAddress(t, p)
 	for _, page := range []string{url, admin + "/readyz"} {
-		if code, text := ask(t, http.DefaultClient, page, ""); code != 200 {
+		if code, text := ask(t, http.DefaultClient, page); code != 200 {
 			t.Errorf("%s: %d %q", page, code, text)
 		}
 	}
 	p.Signal(t, syscall.SIGTERM)
 	p.AwaitLine(t, "not ready any more")
-	if code, text := ask(t, http.DefaultClient, admin+"/readyz", ""); code != 503 || !strings.Contains(text, "shutting down") {
+	if code, text := ask(t, http.DefaultClient, admin+"/readyz"); code != 503 || !strings.Contains(text, "shutting down") {
 		t.Errorf("/readyz: %d %q", code, text)
 	}
-	if code, text := ask(t, http.DefaultClient, admin+"/livez", ""); code != 200 {
+	if code, text := ask(t, http.DefaultClient, admin+"/livez"); code != 200 {
 		t.Errorf("/livez: %d %q", code, text)
 	}
 	for range 3 { // the answers end their connections
-		if code, text := ask(t, http.DefaultClient, url, ""); code != 200 {
+		if code, text := ask(t, http.DefaultClient, url); code != 200 {
 			t.Errorf("while readiness is red: %d %q", code, text)
 		}
 	}
@@ -87,7 +101,7 @@ func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	b := exampletest.StartBackend(t, "a", nil)
 	p := gateway(t, nil, "-listen", "127.0.0.1:0", "-backend", b.Spec(), "-lame-duck", "1h")
-	ask(t, http.DefaultClient, "http://"+address(t, p), "") // it serves
+	ask(t, http.DefaultClient, "http://"+address(t, p)) // it serves
 	p.Signal(t, syscall.SIGTERM)
 	p.AwaitLine(t, "another signal ends")
 	p.Signal(t, syscall.SIGTERM)
@@ -96,6 +110,72 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
+// Nobody sees or steers more than -admin and -admin-token-file say.
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	const token = "5eed5eed5eed5eed"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := exampletest.StartBackend(t, "a", nil)
+	start := func(t *testing.T, args ...string) (base string) {
+		p := gateway(t, nil, append([]string{"-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-backend", b.Spec()}, args...)...)
+		return "http://" + adminAddress(t, p)
+	}
+	type want struct {
+		method, path, authorization, body string
+		status                            int
+		says                              string
+	}
+	const drain = "/api/backends/a/drain"
+	basic := func(password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("ann:"+password))
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		want []want
+	}{
+		{"port", nil, []want{
+			{"GET", "/livez", "", "", 200, "ok"},
+			{"GET", "/readyz", "", "", 200, "ok"},
+			{"GET", "/metrics", "", "", 200, "limpet_backend_state{"},
+			{"GET", "/", "", "", 200, "<html"},
+			{"GET", "/api/state", "", "", 200, `"steering":false`},
+			{"POST", drain, "", "{}", 403, "error"},
+			{"POST", drain, "Bearer " + token, "{}", 403, "error"}, // there is no token
+			{"GET", "/api/backends/a", "", "", 200, `"state":"up"`},
+		}},
+		{"port with a token", []string{"-admin-token-file", file}, []want{
+			{"GET", "/livez", "", "", 200, "ok"},
+			{"GET", "/readyz", "", "", 200, "ok"},
+			{"GET", "/metrics", "", "", 200, "limpet_backend_state{"},
+			{"GET", "/", "", "", 401, "-admin-token-file"},
+			{"GET", "/api/state", "", "", 401, "-admin-token-file"},
+			{"GET", "/api/state", "Bearer " + token + "5", "", 401, "-admin-token-file"},
+			{"GET", "/api/state", "Bearer", "", 401, "-admin-token-file"},
+			{"GET", "/api/state", basic(""), "", 401, "-admin-token-file"},
+			{"POST", drain, "", "{}", 401, "-admin-token-file"},
+			{"GET", "/api/state", basic(token), "", 200, `"steering":true`},
+			{"GET", "/api/state", "Bearer " + token, "", 200, `"state":"up"`},
+			{"POST", drain, "Bearer " + token, "{}", 200, `"state":"draining"`},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			base := start(t, tt.args...)
+			for _, w := range tt.want {
+				status, text := call(t, http.DefaultClient, w.method, base+w.path, w.authorization, w.body)
+				if status != w.status || !strings.Contains(text, w.says) {
+					t.Errorf("%s %s with %q: %d %q, want %d and %q", w.method, w.path, w.authorization, status, text, w.status, w.says)
+				}
+			}
+		})
+	}
+}
+
+// Who may open the socket may steer, and nobody else may open it.
 func TestAdminSocket(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -118,8 +198,9 @@ func TestAdminSocket(t *testing.T) {
 		if info.Mode() != os.ModeSocket|0o600 {
 			t.Errorf("the socket's mode is %v", info.Mode())
 		}
-		if code, text := ask(t, client, "http://admin/livez", ""); code != 200 {
-			t.Errorf("/livez: %d %q", code, text)
+		code, text := call(t, client, "POST", "http://admin/api/backends/a/drain", "", `{"within":"1h"}`)
+		if code != 200 || !strings.Contains(text, `"state":"draining"`) {
+			t.Errorf("drain: %d %q", code, text)
 		}
 		p.Kill()
 	}
@@ -139,6 +220,26 @@ func TestAdminWarning(t *testing.T) {
 		first := p.AwaitLine(t, "isn't loopback|INFO listening|msg=listening")
 		if warns := strings.Contains(first, "isn't loopback"); warns != tt.warns {
 			t.Errorf("-admin %s: warned %v", tt.addr, warns)
+		}
+	}
+}
+
+// The status page tells of Redis, and metrics do.
+func TestAdminRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	url := "redis://" + server.Addr
+	p := gateway(t, nil, "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-backend", "a=http://127.0.0.1:1", "-redis", url, "-bus", url)
+	base := "http://" + adminAddress(t, p)
+	for late := time.Now().Add(process.Patience); ; {
+		_, text := ask(t, http.DefaultClient, base+"/api/state")
+		_, figures := ask(t, http.DefaultClient, base+"/metrics")
+		if strings.Contains(text, `"name":"store","ok":true`) && strings.Contains(text, `"name":"bus","ok":true`) &&
+			strings.Contains(figures, "limpet_store_") && strings.Contains(figures, "limpet_bus_") {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%s\n%s", text, figures)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,22 +24,24 @@ import (
 
 // config is what the flags say, and what was built from it.
 type config struct {
-	listen  string
-	tls     *tls.Config // nil: plain HTTP
-	trusted []netip.Prefix
-	proxied proxyproto.ConnPolicyFunc // nil: no peer sends the PROXY protocol
-	dialer  balancer.Dialer
-	picker  balancer.Picker
-	check   balancer.Check
-	admin   admin
-	drain   time.Duration
-	options limpet.Options // those that flags set directly
+	listen    string
+	tls       *tls.Config // nil: plain HTTP
+	trusted   []netip.Prefix
+	proxied   proxyproto.ConnPolicyFunc // nil: no peer sends the PROXY protocol
+	dialer    balancer.Dialer
+	picker    balancer.Picker
+	check     balancer.Check
+	admin     admin
+	drain     time.Duration
+	options   limpet.Options
+	accessLog *slog.Logger // nil: none
 
 	pool    *balancer.Pool
 	gateway *limpet.Gateway
 	handler http.Handler
-	redis   *redis.Client // nil without -redis
-	bus     *redis.Client // nil without -bus
+	redis   *redis.Client   // nil without -redis
+	store   *affinity.Redis // the same
+	bus     *redis.Client   // nil without -bus
 }
 
 // parse reads the flags and builds the gateway. Its errors are one line each.
@@ -59,7 +62,7 @@ func parse(args []string) (*config, error) {
 		backends = append(backends, b)
 		return err
 	})
-	fs.StringVar(&names, "affinity", "cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
+	fs.StringVar(&names, "affinity", "engineio,cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
 	fs.Func("redis", "keep what engineio and appcookie learn in this Redis, for all replicas: `URL` as redis://host:6379/0", func(s string) error {
 		redisURL = &s // opened below: package flag would repeat a password in its error
 		return nil
@@ -70,7 +73,10 @@ func parse(args []string) (*config, error) {
 	})
 	pinHeader := fs.Bool("pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
 	fs.StringVar(&cfg.options.RequestID, "request-id", "", "`field` that identifies a request, such as X-Request-Id: kept from the client, made if it sent none,\nand in the request to the backend and the answer; none: no ID")
-	fs.StringVar(&cfg.admin.addr, "admin", "", "`address` for operators, HOST:PORT or unix:/path of a socket: /livez and /readyz")
+	fs.StringVar(&cfg.admin.addr, "admin", "", "`address` for operators, HOST:PORT or unix:/path of a socket: a status page and its API at /,\n/metrics for Prometheus, /livez and /readyz for probes; with a port all is read-only, and over the socket,\nwhich only the gateway's user and root can open, backends can be drained and clients moved")
+	fs.StringVar(&cfg.admin.tokenFile, "admin-token-file", "", "`file` with a secret of at least 16 characters that status page and API ask for (bearer token, or password\nwith any user name), and that allows to steer on a port, too")
+	accessLog := fs.String("access-log", "off", "a line for each request and each tunnel: off, json or text to standard output, or to a file: `FORMAT:FILE`")
+	errorPages := fs.String("error-pages", "", "`folder` with pages for the gateway's own answers, such as 503.html, 5xx.json and 502.txt; others are built in")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
@@ -136,6 +142,14 @@ func parse(args []string) (*config, error) {
 	if err := cfg.admin.parse(); err != nil {
 		return nil, err
 	}
+	if *errorPages != "" {
+		if cfg.options.ErrorHandler, err = limpet.ErrorPages(os.DirFS(*errorPages)); err != nil {
+			return nil, fmt.Errorf("-error-pages: %w", err)
+		}
+	}
+	if cfg.accessLog, err = openAccessLog(*accessLog); err != nil {
+		return nil, err
+	}
 	if *tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(*tlsCert, *tlsKey)
 		if err != nil {
@@ -158,7 +172,8 @@ func parse(args []string) (*config, error) {
 		if cfg.redis, err = openRedis("-redis", *redisURL); err != nil {
 			return nil, err
 		}
-		store = &affinity.Redis{Client: cfg.redis}
+		cfg.store = &affinity.Redis{Client: cfg.redis}
+		store = cfg.store
 	}
 	if busURL != nil {
 		if cfg.bus, err = openRedis("-bus", *busURL); err != nil {

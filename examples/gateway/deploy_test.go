@@ -150,10 +150,12 @@ func TestKubernetes(t *testing.T) {
 	if want := "[map[containerPort:8080 name:http] map[containerPort:9090 name:admin]]"; ports != want || cfg.listen != ":8080" || cfg.admin.addr != ":9090" {
 		t.Errorf("ports %s, and the gateway listens on %s and %s", ports, cfg.listen, cfg.admin.addr)
 	}
+	handler, page := cfg.adminHandler()
+	t.Cleanup(page.Close)
 	for _, name := range []string{"readiness", "liveness"} {
 		probe := get("Deployment/limpet", container+name+"Probe.httpGet")
 		rec := httptest.NewRecorder()
-		cfg.adminHandler().ServeHTTP(rec, httptest.NewRequest("GET", fmt.Sprint(at(probe, "path")), nil))
+		handler.ServeHTTP(rec, httptest.NewRequest("GET", fmt.Sprint(at(probe, "path")), nil))
 		if at(probe, "port") != "admin" || rec.Code != http.StatusOK {
 			t.Errorf("%s probe %v is answered with %d", name, probe, rec.Code)
 		}

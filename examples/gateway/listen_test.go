@@ -52,7 +52,7 @@ func TestSocketActivation(t *testing.T) {
 	if got := address(t, p); got != l.Addr().String() {
 		t.Errorf("listens on %s", got)
 	}
-	if code, text := ask(t, client, url, ""); code != 200 {
+	if code, text := ask(t, client, url); code != 200 {
 		t.Errorf("%d %q", code, text)
 	}
 	p.Signal(t, syscall.SIGTERM)

@@ -3,11 +3,20 @@
 //
 //	gateway -listen :8080 \
 //	  -backend a=http://10.0.0.1:3000 -backend b=http://10.0.0.2:3000 \
-//	  -health /healthz -key-file /etc/limpet.keys -trusted 10.1.0.0/16
+//	  -health /healthz -key-file /etc/limpet.keys -trusted 10.1.0.0/16 \
+//	  -admin 127.0.0.1:9090 -access-log json
 //
 // Several replicas need the same keys. The first key seals new cookies and all
 // of them open old ones: to change keys, add the new one second everywhere, then
 // move it first everywhere, then remove the old one.
+//
+// There is no configuration file. The list of arguments in a unit of systemd or in a
+// manifest of Kubernetes is one already, which is reviewed and kept with the rest; a
+// file beside it would bring a second syntax and the question which of both holds.
+// What changes while the gateway runs, such as drains and weights, is done over -admin.
+// Secrets are files, as other users can read a process' arguments.
+//
+// The folder deploy has an image, units and manifests to copy.
 package main
 
 import (
@@ -20,6 +29,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +49,7 @@ func main() {
 		return
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "gateway:", err)
+		fmt.Fprintln(os.Stderr, "gateway:", strings.ReplaceAll(err.Error(), "\n", "; ")) // several are joined
 		os.Exit(2)
 	}
 	if err := serve(cfg); err != nil {
@@ -120,6 +130,9 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 	cfg.gateway, err = limpet.NewGateway(pool, opts)
 	if err != nil {
 		return err
+	}
+	if cfg.accessLog != nil {
+		cfg.gateway.Observe(limpet.AccessLog(cfg.accessLog, nil))
 	}
 	cfg.handler = cfg.gateway
 	// A client that came without the cookie is given one, or its next request

@@ -55,7 +55,7 @@ func TestBadFlags(t *testing.T) {
 	}{
 		{"", "no backend", ""},
 		{"-backend a", "ID=URL", ""},
-		{"-backend a=ftp://x", "want a URL", ""},
+		{"-backend a=ftp://x", "want http://host:port", ""},
 		{"-backend " + a + " -backend " + a, "a", ""},
 		{"-backend " + a + " -affinity sticky", "-affinity", ""},
 		{"-backend " + a + " -affinity header", "-affinity", ""},
@@ -69,7 +69,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -redis hidden@nowhere", "-redis", ""},
 		{"-backend " + a + " -bus hidden@nowhere", "-bus", ""},
 		{"-backend " + a + " -affinity appcookie:sid -redis=", "-redis", ""},
-		{"-backend " + a + " -redis redis://:hidden@localhost", "-redis", ""}, // with a cookie, which learns nothing
+		{"-backend " + a + " -affinity cookie -redis redis://:hidden@localhost", "-redis", ""}, // with a cookie, which learns nothing
 		{"-backend " + a + " -picker best", "-picker", ""},
 		{"-backend " + a + " -trusted 10.0.0.0/33", "-trusted", ""},
 		{"-backend " + a + " -proxy-protocol 10.0.0.0/33", "-proxy-protocol", ""},
@@ -87,6 +87,13 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -lame-duck -1s", "-lame-duck", ""},
 		{"-backend " + a + " -request-id a:b", "a:b", ""},
 		{"-backend " + a + " -admin 9090", "HOST:PORT", ""},
+		{"-backend " + a + " -admin-token-file " + os.DevNull, "at least 16 characters", ""},
+		{"-backend " + a + " -admin-token-file main.go", "-admin, which is missing", ""},
+		{"-backend " + a + " -admin :0 -admin-token-file /does/not/exist", "-admin-token-file", ""},
+		{"-backend " + a + " -access-log yaml", "off, json or text", ""},
+		{"-backend " + a + " -access-log json:", "-access-log", ""},
+		{"-backend " + a + " -access-log off:/tmp/x", "/tmp/x", ""},
+		{"-backend " + a + " -error-pages /does/not/exist", "-error-pages", ""},
 		{"-backend " + a + " -backend " + b + " more", "more", ""},
 		{"-what", "-what", ""},
 	} {
