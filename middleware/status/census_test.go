@@ -22,7 +22,7 @@ func answered(b *balancer.Backend, start time.Time) *limpet.Record {
 // A backend that is removed takes nothing out of the sums, and leaves nothing behind.
 func TestCensusOfRemovedBackends(t *testing.T) {
 	t.Parallel()
-	pool, err := balancer.NewPool(nil)
+	pool, err := balancer.NewPool(&balancer.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,10 +39,10 @@ func Example() {
 		r.ServeHTTP(w, req)
 		var answer struct{ State, Error string }
 		json.NewDecoder(w.Body).Decode(&answer)
-		fmt.Println(user[0], w.Code, answer.State, answer.Error)
+		fmt.Printf("%s: %d %s%s\n", user[0], w.Code, answer.State, answer.Error)
 	}
 	// Output:
-	// ada 200 draining
-	// bob 403  you may look, but not steer: Authorize of the service refuses you
-	// eve 401
+	// ada: 200 draining
+	// bob: 403 you may look, but not steer: Authorize of the service refuses you
+	// eve: 401
 }

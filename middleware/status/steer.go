@@ -62,13 +62,17 @@ func (h *Handler) drain(w http.ResponseWriter, r *http.Request, id string) error
 		return err
 	}
 	var within time.Duration
+	what := "drain without a deadline"
 	if body.Within != "" {
 		var err error
 		if within, err = time.ParseDuration(body.Within); err != nil || within < 0 {
 			return failf(http.StatusBadRequest, `within is %q: want a time such as "60s" or "5m", or leave it out for a drain without a deadline`, body.Within)
 		}
 	}
-	return h.steer(w, r, id, fmt.Sprintf("drain within %v", within), func(p *balancer.Pool) error { return p.Drain(id, within) })
+	if within > 0 {
+		what = "drain within " + duration(within)
+	}
+	return h.steer(w, r, id, what, func(p *balancer.Pool) error { return p.Drain(id, within) })
 }
 
 func (h *Handler) undrain(w http.ResponseWriter, r *http.Request, id string) error {

@@ -161,12 +161,12 @@ func TestDecisions(t *testing.T) {
 	var log syncBuffer
 	g := newRig(t, "a b", &status.Options{Authorize: everybody, Who: named("alice"), Logger: slog.New(slog.NewTextHandler(&log, nil))}, nil)
 	for _, tt := range []struct{ path, body, answer, logged string }{
-		{"backends/a/drain", `{"within":"1h"}`, `"wish":"drain"`, `msg=operator who=alice action="drain within 1h0m0s" backend=a`},
+		{"backends/a/drain", `{"within":"1h"}`, `"wish":"drain"`, `msg=operator who=alice action="drain within 1h" backend=a`},
 		{"backends/a/undrain", "", `"state":"up"`, "action=undrain backend=a"},
 		{"backends/a/weight", `{"weight":3}`, `"weight":3,"configured_weight":1`, `action="weight 3"`},
 		{"backends/a/weight", `{"weight":0}`, `"weight":1,"configured_weight":1`, `action="weight 0"`},
 		{"backends/a/off", "", `"state":"down"`, "action=off"},
-		{"backends/b/drain", "", `"wish":"drain"`, `action="drain within 0s" backend=b`},
+		{"backends/b/drain", "", `"wish":"drain"`, `action="drain without a deadline" backend=b`},
 	} {
 		if got := g.steer(tt.path, tt.body); !strings.Contains(got, tt.answer) {
 			t.Errorf("%s: %s", tt.path, got)
