@@ -25,6 +25,7 @@ type fixture struct {
 	began    time.Time
 	steering bool
 	silent   bool // new streams are refused and old ones end
+	refuse   bool // who steers is refused
 	backends []*fake
 	pins     map[string]float64
 	totals   map[string]float64
@@ -150,7 +151,7 @@ func (f *fixture) state(history bool) object {
 		return o
 	}
 	s := object{
-		"time": at(now), "gateway": object{"name": "gw1", "since": at(f.began), "ready": true, "steering": f.steering},
+		"time": at(now), "second": now.Unix() - 1, "gateway": object{"name": "gw1", "since": at(f.began), "ready": true, "steering": f.steering},
 		"requests": int(requests), "tunnels": int(tunnels), "pins": whole(f.pins), "totals": whole(f.totals),
 		"backends": backends, "replicas": f.replicas, "parts": f.parts, "findings": f.findings,
 	}
@@ -232,6 +233,8 @@ func (f *fixture) steer(w http.ResponseWriter, r *http.Request, api string) {
 	f.set(func() { f.asked = append(f.asked, strings.TrimSpace(r.Method+" "+api+" "+string(body))) })
 	part := strings.Split(api, "/")
 	switch {
+	case f.refuse:
+		f.answer(w, http.StatusForbidden, object{"error": "you may look, but not steer"})
 	case part[0] == "backends" && len(part) == 3:
 		for _, b := range f.backends {
 			if b.id != part[1] {
@@ -333,4 +336,14 @@ func (f *fixture) trouble() {
 		f.happened(134*time.Second, "down", dead.id, "went from up to down: connection refused; 371 tunnels closed with 1012, their clients moved", "")
 		f.happened(133*time.Second, "moved", dead.id, "371 clients moved: 128 to amber, 139 to birch, 104 to ember", "")
 	})
+}
+
+// hostile puts text wherever a gateway can say what somebody else has written.
+func (f *fixture) hostile(text string) {
+	b := f.backends[0]
+	b.id, b.state, b.health, b.why = text, "down", "dead", text
+	f.parts = []object{{"name": text, "ok": false, "text": text}}
+	f.replicas = []object{{"id": text, "name": text, "heard": time.Now(), "backends": object{text: object{"state": text, "requests": 0, "tunnels": 0}}}}
+	f.findings = []object{{"code": text, "what": text, "cure": text, "since": time.Now(), "count": 1}}
+	f.happened(0, text, text, text, text)
 }

@@ -1,6 +1,6 @@
 // The table of backends: one row each, updated in place, filtered and sorted.
 
-import { $, attr, condition, make, millis, num, opinions, plural, progress, rate, reason, say, share, show, since } from './words.js';
+import { $, attr, condition, make, num, opinions, plural, progress, quantiles, rate, reason, say, share, show, since } from './words.js';
 import { plot, spark } from './spark.js';
 
 // The columns: their titles, the classes of their cells, and what they are sorted by, most first. The pool's order has
@@ -19,7 +19,7 @@ const columns = [
 
 const views = [
   { name: 'all', title: 'All', holds: () => true },
-  { name: 'attention', title: 'Need a look', holds: (b, state) => condition(b).worry > 0 || b.error_rate >= 0.01 || opinions(state, b).length > 0 },
+  { name: 'attention', title: 'Need attention', holds: (b, state) => condition(b).worry > 0 || b.error_rate >= 0.01 || opinions(state, b).length > 0 },
   { name: 'up', title: 'Up', holds: (b) => condition(b).name === 'up' },
   { name: 'draining', title: 'Leaving', holds: (b) => ['draining', 'sick'].includes(condition(b).name) },
   { name: 'down', title: 'Down or off', holds: (b) => ['down', 'off', 'drained'].includes(condition(b).name) },
@@ -189,7 +189,7 @@ function fill({ tr, parts: p, b }) {
   attr(p.errors, 'class', b.error_rate >= 0.01 ? 'bad' : '');
   say(p['errors-total'], b.totals.errors ? `${num(b.totals.errors)} in all` : '');
   say(p.retries, num(b.totals.retries));
-  say(p.time, b.p50_ms == null ? '–' : `${millis(b.p50_ms)} / ${millis(b.p99_ms)}`);
+  say(p.time, quantiles(b));
   const h = history.get(b.id);
   if (h) {
     plot(p.charts.rate, [h.rate], 1);
@@ -202,9 +202,8 @@ function fill({ tr, parts: p, b }) {
 }
 
 function fillDrain(p, b) {
-  const draining = b.drain != null && b.wish === 'drain';
-  show(p.drain, draining);
-  if (!draining) return;
+  show(p.drain, Boolean(b.drain));
+  if (!b.drain) return;
   const { at_start: start, left } = b.drain;
   const part = start > 0 ? Math.min(1, Math.max(0, 1 - left / start)) : 1;
   if (p.progress.value !== part) p.progress.value = part;

@@ -5,6 +5,7 @@ import { $, attr, condition, draw, num, plural, rate, say } from './words.js';
 
 const outcomes = ['hit', 'new', 'moved', 'expired', 'forged', 'unknown'];
 const rowsAtMost = 12;
+const captions = 22; // the height of the line above the rows
 
 const svg = $('flow');
 const parts = new Map(); // the elements of the picture by name
@@ -45,20 +46,24 @@ export function drawFlow(state, flows) {
   // One scale for both sides: so many pixels for all requests, and so many for all tunnels. A row is as
   // high as its bands, in steps, so that it doesn't move at each message.
   const scale = (of, room) => room / Math.max(total(left, of), total(right, of), 1e-9);
-  const scales = { requests: scale('requests', 120), tunnels: scale('tunnels', 90) };
-  const height = Math.max(layOut(left, scales, 28), layOut(right, scales, 40));
+  const scales = { requests: scale('requests', 84), tunnels: scale('tunnels', 60) };
+  const height = captions + Math.max(layOut(left, scales, 25), layOut(right, scales, 39));
   attr(svg, 'width', width);
   attr(svg, 'height', height);
   attr(svg, 'viewBox', `0 0 ${width} ${height}`);
 
   const x = narrow ? { from: 96, gate: width * 0.45, to: width - 132 } : { from: 150, gate: width * 0.4, to: width - 320 };
   const gate = Math.max(48, ...[left, right].map((rows) => thickness(rows, scales) + 12));
-  const gateTop = (height - gate) / 2;
+  const gateTop = captions + (height - captions - gate) / 2;
   side(left, { scales, height, near: x.gate, far: x.from, gate, gateTop, out: false, narrow });
   side(right, { scales, height, near: x.gate + 14, far: x.to, gate, gateTop, out: true, narrow });
 
   const bar = part('gate', 'rect', 'gate', marks);
   for (const [name, value] of Object.entries({ x: x.gate, y: gateTop, width: 14, height: gate, rx: 4 })) attr(bar, name, value);
+
+  place(part('clients', 'text', '', marks), narrow ? 'Clients' : 'Clients, by pin', 0, 12, 'head');
+  place(part('gateway', 'text', '', marks), state.gateway.name, x.gate + 7, 12, 'head middle');
+  place(part('backends', 'text', '', marks), 'Backends', x.to + 8, 12, 'head');
 
   attr(svg, 'aria-label', describe(state, flows, left));
   for (const [name, node] of parts) {
@@ -82,7 +87,7 @@ function layOut(rows, scales, least) {
 // side draws the rows of one side, from the gateway's edge (near) to the rows' ends (far).
 function side(rows, { scales, height, near, far, gate, gateTop, out, narrow }) {
   let at = gateTop + (gate - thickness(rows, scales)) / 2; // where the next band meets the gateway
-  let top = (height - total(rows, 'height')) / 2;
+  let top = captions + (height - captions - total(rows, 'height')) / 2;
   for (const row of rows) {
     const middle = top + row.height / 2;
     top += row.height;
@@ -140,24 +145,29 @@ function place(text, content, x, y, className) {
 
 const clip = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+let prominent = new Set(); // the IDs of those among many backends that have rows of their own
+
 // destinations are the rows at the right. Where there are too many backends, those that need attention and the busiest
 // have rows of their own, and the others are put together by what they do.
 function destinations(backends) {
   if (backends.length <= rowsAtMost) return backends.map((b) => one(b));
   const rows = [];
-  const worst = (name) => backends.filter((b) => condition(b).name === name).sort(busier);
+  // A backend that has a row keeps it until another is much busier, or the picture would never be at rest.
+  const weigh = (b) => (b.rate + b.tunnels + 1) * (prominent.has(b.id) ? 1.5 : 1);
+  const worst = (name) => backends.filter((b) => condition(b).name === name).sort((a, b) => weigh(b) - weigh(a));
+  const chosen = new Set();
   for (const name of ['down', 'sick', 'draining', 'up']) {
     const all = worst(name);
     const alone = all.slice(0, { down: 2, sick: 1, draining: 2, up: 3 }[name]);
+    for (const b of alone) chosen.add(b.id);
     rows.push(...alone.map((b) => one(b)));
     if (all.length > alone.length) rows.push(group(all.slice(alone.length), name));
   }
+  prominent = chosen;
   const apart = backends.filter((b) => ['off', 'drained'].includes(condition(b).name));
   if (apart.length) rows.push(group(apart, 'off', 'off or drained'));
   return rows;
 }
-
-const busier = (a, b) => b.rate + b.tunnels - a.rate - a.tunnels;
 
 function one(b) {
   const { name, word } = condition(b);

@@ -53,6 +53,7 @@ async function loadHistory() {
     const all = await answer.json();
     history.clear();
     for (const [id, h] of Object.entries(all.history ?? {})) history.set(id, h);
+    charted = all.second;
     receive(all);
     happened(all.events ?? []);
     fillTotals();
@@ -90,6 +91,7 @@ function receive(next) {
 
 // --- what is reckoned from one state to the next ---
 
+let charted = 0; // the second of the newest point in history
 const samples = []; // the totals of the last seconds
 const gauges = { requests: [], failed: [], own: [], retries: [], tunnels: [] }; // the last minute, for the figures
 
@@ -107,11 +109,20 @@ function sample() {
   push(gauges.own, step(before.totals.by_gateway, state.totals.by_gateway));
   push(gauges.retries, step(before.totals.retries, state.totals.retries));
   push(gauges.tunnels, state.tunnels);
+  chart();
+}
+
+// chart appends the newest second to the history of each backend, and gaps for seconds that were missed.
+function chart() {
+  const missed = state.second - charted - 1;
+  if (missed < 0) return;
+  charted = state.second;
   for (const b of state.backends) {
-    let h = history.get(b.id);
-    if (!h) history.set(b.id, (h = {}));
-    const last = b.last ?? { rate: b.rate, errors: 0, p50: b.p50_ms, p99: b.p99_ms, tunnels: b.tunnels };
-    for (const of of ['rate', 'errors', 'p50', 'p99', 'tunnels']) push((h[of] ??= []), last[of] ?? null);
+    if (!history.has(b.id)) history.set(b.id, { rate: [], errors: [], p50: [], p99: [], tunnels: [] });
+    for (const [name, values] of Object.entries(history.get(b.id))) {
+      for (let i = Math.min(missed, 60); i > 0 && values.length; i--) push(values, null);
+      push(values, b.last[name] ?? null);
+    }
   }
   for (const id of history.keys()) if (!state.backends.some((b) => b.id === id)) history.delete(id);
 }
@@ -184,7 +195,7 @@ function headline() {
     .map((b) => {
       const { name, word } = condition(b);
       const more = progress(b) || (b.since ? `for ${since(b.since)}` : '');
-      return { id: `b ${b.id}`, name, who: b.id, text: `${word}${more ? `${name === 'draining' ? ':' : ''} ${more}` : ''}${b.why && name !== 'draining' ? `. ${b.why}` : ''}` };
+      return { id: `b ${b.id}`, name, who: b.id, text: `${word}${more ? `${name === 'draining' ? ':' : ''} ${more}` : ''}${b.why && name !== 'draining' ? ` · ${b.why}` : ''}` };
     });
   for (const b of backends) {
     const others = opinions(state, b);
@@ -193,8 +204,10 @@ function headline() {
   const shown = matters.slice(0, 5);
   if (matters.length > 5) shown.push({ id: 'more', name: 'note', who: '', text: `and ${num(matters.length - 5)} more below` });
   keyed($('matters'), shown, (m) => m.id, () => {
-    const li = make('li', '', icon('note'), make('b'), make('span'));
-    return li;
+    const name = make('button', 'name');
+    name.type = 'button';
+    name.onclick = () => open(name.textContent);
+    return make('li', '', icon('note'), name, make('span'));
   }, (li, m) => {
     const [shape, who, what] = li.children;
     attr(shape.firstChild, 'href', `#i-${m.name}`);
@@ -293,7 +306,9 @@ function story() {
   keyed($('events'), events, (e) => e.id, (e) => {
     const time = make('time', '', make('span', 'ago'), ' ', make('small', '', clockTime(e.time)));
     time.dateTime = e.time;
-    const text = make('p', '', ...(e.backend && !e.text.startsWith(e.backend) ? [make('b', '', e.backend), ' '] : []), e.text);
+    const text = make('p');
+    if (e.backend) text.append(make('b', '', e.backend), e.text.startsWith(`${e.backend} `) ? e.text.slice(e.backend.length) : ` ${e.text}`);
+    else text.append(e.text);
     if (e.who) text.append(' ', make('small', 'who', `by ${e.who}`));
     const li = make('li', `is-${shapes[e.kind] ?? 'note'}`, icon(shapes[e.kind] ?? 'note'), text, time);
     return li;

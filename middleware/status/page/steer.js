@@ -1,7 +1,7 @@
 // What can be done: drain, undrain, off, weight, and the clients' pins and tunnels. What hurts is asked about first, in
 // words that say what will happen.
 
-import { $, attr, bytes, clockTime, condition, duration, icon, keyed, make, millis, num, opinions, plural, progress, rate, say, share, show, since } from './words.js';
+import { $, attr, bytes, clockTime, condition, duration, icon, keyed, make, millis, num, opinions, plural, progress, quantiles, rate, say, share, show, since } from './words.js';
 import { plot, spark } from './spark.js';
 import { address, inFlight } from './backends.js';
 
@@ -140,7 +140,7 @@ function drain(id) {
         : `It gets no new clients. Its ${tunnels} will be closed over ${over}, each at its own moment; their clients reconnect elsewhere. Requests in flight end normally.`;
     },
     warning: () => lastUp(id),
-    run: async (within) => (await steer(id, 'drain', { within })).text ?? `${id} drains.`,
+    run: async (within) => (await steer(id, 'drain', within === '0s' ? {} : { within })).text ?? `${id} drains.`,
   });
 }
 
@@ -179,7 +179,7 @@ let opened; // the ID of the backend whose sheet is open
 const charts = [
   { title: 'Requests a second', kinds: ['requests'], of: ['rate'], text: (b) => rate(b.rate) },
   { title: 'Errors a second', kinds: ['errors'], of: ['errors'], least: 1, text: (b) => share(b.error_rate) },
-  { title: 'Time to answer, p50 and p99', kinds: ['p99', 'p50'], of: ['p99', 'p50'], text: (b) => (b.p50_ms == null ? '–' : `${millis(b.p50_ms)}, ${millis(b.p99_ms)}`) },
+  { title: 'Time to answer, p50 and p99', kinds: ['p99', 'p50'], of: ['p99', 'p50'], text: quantiles },
   { title: 'Tunnels', kinds: ['tunnels'], of: ['tunnels'], text: (b) => num(b.tunnels) },
 ];
 
@@ -314,7 +314,10 @@ function tunnelItem(t) {
   return li;
 }
 
+const examples = { cookie: 'name=value', sid: 'as in the query', key: '', address: '203.0.113.9' };
+
 function startClients() {
+  $('find-by').onchange = () => ($('find-value').placeholder = examples[$('find-by').value]);
   $('find').onsubmit = async (event) => {
     event.preventDefault();
     const by = $('find-by').value;

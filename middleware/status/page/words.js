@@ -44,7 +44,7 @@ export function attr(node, name, value) {
 }
 
 export function show(node, on) {
-  if (node.hidden === on) node.hidden = !on;
+  if (node.hidden === Boolean(on)) node.hidden = !on;
 }
 
 // keyed makes a list show items, in their order, with one element an item that it keeps. key tells items apart, create
@@ -93,6 +93,14 @@ export function millis(ms) {
   if (ms == null) return '–';
   if (ms < 10) return `${tenths.format(ms)} ms`;
   return ms < 1000 ? `${num(ms)} ms` : `${tenths.format(ms / 1000)} s`;
+}
+
+// quantiles are p50 and p99 of a backend, with one unit where both have the same.
+export function quantiles({ p50_ms: p50, p99_ms: p99 }) {
+  if (p50 == null) return '–';
+  const [a, b] = [millis(p50), millis(p99)];
+  const [value, unit] = a.split(' ');
+  return b.endsWith(` ${unit}`) ? `${value} / ${b}` : `${a} / ${b}`;
 }
 
 export function bytes(n) {
