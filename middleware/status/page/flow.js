@@ -43,11 +43,10 @@ export function drawFlow(state, flows) {
     note: flows.own ? rate(flows.own) : 'nothing',
   });
 
-  // One scale for both sides: so many pixels for all requests, and so many for all tunnels. A row is as
-  // high as its bands, in steps, so that it doesn't move at each message.
+  // One scale for both sides: so many pixels for all requests, and so many for all tunnels.
   const scale = (of, room) => room / Math.max(total(left, of), total(right, of), 1e-9);
   const scales = { requests: scale('requests', 84), tunnels: scale('tunnels', 60) };
-  const height = captions + Math.max(layOut(left, scales, 25), layOut(right, scales, 39));
+  const height = steady(captions + Math.max(layOut(left, scales, 25), layOut(right, scales, 39)));
   attr(svg, 'width', width);
   attr(svg, 'height', height);
   attr(svg, 'viewBox', `0 0 ${width} ${height}`);
@@ -78,10 +77,24 @@ const total = (rows, of) => rows.reduce((sum, row) => sum + row[of], 0);
 // thickness is that of all bands of a side together.
 const thickness = (rows, scales) => total(rows, 'requests') * scales.requests + total(rows, 'tunnels') * scales.tunnels;
 
-// layOut gives rows their heights, and returns the sum.
+const heights = new Map(); // of the rows, by their names
+
+// layOut gives rows their heights, and returns the sum. A row has some room to spare and gives it back late: what stands
+// below the picture must not move under somebody's finger.
 function layOut(rows, scales, least) {
-  for (const row of rows) row.height = Math.max(least, 12 * Math.ceil((thickness([row], scales) + 8) / 12));
+  for (const row of rows) {
+    const needs = thickness([row], scales) + 6;
+    const had = heights.get(row.name) ?? 0;
+    row.height = needs <= had && needs > had - 40 ? had : Math.max(least, needs + 10);
+    heights.set(row.name, row.height);
+  }
   return total(rows, 'height');
+}
+
+// steady returns a height for the whole picture that seldom changes.
+function steady(needs) {
+  const had = Number(svg.getAttribute('height'));
+  return needs <= had && needs > had - 80 ? had : Math.ceil((needs + 8) / 16) * 16;
 }
 
 // side draws the rows of one side, from the gateway's edge (near) to the rows' ends (far).

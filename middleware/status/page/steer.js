@@ -78,7 +78,9 @@ function startQuestions() {
   $('ask-select').onchange = refreshQuestion;
   $('ask-input').oninput = refreshQuestion;
   $('ask-no').onclick = () => $('ask').close();
-  $('ask').onclose = () => (question = undefined);
+  $('ask').onclose = () => {
+    if (!$('ask').open) question = undefined; // the event comes late: the next question may be open already
+  };
   $('ask-form').onsubmit = async (event) => {
     event.preventDefault();
     const asked = question;
@@ -223,7 +225,9 @@ function startSheet() {
   }
   $('sheet-close').onclick = () => $('sheet').close();
   $('sheet').onclick = (event) => event.target === $('sheet') && $('sheet').close(); // beside it
-  $('sheet').onclose = () => (opened = undefined);
+  $('sheet').onclose = () => {
+    if (!$('sheet').open) opened = undefined;
+  };
   $('sheet-tunnels-show').onclick = () => listTunnels();
 }
 
