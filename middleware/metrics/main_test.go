@@ -208,6 +208,7 @@ func (n *node) kill() {
 }
 
 func behave(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Node", r.Host)
 	switch {
 	case r.Header.Get("Upgrade") != "":
 		echo(w, r)
