@@ -42,6 +42,7 @@ type Pool struct {
 	firstPick atomic.Int64 // when Pick was called first while unchecked, in Unix nanoseconds
 
 	pageWarned atomic.Bool // warnOfPage has warned
+	hasRun     atomic.Bool // Run was called
 
 	mu        sync.Mutex // held to change anything but a backend's counters
 	listeners []*func(Change)

@@ -18,6 +18,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		return errors.New("balancer: the pool runs already")
 	}
 	p.running = true
+	p.hasRun.Store(true)
 	p.unchecked.Store(false)
 	p.checking = ctx
 	for b := range p.All() {
@@ -35,6 +36,10 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.mu.Unlock()
 	return nil
 }
+
+// HasRun reports whether Run was ever called. Until then all backends have the health that
+// they have begun with.
+func (p *Pool) HasRun() bool { return p.hasRun.Load() }
 
 // Report reports that a request could not reach b, or lost its connection before the
 // answer, with the error err. While Run runs, b is then checked at once. Several reports

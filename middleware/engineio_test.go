@@ -30,6 +30,9 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	sid := r.URL.Query().Get("sid")
 	switch {
+	case r.URL.Query().Get("transport") == "websocket" && r.Header.Get("Upgrade") == "":
+		w.WriteHeader(400)
+		io.WriteString(w, `{"code":3,"message":"Bad request"}`)
 	case sid == "" && e.aborts.Add(-1) >= 0:
 		panic(http.ErrAbortHandler)
 	case sid == "":

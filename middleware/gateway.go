@@ -444,6 +444,10 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 		}
 	}
 	g.endKeepAlive(w)
+	if t.backend != nil {
+		const origin = "Access-Control-Allow-Origin"
+		g.router.doctor.checkCORS(t, len(w.Header()[origin]), len(res.Header[origin]))
+	}
 	writeAnswer(w, t, res)
 }
 

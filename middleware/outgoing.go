@@ -79,6 +79,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin, id st
 	out.Header = o.header
 	from := peer(in)
 	trusted := g.client.trusts(from)
+	g.checkPeer(in, from)
 	for name, values := range in.Header {
 		if !hopByHop(name) && !untrustedField(name, trusted) {
 			out.Header[name] = values

@@ -52,11 +52,10 @@ type Record struct {
 	// the last one was answered.
 	Attempts []Attempt
 
-	// A backend has answered that it doesn't know the request's session, which
-	// [affinity.EngineIO] notices. SessionEnded: the session has ended at its backend,
-	// which is usual. UnknownSession: the request has reached a backend that never had
-	// the session. If that happens often, the replicas have different secrets, or no
-	// common store.
+	// A backend has answered that it doesn't know the request's session, as Engine.IO
+	// says it by status 400 and code 1. SessionEnded: the session has ended at its
+	// backend, which is usual. UnknownSession: the request has reached a backend that
+	// never had the session. [Finding] says what that may come from.
 	SessionEnded, UnknownSession bool
 
 	Received, Sent int64 // bytes of the bodies that came from the client and went to it

@@ -50,8 +50,8 @@ type router struct {
 	moves     *moves // nil for a Sticky
 	log       *slog.Logger
 	header    string // PinHeader, "" for none
+	doctor    *doctor
 
-	strayed  atomic.Int64 // requests that reached a backend which doesn't know their session
 	warned   atomic.Int64 // the Unix time of the last warning
 	unwarned atomic.Int64 // warnings that were left out since then
 }
@@ -105,6 +105,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry, maxBody: o.MaxBody,
 		budget: newBudget(retry), observers: &observers{}, log: o.Logger, header: o.PinHeader,
+		doctor: newDoctor(pool, o.Affinity, o.ClientIP, o.Logger),
 	}, nil
 }
 
@@ -158,6 +159,7 @@ func (r *router) find(in *http.Request) affinity.Pin {
 	if err != nil {
 		r.warn(in.Context(), "affinity lookup failed", "err", err)
 	}
+	r.doctor.looked(in, pin)
 	return pin
 }
 
@@ -332,7 +334,10 @@ func (r *router) bind(t *trip, res *http.Response) {
 		a.StandIn = t.backend.ID()
 	}
 	if res.StatusCode == http.StatusBadRequest { // no other answer is worth allocating the function
-		a.UnknownSession = func(pin affinity.Pin) { r.unknownSession(t, pin) }
+		a.UnknownSession = func(pin affinity.Pin) {
+			t.unknown = true
+			r.unknownSession(t, pin)
+		}
 	}
 	key, err := r.affinity.Bind(a)
 	if err != nil {
@@ -345,20 +350,9 @@ func (r *router) bind(t *trip, res *http.Response) {
 			res.Header.Set(r.header, word)
 		}
 	}
+	found := t.pin
 	t.pin.Key = key
-}
-
-// unknownSession notes that t.backend doesn't know the session of the request, and warns
-// unless the session has ended there.
-func (r *router) unknownSession(t *trip, pin affinity.Pin) {
-	ended := pin.Status == affinity.Hit
-	if t.rec != nil {
-		t.rec.SessionEnded, t.rec.UnknownSession = ended, !ended
-	}
-	if !ended {
-		r.warn(t.in.Context(), "a session reached a backend that doesn't know it: stickiness is misconfigured, the replicas need the same secrets or a common store",
-			"backend", t.backend.ID(), "pin", pin.Status.String(), "count", r.strayed.Add(1))
-	}
+	r.answered(t, res, found, t.unknown)
 }
 
 // outcome returns the value of PinHeader for a pin that is now bound to home.

@@ -42,20 +42,10 @@ type ReplicaBackend struct {
 	Tunnels  int64  `json:"tunnels,omitempty"`
 }
 
-// A Finding is a mistake in the set-up that the gateway has noticed while it ran. It is
-// logged as a warning, once.
-type Finding struct {
-	Code  string    // of the kind of mistake, such as "unknown-session"
-	What  string    // was noticed
-	Cure  string    // what to do about it
-	Since time.Time // when it was noticed first
-	Count int64     // how often it was noticed
-}
-
 // Stats returns how the gateway stands now. It looks at each tunnel, so it takes about a
 // millisecond for 10,000 of them: call it some times a second at most.
 func (g *Gateway) Stats() Stats {
-	s := Stats{Name: g.name, Since: g.since}
+	s := Stats{Name: g.name, Since: g.since, Findings: g.router.doctor.findings()}
 	tunnels := make(map[string]int64)
 	for t := range g.upgrade.Tunnels() {
 		tunnels[t.Group()]++

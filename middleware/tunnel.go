@@ -125,10 +125,13 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		cancel(nil)
 	}
 	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.ConnectOptions{
-		Group:  b.ID(),
-		Key:    t.pin.Key,
-		Turn:   turn(t.pin.Key),
-		Closed: func(upgrade.Summary) { b.End() },
+		Group: b.ID(),
+		Key:   t.pin.Key,
+		Turn:  turn(t.pin.Key),
+		Closed: func(s upgrade.Summary) {
+			b.End()
+			g.router.doctor.tunnelEnded(s)
+		},
 	})
 	var refusal *upgrade.HandshakeError
 	if errors.As(err, &refusal) {
