@@ -86,7 +86,6 @@ type doctor struct {
 
 func newDoctor(pool *balancer.Pool, a affinity.Affinity, client ClientIP, log *slog.Logger) *doctor {
 	d := &doctor{log: log}
-	d.opened.infants = make(map[string]*infants)
 	for _, member := range members(a) {
 		d.study(pool, member, client)
 	}

@@ -27,16 +27,15 @@ func (r *router) answered(t *trip, res *http.Response, found affinity.Pin, told 
 	if !refused && !ours {
 		return
 	}
-	d := r.doctor
 	if refused && !asksUpgrade(t.in) {
-		d.upgrade(t.in, query, ours)
+		r.doctor.upgrade(t.in, query, ours)
 	}
 	if !ours {
 		return
 	}
 	session := strings.Contains(query, "sid=")
-	if !session && (res.StatusCode == http.StatusOK && strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") && strings.Contains(query, "transport=polling")) {
-		d.opens(t, time.Now())
+	if !session && res.StatusCode == http.StatusOK && strings.Contains(query, "transport=polling") && strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
+		r.doctor.opens(t, time.Now())
 	}
 	if res.StatusCode == http.StatusBadRequest && session && !told && saysUnknown(res) {
 		r.unknownSession(t, found)
@@ -118,26 +117,44 @@ func asksUpgrade(r *http.Request) bool {
 // openings remembers which clients have opened a session lately, to find backends behind
 // which several workers share an address: a session is unknown there as soon as the
 // connection reaches another worker. It has a slot for some bits of each client's hash, in
-// which the last client with these bits stands.
+// which the last client with these bits stands. If sessions open at the same time, some
+// aren't counted.
 type openings struct {
 	slots [256]atomic.Uint64 // upper bits of the hash, and below them the time in units of openUnit
 
-	mu      sync.Mutex
-	infants map[string]*infants // by backend; a few of them in a healthy set-up
+	mu   sync.Mutex
+	sums map[string]*openingSum // by backend
 }
 
 const (
-	openUnit  = 100 * time.Millisecond
-	openBits  = 24
-	infancy   = 5 * time.Second  // a session that ends within this time has hardly lived
-	infantSum = 5                // so many of them, at different times,
-	infantFor = 10 * time.Minute // within this time are no accident
+	openUnit    = 100 * time.Millisecond
+	openBits    = 24
+	infancy     = 5 * time.Second // a session that ends within this time has hardly lived
+	infantSpan  = 10 * time.Minute
+	infantTimes = 5   // if sessions ended so soon at so many different times within infantSpan,
+	infantShare = 0.1 // and this share of all that were opened, it is no accident
 )
 
-// infants counts the sessions of a backend that ended right after they were opened.
-type infants struct {
-	since, last time.Time
-	sum         int
+// An openingSum counts what became of the sessions of one backend for some minutes.
+type openingSum struct {
+	since  time.Time
+	opened int
+	ended  int       // that were too young for it
+	times  int       // seconds in which some of these ended
+	last   time.Time // the last one
+}
+
+// sum returns the count for a backend. The caller holds the mutex.
+func (o *openings) sum(backend string, now time.Time) *openingSum {
+	s := o.sums[backend]
+	if s == nil || now.Sub(s.since) > infantSpan {
+		if len(o.sums) >= 1000 || o.sums == nil {
+			o.sums = make(map[string]*openingSum)
+		}
+		s = &openingSum{since: now}
+		o.sums[backend] = s
+	}
+	return s
 }
 
 // clientHash returns a hash of what tells the clients apart.
@@ -149,11 +166,15 @@ func openTime(now time.Time) uint64 {
 	return uint64(now.UnixNano()/int64(openUnit)) & (1<<openBits - 1)
 }
 
-// opens notes that the answer opens a session that polls, and where.
+// opens notes that the answer opens a session that polls, and looks where.
 func (d *doctor) opens(t *trip, now time.Time) {
-	if t.pin.Key != "" {
+	if o := &d.opened; t.pin.Key != "" {
 		h := clientHash(t)
-		d.opened.slots[h%256].Store(h>>openBits<<openBits | openTime(now))
+		o.slots[h%256].Store(h>>openBits<<openBits | openTime(now))
+		if o.mu.TryLock() {
+			o.sum(t.backend.ID(), now).opened++
+			o.mu.Unlock()
+		}
 	}
 	for _, path := range d.paths {
 		if strings.HasPrefix(t.in.URL.Path, path) {
@@ -169,26 +190,21 @@ func (d *doctor) opens(t *trip, now time.Time) {
 
 // ended notes that a session has ended at its own backend.
 func (d *doctor) ended(t *trip, now time.Time) {
-	h := clientHash(t)
-	slot := d.opened.slots[h%256].Load()
+	o, id, h := &d.opened, t.backend.ID(), clientHash(t)
+	slot := o.slots[h%256].Load()
 	age := time.Duration((openTime(now)-slot)&(1<<openBits-1)) * openUnit
 	if t.pin.Key == "" || slot>>openBits != h>>openBits || age > infancy {
 		return
 	}
-	o, id := &d.opened, t.backend.ID()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := o.infants[id]
-	if n == nil || now.Sub(n.since) > infantFor {
-		n = &infants{since: now}
-		o.infants[id] = n
+	s := o.sum(id, now)
+	s.ended++
+	if now.Sub(s.last) < time.Second {
+		return // all sessions of a node end when it restarts: that is one accident
 	}
-	// All sessions of a node end when it restarts: that is one accident.
-	if now.Sub(n.last) < time.Second {
-		return
-	}
-	n.last = now
-	if n.sum++; n.sum >= infantSum && d.first(severalWorkers) {
+	s.last = now
+	if s.times++; s.times >= infantTimes && float64(s.ended) >= infantShare*float64(s.opened) && d.first(severalWorkers) {
 		d.report(severalWorkers, fmt.Sprintf("the backend %s doesn't know sessions that it has just opened: several workers seem to share its address, as those of Node's cluster and PM2 do", id),
 			"give each worker a port of its own and list each of them as a backend, or let the workers share connections by @socket.io/sticky", "backend", id)
 	}
@@ -201,19 +217,13 @@ func saysUnknown(res *http.Response) bool {
 	if res.ContentLength > 256 || res.Header.Get("Content-Encoding") != "" {
 		return false
 	}
+	var err error
 	head := make([]byte, 0, 256)
-	complete := func() bool { return json.Valid(head) || string(head) == text }
-	for len(head) < cap(head) && !complete() {
-		n, err := res.Body.Read(head[len(head):cap(head)])
+	for n := 0; err == nil && len(head) < cap(head) && !json.Valid(head) && string(head) != text; {
+		n, err = res.Body.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]
-		if err != nil {
-			res.Body = &readAhead{bytes.NewReader(head), err, res.Body}
-			break
-		}
 	}
-	if _, done := res.Body.(*readAhead); !done {
-		res.Body = &readAhead{bytes.NewReader(head), nil, res.Body}
-	}
+	res.Body = &readAhead{bytes.NewReader(head), err, res.Body}
 	var answer struct{ Code *int }
 	return string(head) == text || json.Unmarshal(head, &answer) == nil && answer.Code != nil && *answer.Code == 1
 }
@@ -221,7 +231,7 @@ func saysUnknown(res *http.Response) bool {
 // A readAhead is a body of which the beginning was read ahead, and perhaps the end.
 type readAhead struct {
 	head *bytes.Reader
-	err  error // that followed head; nil if nothing followed yet
+	err  error // that followed head, nil if there was none yet
 	io.ReadCloser
 }
 

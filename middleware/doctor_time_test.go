@@ -193,6 +193,20 @@ func TestDoctorInTime(t *testing.T) {
 				time.Sleep(2 * time.Second)
 			}
 		}, "several-workers", "sticky"},
+		{"a client that the node turns away", session, &engine{}, false, func(t *testing.T, g *timed, node http.Handler) {
+			for i := range 500 {
+				c := g.client(t, nil)
+				sid, _ := open(t, c, url)
+				if e := node.(*engine); i%20 == 0 {
+					e.mu.Lock()
+					plain, _, _ := strings.Cut(sid, ".")
+					e.sessions[plain] = false
+					e.mu.Unlock()
+				}
+				poll(t, c, url, sid)
+				time.Sleep(time.Second)
+			}
+		}, "", ""},
 		{"a node that restarts", session, &engine{}, false, func(t *testing.T, g *timed, node http.Handler) {
 			for range 20 {
 				crowd(50, func(int) {

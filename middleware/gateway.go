@@ -173,7 +173,7 @@ type Gateway struct {
 // NewGateway fails when pool is nil, when Options.Upgrade belongs to another gateway,
 // and when Options, the affinity, the bus, the transport or the limits of tunnels have
 // a setting that is wrong. A mistake that shows only while requests are served is
-// logged, once.
+// logged, once, and [Stats] has it as a [Finding].
 func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	var o Options
 	if opts != nil {
