@@ -27,8 +27,10 @@ import (
 func deployed(t *testing.T, args []string, folder string, patience time.Duration) *config {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "keys"), []byte(strings.Repeat("5eed", 16)), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"keys", "admin-token"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Repeat("5eed", 16)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, folder, dir)
@@ -132,8 +134,8 @@ func TestKubernetes(t *testing.T) {
 	}
 	grace, _ := get("Deployment/limpet", "spec.template.spec.terminationGracePeriodSeconds").(float64)
 	cfg := deployed(t, args, "/etc/limpet", time.Duration(grace)*time.Second)
-	if cfg.bus == nil || cfg.options.LameDuck == 0 {
-		t.Error("replicas without a bus, or without a lame duck")
+	if cfg.bus == nil || cfg.options.LameDuck == 0 || cfg.admin.token == "" {
+		t.Error("replicas without a bus, without a lame duck, or without a token on a port that others reach")
 	}
 	var backends []string
 	for b := range cfg.pool.All() {
