@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +88,15 @@ func (a *admin) guard(next http.Handler) http.Handler {
 	})
 }
 
+// nobodysName reports whether host is an address, or a name without a dot such as
+// localhost. Browsers don't reach a socket, unless ssh -L forwards a port to it. Then a page
+// of somebody else's could, whose own name was made to point to that port (DNS rebinding).
+func nobodysName(host string) bool {
+	name := (&url.URL{Host: host}).Hostname()
+	_, err := netip.ParseAddr(name)
+	return err == nil || !strings.Contains(name, ".")
+}
+
 // listen opens the port or the socket.
 func (a *admin) listen() (net.Listener, error) {
 	if path := a.socket(); path != "" {
@@ -159,8 +170,11 @@ func (cfg *config) serveAdmin() (stop func(), err error) {
 func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
 	show := &status.Options{Parts: make(map[string]func() (string, error))}
 	count := &metrics.Options{Store: cfg.store}
-	if cfg.admin.token != "" || cfg.admin.socket() != "" {
-		show.Authorize = func(*http.Request) bool { return true } // guard has asked, or the socket's mode
+	switch {
+	case cfg.admin.token != "":
+		show.Authorize = func(*http.Request) bool { return true } // guard has asked
+	case cfg.admin.socket() != "":
+		show.Authorize = func(r *http.Request) bool { return nobodysName(r.Host) }
 	}
 	if cfg.store != nil {
 		show.Parts["store"] = func() (string, error) {

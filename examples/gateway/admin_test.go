@@ -202,6 +202,9 @@ func TestAdminSocket(t *testing.T) {
 		if code != 200 || !strings.Contains(text, `"state":"draining"`) {
 			t.Errorf("drain: %d %q", code, text)
 		}
+		if code, text := call(t, client, "POST", "http://rebound.example/api/backends/a/undrain", "", "{}"); code != 403 {
+			t.Errorf("by the name of another site: %d %q", code, text)
+		}
 		p.Kill()
 	}
 	if files, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".limpet-*")); len(files) > 0 {

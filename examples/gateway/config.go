@@ -72,10 +72,10 @@ func parse(args []string) (*config, error) {
 		return nil
 	})
 	pinHeader := fs.Bool("pin-header", false, "answers say what became of the client's pin: Limpet-Pin: hit, new, moved, expired, forged or unknown")
-	fs.StringVar(&cfg.options.RequestID, "request-id", "", "`field` that identifies a request, such as X-Request-Id: kept from the client, made if it sent none,\nand in the request to the backend and the answer; none: no ID")
+	fs.StringVar(&cfg.options.RequestID, "request-id", "", "`field` that identifies a request, such as X-Request-Id: kept from the client, made if it sent none,\nand in the request to the backend, the answer and the access log; none: no ID")
 	fs.StringVar(&cfg.admin.addr, "admin", "", "`address` for operators, HOST:PORT or unix:/path of a socket: a status page and its API at /,\n/metrics for Prometheus, /livez and /readyz for probes; with a port all is read-only, and over the socket,\nwhich only the gateway's user and root can open, backends can be drained and clients moved")
 	fs.StringVar(&cfg.admin.tokenFile, "admin-token-file", "", "`file` with a secret of at least 16 characters that status page and API ask for (bearer token, or password\nwith any user name), and that allows to steer on a port, too")
-	accessLog := fs.String("access-log", "off", "a line for each request and each tunnel: off, json or text to standard output, or to a file: `FORMAT:FILE`")
+	accessLog := fs.String("access-log", "off", "a line for each request and each tunnel in this `format`: json or text, to standard output, or to a file: json:FILE, text:FILE; off: none")
 	errorPages := fs.String("error-pages", "", "`folder` with pages for the gateway's own answers, such as 503.html, 5xx.json and 502.txt; others are built in")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
@@ -113,9 +113,10 @@ func parse(args []string) (*config, error) {
 	})
 	tlsCert := fs.String("tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
 	tlsKey := fs.String("tls-key", "", "private key `file`")
-	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, and for this time everything is served as before")
-	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "after that: close the tunnels spread over this time, then end")
+	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, for this time everything is served as before")
+	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT, after -lame-duck: close the tunnels spread over this time, then end")
 
+	fs.String("doctor", "", "serve nothing, but try the running set-up at `URL` as a client of Socket.IO does,\nwith -doctor-hold TIME and -doctor-origin ORIGIN, and no other flags") // main reads it
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fs.SetOutput(os.Stdout)

@@ -16,6 +16,9 @@
 // What changes while the gateway runs, such as drains and weights, is done over -admin.
 // Secrets are files, as other users can read a process' arguments.
 //
+// gateway -doctor https://chat.example.com serves nothing: it tries a running set-up, of
+// whatever kind, as a client of Socket.IO does, and says what is wrong with it.
+//
 // The folder deploy has an image, units and manifests to copy.
 package main
 
@@ -44,6 +47,9 @@ import (
 )
 
 func main() {
+	if status, asked := doctorMain(context.Background(), os.Args[1:], os.Stdout); asked {
+		os.Exit(status)
+	}
 	cfg, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return

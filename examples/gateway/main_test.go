@@ -125,6 +125,16 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// The program is a doctor if it is asked to be one.
+func TestDoctorFlag(t *testing.T) {
+	t.Parallel()
+	p := gateway(t, nil, "-doctor", "http://127.0.0.1:1")
+	p.AwaitLine(t, "can't tell")
+	if code := p.End(t); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // Each way of stickiness brings a client home, and keys may come from anywhere.
 func TestAffinities(t *testing.T) {
 	t.Parallel()
