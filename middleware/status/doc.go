@@ -62,6 +62,9 @@
 // Engine.IO, which are told by transport=polling and sid in their query. Long polls of other
 // protocols can't be told from slow answers, and count.
 //
+// why is what has brought a backend into its state, and check_error what the last check has
+// found wrong, which may not count yet.
+//
 // last, and the newest point of each history, describe the whole second with the number
 // second. There, rate and errors are numbers of one second.
 package status

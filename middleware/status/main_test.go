@@ -276,6 +276,7 @@ type backendView struct {
 	Totals                            map[string]int64
 	Rate                              float64
 	P99                               *float64 `json:"p99_ms"`
+	CheckError                        string   `json:"check_error"`
 	Drain                             *struct {
 		Since, Until time.Time
 		AtStart      int64 `json:"at_start"`

@@ -74,8 +74,8 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-// What isn't there is said so, in JSON under api/.
-func TestNothingThere(t *testing.T) {
+// What isn't there is said so, in JSON under api/, and HEAD is a GET without the body.
+func TestMethodsAndPaths(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, "a", nil, nil)
 	for _, tt := range []struct {
@@ -83,6 +83,9 @@ func TestNothingThere(t *testing.T) {
 		want         int
 		says         string
 	}{
+		{"HEAD", "/limpet/api/state", 200, ""},
+		{"HEAD", "/limpet/api/events", 200, ""},
+		{"HEAD", "/limpet/", 200, ""},
 		{"GET", "/limpet/api/states", 404, "there is no such call"},
 		{"GET", "/limpet/api/backends/x", 404, `no backend \"x\"`},
 		{"GET", "/limpet/api/backends/a/dräin", 404, "there is no such call"},

@@ -69,6 +69,7 @@ type backendState struct {
 	Why              string        `json:"why,omitempty"`
 	Checked          moment        `json:"checked,omitzero"`
 	CheckMS          float64       `json:"check_ms,omitempty"`
+	CheckError       string        `json:"check_error,omitempty"`
 	Weight           int           `json:"weight"`
 	ConfiguredWeight int           `json:"configured_weight"`
 	Requests         int64         `json:"requests"`
@@ -255,6 +256,9 @@ func (h *Handler) backend(stats limpet.BackendStats, now time.Time) backendState
 			TunnelsOpened: of.opened.Load(), TunnelsClosed: of.closed.Load(),
 		},
 		Drain: h.drains.state(b, stats.Tunnels),
+	}
+	if is.CheckErr != nil {
+		s.CheckError = is.CheckErr.Error()
 	}
 	this := h.census.second(now)
 	of.fillRates(&s, this)

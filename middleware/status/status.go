@@ -54,7 +54,7 @@ type Options struct {
 //
 // It observes the gateway from New to Close. That costs each request some ten atomic
 // additions to counters of its backend, and about 20 KB of memory for each backend that is
-// used. A Handler has no goroutine of its own: the counters of a second are begun by the
+// used. With [Options.Authorize] it keeps address and path of each open tunnel, too. A Handler has no goroutine of its own: the counters of a second are begun by the
 // first request of that second, and each event stream runs on its request's goroutine.
 type Handler struct {
 	gateway *limpet.Gateway

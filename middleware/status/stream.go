@@ -40,7 +40,6 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request, _ string) 
 	if errors.Is(s.rc.Flush(), http.ErrNotSupported) {
 		return failf(http.StatusInternalServerError, "a handler in front of this one hides the server's ResponseWriter, so that nothing can be streamed: its ResponseWriter needs a method Unwrap")
 	}
-	takeTime(s.rc)
 	defer s.rc.SetWriteDeadline(time.Time{}) // the connection may serve another request
 	ended := h.servers.of(r)
 	steers := h.maySteer(r)
@@ -91,13 +90,6 @@ func (h *Handler) watch() bool {
 		return false
 	}
 	return true
-}
-
-// takeTime takes off the deadlines that the ReadTimeout and WriteTimeout of a server have set,
-// for an answer that takes longer on purpose. The server sets them again for the next request.
-func takeTime(rc *http.ResponseController) {
-	_ = rc.SetReadDeadline(time.Time{})
-	_ = rc.SetWriteDeadline(time.Time{})
 }
 
 // untilNext returns the time to the next whole second since began. All streams send their

@@ -2,8 +2,10 @@ package status_test
 
 import (
 	"encoding/json"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -57,6 +59,21 @@ func TestWaitForTheDeadline(t *testing.T) {
 	}
 	g.steer("backends/a/drain", `{"within":"100ms"}`)
 	if a := g.call("GET", "backends/a?wait=empty&timeout=30s", ""); a.status != 200 || !strings.Contains(a.body, `"tunnels":0`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// The server's timeouts are meant for requests that are served at once, and don't end a wait.
+func TestWaitOutlivesTimeouts(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a", nil, nil)
+	srv := httptest.NewUnstartedServer(g.status)
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	srv.Start()
+	t.Cleanup(srv.Close)
+	g.srv.URL, g.mount = srv.URL, ""
+	_ = g.pool.Drain("a", time.Second)
+	if a := g.call("GET", "backends/a?wait=empty", ""); a.status != 200 {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
