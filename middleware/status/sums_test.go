@@ -150,26 +150,24 @@ func TestSumsAddUp(t *testing.T) {
 	if opened, closed := v.Totals["tunnels_opened"], v.Totals["tunnels_closed"]; opened != closed || opened < s.opened.Load() {
 		t.Errorf("%d tunnels opened, %d closed; the clients opened %d", opened, closed, s.opened.Load())
 	}
-	// A client that gives up may miss an answer that the gateway has given, and its request
-	// may never have come. Apart from these, both have counted the same.
+	// What a client has lost may have been answered all the same, or may never have come.
+	// Apart from that, both have counted the same.
 	lost := s.broken.Load()
 	for name, pair := range map[string][2]int64{
-		"requests":          {v.Totals["requests"], s.sent.Load()},
-		"answers of nodes":  {v.Totals["by_backend"], s.answered.Load()},
-		"own answers":       {v.Totals["by_gateway"], s.refused.Load()},
-		"aborted requests":  {v.Totals["aborted"], 0},
-		"sockets":           {v.Totals["tunnels_opened"], s.opened.Load()},
-		"sockets that ends": {v.Totals["tunnels_closed"], s.closed.Load()},
+		"answers of nodes": {v.Totals["by_backend"], s.answered.Load()},
+		"own answers":      {v.Totals["by_gateway"], s.refused.Load()},
+		"aborted requests": {v.Totals["aborted"], 0},
+		"WebSockets":       {v.Totals["tunnels_opened"], s.opened.Load()},
 	} {
-		if diff := pair[0] - pair[1]; diff > lost || diff < -lost {
+		if more := pair[0] - pair[1]; more < 0 || more > lost {
 			t.Errorf("%s: %d, the clients counted %d, and lost %d", name, pair[0], pair[1], lost)
 		}
 	}
+	if s.opened.Load() != s.closed.Load() {
+		t.Errorf("the clients opened %d WebSockets and closed %d", s.opened.Load(), s.closed.Load())
+	}
 	if s.answered.Load() < 900 || s.opened.Load() < 100 {
 		t.Errorf("only %d answers and %d sockets", s.answered.Load(), s.opened.Load())
-	}
-	if v.Totals["by_backend"] < s.answered.Load() || v.Totals["by_gateway"] < s.refused.Load() {
-		t.Errorf("the clients have got more than was given: %d, %d, %+v", s.answered.Load(), s.refused.Load(), v.Totals)
 	}
 	var pins int64
 	for _, n := range v.Pins {
