@@ -34,6 +34,7 @@ type fixture struct {
 	findings []object
 	events   []object // newest first
 	asked    []string // what was steered: "POST path body"
+	sent     chan int // the number of each state that a stream has sent, if somebody reads it
 	changed  chan struct{}
 }
 
@@ -54,7 +55,7 @@ func newFixture(t testing.TB, n int) *fixture {
 	f := &fixture{
 		random: rand.New(rand.NewPCG(1, 2)), began: time.Now().Add(-3*time.Hour - 12*time.Minute), steering: true,
 		pins: map[string]float64{}, totals: map[string]float64{"by_gateway": 12, "aborted": 57, "tunnels_opened": 48211},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), sent: make(chan int),
 	}
 	names := []string{"amber", "birch", "coral", "delta", "ember", "fjord", "grove"}
 	for i := range n {
@@ -202,7 +203,7 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
-	for {
+	for n := 1; ; n++ {
 		f.mu.Lock()
 		data, _ := json.Marshal(f.state(false))
 		changed, silent := f.changed, f.silent
@@ -213,6 +214,10 @@ func (f *fixture) stream(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "event: state\ndata: %s\n\n", data)
 		if http.NewResponseController(w).Flush() != nil {
 			return
+		}
+		select {
+		case f.sent <- n:
+		default:
 		}
 		select {
 		case <-changed:

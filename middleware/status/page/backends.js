@@ -40,7 +40,7 @@ const watch = new IntersectionObserver((entries) => {
     row.near = isIntersecting;
     if (isIntersecting && model) fill(row);
   }
-}, { rootMargin: '300px' });
+}, { rootMargin: '100px' });
 
 export function startTable(given) {
   handlers = given;

@@ -27,13 +27,17 @@ const marks = draw('g');
 svg.append(bands, marks);
 
 let drawn; // what was drawn last, for another width
-new ResizeObserver(() => drawn && drawFlow(...drawn)).observe(svg.parentElement);
+let width = 0; // asking for it while drawing would have the browser lay out the page twice
+new ResizeObserver(([box]) => {
+  width = Math.round(box.contentRect.width);
+  if (drawn) drawFlow(...drawn);
+}).observe(svg.parentElement);
 
 // drawFlow draws the picture. flows are rates: of the pins by outcome, and of the gateway's own answers.
 export function drawFlow(state, flows) {
   drawn = [state, flows];
+  if (!width) return;
   used = new Set();
-  const width = Math.round(svg.parentElement.clientWidth);
   const narrow = width < 560;
   const left = outcomes.map((name) => ({ name, text: name, requests: flows.pins[name] ?? 0, tunnels: 0 }));
   left.push({ name: 'tunnels', text: 'tunnels', requests: 0, tunnels: state.tunnels });

@@ -124,7 +124,9 @@ function chart() {
       push(values, b.last[name] ?? null);
     }
   }
-  for (const id of history.keys()) if (!state.backends.some((b) => b.id === id)) history.delete(id);
+  if (history.size > state.backends.length) {
+    for (const id of history.keys()) if (!state.backends.some((b) => b.id === id)) history.delete(id);
+  }
 }
 
 // fillTotals gives the figures of the whole gateway the minute that its backends have.
@@ -190,18 +192,12 @@ function headline() {
   say($('headline'), text);
   attr($('headline-box'), 'data-mood', gateway.ready === false && mood === 'well' ? 'busy' : mood);
 
-  const matters = backends.filter((b) => condition(b).worry > 0)
-    .sort((a, b) => condition(b).worry - condition(a).worry)
-    .map((b) => {
-      const { name, word } = condition(b);
-      const more = progress(b) || (b.since ? `for ${since(b.since)}` : '');
-      return { id: `b ${b.id}`, name, who: b.id, text: `${word}${more ? `${name === 'draining' ? ':' : ''} ${more}` : ''}${b.why && name !== 'draining' ? ` · ${b.why}` : ''}` };
-    });
+  const matters = backends.filter((b) => condition(b).worry > 0).sort((a, b) => condition(b).worry - condition(a).worry).map((b) => ({ b }));
   for (const b of backends) {
     const others = opinions(state, b);
-    if (others.length) matters.push({ id: `o ${b.id}`, name: 'differ', who: b.id, text: `${b.state} here, but ${others.map((o) => `${o.state} for ${o.name}`).join(', ')}` });
+    if (others.length) matters.push({ b, others });
   }
-  const shown = matters.slice(0, 5);
+  const shown = matters.slice(0, 5).map(matter);
   if (matters.length > 5) shown.push({ id: 'more', name: 'note', who: '', text: `and ${num(matters.length - 5)} more below` });
   keyed($('matters'), shown, (m) => m.id, () => {
     const name = make('button', 'name');
@@ -215,6 +211,15 @@ function headline() {
     say(who, m.who);
     say(what, m.text);
   });
+}
+
+// matter is one line below the headline: a backend that isn't up, or that others see otherwise.
+function matter({ b, others }) {
+  if (others) return { id: `o ${b.id}`, name: 'differ', who: b.id, text: `${b.state} here, but ${others.map((o) => `${o.state} for ${o.name}`).join(', ')}` };
+  const { name, word } = condition(b);
+  if (name === 'draining') return { id: `b ${b.id}`, name, who: b.id, text: `${word}: ${progress(b)}` };
+  const text = [`${word}${b.since ? ` for ${since(b.since)}` : ''}`, progress(b), b.why].filter(Boolean).join(' · ');
+  return { id: `b ${b.id}`, name, who: b.id, text };
 }
 
 const figureList = [

@@ -3,8 +3,8 @@
 import { attr, draw } from './words.js';
 
 const points = 60;
-const width = 120;
-const height = 24;
+const width = 1180; // so fine that whole numbers will do
+const height = 240;
 
 // spark returns a small picture with one line for each of kinds, which are classes of the style sheet.
 export function spark(...kinds) {
@@ -34,9 +34,9 @@ function line(values, top) {
       gap = true;
       continue;
     }
-    const y = height - 1.5 - (v / top) * (height - 3);
-    d += `${gap ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`;
-    if (gap && values[i + 1] == null) d += 'h.1'; // a point of its own
+    const y = Math.round(height - 15 - (v / top) * (height - 30));
+    d += `${gap ? 'M' : 'L'}${x} ${y}`;
+    if (gap && values[i + 1] == null) d += 'h1'; // a point of its own
     gap = false;
   }
   return d;

@@ -145,8 +145,10 @@ export function clockTime(time) {
 // --- backends ---
 
 // condition is what a backend does, by the operator's wish, its health and its state: the name of its shape, the word
-// for it, and how much it needs somebody's attention.
-export function condition(b) {
+// for it, and how much it needs somebody's attention. It is asked for often, and remembered.
+export const condition = (b) => (b.condition ??= judge(b));
+
+function judge(b) {
   if (b.wish === 'off') return { name: 'off', word: 'off', worry: 1 };
   if (b.state === 'down') return b.wish === 'drain' ? { name: 'drained', word: 'drained', worry: 1 } : { name: 'down', word: 'down', worry: 4 };
   if (b.wish === 'drain') return { name: 'draining', word: 'draining', worry: 2 };
