@@ -81,3 +81,44 @@ func TestLongStoryInTheBrowser(t *testing.T) {
 		}
 	}
 }
+
+// The page tells dead from drained, and says so when nobody is left. What an operator sees
+// is one click away.
+func TestNobodyIsUpInTheBrowser(t *testing.T) {
+	t.Parallel()
+	p := browser.Start(t).Open(t, start(t, 0))
+	home := p.Read(t, "its backend", mine)
+	if way := p.Read(t, "the way of its requests", `document.querySelector('#way-ends .mine').textContent + ': ' + document.querySelector('#way-why').textContent`); way != home+": the cookie says "+home {
+		t.Errorf("the picture says %q", way)
+	}
+	p.Click(t, "#"+home+" .drain")
+	state := func(id string) string { return fmt.Sprintf(`document.querySelector('#%s').dataset.state`, id) }
+	p.Read(t, "a drained one", state(home)+` === 'drained'`)
+	colour := func(id string) string {
+		return p.Read(t, "its colour", fmt.Sprintf(`getComputedStyle(document.querySelector('#%s .state')).color`, id))
+	}
+	drained := colour(home)
+	var killed string
+	for _, id := range []string{"coral", "ocean", "moss"} {
+		if id != home {
+			p.Click(t, "#"+id+" .kill")
+			p.Read(t, "a dead one", state(id)+` === 'down'`)
+			killed = id
+		}
+	}
+	if dead := colour(killed); dead == drained {
+		t.Errorf("dead and drained are both %s", dead)
+	}
+	p.Read(t, "the headline", `document.querySelector('h1').textContent.trim() === 'No backend is up'`)
+	p.Read(t, "what it means", `!document.querySelector('#nobody').hidden`)
+	p.Read(t, "times of events", `[...document.querySelectorAll('#events time')].length >= 4 && [...document.querySelectorAll('#events time')].every((time) => /^\d\d:\d\d:\d\d$/.test(time.textContent))`)
+	p.Click(t, "#"+killed+" .kill")
+	if next := p.Read(t, "its next backend", mine); next != killed {
+		t.Errorf("is on %s, and only %s is alive", next, killed)
+	}
+	p.Read(t, "all well", `document.querySelector('#nobody').hidden`)
+
+	p.Click(t, ".operator")
+	p.Read(t, "the status page", `location.pathname === '/limpet/' && document.querySelectorAll('#rows tr').length === 3`)
+	p.Read(t, "its steering", `document.querySelector('#mode').textContent === 'steering'`)
+}

@@ -25,15 +25,16 @@ type demo struct {
 
 // An event is a change of a backend's state, as the pool told it.
 type event struct {
-	Seq     int    `json:"seq"`
-	Backend string `json:"backend"`
-	From    string `json:"from"`
-	To      string `json:"to"`
-	Why     string `json:"why"`
+	Seq     int       `json:"seq"`
+	Time    time.Time `json:"time"`
+	Backend string    `json:"backend"`
+	From    string    `json:"from"`
+	To      string    `json:"to"`
+	Why     string    `json:"why"`
 }
 
-// status is one backend as the page shows it.
-type status struct {
+// backendStatus is one backend as the page shows it.
+type backendStatus struct {
 	ID       string `json:"id"`
 	Hue      int    `json:"hue"`
 	Address  string `json:"address"`
@@ -57,18 +58,18 @@ func (d *demo) routes(r chi.Router) {
 func (d *demo) changed(c balancer.Change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.events = append(d.events, event{len(d.events) + 1, c.Backend.ID(), c.From.String(), c.To.String(), c.Why})
+	d.events = append(d.events, event{len(d.events) + 1, c.Time, c.Backend.ID(), c.From.String(), c.To.String(), c.Why})
 }
 
 // show is polled by the page. A few backends make a few hundred bytes; a service with many watchers would push.
 func (d *demo) show(w http.ResponseWriter, _ *http.Request) {
 	var all struct {
-		Backends []status `json:"backends"`
-		Events   []event  `json:"events"`
+		Backends []backendStatus `json:"backends"`
+		Events   []event         `json:"events"`
 	}
 	for _, b := range d.backends {
 		p := d.pool.Get(b.id)
-		s := status{ID: b.id, Hue: b.hue, Address: p.URL().Host, State: p.State().String(), Clients: p.InFlight(), Alive: b.alive()}
+		s := backendStatus{ID: b.id, Hue: b.hue, Address: p.URL().Host, State: p.State().String(), Clients: p.InFlight(), Alive: b.alive()}
 		if w := p.Wish(); w.State == balancer.Draining {
 			s.Drained = true
 			s.LeavesIn = max(0, time.Until(w.Since.Add(w.Within)).Milliseconds())

@@ -3,6 +3,8 @@
 //
 //	go run ./examples/quickstart
 //
+// What an operator sees of it is at /limpet/.
+//
 // Read main.go for how a gateway is put together, backend.go for what it stands in front of, and page/app.js and
 // guest.go for what a client has to do.
 package main
@@ -29,6 +31,7 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/middleware/status"
 )
 
 //go:embed page
@@ -104,8 +107,14 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 		return err
 	}
 
+	// What an operator sees of it. Everybody may steer here, because everybody may press the demo's buttons, too; a real
+	// service asks who it is.
+	operator := status.New(gateway, &status.Options{Authorize: func(*http.Request) bool { return true }})
+	defer operator.Close()
+
 	r := chi.NewRouter()
 	r.Handle("/chat", gateway)
+	r.Mount("/limpet", operator)
 	r.Route("/demo", demo.routes)
 	r.Handle("/*", page())
 	srv := &http.Server{Handler: r}
@@ -121,7 +130,7 @@ func run(ctx context.Context, listen string, guests int, out io.Writer) error {
 	}
 
 	fmt.Fprintf(out, "Limpet is in front of three chat backends. Open %s and kill one.\n", url)
-	fmt.Fprintln(out, "Ctrl-C ends it.")
+	fmt.Fprintf(out, "What the gateway knows about them is at %s/limpet/. Ctrl-C ends it.\n", url)
 
 	// Health checks, and at the end a goodbye to each tunnel, with close code 1012, are in it.
 	return gateway.Serve(ctx, srv, ln, 2*time.Second)

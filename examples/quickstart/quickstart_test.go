@@ -139,14 +139,14 @@ func (v *visitor) press(id, verb string) {
 }
 
 // status is what the demo says about a backend.
-func (v *visitor) status(id string) status {
+func (v *visitor) status(id string) backendStatus {
 	v.t.Helper()
 	res, err := v.http.Get(v.url + "/demo/pool")
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var all struct{ Backends []status }
+	var all struct{ Backends []backendStatus }
 	if err := json.NewDecoder(res.Body).Decode(&all); err != nil {
 		v.t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func (v *visitor) status(id string) status {
 		}
 	}
 	v.t.Fatalf("no backend %s in %+v", id, all)
-	return status{}
+	return backendStatus{}
 }
 
 // until waits for a backend's state.

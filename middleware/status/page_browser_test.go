@@ -400,16 +400,17 @@ func TestScreenshots(t *testing.T) {
 		trouble       bool
 		width, height int
 		scheme        string
+		states        int // that it waits for
 		run           string
 	}{
-		{name: "status", backends: 5, trouble: true, width: 1280, height: 1730, scheme: "light"},
-		{name: "dark", backends: 5, trouble: true, width: 1280, height: 1400, scheme: "dark"},
-		{name: "phone", backends: 5, trouble: true, width: 390, height: 3300, scheme: "light"},
-		{name: "one", backends: 1, width: 1280, height: 900, scheme: "light"},
-		{name: "many", backends: 200, trouble: true, width: 1280, height: 1700, scheme: "dark"},
-		{name: "tablet", backends: 3, width: 800, height: 1400, scheme: "light"},
-		{name: "sheet", backends: 5, trouble: true, width: 1280, height: 900, scheme: "light", run: "document.querySelector('[data-backend=delta] .name').click()"},
-		{name: "ask", backends: 5, trouble: true, width: 1280, height: 900, scheme: "dark", run: "document.querySelector('[data-backend=amber] .c-act button').click()"},
+		{name: "status", backends: 5, trouble: true, width: 1280, height: 1560, scheme: "light", states: 25},
+		{name: "dark", backends: 5, trouble: true, width: 1280, height: 1560, scheme: "dark", states: 25},
+		{name: "phone", backends: 5, trouble: true, width: 390, height: 3300, scheme: "light", states: 4},
+		{name: "one", backends: 1, width: 1280, height: 900, scheme: "light", states: 4},
+		{name: "many", backends: 200, trouble: true, width: 1280, height: 1700, scheme: "dark", states: 4},
+		{name: "tablet", backends: 3, width: 800, height: 1400, scheme: "light", states: 4},
+		{name: "sheet", backends: 5, trouble: true, width: 1280, height: 900, scheme: "light", states: 4, run: "document.querySelector('[data-backend=delta] .name').click()"},
+		{name: "ask", backends: 5, trouble: true, width: 1280, height: 900, scheme: "dark", states: 4, run: "document.querySelector('[data-backend=amber] .c-act button').click()"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, tt.backends)
@@ -420,8 +421,9 @@ func TestScreenshots(t *testing.T) {
 			p.Prefer(t, "prefers-color-scheme", tt.scheme)
 			p.Resize(t, tt.width, tt.height)
 			p.Read(t, "rows", `document.querySelectorAll('#rows tr').length && document.querySelector('#live').dataset.live === 'live'`)
-			p.Run(t, "wait", `setTimeout(() => { window.later = true }, 4000)`)
-			p.Read(t, "some states", `window.later`)
+			for range tt.states {
+				<-f.sent
+			}
 			if tt.run != "" {
 				p.Run(t, "run", tt.run)
 			}

@@ -36,6 +36,7 @@ function lost({ code }) {
       const why = `close code ${code}${code === 1012 ? ', service restart' : ''}`;
       headline('You were on', home, true);
       note(`The connection ended with ${why}. Coming back.`);
+      way(`${home.backend} was its home; now it looks for another`);
       tell(home, `You lost ${home.backend}`, why, true);
     }
   }
@@ -53,6 +54,7 @@ function arrived(now) {
   seen = Math.min(seen, now.seq); // the demo may have been restarted under us
   headline('You are on', now, false);
   wire('open', 'Connected');
+  way(!before || before.backend === now.backend ? `the cookie says ${now.backend}` : `${before.backend} is gone for it: the cookie says ${now.backend} now`);
   if (!before) {
     note('This browser belongs here now, until this backend goes.');
     tell(now, `You came to ${now.backend}`, '', true);
@@ -120,13 +122,21 @@ async function look() {
     return; // the gateway itself is gone; the socket says so
   }
   for (const backend of pool.backends) show(backend);
+  const nobody = pool.backends.every(({ state }) => state === 'down');
+  $('nobody').hidden = !nobody;
+  if (nobody && cut) {
+    headline('No backend is up', { backend: '', hue: 0 }, true);
+    note('Limpet answers 503 until one is back. This page goes on asking.');
+    way('has nowhere to send it: 503');
+    wire('connecting', 'Waiting for a backend');
+  }
   told = Math.min(told, pool.events.at(-1)?.seq ?? 0); // the demo may have been restarted under us
   for (const event of pool.events) {
     if (event.seq <= told) continue;
     told = event.seq;
     const { hue } = pool.backends.find(({ id }) => id === event.backend);
     const what = event.from === event.to ? `is ${event.to}` : `went from ${event.from} to ${event.to}`;
-    tell({ hue }, `${event.backend} ${what}`, event.why);
+    tell({ hue }, `${event.backend} ${what}`, event.why, false, event.time);
   }
 }
 
@@ -134,14 +144,17 @@ function show({ id, hue, address, state, clients, alive, drained, leavesIn }) {
   if (!cards.has(id)) cards.set(id, newCard(id, hue));
   const card = cards.get(id);
   const part = (selector) => card.querySelector(selector);
-  card.dataset.state = state;
+  card.dataset.state = drained && state === 'down' ? 'drained' : state;
   card.classList.toggle('mine', home?.backend === id && !cut);
-  part('.state').textContent = drained && state === 'down' ? 'drained' : state;
+  part('.state').textContent = card.dataset.state;
   part('.address').textContent = address;
   part('.count').textContent = count(clients) + (drained && leavesIn > 0 ? `, leaving within ${Math.ceil(leavesIn / 1000)} s` : '');
   part('.dots').replaceChildren(...Array.from({ length: Math.min(clients, 24) }, () => make('i')));
   button(part('.kill'), id, alive ? 'kill' : 'revive');
   button(part('.drain'), id, drained ? 'undrain' : 'drain');
+  const end = card.end;
+  end.dataset.state = card.dataset.state;
+  end.classList.toggle('mine', card.classList.contains('mine'));
 }
 
 function newCard(id, hue) {
@@ -157,6 +170,9 @@ function newCard(id, hue) {
     };
   }
   $('pool').append(card);
+  card.end = make('li', id);
+  paint(card.end, hue);
+  $('way-ends').append(card.end);
   return card;
 }
 
@@ -171,8 +187,11 @@ const count = (n) => (n === 0 ? 'no clients' : n === 1 ? '1 client' : `${n} clie
 
 // --- what happened, and small things ---
 
-function tell({ hue }, what, why, self = false) {
+function tell({ hue }, what, why, self = false, at = Date.now()) {
   const li = make('li', what, self ? 'self' : '');
+  const time = make('time', new Date(at).toLocaleTimeString('en-GB'));
+  time.dateTime = new Date(at).toISOString();
+  li.prepend(time, ' ');
   if (why) li.append(make('small', why));
   paint(li, hue);
   append($('events'), li, 100);
@@ -204,6 +223,11 @@ function headline(text, { backend, hue }, away) {
 
 function note(text) {
   $('home-note').textContent = text;
+}
+
+// way says in the picture what Limpet does with this browser's requests.
+function way(text) {
+  $('way-why').textContent = text;
 }
 
 function wire(state, text) {

@@ -40,6 +40,7 @@ export function drawFlow(state, flows) {
   used = new Set();
   const narrow = width < 560;
   const left = outcomes.map((name) => ({ name, text: name, requests: flows.pins[name] ?? 0, tunnels: 0 }));
+  if (flows.own) left.push({ name: 'own', own: true, text: 'no backend', requests: flows.own, tunnels: 0 });
   left.push({ name: 'tunnels', text: 'tunnels', requests: 0, tunnels: state.tunnels });
   const right = destinations(state.backends);
   right.push({

@@ -296,7 +296,7 @@ function parts() {
 // --- what happened ---
 
 const shapes = {
-  up: 'up', draining: 'draining', down: 'down', drain: 'draining', off: 'off', serve: 'up', empty: 'drained', finding: 'finding',
+  up: 'up', draining: 'draining', down: 'down', drain: 'draining', off: 'off', serve: 'up', empty: 'drained', drained: 'drained', finding: 'finding',
 };
 
 // happened takes in events that may be known already.
@@ -312,7 +312,8 @@ function story() {
     const time = make('time', '', make('span', 'ago'), ' ', make('small', '', clockTime(e.time)));
     time.dateTime = e.time;
     const text = make('p');
-    if (e.backend) text.append(make('b', '', e.backend), e.text.startsWith(`${e.backend} `) ? e.text.slice(e.backend.length) : ` ${e.text}`);
+    if (e.backend && e.text.startsWith(`${e.backend} `)) text.append(make('b', '', e.backend), e.text.slice(e.backend.length));
+    else if (e.backend && !e.text.includes(e.backend)) text.append(make('b', '', e.backend), ` ${e.text}`);
     else text.append(e.text);
     if (e.who) text.append(' ', make('small', 'who', `by ${e.who}`));
     const li = make('li', `is-${shapes[e.kind] ?? 'note'}`, icon(shapes[e.kind] ?? 'note'), text, time);
