@@ -58,9 +58,11 @@ func (s *views) list() []ReplicaStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	return slices.SortedFunc(maps.Values(s.all), func(a, b ReplicaStats) int {
+	all := slices.AppendSeq(make([]ReplicaStats, 0, len(s.all)), maps.Values(s.all)) // not nil, as there is a Bus
+	slices.SortFunc(all, func(a, b ReplicaStats) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
 	})
+	return all
 }
 
 // expire forgets replicas that were not heard for viewFor. The caller holds mu.

@@ -15,7 +15,7 @@ type Stats struct {
 	Requests int64          // at the backends now, without tunnels
 	Tunnels  int64          // open now
 	Backends []BackendStats // in the order of the pool
-	Replicas []ReplicaStats // that were heard lately, by name; nil without a Bus
+	Replicas []ReplicaStats // that were heard lately, by name; nil only without a Bus
 	Findings []Finding      // mistakes in the set-up that were noticed, the latest first
 }
 
