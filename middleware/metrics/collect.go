@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -52,6 +53,14 @@ func (f family) is(ch chan<- prometheus.Metric, v int64, labels ...string) {
 	ch <- prometheus.MustNewConstMetric(f.Desc, f.kind, float64(v), labels...)
 }
 
+// seconds sends a time in the unit of Prometheus.
+func (f family) seconds(ch chan<- prometheus.Metric, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(f.Desc, f.kind, v, labels...)
+}
+
+// unix returns a moment in the unit of Prometheus.
+func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
 // each sends the counts of an array whose index has these values of a label, the last one.
 // Without all it leaves out those that are 0.
 func (f family) each(ch chan<- prometheus.Metric, counts []atomic.Int64, values []string, all bool, labels ...string) {
@@ -79,18 +88,22 @@ func flag(b bool) int64 {
 // collectNow sends how a backend of the pool stands now.
 func (c *Collector) collectNow(ch chan<- prometheus.Metric, at limpet.BackendStats) {
 	b := at.Backend
-	id, wish := b.ID(), b.Wish()
+	id, wish, status := b.ID(), b.Wish(), b.Status()
 	c.inFlight.is(ch, at.Requests, id)
 	c.open.is(ch, at.Tunnels, id)
 	c.state.oneOf(ch, int(b.State()), states[:], id)
 	c.health.oneOf(ch, int(b.Health()), healths[:], id)
 	c.wish.oneOf(ch, int(wish.State), wishes[:], id)
 	c.weight.is(ch, int64(b.Weight()), id)
+	if !status.Checked.IsZero() {
+		c.checked.seconds(ch, unix(status.Checked), id)
+		c.checkTook.seconds(ch, status.CheckTook.Seconds(), id)
+	}
 	if wish.State != balancer.Up {
 		c.drainLeft.is(ch, at.Requests+at.Tunnels, id)
 	}
 	if wish.State == balancer.Draining && wish.Within > 0 {
-		c.drainEnd.is(ch, wish.Since.Add(wish.Within).Unix(), id)
+		c.drainEnd.seconds(ch, unix(wish.Since.Add(wish.Within)), id)
 	}
 }
 

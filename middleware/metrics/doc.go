@@ -59,6 +59,8 @@
 //	limpet_backend_wish{backend,wish}            likewise: serve, drain, off
 //	limpet_backend_changes_total{backend,to}     of its state
 //	limpet_backend_weight{backend}
+//	limpet_backend_checked_timestamp_seconds{backend}  the last check of its health, if there was one
+//	limpet_backend_check_duration_seconds{backend}
 //	limpet_backend_failures_total{backend,cause} attempts; cause: connect, timeout, lost, broken
 //	limpet_retries_total{backend}                attempts that followed a failure at this backend
 //	limpet_redispatches_total{backend}           of these, at another backend

@@ -16,7 +16,7 @@ type families struct {
 	failures, retries, redispatches                                       family
 	open, opened, closedTunnels, tunnelBytes, tunnelMessages              family
 	state, health, wish, weight, changes                                  family
-	drainLeft, drainEnd                                                   family
+	drainLeft, drainEnd, checked, checkTook                               family
 	replicas, findings                                                    family
 
 	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen                                    family
@@ -63,6 +63,9 @@ func newFamilies() *families {
 	f.changes = counter("backend_changes_total", "Changes of the backend's state, by the new state.", "backend", "to")
 	f.drainLeft = gauge("drain_left", "Requests and tunnels that are left at a backend which is drained or off; 0 means that it may be stopped.", "backend")
 	f.drainEnd = gauge("drain_end_timestamp_seconds", "When the drain of the backend ends, if it has a deadline.", "backend")
+
+	f.checked = gauge("backend_checked_timestamp_seconds", "When the backend was checked last.", "backend")
+	f.checkTook = gauge("backend_check_duration_seconds", "How long the last check of the backend took.", "backend")
 
 	f.replicas = gauge("replicas", "Other gateways that were heard over the bus lately.")
 	f.findings = counter("findings_total", "How often a mistake in the set-up was noticed.", "code")

@@ -113,6 +113,7 @@ func TestCountsAddUpDuringFaults(t *testing.T) {
 	for name, n := range map[string]float64{
 		"broken": float64(c.broken.Load()), "left": float64(c.left.Load()), "answered by the gateway": float64(c.byGateway.Load()), "moved": sum(seen, "limpet_pins_total", `outcome="moved"`),
 		"failures": sum(seen, "limpet_backend_failures_total"), "1012": sum(seen, "limpet_tunnels_closed_total", `code="1012"`),
+		"checked": sum(seen, "limpet_backend_checked_timestamp_seconds"), "timed by a check": sum(seen, "limpet_backend_check_duration_seconds"),
 		"down": sum(seen, "limpet_backend_changes_total", `to="down"`),
 	} {
 		if n == 0 {

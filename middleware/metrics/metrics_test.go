@@ -206,7 +206,7 @@ func TestParts(t *testing.T) {
 	r := newRig(t, 2, limpet.Options{Bus: messages}, &metrics.Options{Store: &affinity.Redis{}, Bus: messages, Hub: rooms})
 	all := r.series()
 	for name, want := range map[string]float64{
-		"limpet_store_circuit_open": 0, "limpet_bus_topics": 1, "limpet_hub_nodes": 1, "limpet_hub_members": 0,
+		"limpet_replicas": 0, "limpet_store_circuit_open": 0, "limpet_bus_topics": 1, "limpet_hub_nodes": 1, "limpet_hub_members": 0,
 	} {
 		if got, ok := all[name]; got != want || !ok {
 			t.Errorf("%s is %v (%t), want %v", name, got, ok, want)
