@@ -1,10 +1,13 @@
 package metrics
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/process"
@@ -56,4 +59,41 @@ func observed(t testing.TB) (*Collector, *limpet.Record) {
 		Status: 200, Source: limpet.SourceBackend, Outcome: "hit", Backend: a, Attempts: []limpet.Attempt{{Backend: a}},
 		Sent: 100, Picked: time.Microsecond, FirstByte: 300 * time.Microsecond, Duration: 400 * time.Microsecond,
 	}
+}
+
+// One scrape of a gateway with many backends.
+func BenchmarkCollect(b *testing.B) {
+	pool, err := balancer.NewPool(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 200 {
+		backend, err := balancer.NewBackend(fmt.Sprint("backend-", i), fmt.Sprint("http://10.0.0.", i), 1)
+		if err == nil {
+			err = pool.Add(backend)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	gateway, err := limpet.NewGateway(pool, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(New(gateway, nil))
+	b.ReportAllocs()
+	before := process.CPU()
+	for b.Loop() {
+		families, err := registry.Gather()
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		for _, f := range families {
+			n += len(f.GetMetric())
+		}
+		b.ReportMetric(float64(n), "series")
+	}
+	b.ReportMetric(float64(process.CPU()-before)/float64(b.N), "cpu-ns/op")
 }
