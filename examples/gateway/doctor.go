@@ -21,11 +21,12 @@ import (
 //	gateway -doctor https://chat.example.com
 //
 // It opens some 20 sessions and sends some 100 requests to the path /socket.io/, or to that
-// of the URL. The exit status is 0 if nothing is wrong, 1 if something is, and 2 if the
-// doctor can't tell, because it doesn't reach a server of Socket.IO.
+// of the URL, and connects to no namespace. The exit status is 0 if nothing is wrong, 1 if
+// something is, and 2 if nothing is as far as it can tell, but it can't tell everything, as
+// when it reaches no server of Socket.IO.
 
-// errWrong and errUnsure are what examine returns when it found something wrong, or
-// nothing at all.
+// errWrong and errUnsure are what examine returns when it has found something wrong, and
+// when it can't tell whether something is.
 var (
 	errWrong  = errors.New("something is wrong")
 	errUnsure = errors.New("can't tell")
@@ -46,7 +47,9 @@ func doctorMain(ctx context.Context, args []string, w io.Writer) (status int, as
 	target := fs.String("doctor", "", "`URL` of the set-up to examine")
 	fs.DurationVar(&d.hold, "doctor-hold", 5*time.Second, "how long polls and WebSockets are held; more than the pingInterval (25s) finds time limits of proxies in front")
 	fs.StringVar(&d.origin, "doctor-origin", "", "`origin` of pages that use the set-up from another site, such as https://app.example.com")
-	if err := fs.Parse(args); err != nil || fs.NArg() > 0 {
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0, true
+	} else if err != nil || fs.NArg() > 0 {
 		fmt.Fprintln(w, "gateway: -doctor goes with -doctor-hold and -doctor-origin, and with no other flags")
 		return 2, true
 	}
