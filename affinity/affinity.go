@@ -2,8 +2,11 @@ package affinity
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
+
+	"github.com/limpet-go/limpet/internal/typednil"
 )
 
 // A Pin ties one client to one backend. Its zero value stands for a client of
@@ -138,11 +141,13 @@ func trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool,
 }
 
 // validate calls Validate of those parts that are a Validator and joins their
-// errors.
+// errors. A part that is a nil pointer is an error, too.
 func validate(parts ...any) error {
 	var errs []error
 	for _, p := range parts {
-		if v, ok := p.(Validator); ok {
+		if err := typednil.Check(p); err != nil {
+			errs = append(errs, fmt.Errorf("affinity: %w", err))
+		} else if v, ok := p.(Validator); ok {
 			errs = append(errs, v.Validate())
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/limpet-go/limpet/internal/typednil"
 )
 
 // Chain is an [Affinity] made of several. Find asks all of them. The client's
@@ -174,14 +176,21 @@ func (c Chain) Validate() error {
 	if len(all) == 0 {
 		return errors.New("affinity: chain: it has no members, so no client would be pinned")
 	}
-	var errs []error
+	var (
+		errs    []error
+		members []Affinity // that aren't nil
+	)
 	for _, a := range all {
 		if a == nil {
 			errs = append(errs, errors.New("affinity: chain: a member is nil"))
+			continue
 		}
 		errs = append(errs, validate(a))
+		if typednil.Check(a) == nil {
+			members = append(members, a)
+		}
 	}
-	return errors.Join(append(errs, conflicts(all)...)...)
+	return errors.Join(append(errs, conflicts(members)...)...)
 }
 
 // flat returns the members of c. A chain among them is replaced by its own

@@ -43,6 +43,11 @@ func TestMistakes(t *testing.T) {
 		{"mode", &affinity.EngineIO{Mode: 3, Secrets: testSecrets}, "no mode 3"},
 		{"negative mode", &affinity.EngineIO{Mode: -1, Secrets: testSecrets}, "no mode -1"},
 
+		{"a nil store of some type", &affinity.EngineIO{Store: (*affinity.Redis)(nil), Secrets: testSecrets}, "a nil *affinity.Redis was given"},
+		{"a nil key of some type", &affinity.Table{Key: (*affinity.ClientAddr)(nil)}, "a nil *affinity.ClientAddr was given"},
+		{"a nil member of some type", affinity.Chain{(*affinity.Cookie)(nil)}, "a nil *affinity.Cookie was given"},
+		{"a nil member", affinity.Chain{nil}, "a member is nil"},
+
 		{"expired", cookie(http.Cookie{Expires: time.Now().Add(-time.Hour)}), "has expired"},
 		{"not expired", cookie(http.Cookie{Expires: time.Now().Add(time.Hour)}), ""},
 		{"SameSite", cookie(http.Cookie{SameSite: 5}), "no SameSite 5"},

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/typednil"
 )
 
 // Gone says what happens to a client whose home is gone, which means that it is Down or
@@ -123,8 +123,8 @@ func defaultAffinity(log *slog.Logger) affinity.Affinity {
 // validate returns the error of part's Validate method, if it has one: affinities, buses
 // and transports do. A nil pointer in an interface, which isn't nil itself, is an error.
 func validate(part any) error {
-	if v := reflect.ValueOf(part); v.Kind() == reflect.Pointer && v.IsNil() {
-		return fmt.Errorf("limpet: a nil %T was given: leave the field alone where there is none", part)
+	if err := typednil.Check(part); err != nil {
+		return fmt.Errorf("limpet: %w", err)
 	}
 	if v, ok := part.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/typednil"
 )
 
 // A Hub keeps rooms of members. The members are connections of this process; the
@@ -72,6 +73,9 @@ func New(b bus.Bus, opts *Options) (*Hub, error) {
 	h := &Hub{bus: b, id: rand.Text()}
 	if b == nil {
 		h.bus = &bus.Memory{}
+	}
+	if err := typednil.Check(b); err != nil {
+		return nil, fmt.Errorf("hub: bus: %w", err)
 	}
 	if v, ok := b.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {

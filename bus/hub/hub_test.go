@@ -540,6 +540,9 @@ func TestNew(t *testing.T) {
 			t.Errorf("%T: %v", b, err)
 		}
 	}
+	if _, err := hub.New((*bus.Redis)(nil), nil); err == nil || !strings.Contains(err.Error(), "a nil *bus.Redis") {
+		t.Errorf("a nil bus of some type: %v", err)
+	}
 	for want, opts := range map[string]hub.Options{
 		"QueueBytes is -1": {QueueBytes: -1}, "QueueMessages is -1": {QueueMessages: -1},
 		"WriteTimeout is -1ns": {WriteTimeout: -1}, "Heartbeat is -1ns": {Heartbeat: -1}, "Timeout is -1ns": {Timeout: -1},

@@ -3,7 +3,8 @@ package socketio
 import (
 	"errors"
 	"fmt"
-	"reflect"
+
+	"github.com/limpet-go/limpet/internal/typednil"
 )
 
 // An Adapter is the protocol of one of Socket.IO's Redis adapters, with the options
@@ -51,13 +52,13 @@ type Adapter interface {
 }
 
 // checkAdapter returns adapter, or the default if it is nil. It returns an error if its
-// options are wrong, or if it is a nil pointer, which isn't nil itself.
+// options are wrong, or if it is a nil pointer.
 func checkAdapter(adapter Adapter) (Adapter, error) {
 	if adapter == nil {
 		return PubSub{}, nil
 	}
-	if v := reflect.ValueOf(adapter); v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, fmt.Errorf("socketio: a nil %T was given: give it as a value, such as socketio.PubSub{}, or nil for the default", adapter)
+	if err := typednil.Check(adapter); err != nil {
+		return nil, fmt.Errorf("socketio: adapter: %w", err)
 	}
 	return adapter, adapter.check()
 }
