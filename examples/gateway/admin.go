@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -175,6 +176,10 @@ func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
 		show.Authorize = func(*http.Request) bool { return true } // guard has asked
 	case cfg.admin.socket() != "":
 		show.Authorize = func(r *http.Request) bool { return nobodysName(r.Host) }
+		show.Who = func(r *http.Request) string { // curl -u NAME: says more
+			user, _, _ := r.BasicAuth()
+			return cmp.Or(user, "socket")
+		}
 	}
 	if cfg.store != nil {
 		show.Parts["store"] = func() (string, error) {

@@ -199,9 +199,10 @@ func TestAdminSocket(t *testing.T) {
 			t.Errorf("the socket's mode is %v", info.Mode())
 		}
 		code, text := call(t, client, "POST", "http://admin/api/backends/a/drain", "", `{"within":"1h"}`)
-		if code != 200 || !strings.Contains(text, `"state":"draining"`) {
+		if code != 200 || !strings.Contains(text, `"wish":"drain"`) {
 			t.Errorf("drain: %d %q", code, text)
 		}
+		p.AwaitLine(t, "who=socket")
 		if code, text := call(t, client, "POST", "http://rebound.example/api/backends/a/undrain", "", "{}"); code != 403 {
 			t.Errorf("by the name of another site: %d %q", code, text)
 		}
