@@ -182,6 +182,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if o.LameDuck < 0 {
 		return nil, fmt.Errorf("limpet: LameDuck %v is negative; 0 begins the drain at once", o.LameDuck)
 	}
+	if o.LameDuck > 0 && o.LameDuck < time.Millisecond {
+		return nil, fmt.Errorf("limpet: LameDuck is %v: a number without a unit counts nanoseconds; want 10*time.Second, say", o.LameDuck)
+	}
 	router, err := newRouter(pool, o)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ func TestMistakes(t *testing.T) {
 		{"Gone behind the last", limpet.Options{Gone: 3}, both, "Gone is 3"},
 		{"WaitFor", limpet.Options{WaitFor: -time.Second}, both, "WaitFor -1s"},
 		{"LameDuck", limpet.Options{LameDuck: -time.Second}, gateway, "LameDuck -1s"},
+		{"LameDuck without a unit", limpet.Options{LameDuck: 10}, gateway, "LameDuck is 10ns: a number without a unit"},
 		{"WaitFor without a unit", limpet.Options{WaitFor: 5}, both, "WaitFor is 5ns: a number without a unit"},
 		{"Attempts", retry(limpet.Retry{Attempts: -1}), both, "Attempts -1"},
 		{"Floor", retry(limpet.Retry{Floor: -1}), both, "Floor -1"},

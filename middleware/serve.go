@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -30,6 +31,9 @@ import (
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
 	if server == nil || l == nil {
 		return errors.New("limpet: Serve needs a server and a listener")
+	}
+	if drain > 0 && drain < time.Millisecond {
+		return fmt.Errorf("limpet: Serve is to drain within %v: a number without a unit counts nanoseconds; want 30*time.Second, say", drain)
 	}
 	lameDuck := g.lameDuck
 	if ctx.Err() != nil {

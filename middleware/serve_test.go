@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,15 @@ func TestServeFailsToServe(t *testing.T) {
 	}
 	l.Close()
 	if err := gw.Serve(t.Context(), &http.Server{Handler: gw}, l, 0); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func TestServeDrainWithoutUnit(t *testing.T) {
+	t.Parallel()
+	gw := newGateway(t, balancer.Static("a=http://127.0.0.1:1"), nil)
+	l := newPipes()
+	if err := gw.Serve(t.Context(), &http.Server{Handler: gw}, l, 30); err == nil || !strings.Contains(err.Error(), "30*time.Second") {
 		t.Errorf("Serve: %v", err)
 	}
 }
