@@ -71,7 +71,7 @@ func failure(err error) int {
 	var failed *balancer.Error
 	var wire net.Error
 	switch {
-	case limpet.StatusCode(err) < http.StatusBadGateway:
+	case limpet.StatusCode(err) < http.StatusBadGateway, errors.Is(err, upgrade.ErrClosed):
 		return -1
 	case errors.Is(err, balancer.ErrLost):
 		return failedLost
@@ -131,7 +131,9 @@ var ownCauses = [...]ownCause{
 	}},
 	{"backend_failed", func(status int, _ error) bool { return status == http.StatusBadGateway }},
 	{"body_too_large", func(status int, _ error) bool { return status == http.StatusRequestEntityTooLarge }},
-	{"bad_request", func(status int, _ error) bool { return 400 <= status && status < 500 }},
+	{"bad_request", func(status int, _ error) bool {
+		return 400 <= status && status < 500 || status == http.StatusNotImplemented // CONNECT
+	}},
 	{"internal", func(int, error) bool { return true }},
 }
 

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"net/http"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -79,7 +81,7 @@ func (c *Collector) request(rec *limpet.Record) {
 	switch {
 	case rec.Tunnel:
 		b.opened.Add(1)
-	case rec.Left:
+	case rec.Left, rec.Broken && limpet.StatusCode(rec.Err) < http.StatusInternalServerError: // an upload that is too long, say
 		b.aborts[byClient].Add(1)
 	case rec.Broken:
 		b.aborts[byBackend].Add(1)
