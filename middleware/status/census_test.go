@@ -26,7 +26,7 @@ func TestCensusOfRemovedBackends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCensus(pool)
+	c := newCensus(pool, nil)
 	for range 100 {
 		b, err := balancer.NewBackend("a", "http://127.0.0.1:1", 0)
 		if err == nil {
@@ -110,7 +110,7 @@ func TestRing(t *testing.T) {
 // Nothing is allocated for a request, except at the beginning of a second.
 func TestRequestAllocates(t *testing.T) {
 	pool := balancer.Static("a=http://127.0.0.1:1")
-	c := newCensus(pool)
+	c := newCensus(pool, nil)
 	rec := answered(pool.Get("a"), time.Now())
 	c.request(rec)
 	if n := testing.AllocsPerRun(100, func() { c.request(rec) }); n != 0 {
@@ -120,7 +120,7 @@ func TestRequestAllocates(t *testing.T) {
 
 func BenchmarkRequest(b *testing.B) {
 	pool := balancer.Static("a=http://127.0.0.1:1", "b=http://127.0.0.1:2")
-	c := newCensus(pool)
+	c := newCensus(pool, nil)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		rec := answered(pool.Get("a"), time.Now())

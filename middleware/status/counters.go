@@ -37,6 +37,7 @@ var pinWords = [...]string{"hit", "new", "moved", "expired", "forged", "unknown"
 // counted somewhere, and the sum over everything is that of all requests.
 type census struct {
 	pool  *balancer.Pool
+	long  func(*limpet.Record) bool // Options.Long
 	began time.Time
 	now   atomic.Pointer[map[*balancer.Backend]*counters]
 	rest  counters
@@ -56,8 +57,8 @@ type removal struct {
 // addition takes some nanoseconds.
 const linger = 10 * time.Second
 
-func newCensus(pool *balancer.Pool) *census {
-	c := &census{pool: pool, began: time.Now()}
+func newCensus(pool *balancer.Pool, long func(*limpet.Record) bool) *census {
+	c := &census{pool: pool, long: long, began: time.Now()}
 	c.now.Store(&map[*balancer.Backend]*counters{})
 	return c
 }
@@ -177,7 +178,8 @@ func (c *census) request(rec *limpet.Record) {
 	if rec.Tunnel {
 		of.opened.Add(1)
 		second.opened.Add(1)
-	} else if !waits(rec) {
+	}
+	if !c.isLong(rec) {
 		second.delays[bucket(rec.FirstByte)].Add(1)
 	}
 }
@@ -207,23 +209,29 @@ func (c *census) closed(rec *limpet.TunnelRecord) {
 	add(&of.bytesOut, rec.ToClient)
 }
 
-// waits reports whether the answer of a request begins when the application has news, so
-// that the time to its first byte says nothing about the backend's speed. These are the
-// long polls of Engine.IO, which are known by their query, and event streams, which are
-// known by what the client accepts or the backend answers. Some servers send the header of
-// such a stream with the first event only. Long polls of other protocols look like any other
-// request.
-func waits(rec *limpet.Record) bool {
-	r := rec.Request
-	if r.Method != http.MethodGet {
-		return false
-	}
-	if q := r.URL.RawQuery; strings.Contains(q, "transport=polling") && strings.Contains(q, "sid=") {
-		return true
-	}
-	return isStream(r.Header["Accept"]) || isStream(rec.Header["Content-Type"])
+// isLong reports whether the time to the first byte of an answer says nothing about how fast
+// its backend is. The histograms of package metrics leave out the same.
+func (c *census) isLong(rec *limpet.Record) bool {
+	return rec.Tunnel || rec.Broken || isPoll(rec.Request) || isStream(rec.Header) || c.long != nil && c.long(rec)
 }
 
-func isStream(values []string) bool {
-	return len(values) > 0 && strings.HasPrefix(values[0], "text/event-stream")
+// isPoll reports whether r is a GET of an Engine.IO session's polling, which waits until
+// the server has something to say. That which opens the session has no sid, and is answered
+// at once.
+func isPoll(r *http.Request) bool {
+	q := r.URL.RawQuery
+	return r.Method == http.MethodGet && strings.Contains(q, "transport=polling") &&
+		(strings.Contains(q, "&sid=") || strings.HasPrefix(q, "sid="))
+}
+
+// isStream reports whether an answer is a stream of server-sent events. Some servers send the
+// header of one with the first event only.
+func isStream(header http.Header) bool {
+	const stream = "text/event-stream"
+	for _, t := range header["Content-Type"] {
+		if len(t) >= len(stream) && strings.EqualFold(t[:len(stream)], stream) {
+			return true
+		}
+	}
+	return false
 }

@@ -58,9 +58,11 @@
 //
 // rate is the answers a second, and error_rate the share of errors, over the last 10
 // seconds. p50_ms and p99_ms are the times until the first byte of an answer, over the last
-// minute. These leave out what waits for news: tunnels, event streams, and the long polls of
-// Engine.IO, which are told by transport=polling and sid in their query. Long polls of other
-// protocols can't be told from slow answers, and count.
+// minute. They have the answers of backends that say how fast the backends are. Left out are
+// tunnels; answers that broke off; streams of server-sent events, which are the answers of the
+// type text/event-stream; the long polls of Engine.IO, which are its GETs with a session's ID
+// (transport=polling and sid in the query); and what [Options].Long names. All of them would
+// only tell how long there was no news.
 //
 // why is what has brought a backend into its state, and check_error what the last check has
 // found wrong, which may not count yet.

@@ -3,6 +3,8 @@ package status_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -127,25 +129,31 @@ func TestParts(t *testing.T) {
 
 // A long poll and an event stream count as requests, but not in the quantiles: they
 // measure how long there was no news.
-func TestWaitsAreNoDelays(t *testing.T) {
+func TestLongAnswersAreNoDelays(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		path, accept string
-		measured     bool
-	}{
-		"page":            {path: "/", measured: true},
-		"opens a session": {path: "/socket.io/?EIO=4&transport=polling", measured: true},
-		"long poll":       {path: "/socket.io/?EIO=4&transport=polling&sid=x"},
-		"event stream":    {path: "/", accept: "text/event-stream"},
+	streams := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/events") {
+			w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		}
+		io.WriteString(w, "well")
+	})
+	long := func(rec *limpet.Record) bool { return rec.Request.URL.Path == "/signalr/poll" }
+	for path, measured := range map[string]bool{
+		"/":                                   true,
+		"/socket.io/?EIO=4&transport=polling": true, // opens a session, which is answered at once
+		"/socket.io/?EIO=4&transport=polling&sid=x": false,
+		"/events":       false,
+		"/signalr/poll": false,
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			g := newRig(t, "a", nil, nil)
-			g.get(tt.path, "Accept", tt.accept)
+			g := newRig(t, "", &status.Options{Long: long}, nil)
+			g.add("a", newNode(t, "a", streams).URL)
+			g.get(path)
 			eventually(t, "the end of the second", func() bool { return g.backend("a").Rate > 0 })
 			b := g.backend("a")
-			if (b.P99 != nil) != tt.measured {
-				t.Errorf("p99 %v, want one: %t", b.P99, tt.measured)
+			if (b.P99 != nil) != measured {
+				t.Errorf("p99 %v, want one: %t", b.P99, measured)
 			}
 			if b.Totals["requests"] != 1 {
 				t.Errorf("counted %d requests", b.Totals["requests"])

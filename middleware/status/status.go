@@ -38,6 +38,12 @@ type Options struct {
 	// HTTP's basic authentication, or else the address of the connection.
 	Who func(r *http.Request) string
 
+	// Long reports whether the time that a request took says nothing about how fast its
+	// backend is, so that it is kept out of p50 and p99. It is asked about the answers of
+	// backends that don't count as long already; see the documentation of the package. It
+	// must return quickly and keep nothing of rec. Nil: no others.
+	Long func(rec *limpet.Record) bool
+
 	// Logger gets each action of an operator, at level Info. Default: slog.Default().
 	Logger *slog.Logger
 
@@ -103,7 +109,7 @@ func New(gateway *limpet.Gateway, opts *Options) *Handler {
 	h.parts = slices.Sorted(maps.Keys(h.opts.Parts))
 	h.routes = routes()
 	h.servers.ended = make(chan struct{})
-	h.census = newCensus(gateway.Pool())
+	h.census = newCensus(gateway.Pool(), h.opts.Long)
 	h.timeline.add(event{Kind: "gateway", Text: "Limpet began to keep this record."})
 	h.stop = append(h.stop, gateway.Pool().OnChange(h.changed))
 	for _, b := range gateway.Stats().Backends {

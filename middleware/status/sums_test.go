@@ -3,8 +3,11 @@ package status_test
 import (
 	"context"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/limpet-go/limpet/middleware/metrics"
 	"github.com/limpet-go/limpet/middleware/status"
 )
 
@@ -92,14 +96,15 @@ func (s *seen) socket(t *testing.T, c *http.Client, url string) {
 	}
 }
 
-// With 300 clients, crashes and drains: each request is in exactly one of the sums, and the
-// sums are those of the clients.
+// With 300 clients, a crash, drains and an outage: each request is in exactly one of the sums,
+// and the sums are those of the clients and of the metrics.
 func TestSumsAddUp(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, "a b c d", &status.Options{Authorize: everybody}, nil)
+	counted := metrics.Handler(g.gateway, nil)
 	g.check()
 	var all atomic.Int64 // requests that have reached the gateway
-	counted := make(chan struct{})
+	done := make(chan struct{})
 	front := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		all.Add(1)
 		g.gateway.ServeHTTP(w, r)
@@ -118,7 +123,7 @@ func TestSumsAddUp(t *testing.T) {
 	}
 	go func() {
 		clients.Wait()
-		close(counted)
+		close(done)
 	}()
 	faults := []func(){
 		func() { g.steer("backends/a/drain", `{"within":"50ms"}`) },
@@ -126,20 +131,19 @@ func TestSumsAddUp(t *testing.T) {
 		func() { g.steer("backends/a/undrain", "") },
 		func() { g.steer("backends/c/off", "") },
 		func() { g.steer("backends/d/weight", `{"weight":9}`) },
-		func() { _ = g.pool.Remove("b") },
 		func() { g.steer("backends/c/undrain", "") },
 		func() { _ = g.pool.Off("a"); _ = g.pool.Off("c"); _ = g.pool.Off("d") }, // nobody is left
 		func() { _ = g.pool.Undrain("a"); _ = g.pool.Undrain("d") },
 	}
 	step := max(1, int64(300*6/(len(faults)+1)))
 	for i, fault := range faults {
-		eventually(t, "more requests", func() bool { return all.Load() >= int64(i+1)*step || isDone(counted) })
+		eventually(t, "more requests", func() bool { return all.Load() >= int64(i+1)*step || isDone(done) })
 		fault()
 		if v := g.state(""); sum(v) != v.Totals["requests"] {
 			t.Errorf("while it goes on: %+v", v.Totals)
 		}
 	}
-	<-counted
+	<-done
 	srv.Close() // all handlers have returned
 	eventually(t, "the end of all tunnels", func() bool { return g.state("").Tunnels == 0 })
 
@@ -169,6 +173,24 @@ func TestSumsAddUp(t *testing.T) {
 	if s.answered.Load() < 900 || s.opened.Load() < 100 {
 		t.Errorf("only %d answers and %d sockets", s.answered.Load(), s.opened.Load())
 	}
+	// And the metrics tell the same.
+	m := scrape(t, counted)
+	for name, want := range map[string]int64{
+		`limpet_requests_total source="backend"`:  v.Totals["by_backend"],
+		`limpet_requests_total source="gateway"`:  v.Totals["by_gateway"],
+		`limpet_requests_total source="affinity"`: v.Totals["by_affinity"],
+		`limpet_requests_total source="none"`:     v.Totals["aborted"],
+		`limpet_tunnels_opened_total `:            v.Totals["tunnels_opened"],
+		`limpet_tunnels_closed_total `:            v.Totals["tunnels_closed"],
+		`limpet_tunnels `:                         v.Tunnels,
+		`limpet_pins_total outcome="hit"`:         v.Pins["hit"],
+		`limpet_pins_total outcome="new"`:         v.Pins["new"],
+		`limpet_pins_total outcome="moved"`:       v.Pins["moved"],
+	} {
+		if got := m(name); got != want {
+			t.Errorf("metrics: %s is %d, and the state says %d", name, got, want)
+		}
+	}
 	var pins int64
 	for _, n := range v.Pins {
 		pins += n
@@ -177,6 +199,34 @@ func TestSumsAddUp(t *testing.T) {
 		t.Errorf("%d outcomes of %d answers: %v", pins, v.Totals["by_backend"], v.Pins)
 	}
 	t.Logf("%+v %+v, the clients lost %d", v.Totals, v.Pins, lost)
+
+	// A backend that is removed takes nothing out of the sums.
+	_ = g.pool.Remove("b")
+	if after := g.state(""); len(after.Backends) != 3 || !maps.Equal(after.Totals, v.Totals) {
+		t.Errorf("after a removal: %+v, before it: %+v", after.Totals, v.Totals)
+	}
+}
+
+// scrape returns a function that sums the metrics which have a name and a label.
+func scrape(t *testing.T, h http.Handler) func(nameAndLabel string) int64 {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	lines := strings.Split(w.Body.String(), "\n")
+	return func(nameAndLabel string) (sum int64) {
+		t.Helper()
+		name, label, _ := strings.Cut(nameAndLabel, " ")
+		for _, line := range lines {
+			if series, value, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(series, name+"{") && strings.Contains(series, label) {
+				n, err := strconv.ParseFloat(value, 64)
+				if err != nil {
+					t.Errorf("%s: %v", line, err)
+				}
+				sum += int64(n)
+			}
+		}
+		return sum
+	}
 }
 
 func isDone(c chan struct{}) bool {
