@@ -230,6 +230,7 @@ func steering(t *testing.T, b *browser.Browser) {
 
 	p.Type(t, "#find-value", "limpet=abc\n")
 	p.Read(t, "the pin", `document.querySelector('#found').textContent.includes('Pinned to amber')`)
+	p.Read(t, "its tunnels", `document.querySelectorAll('#found li').length === 2`)
 	for i, want := range []string{"it belongs to birch", "placed anew", "close code 1008"} {
 		p.Click(t, fmt.Sprintf("#found .acts button:nth-child(%d)", i+1))
 		yes(want)
@@ -248,7 +249,7 @@ func steering(t *testing.T, b *browser.Browser) {
 	want := []string{
 		`POST backends/birch/off {}`, `POST backends/birch/undrain {}`, `POST backends/birch/weight {"weight":2}`,
 		`GET tunnels`, `POST tunnels/17/close {"code":1012,"reason":"closed by the operator"}`,
-		`POST pins/find {"cookie":"limpet=abc"}`, `POST pins/move {"key":"kq3vZ0cJ2m1x","backend":"birch"}`, `POST pins/forget {"key":"kq3vZ0cJ2m1x"}`,
+		`POST pins/find {"cookie":"limpet=abc"}`, `GET tunnels`, `POST pins/move {"key":"kq3vZ0cJ2m1x","backend":"birch"}`, `POST pins/forget {"key":"kq3vZ0cJ2m1x"}`,
 		`POST clients/close {"key":"kq3vZ0cJ2m1x","code":1008,"reason":"closed by the operator"}`,
 		`POST backends/amber/drain {"within":"60s"}`,
 	}
@@ -403,7 +404,7 @@ func TestScreenshots(t *testing.T) {
 		states        int // that it waits for
 		run           string
 	}{
-		{name: "status", backends: 5, trouble: true, width: 1280, height: 1560, scheme: "light", states: 25},
+		{name: "status", backends: 5, trouble: true, width: 1280, height: 1730, scheme: "light", states: 25},
 		{name: "dark", backends: 5, trouble: true, width: 1280, height: 1560, scheme: "dark", states: 25},
 		{name: "phone", backends: 5, trouble: true, width: 390, height: 3300, scheme: "light", states: 4},
 		{name: "one", backends: 1, width: 1280, height: 900, scheme: "light", states: 4},

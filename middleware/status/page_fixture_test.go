@@ -151,6 +151,9 @@ func (f *fixture) state(history bool) object {
 		}
 		return o
 	}
+	for _, r := range f.replicas {
+		r["heard"] = now.Add(-time.Second)
+	}
 	s := object{
 		"time": at(now), "second": now.Unix() - 1, "gateway": object{"name": "gw1", "since": at(f.began), "ready": true, "steering": f.steering},
 		"requests": int(requests), "tunnels": int(tunnels), "pins": whole(f.pins), "totals": whole(f.totals),

@@ -117,7 +117,7 @@ func TestPageOfAGateway(t *testing.T) {
 	p.Click(t, "#found .acts button:first-child")
 	p.Read(t, "the question", `document.querySelector('#ask').open`)
 	p.Click(t, "#ask-yes")
-	p.Read(t, "what was done", `!document.querySelector('#toast').hidden && !document.querySelector('#ask').open`)
+	p.Read(t, "what was done", `document.querySelector('#toast').matches(':popover-open') && !document.querySelector('#ask').open`)
 
 	for _, complaint := range p.Complaints() {
 		t.Errorf("the page complains: %s", complaint)

@@ -1,6 +1,6 @@
 // The table of backends: one row each, updated in place, filtered and sorted.
 
-import { $, attr, condition, make, num, opinions, plural, progress, quantiles, rate, reason, say, share, show, since } from './words.js';
+import { $, address, attr, condition, make, num, opinions, progress, quantiles, rate, reason, say, share, show, since } from './words.js';
 import { plot, spark } from './spark.js';
 
 // The columns: their titles, the classes of their cells, and what they are sorted by, most first. The pool's order has
@@ -209,8 +209,3 @@ function fillDrain(p, b) {
   if (p.progress.value !== part) p.progress.value = part;
   say(p.left, progress(b));
 }
-
-// address is a URL without what is the same everywhere.
-export const address = (url) => url.replace(/^http:\/\//, '').replace(/\/$/, '');
-
-export const inFlight = (b) => `${plural(b.tunnels, 'tunnel')} and ${plural(b.requests, 'request')}`;

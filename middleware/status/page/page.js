@@ -1,7 +1,7 @@
 // The page's life: the event stream, what is shown from it, and what is said when it breaks. The table, the picture and
 // the steering have files of their own.
 
-import { $, attr, clockTime, condition, draw, duration, icon, keyed, make, num, now, opinions, plural, progress, rate, say, setClock, share, show, since } from './words.js';
+import { $, attr, clockTime, condition, duration, icon, keyed, make, num, opinions, plural, progress, rate, say, setClock, share, show, since } from './words.js';
 import { plot, push, spark } from './spark.js';
 import { drawFlow, drawMap } from './flow.js';
 import { startTable, updateTable } from './backends.js';

@@ -1,111 +1,11 @@
-// What can be done: drain, undrain, off, weight, and the clients' pins and tunnels. What hurts is asked about first, in
-// words that say what will happen.
+// What can be done with a backend, drain, undrain, off and weight, and the sheet that shows all about one.
 
-import { $, attr, bytes, clockTime, condition, duration, icon, keyed, make, millis, num, opinions, plural, progress, quantiles, rate, say, share, show, since } from './words.js';
+import { $, attr, bytes, condition, icon, inFlight, keyed, make, millis, num, opinions, plural, progress, quantiles, rate, say, share, show, since } from './words.js';
 import { plot, spark } from './spark.js';
-import { address, inFlight } from './backends.js';
-
-let model = { state: null, history: new Map() };
-const backend = (id) => model.state?.backends.find((b) => b.id === id);
-
-// call asks the gateway to do something, and returns what it answers or throws its error.
-async function call(path, body) {
-  const request = body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
-  let answer;
-  try {
-    answer = await fetch(`api/${path}`, request);
-  } catch {
-    throw new Error('The gateway can’t be reached.');
-  }
-  const text = await answer.text();
-  let said = {};
-  try {
-    said = JSON.parse(text);
-  } catch {
-    // an answer of something between here and the gateway
-  }
-  if (!answer.ok) throw new Error(said.error || text.trim() || `The gateway answers ${answer.status}.`);
-  return said;
-}
+import { ask, backend, call, model, startQuestions, tell, updateQuestion } from './ask.js';
+import { listTunnels, startClients } from './clients.js';
 
 const steer = (id, verb, body = {}) => call(`backends/${encodeURIComponent(id)}/${verb}`, body);
-
-// --- one thing said, and one thing asked ---
-
-let fading;
-export function toast(text) {
-  show($('toast'), true);
-  say($('toast'), text);
-  clearTimeout(fading);
-  fading = setTimeout(() => show($('toast'), false), 6000);
-}
-
-let question; // that is open: {run, body(), text()}
-
-// ask opens a dialog and runs what it asks for if the answer is yes. The text is a function because the numbers in it
-// go on changing while somebody reads. With field {label, value, options} it has a field: a list if there are options.
-function ask({ title, text, warning, yes, hurts, field, run }) {
-  question = { text, warning, run, field };
-  say($('ask-title'), title);
-  say($('ask-yes'), yes);
-  $('ask-yes').classList.toggle('danger', Boolean(hurts));
-  show($('ask-field'), Boolean(field));
-  if (field) {
-    say($('ask-label'), field.label);
-    show($('ask-select'), Boolean(field.options));
-    show($('ask-input'), !field.options);
-    if (field.options) $('ask-select').replaceChildren(...field.options.map(([value, label]) => new Option(label, value)));
-    (field.options ? $('ask-select') : $('ask-input')).value = field.value;
-  }
-  show($('ask-error'), false);
-  $('ask-yes').disabled = false;
-  refreshQuestion();
-  $('ask').showModal();
-  (field ? (field.options ? $('ask-select') : $('ask-input')) : $('ask-no')).focus();
-}
-
-const chosen = () => question.field && (question.field.options ? $('ask-select') : $('ask-input')).value;
-
-function refreshQuestion() {
-  if (!question) return;
-  say($('ask-text'), question.text(chosen()));
-  const warning = question.warning?.() ?? '';
-  show($('ask-warn'), warning !== '');
-  say($('ask-warn'), warning);
-}
-
-function startQuestions() {
-  $('ask-select').onchange = refreshQuestion;
-  $('ask-input').oninput = refreshQuestion;
-  $('ask-no').onclick = () => $('ask').close();
-  $('ask').onclose = () => {
-    if (!$('ask').open) question = undefined; // the event comes late: the next question may be open already
-  };
-  $('ask-form').onsubmit = async (event) => {
-    event.preventDefault();
-    const asked = question;
-    $('ask-yes').disabled = true;
-    try {
-      const done = await asked.run(chosen());
-      if (question === asked) $('ask').close();
-      if (done) toast(done);
-    } catch (error) {
-      if (question !== asked) return toast(error.message);
-      $('ask-yes').disabled = false;
-      show($('ask-error'), true);
-      say($('ask-error'), error.message);
-    }
-  };
-}
-
-// tell carries out what needs no question.
-async function tell(run) {
-  try {
-    toast(await run());
-  } catch (error) {
-    toast(error.message);
-  }
-}
 
 // --- backends ---
 
@@ -228,7 +128,7 @@ function startSheet() {
   $('sheet').onclose = () => {
     if (!$('sheet').open) opened = undefined;
   };
-  $('sheet-tunnels-show').onclick = () => listTunnels();
+  $('sheet-tunnels-show').onclick = showTunnels;
 }
 
 // open shows the sheet of a backend.
@@ -284,110 +184,10 @@ export function readOnly({ gateway }) {
     : 'Read-only. Give status.Options an Authorize function to drain, weigh and move from here.';
 }
 
-// --- tunnels and clients ---
-
-async function listTunnels() {
+async function showTunnels() {
   const id = opened;
-  try {
-    const { tunnels, total } = await call(`tunnels?backend=${encodeURIComponent(id)}&limit=100`);
-    if (id !== opened) return;
-    say($('sheet-tunnels-note'), tunnels.length ? (total > tunnels.length ? `${num(tunnels.length)} of ${num(total)}` : plural(tunnels.length, 'tunnel')) : 'It has none.');
-    keyed($('sheet-tunnels'), tunnels, (t) => t.id, tunnelItem);
-  } catch (error) {
-    say($('sheet-tunnels-note'), error.message);
-  }
-}
-
-function tunnelItem(t) {
-  const close = make('button', '', 'Close…');
-  close.type = 'button';
-  close.setAttribute('aria-label', `Close the tunnel of ${t.address}`);
-  const li = make('li', '', make('span', '', `${t.address} ${t.path}`), make('small', '', `since ${clockTime(t.began)}`), close);
-  close.onclick = () => ask({
-    title: 'Close a tunnel',
-    yes: 'Close it',
-    hurts: true,
-    text: () => `The WebSocket of ${t.address} to ${t.backend}, open for ${since(t.began)}, gets close code 1012. Its client reconnects to the same backend.`,
-    run: async () => {
-      const done = await call(`tunnels/${encodeURIComponent(t.id)}/close`, { code: 1012, reason: 'closed by the operator' });
-      li.remove();
-      $('sheet-tunnels').nodes.delete(t.id);
-      return done.text ?? 'The tunnel is closed.';
-    },
-  });
-  return li;
-}
-
-const examples = { cookie: 'name=value', sid: 'as in the query', key: '', address: '203.0.113.9' };
-
-function startClients() {
-  $('find-by').onchange = () => ($('find-value').placeholder = examples[$('find-by').value]);
-  $('find').onsubmit = async (event) => {
-    event.preventDefault();
-    const by = $('find-by').value;
-    try {
-      showPin(await call('pins/find', { [by]: $('find-value').value }));
-    } catch (error) {
-      $('found').replaceChildren(make('p', 'error', error.message));
-    }
-  };
-}
-
-// showPin says where a client belongs, and offers what can be done with it.
-function showPin(pin) {
-  const says = {
-    hit: `Pinned to ${pin.backend}.`,
-    expired: 'Its pin has expired.',
-    forged: 'This is no pin that the gateway has made: it is treated as none.',
-    unknown: `Its backend${pin.backend ? `, ${pin.backend},` : ''} is not in the pool.`,
-  };
-  const text = says[pin.status] ?? 'It has no pin.';
-  const next = pin.goes && pin.goes !== pin.backend ? ` Its next request goes to ${pin.goes}.` : pin.goes ? '' : ' Its next request goes to whichever backend has its turn.';
-  const tunnels = pin.tunnels > 0 ? ` It has ${plural(pin.tunnels, 'tunnel')}.` : '';
-  const found = [make('p', '', text + next + tunnels)];
-  if (pin.key) {
-    found.push(make('p', 'key', make('small', '', 'Key '), make('code', '', pin.key)));
-    const acts = make('div', 'acts');
-    for (const [title, run] of [['Move…', movePin], ['Forget…', forgetPin], ['Close its tunnels…', closeClient]]) {
-      const b = make('button', '', title);
-      b.type = 'button';
-      b.onclick = () => run(pin);
-      acts.append(b);
-    }
-    found.push(acts);
-  }
-  $('found').replaceChildren(...found);
-}
-
-function movePin({ key, backend: at }) {
-  const others = model.state.backends.filter((b) => b.id !== at && b.state === 'up');
-  if (!others.length) return toast('No other backend is up.');
-  ask({
-    title: 'Move a client',
-    yes: 'Move',
-    field: { label: 'To', value: others[0].id, options: others.map((b) => [b.id, b.id]) },
-    text: (to) => `From its next request on it belongs to ${to}. Its tunnels stay where they are until they end.`,
-    run: async (to) => (await call('pins/move', { key, backend: to })).text ?? `The client belongs to ${to}.`,
-  });
-}
-
-function forgetPin({ key }) {
-  ask({
-    title: 'Forget a client’s pin',
-    yes: 'Forget',
-    text: () => 'At its next request it is placed anew, like a client that was never here.',
-    run: async () => (await call('pins/forget', { key })).text ?? 'The pin is forgotten.',
-  });
-}
-
-function closeClient({ key }) {
-  ask({
-    title: 'Close a client’s tunnels',
-    yes: 'Close them',
-    hurts: true,
-    text: () => 'All its tunnels, on all replicas, get close code 1008. Whether its client comes back is the client’s decision.',
-    run: async () => (await call('clients/close', { key, code: 1008, reason: 'closed by the operator' })).text ?? 'The client’s tunnels are closed.',
-  });
+  const text = await listTunnels($('sheet-tunnels'), `backend=${encodeURIComponent(id)}`);
+  if (id === opened) say($('sheet-tunnels-note'), text);
 }
 
 // --- the whole ---
@@ -399,8 +199,7 @@ export function startSteering() {
 }
 
 export function updateSteering(now) {
-  model = now;
+  updateQuestion(now);
   show($('client'), now.state.gateway.steering);
   refreshSheet();
-  refreshQuestion();
 }

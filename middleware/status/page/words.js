@@ -183,3 +183,8 @@ export function opinions(state, b) {
   }
   return others;
 }
+
+// address is a URL without what is the same everywhere.
+export const address = (url) => url.replace(/^http:\/\//, '').replace(/\/$/, '');
+
+export const inFlight = (b) => `${plural(b.tunnels, 'tunnel')} and ${plural(b.requests, 'request')}`;
