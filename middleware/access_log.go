@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 )
@@ -53,10 +54,10 @@ type AccessLogOptions struct {
 //	end              how it ended, in two letters, see below             termination_state
 //	[backend]        the ID of the backend that answered or failed last  server_name
 //	[pin]            the word of Options.PinHeader, see below            termination_state
-//	attempts         how often it was sent to a backend                  retries + 1
-//	received         bytes of the request's body                         - (%U has the header, too)
+//	[attempts]       how often it was sent to a backend, unless once     retries + 1
+//	[received]       bytes of the request's body                         - (%U has the header, too)
 //	sent             bytes of the answer's body                          bytes_read (with the header)
-//	picked_us        microseconds until a backend was picked first       Tw
+//	[picked_us]      microseconds until a backend was picked, from 1000  Tw
 //	first_byte_us    the same until the header of the answer was there   Tw + Tc + Tr
 //	duration_us      the same until the end                              Ta
 //	[unknown_session] a backend doesn't know the session                 -
@@ -123,6 +124,10 @@ func AccessLog(logger *slog.Logger, opts *AccessLogOptions) Observer {
 		logger = slog.Default()
 	}
 	l := &accessLog{to: logger.Handler(), seed: maphash.MakeSeed(), sample: 1}
+	switch l.to.(type) {
+	case *slog.JSONHandler, *slog.TextHandler:
+		l.keepsNothing = true
+	}
 	if opts != nil {
 		l.query = opts.Query
 		for _, name := range opts.Header {
@@ -141,6 +146,8 @@ type accessLog struct {
 	header []string // in their canonical form
 	sample float64  // 1: all
 	seed   maphash.Seed
+
+	keepsNothing bool // the handler has no use for a record after it has returned
 }
 
 // inOrder is the end of a request or a tunnel with which nothing went wrong.
@@ -157,7 +164,7 @@ func (l *accessLog) request(rec *Record) {
 	if fine && !l.chosen(rec.ID, rec.Start) {
 		return
 	}
-	var line logLine
+	line := logLines.Get().(*logLine)
 	line.text("id", rec.ID)
 	line.address("client", rec.ClientIP)
 	line.always("method", slog.StringValue(visible(r.Method)))
@@ -174,10 +181,16 @@ func (l *accessLog) request(rec *Record) {
 		line.text("backend", rec.Backend.ID())
 	}
 	line.text("pin", rec.Outcome)
-	line.always("attempts", slog.IntValue(len(rec.Attempts)))
-	line.always("received", slog.Int64Value(rec.Received))
+	if n := len(rec.Attempts); n != 1 {
+		line.always("attempts", slog.IntValue(n))
+	}
+	if rec.Received > 0 {
+		line.always("received", slog.Int64Value(rec.Received))
+	}
 	line.always("sent", slog.Int64Value(rec.Sent))
-	line.always("picked_us", slog.Int64Value(rec.Picked.Microseconds()))
+	if rec.Picked >= time.Millisecond {
+		line.always("picked_us", slog.Int64Value(rec.Picked.Microseconds()))
+	}
 	line.always("first_byte_us", slog.Int64Value(rec.FirstByte.Microseconds()))
 	line.always("duration_us", slog.Int64Value(rec.Duration.Microseconds()))
 	if rec.UnknownSession {
@@ -187,7 +200,7 @@ func (l *accessLog) request(rec *Record) {
 	if group := l.fields(r.Header); len(group) > 0 {
 		line.always("header", slog.GroupValue(group...))
 	}
-	l.write(ctx, rec.Start.Add(rec.Duration), "request", &line)
+	l.write(ctx, rec.Start.Add(rec.Duration), "request", line)
 }
 
 func (l *accessLog) closed(rec *TunnelRecord) {
@@ -200,7 +213,7 @@ func (l *accessLog) closed(rec *TunnelRecord) {
 		return
 	}
 	path := url.URL{Path: rec.Path}
-	var line logLine
+	line := logLines.Get().(*logLine)
 	line.text("id", rec.ID)
 	line.address("client", rec.ClientIP)
 	line.always("path", slog.StringValue(visible(path.EscapedPath())))
@@ -217,13 +230,24 @@ func (l *accessLog) closed(rec *TunnelRecord) {
 	line.always("messages_sent", slog.Int64Value(rec.MessagesToClient))
 	line.always("duration_us", slog.Int64Value(rec.Summary.Duration.Microseconds()))
 	line.err(rec.Err)
-	l.write(ctx, time.Now(), "tunnel", &line)
+	l.write(ctx, time.Now(), "tunnel", line)
 }
 
+// write writes the line and takes it back. A group without a name stands for its members:
+// the record then needs no memory of its own for them, but shares that of the line, which
+// only a handler may see that keeps no record.
 func (l *accessLog) write(ctx context.Context, at time.Time, msg string, line *logLine) {
+	attrs := line.attrs[:line.n]
 	r := slog.NewRecord(at, slog.LevelInfo, msg, 0)
-	r.AddAttrs(line.attrs[:line.n]...)
+	if l.keepsNothing {
+		r.AddAttrs(slog.Attr{Value: slog.GroupValue(attrs...)})
+	} else {
+		r.AddAttrs(attrs...)
+	}
 	_ = l.to.Handle(ctx, r) // as slog.Logger does: there is nobody to tell
+	clear(attrs)
+	line.n = 0
+	logLines.Put(line)
 }
 
 // chosen reports whether the sample has a request and its tunnel. It depends on the ID, so
@@ -257,6 +281,8 @@ type logLine struct {
 	attrs [21]slog.Attr
 	n     int
 }
+
+var logLines = sync.Pool{New: func() any { return new(logLine) }}
 
 func (l *logLine) always(name string, value slog.Value) {
 	l.attrs[l.n] = slog.Attr{Key: name, Value: value}
