@@ -99,12 +99,13 @@ func (s *moves) of(key, home string) *move {
 		return nil
 	}
 	m := v.(*move)
-	if home == m.to && home != "" || time.Now().After(m.until) {
-		return nil
-	}
 	m.from.CompareAndSwap(nil, &home)
-	if *m.from.Load() != home {
-		return nil // it has moved already, and on from there
+	switch {
+	case time.Now().After(m.until):
+	case *m.from.Load() != home: // it has moved already, perhaps on from there
+	case home != "" && home == m.to: // it was there already
+	default:
+		return m
 	}
-	return m
+	return nil
 }
