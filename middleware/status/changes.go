@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ type drains struct {
 type drain struct {
 	tunnels int64     // at its start
 	noticed time.Time // by this machine's clock
+	empty   bool      // it was told that the backend is empty
 }
 
 func (d *drains) begin(b *balancer.Backend, tunnels int64) {
@@ -28,7 +30,7 @@ func (d *drains) begin(b *balancer.Backend, tunnels int64) {
 	if d.all == nil {
 		d.all = make(map[*balancer.Backend]drain)
 	}
-	d.all[b] = drain{tunnels, time.Now()}
+	d.all[b] = drain{tunnels: tunnels, noticed: time.Now()}
 }
 
 func (d *drains) end(b *balancer.Backend) {
@@ -41,6 +43,19 @@ func (d *drains) of(b *balancer.Backend) drain {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.all[b]
+}
+
+// emptied reports whether b is empty for the first time since its drain began. In a drain
+// without a deadline that may happen with each request.
+func (d *drains) emptied(b *balancer.Backend) (first bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	of, ok := d.all[b]
+	if first = ok && !of.empty; first {
+		of.empty = true
+		d.all[b] = of
+	}
+	return first
 }
 
 // state returns how far the drain of b is, nil if the operator wants it to serve.
@@ -128,16 +143,22 @@ func (h *Handler) changed(c balancer.Change) {
 	if e.Kind != "" {
 		h.timeline.add(e)
 	}
-	if c.Empty {
-		h.timeline.add(event{Time: moment(c.Time), Kind: "empty", Backend: b.ID(), Text: b.ID() + " is empty: it has no request and no tunnel from this gateway any more. " +
-			emptyHint(w)})
+	if c.Empty && h.drains.emptied(b) {
+		h.timeline.add(event{
+			Time: moment(c.Time), Kind: "empty", Backend: b.ID(),
+			Text: b.ID() + " is empty: it has no request and no tunnel from this gateway any more. " + h.mayStop(w),
+		})
 	}
 	h.timeline.changed()
 }
 
-func emptyHint(w balancer.Wish) string {
-	if w.State == balancer.Draining && w.Within == 0 {
+// mayStop says whether an empty backend may be stopped.
+func (h *Handler) mayStop(w balancer.Wish) string {
+	switch {
+	case w.State == balancer.Draining && w.Within == 0:
 		return "Its drain has no deadline, so that clients may still come back."
+	case len(h.gateway.Stats().Replicas) > 0:
+		return "It may be stopped when the other gateways say the same."
 	}
 	return "It may be stopped."
 }
@@ -184,10 +205,10 @@ func (h *Handler) turned(c balancer.Change) string {
 
 // nobody says so if no backend is up.
 func (h *Handler) nobody() string {
-	if h.gateway.Ready() == nil {
-		return ""
+	if errors.Is(h.gateway.Ready(), balancer.ErrNoBackend) {
+		return " No backend is left: clients get 503."
 	}
-	return " No backend is left: clients get 503."
+	return ""
 }
 
 func tunnels(n int64) string {
@@ -264,10 +285,10 @@ func (h *Handler) notice(stats limpet.Stats) {
 			h.timeline.add(event{Time: moment(f.Since), Kind: "finding", Text: f.What + " " + f.Cure})
 		}
 	}
-	if ready := h.gateway.Ready() == nil; ready != h.ready {
-		h.ready = ready
+	if err := h.gateway.Ready(); (err == nil) != h.ready {
+		h.ready = err == nil
 		text := "This gateway takes clients."
-		if err := h.gateway.Ready(); err != nil {
+		if err != nil {
 			text = "This gateway takes no new clients: " + strings.TrimPrefix(strings.TrimPrefix(err.Error(), "limpet: "), "balancer: ") + "."
 		}
 		h.timeline.add(event{Kind: "gateway", Text: text})

@@ -243,6 +243,28 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
+// In a drain without a deadline a backend is empty after each request, which is told once.
+func TestTimelineOfALongDrain(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a b", nil, nil)
+	c := newClient(t)
+	home := get(t, c, g.srv.URL)
+	for n := range 2 {
+		if err := g.pool.Drain(home, 0); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if got := get(t, c, g.srv.URL); got != home {
+				t.Fatalf("served by %s", got)
+			}
+		}
+		eventually(t, "empty", func() bool { return len(g.texts("empty")) > n })
+	}
+	if texts := g.texts("empty"); len(texts) != 2 || !strings.Contains(texts[0], "clients may still come back") {
+		t.Errorf("told %q", texts)
+	}
+}
+
 // A crash is told with what the check found, and when nobody is left that is told too.
 func TestTimelineOfACrash(t *testing.T) {
 	t.Parallel()

@@ -86,7 +86,7 @@ type Handler struct {
 	ready    bool
 }
 
-// New returns a Handler that observes gateway until Close is called. It must be given a
+// New returns a Handler that observes gateway until Close is called. It panics without a
 // gateway; opts may be nil.
 //
 //	r.Mount("/limpet", status.New(gateway, nil)) // chi
@@ -96,6 +96,9 @@ type Handler struct {
 // has at which addresses. Mount it where only the people concerned get to, or behind a
 // handler that asks for a password.
 func New(gateway *limpet.Gateway, opts *Options) *Handler {
+	if gateway == nil {
+		panic("limpet: status.New needs a gateway")
+	}
 	h := &Handler{gateway: gateway, findings: make(map[string]bool), ready: true}
 	if opts != nil {
 		h.opts = *opts
