@@ -107,6 +107,7 @@ func TestRecord(t *testing.T) {
 		{"an answer without a body", limpet.Options{}, send("HEAD", "/", ""), "200 backend - - new 1 0 0"},
 		{"refused elsewhere", limpet.Options{}, func(t *testing.T, srv *httptest.Server) { send("GET", "/refused", "")(t, srv) }, "200 backend - - new 2 0 5"},
 		{"dies before its answer", limpet.Options{Retry: limpet.Retry{Attempts: 2}}, send("GET", "/die", ""), "502 gateway - - - 2 0 12"},
+		{"dies everywhere", limpet.Options{}, send("GET", "/die", ""), "502 gateway - - - 2 0 12"},
 		{"an error of the user's own", limpet.Options{ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.WriteHeader(418)
 			io.WriteString(w, "teapot")
@@ -171,6 +172,11 @@ func TestRecord(t *testing.T) {
 			}
 			if !rec.ClientIP.IsLoopback() || rec.Header == nil && rec.Status != 499 || rec.Tunnel {
 				t.Errorf("client %v, header %v, tunnel %v", rec.ClientIP, rec.Header, rec.Tunnel)
+			}
+			for i, a := range rec.Attempts {
+				if followed := i+1 < len(rec.Attempts); a.Again != followed {
+					t.Errorf("attempt %d: again %t, followed by another %t", i, a.Again, followed)
+				}
 			}
 			if second := other.next(t); second.Start != rec.Start {
 				t.Error("two observers got different records")

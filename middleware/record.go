@@ -181,6 +181,9 @@ func (rec *Record) report() {
 	if rec.Key == "" {
 		rec.Key = rec.Pin.Key
 	}
+	if n := len(rec.Attempts); n > 0 {
+		rec.Attempts[n-1].Again = false // it was to be sent again, but no backend was left, or no time
+	}
 	for _, o := range rec.watching {
 		if o.Request != nil {
 			o.Request(rec)
