@@ -2,9 +2,11 @@ package metrics_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/middleware/status"
 )
 
 // crowd are clients that count what they get.
@@ -29,11 +32,13 @@ type crowd struct {
 	opened    atomic.Int64 // tunnels
 }
 
-// All that clients see during faults is in the metrics, once: 300 clients request and talk
-// while backends are killed, drained, turned off and added.
+// All that clients see during faults is in the metrics and on the status page, once: 300
+// clients request and talk while backends are killed, drained, turned off and added.
 func TestCountsAddUpDuringFaults(t *testing.T) {
 	const clients = 300
 	r := newRig(t, 5, limpet.Options{}, nil)
+	page := status.New(r.gateway, nil)
+	defer page.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	checks := make(chan error)
 	go func() { checks <- r.pool.Run(ctx) }()
@@ -88,6 +93,7 @@ func TestCountsAddUpDuringFaults(t *testing.T) {
 			sum(all, "limpet_tunnels_closed_total") >= float64(c.opened.Load())
 	})
 	const requests = "limpet_requests_total"
+	state := stateOf(t, page)
 	for _, tt := range []struct {
 		name      string
 		got, want float64
@@ -105,6 +111,16 @@ func TestCountsAddUpDuringFaults(t *testing.T) {
 		{"tunnels closed", sum(seen, "limpet_tunnels_closed_total"), float64(c.opened.Load())},
 		{"ages of tunnels", seen["limpet_tunnel_duration_seconds"], float64(c.opened.Load())},
 		{"redispatches", sum(seen, "limpet_redispatches_total"), sum(seen, "limpet_retries_total")},
+
+		{"requests on the page", state.Totals.Requests, sum(seen, requests)},
+		{"by backends on the page", state.Totals.ByBackend, sum(seen, requests, `source="backend"`)},
+		{"by the gateway on the page", state.Totals.ByGateway, sum(seen, requests, `source="gateway"`)},
+		{"aborted on the page", state.Totals.Aborted, sum(seen, requests, `source="none"`)},
+		{"retries on the page", state.Totals.Retries, sum(seen, "limpet_retries_total")},
+		{"tunnels opened on the page", state.Totals.TunnelsOpened, sum(seen, "limpet_tunnels_opened_total")},
+		{"tunnels closed on the page", state.Totals.TunnelsClosed, sum(seen, "limpet_tunnels_closed_total")},
+		{"moved on the page", state.Pins.Moved, sum(seen, "limpet_pins_total", `outcome="moved"`)},
+		{"hits on the page", state.Pins.Hit, sum(seen, "limpet_pins_total", `outcome="hit"`)},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s: %v in the metrics, want %v", tt.name, tt.got, tt.want)
@@ -122,6 +138,30 @@ func TestCountsAddUpDuringFaults(t *testing.T) {
 	}
 	t.Logf("%d requests: %d by backends, %d broken off, %d by the gateway, %d left; %d tunnels",
 		c.requests.Load(), c.byBackend.Load(), c.broken.Load(), c.byGateway.Load(), c.left.Load(), c.opened.Load())
+}
+
+// A state is what the test reads of the status API.
+type state struct {
+	Totals struct {
+		Requests      float64
+		ByBackend     float64 `json:"by_backend"`
+		ByGateway     float64 `json:"by_gateway"`
+		Aborted       float64
+		Retries       float64
+		TunnelsOpened float64 `json:"tunnels_opened"`
+		TunnelsClosed float64 `json:"tunnels_closed"`
+	}
+	Pins struct{ Hit, Moved float64 }
+}
+
+func stateOf(t *testing.T, page http.Handler) (s state) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequest("GET", "/api/state", nil))
+	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+		t.Fatalf("%v of %d %s", err, w.Code, w.Body)
+	}
+	return s
 }
 
 func (c *crowd) over() bool {
