@@ -123,7 +123,7 @@ func TestDrainSinceAMomentAgo(t *testing.T) {
 				t.Errorf("%s: %+v, %v", id, w, p.Get(id).State())
 			}
 		}
-		if p.SetWish("a", balancer.Wish{State: 7}) == nil || p.SetWish("x", want) == nil {
+		if p.SetWish("a", balancer.Wish{State: 7}) == nil || p.SetWish("a", balancer.Wish{State: balancer.Down, Within: time.Minute}) == nil || p.SetWish("x", want) == nil {
 			t.Error("a wish that makes no sense")
 		}
 	})

@@ -112,6 +112,9 @@ func (w Wish) validate(id string) error {
 	if w.State == Draining && w.Within < 0 {
 		return fmt.Errorf("balancer: drain of backend %s within %v: want a positive time, or 0 for no deadline", id, w.Within)
 	}
+	if w.State != Draining && w.Within != 0 {
+		return fmt.Errorf("balancer: wish for backend %s: Within is %v, but only a drain has a deadline", id, w.Within)
+	}
 	return validWeight(id, w.Weight)
 }
 
