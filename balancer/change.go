@@ -8,9 +8,9 @@ import (
 )
 
 // A Change is a change of a backend that [Pool.OnChange] reports. From and To are equal
-// when only the operator's wish changed or was repeated, a weight among them, when a backend
-// that is Down already is removed, and when a Lost closes that the half rule had kept open
-// (see [Backend.Lost]).
+// when only the operator's wish changed or was repeated, a weight among them, when only Empty
+// is to be told, when a backend is added or removed that is Down, and when a Lost closes that
+// the half rule had kept open (see [Backend.Lost]).
 type Change struct {
 	Time     time.Time
 	Backend  *Backend
@@ -29,7 +29,8 @@ type Change struct {
 	// before may always begin yet; it is sent elsewhere if the backend is gone.
 	Empty bool
 
-	wish bool // the operator made the change: it is reported even if From and To are equal
+	told   bool // even if From and To are equal: the operator, or the embedder, has made the change
+	repeat bool // only Empty has changed, and not for the first time since the wish
 }
 
 // OnChange calls f for each change from now on, until stop is called. A backend that is
@@ -56,7 +57,7 @@ func (p *Pool) settle(c *Change) {
 	var why string
 	c.Time, c.From = time.Now(), changed.State()
 	c.To, why = changed.derive()
-	if !c.wish {
+	if !c.told {
 		c.Was = changed.Wish()
 	}
 	if c.To != Down && changed.lost() {
@@ -84,7 +85,7 @@ func (p *Pool) settle(c *Change) {
 		changed.remove(ErrLost)
 	}
 	c.Empty = changed.emptied()
-	if c.From != c.To || c.Lost || c.Empty || c.wish {
+	if c.From != c.To || c.Lost || c.Empty || c.told {
 		p.changes = append(p.changes, *c)
 	}
 }
@@ -148,7 +149,10 @@ func (p *Pool) notify(c Change, listeners []*func(Change)) {
 	p.mu.Unlock()
 	defer p.mu.Lock() // also when a listener panics
 	level := slog.LevelInfo
-	if c.Backend.Health() == Dead && !c.wish {
+	switch {
+	case c.repeat:
+		level = slog.LevelDebug // clients that poll would fill the log
+	case c.Backend.Health() == Dead && !c.told:
 		level = slog.LevelWarn
 	}
 	p.log().LogAttrs(context.Background(), level, "backend changed",

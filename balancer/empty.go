@@ -24,12 +24,14 @@ func (p *Pool) reportEmpty(b *Backend) {
 	p.mu.Lock()
 	defer p.unlock()
 	w, state := b.Wish(), b.State()
+	repeat := b.emptyTold
 	if w.State == Draining && w.Within == 0 {
 		b.emptyTold = false // it is told each time
 	}
 	if b.emptied() {
-		p.changes = append(p.changes, Change{Time: time.Now(), Backend: b, From: state, To: state, Was: w, Empty: true, Why: "the last in flight has ended"})
+		p.changes = append(p.changes, Change{Time: time.Now(), Backend: b, From: state, To: state, Was: w, Empty: true, Why: "the last in flight has ended", repeat: repeat})
 	}
+	b.emptyTold = b.emptyTold || repeat
 }
 
 // emptied reports whether the backend is empty as the operator wishes, for the first time.

@@ -1,7 +1,10 @@
 package balancer_test
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,6 +144,39 @@ func TestEmpty(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A backend that is drained without a deadline becomes empty each time when a client that
+// polls has got its answer. The log needs to know of the first time only.
+func TestEmptyIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		p := newPool(t, &balancer.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, "a", "b")
+		a, told := p.Get("a"), 0
+		p.OnChange(func(c balancer.Change) {
+			if c.Empty {
+				told++
+			}
+		})
+		for round := range 2 {
+			log.Reset()
+			a.Begin()
+			must(t, p.Drain("a", 0))
+			told = 0
+			for range 10 {
+				a.End()
+				synctest.Wait()
+				a.Begin()
+			}
+			a.End()
+			synctest.Wait()
+			if n := strings.Count(log.String(), "empty=true"); told != 11 || n != 1 {
+				t.Errorf("round %d: told %d times, want 11, and logged %d times, want once:\n%s", round, told, n, log.String())
+			}
+			must(t, p.Undrain("a"))
+		}
+	})
 }
 
 func TestChangeHasItsTime(t *testing.T) {

@@ -414,3 +414,15 @@ func TestRunAgain(t *testing.T) {
 		}
 	})
 }
+
+// A backend that is added is reported, even if it is Down until its first check.
+func TestStartDownIsReported(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, &balancer.Options{StartDown: true})
+	var got []balancer.Change
+	p.OnChange(func(c balancer.Change) { got = append(got, c) })
+	must(t, p.Add(newBackend(t, "a", 1)))
+	if len(got) != 1 || got[0].Why != "added" || got[0].From != balancer.Down || got[0].To != balancer.Down || got[0].Lost || got[0].Empty {
+		t.Errorf("reported %+v", got)
+	}
+}

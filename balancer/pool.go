@@ -173,7 +173,7 @@ func (p *Pool) Add(b *Backend) error {
 	b.state.Store(int32(Down)) // so that listeners see it come from Down
 	p.publish(byID, append(slices.Clone(s.all), b))
 	p.startChecks(b)
-	p.settle(&Change{Backend: b, Why: "added"})
+	p.settle(&Change{Backend: b, Why: "added", told: true})
 	return nil
 }
 
@@ -183,7 +183,7 @@ func (p *Pool) Remove(id string) error {
 	return p.operate(id, func(b *Backend, c *Change) error {
 		b.drain.Load().stop()
 		b.off, b.offWhy = true, "removed"
-		c.Removed, c.wish, c.Why = true, true, b.offWhy
+		c.Removed, c.told, c.Why = true, true, b.offWhy
 		if b.stopChecks != nil {
 			b.stopChecks()
 		}
@@ -204,7 +204,7 @@ func (p *Pool) operate(id string, change func(*Backend, *Change) error) error {
 	if b == nil {
 		return fmt.Errorf("balancer: no backend %q in the pool", id)
 	}
-	c := &Change{Backend: b}
+	c := &Change{Backend: b, Was: b.Wish()}
 	if err := change(b, c); err != nil {
 		return err
 	}

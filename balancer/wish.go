@@ -93,7 +93,7 @@ func (p *Pool) rewish(id string, change func(Wish) Wish) error {
 		if w.Since.IsZero() {
 			w.Since = time.Now()
 		}
-		c.wish, c.Was = !w.Equal(old), old
+		c.told = !w.Equal(old)
 		c.Why = w.why(old, b.configured)
 		b.wish.Store(&w)
 		b.setWeight(w.Weight)
