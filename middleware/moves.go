@@ -99,7 +99,8 @@ func (s *moves) of(key, home string) *move {
 		return nil
 	}
 	m := v.(*move)
-	m.from.CompareAndSwap(nil, &home)
+	first := home // home itself would be allocated for each request, also while there are no moves
+	m.from.CompareAndSwap(nil, &first)
 	switch {
 	case time.Now().After(m.until):
 	case *m.from.Load() != home: // it has moved already, perhaps on from there
