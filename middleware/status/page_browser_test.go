@@ -35,9 +35,9 @@ func text(selector string) string {
 	return fmt.Sprintf(`document.querySelector(%q).innerText`, selector)
 }
 
-// TestPageInTheBrowser shows made-up gateways to a real browser.
+// TestPageInTheBrowser shows made-up gateways to a real browser. It runs alone, because
+// some of it is about time.
 func TestPageInTheBrowser(t *testing.T) {
-	t.Parallel()
 	b := browser.Start(t)
 	for _, tt := range []struct {
 		name string

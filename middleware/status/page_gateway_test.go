@@ -41,9 +41,8 @@ func stay(t *testing.T, g *rig, n int) {
 }
 
 // The page of a real gateway, with real clients: a kill is seen within two seconds, and a
-// drain by its button moves the clients.
+// drain by its button moves the clients. It runs alone, because some of it is about time.
 func TestPageOfAGateway(t *testing.T) {
-	t.Parallel()
 	const clients = 12
 	g := newRig(t, "a b c", &status.Options{Authorize: everybody, Who: named("ada")}, nil)
 	g.check()
