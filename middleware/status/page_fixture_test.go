@@ -41,6 +41,7 @@ type fixture struct {
 // fake is a made-up backend.
 type fake struct {
 	id, state, health, wish, why string
+	checkError                   string
 	since                        time.Time
 	weight                       int
 	rate, tunnels, slow          float64
@@ -136,6 +137,9 @@ func (f *fixture) state(history bool) object {
 		}
 		if last["p50"] != nil {
 			o["p50_ms"], o["p99_ms"] = last["p50"], last["p99"]
+		}
+		if b.checkError != "" {
+			o["check_error"] = b.checkError
 		}
 		if b.drain != nil {
 			b.drain["left"], b.drain["at_start"] = int(b.tunnels), int(b.start)

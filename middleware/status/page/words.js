@@ -159,7 +159,7 @@ function judge(b) {
 // reason says why a backend is as it is, in words.
 export function reason(b) {
   const { name } = condition(b);
-  if (name === 'up') return b.health === 'well' || !b.health ? '' : b.why ?? '';
+  if (name === 'up') return b.check_error ? `The last check failed: ${b.check_error}` : '';
   if (name === 'sick') return `${b.why ?? ''}${b.why ? '. ' : ''}It keeps its clients and takes no new ones.`;
   return b.why ?? '';
 }
