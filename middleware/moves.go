@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
@@ -15,7 +17,7 @@ import (
 // reaches: its tunnels are closed with 1012 (service restart), its sessions of Engine.IO
 // are answered as if their node were gone, and its next request gets the new home, as
 // one whose home is gone does. With an empty backend the client is placed anew, which may
-// be where it was. Backends that aren't Up can't take it.
+// be where it was. So it is while the new home isn't Up.
 //
 // key is the key of the client's pin, as for [Gateway.CloseSession]. A client that is only
 // known by its session, as with [affinity.EngineIO] alone, has another key in its next
@@ -55,8 +57,8 @@ const (
 // moves are the clients that an operator has moved, by the hash of their key. A nil *moves
 // has none.
 type moves struct {
-	n   atomic.Int64
-	all sync.Map // of *move
+	until atomic.Int64 // when the latest is forgotten, in Unix nanoseconds; 0: there never was one
+	all   sync.Map     // of *move
 
 	mu    sync.Mutex // held by add
 	order []string   // the hashes, the oldest first
@@ -67,6 +69,7 @@ type move struct {
 	to    string // "": it is placed anew
 	until time.Time
 	from  atomic.Pointer[string] // where the client was first found; nil if it didn't come yet
+	over  atomic.Bool            // the client has come to its new home, or was placed where it was
 }
 
 // add remembers m. It forgets the oldest move if there are too many.
@@ -75,8 +78,8 @@ func (s *moves) add(hash string, m *move) {
 	defer s.mu.Unlock()
 	if _, known := s.all.Swap(hash, m); !known {
 		s.order = append(s.order, hash)
-		s.n.Add(1)
 	}
+	s.until.Store(m.until.UnixNano())
 	for len(s.order) > 0 {
 		oldest, _ := s.all.Load(s.order[0])
 		if len(s.order) <= movesMax && time.Now().Before(oldest.(*move).until) {
@@ -84,29 +87,57 @@ func (s *moves) add(hash string, m *move) {
 		}
 		s.all.Delete(s.order[0])
 		s.order = s.order[1:]
-		s.n.Add(-1)
 	}
 }
 
-// of returns the move of the client that has this key and was found at this home, or nil
-// if it stays there.
-func (s *moves) of(key, home string) *move {
-	if s == nil || s.n.Load() == 0 || key == "" {
+// of returns the move of the client that has this key, or nil.
+func (s *moves) of(key string) *move {
+	if s == nil || key == "" {
 		return nil
+	}
+	if until := s.until.Load(); until == 0 || time.Now().UnixNano() > until {
+		return nil // most requests are spared the hash
 	}
 	v, ok := s.all.Load(sessionHash(key))
-	if !ok {
+	if !ok || time.Now().After(v.(*move).until) {
 		return nil
 	}
-	m := v.(*move)
-	first := home // home itself would be allocated for each request, also while there are no moves
-	m.from.CompareAndSwap(nil, &first)
-	switch {
-	case time.Now().After(m.until):
-	case *m.from.Load() != home: // it has moved already, perhaps on from there
-	case home != "" && home == m.to: // it was there already
-	default:
-		return m
+	return v.(*move)
+}
+
+// applies reports whether a client moves that was found at this home. It doesn't if it has
+// moved already, and perhaps on from there.
+func (m *move) applies(home string) bool {
+	from := m.from.Load()
+	return !m.over.Load() && (home != m.to || home == "") && (from == nil || *from == home)
+}
+
+// found notes where a request of the client was found.
+func (m *move) found(home string) {
+	if home == m.to && home != "" {
+		m.over.Store(true)
+		return
 	}
-	return nil
+	m.from.CompareAndSwap(nil, &home)
+}
+
+// bound notes where a request of the client was bound that was found at another home, or
+// the same one. It would be placed anew for ever if that was no end of the move, and its
+// sessions would be ended again and again.
+func (m *move) bound(found, home string) {
+	if found == home {
+		m.over.Store(true)
+	}
+}
+
+// target returns where a client with this pin goes by m, "" for anywhere. Only a backend
+// that is Up takes clients that are moved. moves is false if the client stays at its home.
+func (r *router) target(m *move, pin affinity.Pin) (to string, moves bool) {
+	if m == nil || !m.applies(pin.Backend) {
+		return "", false
+	}
+	if b := r.pool.Get(m.to); b != nil && b.State() == balancer.Up {
+		to = m.to
+	}
+	return to, true
 }

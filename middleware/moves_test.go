@@ -65,6 +65,45 @@ func TestMovePin(t *testing.T) {
 	}
 }
 
+// A client isn't moved to a backend that loses its clients, and to ask where it goes
+// doesn't begin its move.
+func TestMovePinWhileBackendsAreUp(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 3, nil)
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: &affinity.Table{Key: affinity.Query("user")}})
+	w := watch(t, gw)
+	c := newClient(t)
+	res, _ := get(t, c, srv.URL+"?user=m")
+	home, key := res.Header.Get("Node"), w.next(t).Key
+	var others []string
+	for _, id := range []string{"a", "b", "c"} {
+		if id != home {
+			others = append(others, id)
+		}
+	}
+	goes := func() string {
+		_, b := gw.FindPin(httptest.NewRequest("GET", srv.URL+"?user=m", nil))
+		return b.ID()
+	}
+	if got := goes(); got != home {
+		t.Errorf("would go to %s, not to its home %s", got, home)
+	}
+	ok(t, pool.Drain(others[0], 0)) // which keeps the clients that it has
+	ok(t, gw.MovePin(t.Context(), key, others[0]))
+	res, _ = get(t, c, srv.URL+"?user=m")
+	if got := res.Header.Get("Node"); got == others[0] {
+		t.Errorf("moved to %s, which is drained", got)
+	}
+	ok(t, gw.MovePin(t.Context(), key, others[1]))
+	if got := goes(); got != others[1] {
+		t.Errorf("would go to %s, although it is moved to %s", got, others[1])
+	}
+	res, _ = get(t, c, srv.URL+"?user=m")
+	if got := res.Header.Get("Node"); got != others[1] {
+		t.Errorf("went to %s, although it is moved to %s", got, others[1])
+	}
+}
+
 // A move closes the client's tunnels and ends its sessions, on all replicas.
 func TestMovePinOverTheBus(t *testing.T) {
 	t.Parallel()
@@ -116,6 +155,26 @@ func TestMoveSession(t *testing.T) {
 	if home != target {
 		t.Errorf("the new session is at %s, want %s", home, target)
 	}
+	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 200 {
+		t.Errorf("the new session got %d", res.StatusCode)
+	}
+}
+
+// A client that is placed anew where it was keeps its next session.
+func TestForgetSession(t *testing.T) {
+	t.Parallel()
+	nodes, _ := engines(t, 1)
+	srv, gw := serve(t, poolOf(t, nil, nodes), &limpet.Options{
+		Affinity: affinity.Chain{&affinity.EngineIO{Secrets: testKeys}, &affinity.Cookie{Secrets: testKeys}},
+	})
+	w := watch(t, gw)
+	c := newClient(t)
+	sid, _ := open(t, c, srv.URL)
+	ok(t, gw.MovePin(t.Context(), w.next(t).Key, ""))
+	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 400 {
+		t.Errorf("the old session got %d", res.StatusCode)
+	}
+	sid, _ = open(t, c, srv.URL)
 	if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 200 {
 		t.Errorf("the new session got %d", res.StatusCode)
 	}

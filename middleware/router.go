@@ -189,7 +189,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	}
 	r.budget.earn()
 	t.tried = t.first[:0]
-	t.move = r.moves.of(t.pin.Key, t.pin.Backend)
+	r.direct(t)
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
@@ -246,6 +246,18 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			continue
 		}
 		t.tried = append(t.tried, b)
+	}
+}
+
+// direct finds out whether the operator has moved the client.
+func (r *router) direct(t *trip) {
+	m := r.moves.of(t.pin.Key)
+	if m == nil {
+		return
+	}
+	m.found(t.pin.Backend)
+	if to, moves := r.target(m, t.pin); moves {
+		t.move, t.to = m, to
 	}
 }
 
@@ -338,6 +350,9 @@ func (r *router) bind(t *trip, res *http.Response) {
 			t.unknown = true
 			r.unknownSession(t, pin)
 		}
+	}
+	if t.move != nil {
+		t.move.bound(t.pin.Backend, home)
 	}
 	key, err := r.affinity.Bind(a)
 	if err != nil {

@@ -68,6 +68,10 @@ func (g *Gateway) Stats() Stats {
 // the turn of a picker such as round robin for a client without a home.
 func (g *Gateway) FindPin(r *http.Request) (affinity.Pin, *balancer.Backend) {
 	pin, _ := g.router.affinity.Find(r)
-	b, _ := g.router.pool.Pick(r, pin.Backend, pin.Key)
+	home := pin.Backend
+	if to, moves := g.router.target(g.router.moves.of(pin.Key), pin); moves {
+		home = to
+	}
+	b, _ := g.router.pool.Pick(r, home, pin.Key)
 	return pin, b
 }

@@ -18,6 +18,7 @@ type trip struct {
 	body *replay // nil for a request without a body
 	rec  *Record // nil if nobody observes
 	move *move   // by the operator, nil if there is none
+	to   string  // with move: where the client goes, "" for anywhere
 
 	// try sends the request to b. An answer of any status is a success. An error
 	// means that there was no answer.
@@ -37,7 +38,7 @@ type trip struct {
 // its pin says.
 func (t *trip) home() string {
 	if t.move != nil {
-		return t.move.to
+		return t.to
 	}
 	return t.pin.Backend
 }
