@@ -439,8 +439,8 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 	if g.requestID != "" {
 		delete(res.Header, g.requestID) // a backend may send it back
 	}
-	if t.backend != nil && g.modify != nil {
-		if err := g.modify(res); err != nil {
+	if t.backend != nil {
+		if err := g.modifyResponse(t.rec, res); err != nil {
 			res.Body.Close()
 			g.refuse(w, t.in, t.rec, err)
 			return
@@ -452,6 +452,22 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 		g.router.doctor.checkCORS(t, len(w.Header()[origin]), len(res.Header[origin]))
 	}
 	writeAnswer(w, t, res)
+}
+
+// modifyResponse lets Options.ModifyResponse change a backend's answer, and notes in the
+// record what it has become. If the hook panics, the record has no status.
+func (g *Gateway) modifyResponse(rec *Record, res *http.Response) error {
+	if g.modify == nil {
+		return nil
+	}
+	if rec != nil {
+		rec.Status = 0
+	}
+	err := g.modify(res)
+	if rec != nil {
+		rec.Status, rec.Header = res.StatusCode, res.Header
+	}
+	return err
 }
 
 // refuse sends the gateway's own answer to a request that failed with err. A client

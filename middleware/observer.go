@@ -22,7 +22,10 @@ type Observer struct {
 
 	// Opened is called right before a tunnel begins to carry messages. What the record
 	// tells of the end isn't known yet. t.Send waits until the tunnel carries messages,
-	// so Opened must not call Send itself, but on another goroutine.
+	// so Opened must not call Send itself, but on another goroutine. If the client's
+	// connection can't be taken over after that, the record that Request gets is one
+	// without Tunnel, and there is no Closed; t.OnClosed tells of that end, too. A
+	// [Sticky] never calls Opened, as it has no upgrade.Tunnel.
 	Opened func(rec *Record, t *upgrade.Tunnel)
 
 	// Closed is called once for each record with Tunnel set, when both connections of

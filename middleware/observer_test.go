@@ -307,6 +307,49 @@ func TestRequestID(t *testing.T) {
 	}
 }
 
+// A record tells what the client was sent, and not what ModifyResponse was given.
+func TestRecordOfAModifiedAnswer(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, nil)
+	srv, gw := serve(t, pool, &limpet.Options{ModifyResponse: func(res *http.Response) error {
+		if res.Request.URL.Path == "/panic" {
+			panic(http.ErrAbortHandler)
+		}
+		res.StatusCode, res.Header = http.StatusTeapot, http.Header{"Tea": {"yes"}}
+		return nil
+	}})
+	w := watch(t, gw)
+	get(t, newClient(t), srv.URL)
+	if rec := w.next(t); rec.Status != http.StatusTeapot || rec.Header.Get("Tea") != "yes" || rec.Source != limpet.SourceBackend {
+		t.Errorf("status %d, header %v, of %v", rec.Status, rec.Header, rec.Source)
+	}
+	if _, err := newClient(t).Get(srv.URL + "/panic"); err == nil {
+		t.Error("an answer, although a hook has panicked")
+	}
+	if rec := w.next(t); rec.Status != 0 {
+		t.Errorf("status %d, although a hook has panicked", rec.Status)
+	}
+}
+
+// Nothing follows the last attempt, even if it might have been repeated at another backend.
+func TestRecordOfTheLastAttempt(t *testing.T) {
+	t.Parallel()
+	srv, gw := serve(t, balancer.Static("a=http://127.0.0.1:1"), nil)
+	w := watch(t, gw)
+	res, err := newClient(t).Head(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	rec := w.next(t)
+	if rec.Status != http.StatusServiceUnavailable || len(rec.Attempts) != 1 || rec.Attempts[0].Err == nil || rec.Attempts[0].Again {
+		t.Errorf("status %d, attempts %+v", rec.Status, rec.Attempts)
+	}
+	if rec.Sent != 0 {
+		t.Errorf("%d bytes were sent to a HEAD", rec.Sent)
+	}
+}
+
 // An observer that has stopped is told nothing more, and without any there is no record.
 func TestObserveStops(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,9 @@ func (w *ownAnswer) Write(p []byte) (int, error) {
 		w.rec.answered(SourceGateway, http.StatusOK, w.Header())
 	}
 	n, err := w.ResponseWriter.Write(p)
-	w.rec.sent(n)
+	if w.rec.Request.Method != http.MethodHead { // to which net/http sends nothing of it
+		w.rec.sent(n)
+	}
 	return n, err
 }
 

@@ -212,8 +212,8 @@ func (rec *Record) opened(t *upgrade.Tunnel) {
 // closed returns the function to be called when the tunnel has ended.
 func (rec *Record) closed() func(upgrade.Summary) {
 	watching := rec.watching
-	end := &TunnelRecord{
-		ID: rec.ID, Backend: rec.Backend, Key: rec.Key, ClientIP: rec.ClientIP,
+	end := &TunnelRecord{ // it lives as long as the tunnel, and must not keep long strings of the request
+		ID: rec.ID, Backend: rec.Backend, Key: strings.Clone(rec.Key), ClientIP: rec.ClientIP,
 		Path: strings.Clone(rec.Request.URL.Path), Start: rec.Start,
 	}
 	return func(s upgrade.Summary) {

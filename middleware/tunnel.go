@@ -74,11 +74,9 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	if g.requestID != "" {
 		delete(res.Header, g.requestID)
 	}
-	if g.modify != nil {
-		if err := g.modify(res); err != nil {
-			g.refuse(w, r, rec, err)
-			return
-		}
+	if err := g.modifyResponse(rec, res); err != nil {
+		g.refuse(w, r, rec, err)
+		return
 	}
 	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // a new client has got its key by the answer
 	rec.opened(tunnel)
@@ -91,7 +89,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	}
 	served = true
 	if rec != nil {
-		rec.Tunnel = true
+		rec.Tunnel, rec.Status = true, http.StatusSwitchingProtocols // whatever ModifyResponse has set
 	}
 	select {
 	case <-t.backend.Lost(): // watch may have missed a tunnel that wasn't registered yet
