@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/limpet-go/limpet/balancer"
 	limpet "github.com/limpet-go/limpet/middleware"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 // counters count what happened at one backend. A request's path adds to them and to those of
@@ -153,7 +155,7 @@ func (c *census) request(rec *limpet.Record) {
 	add(&of.bytesIn, rec.Received)
 	add(&of.bytesOut, rec.Sent)
 	for i := range rec.Attempts {
-		if a := &rec.Attempts[i]; a.Err != nil && (a.Again || rec.Status >= 500) {
+		if a := &rec.Attempts[i]; a.Err != nil && faulty(a.Err) {
 			c.of(a.Backend).failed(at, a.Again)
 		}
 	}
@@ -182,6 +184,12 @@ func (c *census) request(rec *limpet.Record) {
 	if !c.isLong(rec) {
 		second.delays[bucket(rec.FirstByte)].Add(1)
 	}
+}
+
+// faulty reports whether the error of an attempt is the backend's fault: not if the client has
+// left, the request can't be sent, or this gateway shuts down.
+func faulty(err error) bool {
+	return limpet.StatusCode(err) >= http.StatusBadGateway && !errors.Is(err, upgrade.ErrClosed)
 }
 
 // add spares the usual 0 the price of an addition.

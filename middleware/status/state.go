@@ -208,9 +208,9 @@ func (h *Handler) addHistory(s *state) {
 // sum fills in what was counted over all backends. The total is the sum of its parts by
 // definition, so that they add up while requests are being counted, too.
 func (c *census) sum(s *state) {
-	c.mu.Lock()
+	c.mu.Lock() // so that no backend's counts move to rest meanwhile, and are missed or seen twice
+	defer c.mu.Unlock()
 	c.fold()
-	c.mu.Unlock()
 	var sum counters
 	for _, of := range *c.now.Load() {
 		sum.plus(of)

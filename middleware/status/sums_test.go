@@ -16,6 +16,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/middleware/metrics"
 	"github.com/limpet-go/limpet/middleware/status"
 )
@@ -242,4 +244,69 @@ func isDone(c chan struct{}) bool {
 
 func sum(v view) int64 {
 	return v.Totals["by_backend"] + v.Totals["by_gateway"] + v.Totals["by_affinity"] + v.Totals["aborted"]
+}
+
+// Only what is the backend's fault is its error, and only what was sent again is a retry.
+func TestFailedAttempts(t *testing.T) {
+	t.Parallel()
+	t.Run("nothing is left to try", func(t *testing.T) {
+		t.Parallel()
+		g := newRig(t, "a", nil, &limpet.Options{ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusOK) // a page of the user's own
+		}})
+		g.nodes["a"].kill()
+		g.get("/")
+		eventually(t, "the request", func() bool { return g.state("").Totals["requests"] == 1 })
+		if a := g.backend("a"); a.Totals["errors"] != 1 || a.Totals["retries"] != 0 {
+			t.Errorf("%v, want one error and no retry", a.Totals)
+		}
+	})
+	t.Run("the gateway shuts down", func(t *testing.T) {
+		t.Parallel()
+		g := newRig(t, "a", nil, nil)
+		if err := g.gateway.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if conn, _, err := websocket.Dial(t.Context(), g.srv.URL, nil); err == nil {
+			conn.CloseNow()
+			t.Fatal("a tunnel was opened after Shutdown")
+		}
+		eventually(t, "the request", func() bool { return g.state("").Totals["requests"] == 1 })
+		if a := g.backend("a"); a.Totals["errors"] != 0 {
+			t.Errorf("%v, want no error", a.Totals)
+		}
+	})
+}
+
+// Without a deadline a drained backend is empty each time when a client that polls has got
+// its answer. The timeline has that once, and room for what else has happened.
+func TestEmptyIsOneEvent(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a b", nil, nil)
+	told := make(chan bool, 10)
+	g.pool.OnChange(func(c balancer.Change) { // behind the Handler's own
+		if c.Empty {
+			told <- true
+		}
+	})
+	a := g.pool.Get("a")
+	for range 2 {
+		_ = g.pool.Drain("a", 0)
+		<-told
+		for range 5 {
+			a.Begin()
+			a.End()
+			<-told
+		}
+		_ = g.pool.Undrain("a")
+	}
+	n := 0
+	for _, e := range g.state("?history=1").Events {
+		if e.Kind == "empty" {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d events of 2 drains", n)
+	}
 }
