@@ -112,20 +112,22 @@ func (m *move) applies(home string) bool {
 	return !m.over.Load() && (home != m.to || home == "") && (from == nil || *from == home)
 }
 
-// found notes where a request of the client was found.
-func (m *move) found(home string) {
-	if home == m.to && home != "" {
+// found notes where a request of the client was found. A session says nothing of where the
+// next one will be.
+func (m *move) found(pin affinity.Pin) {
+	switch home := pin.Backend; {
+	case home == "" || home != m.to:
+		m.from.CompareAndSwap(nil, &home)
+	case !pin.Fixed:
 		m.over.Store(true)
-		return
 	}
-	m.from.CompareAndSwap(nil, &home)
 }
 
 // bound notes where a request of the client was bound that was found at another home, or
 // the same one. It would be placed anew for ever if that was no end of the move, and its
 // sessions would be ended again and again.
-func (m *move) bound(found, home string) {
-	if found == home {
+func (m *move) bound(found affinity.Pin, home string) {
+	if found.Backend == home && !found.Fixed {
 		m.over.Store(true)
 	}
 }

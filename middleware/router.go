@@ -255,7 +255,7 @@ func (r *router) direct(t *trip) {
 	if m == nil {
 		return
 	}
-	m.found(t.pin.Backend)
+	m.found(t.pin)
 	if to, moves := r.target(m, t.pin); moves {
 		t.move, t.to = m, to
 	}
@@ -352,7 +352,7 @@ func (r *router) bind(t *trip, res *http.Response) {
 		}
 	}
 	if t.move != nil {
-		t.move.bound(t.pin.Backend, home)
+		t.move.bound(t.pin, home)
 	}
 	key, err := r.affinity.Bind(a)
 	if err != nil {
