@@ -93,7 +93,9 @@ type Options struct {
 
 	// ErrorHandler writes the gateway's own answer when no backend has given one.
 	// [StatusCode] returns the status for err. Default: that of [ErrorPages] without
-	// files, a short answer in the format that the client prefers.
+	// files, a short answer in the format that the client prefers. While somebody observes
+	// the gateway, w is a wrapper of the server's writer: [http.ResponseController] flushes
+	// it, and a type assertion to http.Flusher fails.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// PinHeader is the name of a field that is added to each answer, such as
