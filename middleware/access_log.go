@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -212,11 +211,10 @@ func (l *accessLog) closed(rec *TunnelRecord) {
 	if end == inOrder && !l.chosen(rec.ID, rec.Start) {
 		return
 	}
-	path := url.URL{Path: rec.Path}
 	line := logLines.Get().(*logLine)
 	line.text("id", rec.ID)
 	line.address("client", rec.ClientIP)
-	line.always("path", slog.StringValue(visible(path.EscapedPath())))
+	line.always("path", slog.StringValue(visible(rec.Path)))
 	line.text("backend", rec.Backend.ID())
 	line.always("end", slog.StringValue(end))
 	line.always("by", slog.StringValue(rec.By.String()))

@@ -84,7 +84,7 @@ type TunnelRecord struct {
 	Backend  *balancer.Backend
 	Key      string     // of the client
 	ClientIP netip.Addr // of the client
-	Path     string     // of the request that has opened it
+	Path     string     // of the request that has opened it, escaped as in a URL, without the query
 	Start    time.Time  // of that request
 
 	// Summary is the tunnel's own account. A [Sticky] knows only its Duration, since
@@ -174,6 +174,7 @@ func (rec *Record) report() {
 	if rec == nil {
 		return
 	}
+	defer rec.release() // also if an observer panics: Closed is called for each tunnel
 	rec.Duration = time.Since(rec.Start)
 	if rec.body != nil {
 		rec.Received = rec.body.received()
@@ -189,6 +190,11 @@ func (rec *Record) report() {
 			o.Request(rec)
 		}
 	}
+}
+
+// release has the observers told of the tunnel's end, if there is a tunnel, and takes the
+// record back.
+func (rec *Record) release() {
 	if rec.Tunnel && rec.tunnel != nil {
 		rec.tunnel.OnClosed(rec.closed())
 	}
@@ -214,7 +220,7 @@ func (rec *Record) closed() func(upgrade.Summary) {
 	watching := rec.watching
 	end := &TunnelRecord{ // it lives as long as the tunnel, and must not keep long strings of the request
 		ID: rec.ID, Backend: rec.Backend, Key: strings.Clone(rec.Key), ClientIP: rec.ClientIP,
-		Path: strings.Clone(rec.Request.URL.Path), Start: rec.Start,
+		Path: strings.Clone(rec.Request.URL.EscapedPath()), Start: rec.Start,
 	}
 	return func(s upgrade.Summary) {
 		end.Summary = s

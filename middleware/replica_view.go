@@ -29,7 +29,9 @@ const (
 	viewEvery  = 5 * time.Second // about how often a replica publishes its view
 	viewFor    = 15 * time.Second
 	viewWithin = time.Second // the time over which replicas spread what they tell a new one
-	viewsMax   = 256
+	viewsMax   = 256         // how many replicas are remembered
+	viewMax    = 256 << 10   // how many bytes a view may have
+	viewMost   = 1000        // how many backends it tells of
 )
 
 // views are what was heard of other replicas lately.
@@ -79,7 +81,7 @@ func (r *replicas) showView(ctx context.Context) {
 	r.nextView.Reset(viewEvery - rand.N(viewEvery/10))
 	s := r.gateway.Stats()
 	v := view{Version: noteVersion, From: r.id, Name: s.Name}
-	for _, b := range s.Backends {
+	for _, b := range s.Backends[:min(len(s.Backends), viewMost)] {
 		v.Backends = append(v.Backends, ReplicaBackend{
 			ID: b.Backend.ID(), State: b.Backend.State().String(), Requests: b.Requests, Tunnels: b.Tunnels,
 		})
@@ -91,9 +93,10 @@ func (r *replicas) showView(ctx context.Context) {
 // receiveView handles a message on the topic of views.
 func (r *replicas) receiveView(data []byte) {
 	var v view
-	if len(data) > maxNote || json.Unmarshal(data, &v) != nil || v.Version != noteVersion || !isName(v.From) || v.From == r.id {
+	if len(data) > viewMax || json.Unmarshal(data, &v) != nil || v.Version != noteVersion || !isName(v.From) || v.From == r.id {
 		return
 	}
+	v.Backends = v.Backends[:min(len(v.Backends), viewMost):min(len(v.Backends), viewMost)]
 	if len(v.Name) > maxName {
 		v.Name = v.Name[:maxName]
 	}

@@ -31,7 +31,7 @@ type Tunnel struct {
 	opts    ConnectOptions // Key and Turn may change until Serve, Closed until the end
 	opening *opening       // nil from Serve on
 	engine  engine         // nil until Serve
-	summary *Summary       // nil until both connections are closed
+	summary *Summary       // nil until both connections are closed and Closed was called
 }
 
 // An opening is what a tunnel needs only until it is served: there may be many tunnels
@@ -214,14 +214,26 @@ func (t *Tunnel) cut() {
 // closed.
 func (t *Tunnel) end(s Summary) {
 	s.Duration = t.proxy.forget(t)
+	for t.runClosed(s) {
+	}
+	t.proxy.remove()
+}
+
+// runClosed calls the functions that are to be called at the end of the tunnel. It reports
+// whether there may be more, which were given to OnClosed meanwhile.
+func (t *Tunnel) runClosed(s Summary) (more bool) {
 	t.mu.Lock()
-	t.ended, t.summary = true, &s
+	t.ended = true
 	closed := t.opts.Closed
+	t.opts.Closed = nil
+	if closed == nil {
+		t.summary = &s // from now on OnClosed calls its function itself
+	}
 	t.mu.Unlock()
 	if closed != nil {
 		closed(s)
 	}
-	t.proxy.remove()
+	return closed != nil
 }
 
 // OnClosed has f called when both connections are closed, after Closed of

@@ -185,7 +185,7 @@ func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
 		show.Parts["store"] = func() (string, error) {
 			s := cfg.store.Stats()
 			if s.Open {
-				return "", errors.New("Redis doesn't answer; pins come from this replica's memory")
+				return "", errors.New("no answer from Redis; pins come from this replica's memory")
 			}
 			return fmt.Sprintf("%d calls, %d of them failed", s.Calls, s.Errors), nil
 		}
@@ -195,7 +195,7 @@ func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
 		show.Parts["bus"] = func() (string, error) {
 			s := b.Stats()
 			if s.Away > 0 {
-				return "", errors.New("Redis is away; the other replicas aren't heard")
+				return "", errors.New("no connection to Redis; the other replicas aren't heard")
 			}
 			return fmt.Sprintf("%d messages sent, %d received", s.Published, s.Delivered), nil
 		}

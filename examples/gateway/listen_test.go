@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -66,7 +67,7 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+		client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 		res, err := client.Get(url)
 		if err != nil {
 			t.Error(err)

@@ -32,7 +32,7 @@ type origin struct {
 }
 
 func (c *clients) opened(rec *limpet.Record, t *upgrade.Tunnel) {
-	c.byTunnel.Store(t, origin{rec.ClientIP, strings.Clone(rec.Request.URL.Path)})
+	c.byTunnel.Store(t, origin{rec.ClientIP, strings.Clone(rec.Request.URL.EscapedPath())})
 	t.OnClosed(func(upgrade.Summary) { c.byTunnel.Delete(t) })
 }
 
