@@ -51,7 +51,11 @@ export function drawFlow(state, flows) {
   // One scale for both sides: so many pixels for all requests, and so many for all tunnels.
   const scale = (of, room) => room / Math.max(total(left, of), total(right, of), 1e-9);
   const scales = { requests: scale('requests', 84), tunnels: scale('tunnels', 60) };
-  const height = steady(captions + Math.max(layOut(left, scales, 25), layOut(right, scales, 39)));
+  layOut(left, scales, 25);
+  layOut(right, scales, 39);
+  // The height is what the rows need at most, however the flows are spread: what stands below the picture must not move
+  // under somebody's finger.
+  const height = captions + Math.max(8 * 25 + 114, right.length * 39 + 115);
   attr(svg, 'width', width);
   attr(svg, 'height', height);
   attr(svg, 'viewBox', `0 0 ${width} ${height}`);
@@ -82,24 +86,9 @@ const total = (rows, of) => rows.reduce((sum, row) => sum + row[of], 0);
 // thickness is that of all bands of a side together.
 const thickness = (rows, scales) => total(rows, 'requests') * scales.requests + total(rows, 'tunnels') * scales.tunnels;
 
-const heights = new Map(); // of the rows, by their names
-
-// layOut gives rows their heights, and returns the sum. A row has some room to spare and gives it back late: what stands
-// below the picture must not move under somebody's finger.
+// layOut gives rows their heights: what their bands need, and so much at least.
 function layOut(rows, scales, least) {
-  for (const row of rows) {
-    const needs = thickness([row], scales) + 6;
-    const had = heights.get(row.name) ?? 0;
-    row.height = needs <= had && needs > had - 40 ? had : Math.max(least, needs + 10);
-    heights.set(row.name, row.height);
-  }
-  return total(rows, 'height');
-}
-
-// steady returns a height for the whole picture that seldom changes.
-function steady(needs) {
-  const had = Number(svg.getAttribute('height'));
-  return needs <= had && needs > had - 80 ? had : Math.ceil((needs + 8) / 16) * 16;
+  for (const row of rows) row.height = Math.max(least, thickness([row], scales) + 10);
 }
 
 // side draws the rows of one side, from the gateway's edge (near) to the rows' ends (far).
