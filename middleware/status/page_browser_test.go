@@ -355,6 +355,7 @@ func manyBackends(t *testing.T, b *browser.Browser) {
 	p := f.open(t, b)
 	p.Resize(t, 1280, 1000)
 	p.Run(t, "go to the table", `document.querySelector('#rows tr:nth-child(20)').scrollIntoView()`)
+	p.Read(t, "the pins' rates, which need two states", `document.querySelectorAll('#flow .odd').length === 3`)
 	p.Run(t, "watch", `
 		window.made = []; window.rows = new Set(); window.frames = 0;
 		new MutationObserver((records) => { for (const { type, target, addedNodes } of records) {
