@@ -16,9 +16,10 @@
 //
 // # Metrics
 //
-// The label backend has the ID of a backend in the pool. It is empty where no backend has
-// answered, and for what ends at a backend after it has left the pool. A backend that leaves
-// takes its series along. No label has a value that a client chooses.
+// The label backend has the ID of a backend in the pool. In limpet_requests_total it is
+// empty where no backend has answered; elsewhere such a request counts for the backend that
+// was tried last. It is also empty for what ends at a backend after it has left the pool. A
+// backend that leaves takes its series along, so that sums over all backends become smaller. No label has a value that a client chooses.
 //
 // Requests are counted when they end, and those that become tunnels when they do so.
 //
@@ -38,7 +39,7 @@
 //	                                             [limpet.Options].PinHeader has them
 //	limpet_unknown_sessions_total{backend}       that reached a backend which never had the session
 //
-// The sum of limpet_requests_total is that of all requests. Those with the source none are the
+// The sum of limpet_requests_total is that of all requests, unless a backend has left. Those with the source none are the
 // only ones that got no answer.
 //
 // Tunnels:

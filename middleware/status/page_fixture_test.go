@@ -335,7 +335,7 @@ func (f *fixture) trouble() {
 			{"name": "bus", "ok": true, "text": "connected; 0 messages lost"},
 		}
 		f.findings = []object{{
-			"code": "idle-limit-in-front", "what": "Tunnels of 212 clients ended at an age of 60 s: something in front of the gateway cuts idle connections.",
+			"code": "regular-tunnel-age", "what": "Tunnels of 212 clients ended at an age of 60 s: something in front of the gateway cuts idle connections.",
 			"cure": "Raise its idle limit above pingInterval + pingTimeout (45 s by default), for nginx with proxy_read_timeout 120s.", "since": time.Now().Add(-26 * time.Minute), "count": 212,
 		}}
 		f.happened(3*time.Hour+12*time.Minute, "gateway", "", "gw1 began to serve, with 5 backends", "")
