@@ -131,7 +131,7 @@ func (f *fixture) state(history bool) object {
 			"id": b.id, "url": fmt.Sprintf("http://10.0.%d.%d:3000", i/200, i%200+1), "state": b.state, "health": b.health, "wish": b.wish,
 			"since": at(b.since), "why": b.why, "checked": at(now.Add(-700 * time.Millisecond)), "check_ms": 1.2,
 			"weight": b.weight, "configured_weight": 1, "requests": int(b.rate / 20), "tunnels": int(b.tunnels),
-			"totals":     object{"requests": int(b.answers), "errors": int(b.errors), "retries": int(b.retries), "moved_in": 3, "bytes_in": 73400320, "bytes_out": 2202009600},
+			"totals":     object{"requests": int(b.answers), "errors": int(b.errors), "retries": int(b.retries), "moved_in": 3, "bytes_in": 73400320, "bytes_out": int64(2202009600)},
 			"rate":       last["rate"],
 			"error_rate": b.errors / max(1, b.answers), "last": last,
 		}
