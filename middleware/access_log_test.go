@@ -13,8 +13,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"reflect"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -372,8 +370,7 @@ func BenchmarkAccessLog(b *testing.B) {
 
 // A line costs no memory but the text of the client's address.
 func TestAccessLogAllocations(t *testing.T) {
-	info, _ := debug.ReadBuildInfo()
-	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if raceDetector() {
 		t.Skip("with the race detector, a sync.Pool drops some of what it is given")
 	}
 	rec := &limpet.Record{

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,9 +27,8 @@ func (w *writer) WriteHeader(status int)      { w.status = status }
 func (w *writer) Write(p []byte) (int, error) { return len(p), nil }
 
 // The gateway's own part of a request of a client with a cookie, and parsing the
-// backend's answer: what the server does for each request isn't in it. It is 13 and
-// 22 allocations, to which the race detector adds 3 and 4. Another one should be
-// worth it.
+// backend's answer: what the server does for each request isn't in it. With the race
+// detector it is up to 4 more. Another one should be worth it.
 func TestAllocations(t *testing.T) {
 	url := rawBackend(t, func(conn net.Conn, _ *bufio.Reader) {
 		request, answer := make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 5\r\n\r\nhello")
@@ -49,11 +50,11 @@ func TestAllocations(t *testing.T) {
 		body    string
 		most    float64
 	}{
-		{"without a body", cookie, "", 16},
-		{"with a body", cookie, "hello", 26},
-		{"without a body, observed", observed, "", 16}, // a record is used again
-		{"without a body, default affinity", byDefault, "", 16},
-		{"with a body, default affinity", byDefault, "hello", 26},
+		{"without a body", cookie, "", 13},
+		{"with a body", cookie, "hello", 22},
+		{"without a body, observed", observed, "", 13}, // a record is used again
+		{"without a body, default affinity", byDefault, "", 13},
+		{"with a body, default affinity", byDefault, "hello", 22},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			first := httptest.NewRecorder()
@@ -79,9 +80,19 @@ func TestAllocations(t *testing.T) {
 			if tt.gateway == observed && status != http.StatusOK {
 				t.Errorf("the observer was told of status %d", status)
 			}
+			if raceDetector() {
+				n -= 4
+			}
 			if n > tt.most {
 				t.Errorf("%v allocations, want %v at most", n, tt.most)
 			}
 		})
 	}
+}
+
+// raceDetector reports whether the tests were built with it. It allocates, and a sync.Pool
+// drops some of what it is given.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
