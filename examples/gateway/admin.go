@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -115,8 +116,12 @@ func (a *admin) listen() (net.Listener, error) {
 
 // listenPrivate opens a Unix socket that only this process' user, and root, can connect
 // to. It is made in a folder that nobody else can enter, until it has its permissions, and
-// then replaces what an earlier process may have left at path.
+// then replaces the socket that an earlier process may have left at path. Anything else
+// that is there stays.
 func listenPrivate(path string) (net.Listener, error) {
+	if there, err := os.Lstat(path); err == nil && there.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("%s is there already, and is no socket", path)
+	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".limpet-*")
 	if err != nil {
 		return nil, err

@@ -213,6 +213,32 @@ func TestAdminSocket(t *testing.T) {
 	}
 }
 
+// What is at the socket's path and is no socket is never removed.
+func TestAdminSocketPathTaken(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("a socket's file has another type there")
+	}
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "keys"), filepath.Join(dir, "link")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, link} {
+		p := gateway(t, nil, "-listen", "127.0.0.1:0", "-admin", "unix:"+path, "-backend", "a=http://127.0.0.1:1")
+		p.AwaitLine(t, "-admin: "+regexp.QuoteMeta(path)+" is there already, and is no socket")
+		if text, err := os.ReadFile(file); err != nil || string(text) != "secret" {
+			t.Errorf("the file is now %q, %v", text, err)
+		}
+		if target, err := os.Readlink(link); err != nil || target != file {
+			t.Errorf("the link is now %q, %v", target, err)
+		}
+	}
+}
+
 // Whoever listens beyond this machine is told what that means.
 func TestAdminWarning(t *testing.T) {
 	t.Parallel()
