@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -88,7 +89,18 @@ type doctor struct {
 const maxHold = 40 * time.Second
 
 func (d *doctor) line(word, format string, args ...any) {
-	fmt.Fprintf(d.w, "%-10s  %s\n", word, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.w, "%-10s  %s\n", word, printable(fmt.Sprintf(format, args...)))
+}
+
+// printable replaces what can't be printed. The server's fields could tell the terminal what
+// to do otherwise.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
 }
 
 func (d *doctor) ok(format string, args ...any)   { d.line("ok", format, args...) }

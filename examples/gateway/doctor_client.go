@@ -50,13 +50,7 @@ func (a *eioAnswer) code() int {
 
 // String describes the answer in a few words.
 func (a *eioAnswer) String() string {
-	text := strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, a.text[:min(len(a.text), 60)])
-	return fmt.Sprintf("status %d with %q", a.StatusCode, text)
+	return fmt.Sprintf("status %d with %q", a.StatusCode, printable(a.text[:min(len(a.text), 60)]))
 }
 
 // Codes of Engine.IO's errors.

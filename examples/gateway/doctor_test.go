@@ -223,6 +223,14 @@ func TestDoctor(t *testing.T) {
 			t.Cleanup(s.CloseClientConnections)
 			return s.URL
 		}, nil, 1, []string{"A poll was cut off", "pingInterval"}, 2}, // and no WebSocket passes a TimeoutHandler
+		{"orders to the terminal in a field", func(t *testing.T) string {
+			s := httptest.NewServer(wrap(&fakeNode{}, func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+				w.Header()["Access-Control-Allow-Origin"] = []string{"https://a", "\u009b2J"}
+				return w
+			}))
+			t.Cleanup(s.CloseClientConnections)
+			return s.URL
+		}, []string{"-doctor-origin", "https://app.example"}, 1, []string{"is there twice"}, 1},
 		{"connections aren't kept", func(t *testing.T) string {
 			s := httptest.NewServer(wrap(&fakeNode{}, func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 				w.Header().Set("Connection", "close")
@@ -280,7 +288,7 @@ func TestDoctor(t *testing.T) {
 			if n := strings.Count(report, "\nWRONG") + strings.Count(report[:min(5, len(report))], "WRONG"); status != tt.status || n != tt.wrongs || strings.Count(report, "Cure: ") != n {
 				t.Errorf("exit status %d with %d mistakes, want %d with %d and a cure for each", status, n, tt.status, tt.wrongs)
 			}
-			if strings.ContainsRune(report, '\x1b') {
+			if strings.ContainsAny(report, "\x1b\u009b") {
 				t.Error("what a server has written reaches the terminal")
 			}
 			if t.Failed() {
