@@ -59,6 +59,12 @@ type moveNote struct {
 	Backend string `json:"backend,omitempty"`
 }
 
+// sound reports whether the move can be remembered. What is longer than a replica sends would
+// take up memory for as long as moves are remembered.
+func (m moveNote) sound() bool {
+	return len(m.Session) == hex.EncodedLen(sha256.Size) && len(m.Backend) <= maxName
+}
+
 const (
 	noteVersion = 1
 	maxNote     = 1 << 20
@@ -84,8 +90,8 @@ func parseNote(data []byte) (note, error) {
 	if n.Version != noteVersion {
 		return n, fmt.Errorf("version %d", n.Version)
 	}
-	if !isName(n.From) || n.Close != nil && n.Close.Session == "" || n.Move != nil && n.Move.Session == "" {
-		return n, errors.New("fields are missing")
+	if !isName(n.From) || n.Close != nil && n.Close.Session == "" || n.Move != nil && !n.Move.sound() {
+		return n, errors.New("fields are missing or too long")
 	}
 	sound := n.Decisions[:0]
 	for _, d := range n.Decisions {

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -35,4 +36,25 @@ func FuzzParseNote(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A move is remembered for an hour, so what it holds has a limit.
+func TestParseNoteOfAMove(t *testing.T) {
+	session := sessionHash("key")
+	for name, tt := range map[string]struct {
+		session, backend string
+		taken            bool
+	}{
+		"to a backend":      {session, "b", true},
+		"to any":            {session, "", true},
+		"no session":        {"", "b", false},
+		"session too short": {session[1:], "b", false},
+		"session too long":  {session + "0", "b", false},
+		"backend too long":  {session, strings.Repeat("b", maxName+1), false},
+	} {
+		n := note{From: "x", Move: &moveNote{Session: tt.session, Backend: tt.backend}}
+		if _, err := parseNote(n.encode()); (err == nil) != tt.taken {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
