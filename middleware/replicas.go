@@ -263,7 +263,7 @@ func (r *replicas) receive(data []byte) {
 	for _, d := range n.Decisions {
 		heard[d.Backend] = d
 		if ahead := time.Until(time.UnixMicro(d.At)); ahead > apartMax {
-			r.log.Warn("another replica's decision is refused: its clock is wrong, or this one's", "backend", d.Backend, "wish", d.Wish, "by", d.By, "ahead", ahead)
+			r.gateway.router.warn(context.Background(), "another replica's decision is refused: its clock is wrong, or this one's", "backend", d.Backend, "wish", d.Wish, "by", d.By, "ahead", ahead)
 			continue
 		}
 		r.clock = max(r.clock, d.At)
