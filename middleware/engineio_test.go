@@ -140,6 +140,54 @@ func TestSessionOfALostNode(t *testing.T) {
 	}
 }
 
+// A poll that waits while its node dies gets the answer of Engine.IO, and no error: health
+// has found the node gone by the time that it answers. If the node is well, the failure was
+// that of a single request, and the session goes on.
+func TestWaitingPollOfALostNode(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"dies": 400, "closes a connection": 502} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, engines := engines(t, 2)
+			nodes := make(map[string]*node)
+			waits := make(chan struct{}, 10)
+			for id, e := range engines {
+				nodes[id] = newNode(t, id, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if !r.URL.Query().Has("sid") {
+						e.ServeHTTP(w, r)
+						return
+					}
+					waits <- struct{}{}
+					if want == 502 {
+						panic(http.ErrAbortHandler)
+					}
+					<-r.Context().Done()
+				}))
+			}
+			pool := poolOf(t, nil, nodes)
+			run(t, pool)
+			srv, gw := serve(t, pool, &limpet.Options{Affinity: engineIO(), Retry: limpet.Retry{Attempts: 1}})
+			w := watch(t, gw)
+			c := newClient(t)
+			sid, home := open(t, c, srv.URL)
+			w.next(t)
+			go func() {
+				<-waits
+				if want == 400 {
+					nodes[home].kill()
+				}
+			}()
+			res, body := poll(t, c, srv.URL, sid)
+			if res.StatusCode != want || want == 400 && body != `{"code":1,"message":"Session ID unknown"}` {
+				t.Errorf("%d %q, want %d", res.StatusCode, body, want)
+			}
+			if rec := w.next(t); want == 400 && (rec.Source != limpet.SourceAffinity || len(rec.Attempts) != 1) {
+				t.Errorf("%d of the %v after %d attempts", rec.Status, rec.Source, len(rec.Attempts))
+			}
+		})
+	}
+}
+
 // A node that is drained keeps its sessions until their moments come, and gets no
 // new ones.
 func TestSessionsOfADrainedNode(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
@@ -128,6 +130,38 @@ func TestMovePinOverTheBus(t *testing.T) {
 		t.Error("the tunnel goes on")
 	}
 	if _, res := dial(t, c, servers[1]); res.Header.Get("Node") != target {
+		t.Errorf("came back to %s, want %s", res.Header.Get("Node"), target)
+	}
+}
+
+// A tunnel that is being opened at the old home while its client is moved doesn't stay there.
+func TestMovePinDuringAHandshake(t *testing.T) {
+	t.Parallel()
+	var during func()
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" && during != nil {
+			during()
+		}
+		echo.ServeHTTP(w, r)
+	}))
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: &affinity.Cookie{Secrets: testKeys}})
+	w := watch(t, gw)
+	c := newClient(t)
+	res, _ := get(t, c, srv.URL)
+	home, key := res.Header.Get("Node"), w.next(t).Key
+	target := map[string]string{"a": "b", "b": "a"}[home]
+	during = func() { ok(t, gw.MovePin(t.Context(), key, target)) }
+	conn, res := dial(t, c, srv)
+	during = nil
+	if res.Header.Get("Node") != home {
+		t.Fatalf("opened at %s, before the move", res.Header.Get("Node"))
+	}
+	if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	conn, res = dial(t, c, srv)
+	defer conn.CloseNow()
+	if res.Header.Get("Node") != target {
 		t.Errorf("came back to %s, want %s", res.Header.Get("Node"), target)
 	}
 }

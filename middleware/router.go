@@ -36,6 +36,15 @@ const (
 // back.
 const waitStep = 50 * time.Millisecond
 
+const (
+	// judgeWithin is how long the request of a session waits for health to judge its node. A
+	// node that is gone is found so by the check that the failure causes, within
+	// milliseconds; one that hangs has let the check wait already.
+	judgeWithin = 2 * time.Second
+	// judgeStep is how long such a request sleeps before it looks again.
+	judgeStep = 10 * time.Millisecond
+)
+
 // A router finds the backend for a request, retries on others, and binds the client to
 // its home on the answer. Gateway and Sticky share it.
 type router struct {
@@ -175,10 +184,12 @@ func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
 // affinity's own. The caller must call t.end, or the backend's End, when the answer was
 // copied.
 //
-// Each round of the loop ends in one of five ways:
+// Each round of the loop ends in one of six ways:
 //
 //	the home is gone and the affinity answers itself   that answer
 //	an attempt is answered                             that answer
+//	the attempt of a session failed, and health finds
+//	its node gone                                      the affinity's answer
 //	the client went away, or no backend is left        an error
 //	the attempt failed and must not be repeated        its error
 //	it failed and may be repeated                      the next round: at the home again
@@ -194,8 +205,6 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	var failure error
 	for sent := 0; ; {
 		if res := r.goneAnswer(t); res != nil {
-			t.backend = nil
-			t.rec.answered(SourceAffinity, res.StatusCode, res.Header)
 			return res, nil
 		}
 		b, err := r.choose(t, failure)
@@ -209,6 +218,15 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			t.rec.answered(SourceBackend, res.StatusCode, res.Header)
 			return res, nil
 		}
+		failure = err
+		v := judge(err)
+		lost := false
+		if ctx.Err() == nil && !v.fault {
+			if !v.lost {
+				r.pool.Report(b, err)
+			}
+			lost = t.pin.Fixed && b.ID() == t.pin.Backend && r.losing(ctx, b, t.pin.Key)
+		}
 		if ctx.Err() != nil {
 			t.rec.tried(b, err, false)
 			cause := context.Cause(ctx)
@@ -217,17 +235,17 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			}
 			return nil, fmt.Errorf("backend %s: %w", b.ID(), cause)
 		}
-		failure = err
-
-		v := judge(err)
+		if lost {
+			if res := r.goneAnswer(t); res != nil {
+				t.rec.tried(b, err, false)
+				return res, nil
+			}
+		}
 		if v.refused && b.ID() == t.home() {
 			t.refused = true
 		}
 		if v.sent || v.slow {
 			sent++
-		}
-		if !v.fault && !v.lost {
-			r.pool.Report(b, err)
 		}
 		again := !v.fault && sent < r.retry.Attempts && t.body.again() && (!v.sent || r.mayRepeat(t, v))
 		t.rec.tried(b, err, again)
@@ -247,6 +265,22 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		}
 		t.tried = append(t.tried, b)
 	}
+}
+
+// losing waits until health has judged b after a request there has failed, and reports whether
+// b is Down then: whether a session at b is gone. Otherwise the failure was that of a single
+// request, or health takes longer than judgeWithin.
+func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) bool {
+	if _, answers := r.affinity.(affinity.GoneHandler); !answers || !r.pool.HasRun() {
+		return false
+	}
+	failed := time.Now()
+	for b.Keeps(key) {
+		if s := b.Status(); s.Checked.After(failed) && s.CheckErr == nil || time.Since(failed) > judgeWithin || !sleep(ctx, judgeStep) {
+			return false
+		}
+	}
+	return true
 }
 
 // direct finds out whether the operator has moved the client.
@@ -395,6 +429,10 @@ func (r *router) goneAnswer(t *trip) *http.Response {
 	}
 	res := handler.Gone(t.in, t.pin)
 	t.pin.Fixed = res != nil
+	if res != nil {
+		t.backend = nil
+		t.rec.answered(SourceAffinity, res.StatusCode, res.Header)
+	}
 	return res
 }
 

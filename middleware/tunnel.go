@@ -32,6 +32,8 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	}
 	t := &trip{in: r, rec: rec, pin: g.router.find(r)}
 	rec.found(t.pin)
+	key := t.pin.Key
+	moved := g.router.moves.of(key)
 	var o outgoing
 	if err := g.prepare(&o, r, t.pin, id); err != nil {
 		g.refuse(w, r, rec, err)
@@ -91,8 +93,12 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	if rec != nil {
 		rec.Tunnel, rec.Status = true, http.StatusSwitchingProtocols // whatever ModifyResponse has set
 	}
+	// What closes tunnels may have missed this one, which wasn't registered yet.
+	if m := g.router.moves.of(key); m != nil && m != moved && m.to != tunnel.Group() {
+		tunnel.Close(closecode.ServiceRestart, "moved")
+	}
 	select {
-	case <-t.backend.Lost(): // watch may have missed a tunnel that wasn't registered yet
+	case <-t.backend.Lost():
 		tunnel.Close(closecode.ServiceRestart, "backend lost")
 	default:
 	}
