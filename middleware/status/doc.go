@@ -17,7 +17,7 @@
 //
 //	curl -fsS -X POST -u ops:$PASSWORD -H 'Content-Type: application/json' \
 //	    -d '{"within":"60s"}' https://gw.example/limpet/api/backends/a/drain
-//	curl -fsS 'https://gw.example/limpet/api/backends/a?wait=empty&timeout=90s'
+//	curl -fsS -u ops:$PASSWORD 'https://gw.example/limpet/api/backends/a?wait=empty&timeout=90s'
 //
 // An error is answered with a status of 4xx or 5xx and {"error":"…"}. Fields may be added
 // to the answers later; those that there are stay.
