@@ -100,8 +100,8 @@
 //	                                        none is Up they take new ones
 //	no backend at all                       503 with Retry-After
 //	polling session whose node is gone      Engine.IO's own "Session ID unknown", so that the
-//	                                        client opens a new session; 502 for a request that
-//	                                        finds the node gone before health does
+//	                                        client opens a new session; a request that finds the
+//	                                        node gone waits for that until health has judged it
 //	the store of pins is gone               nothing: pins go on from each replica's memory, others
 //	                                        go where their key hashes to
 //	replicas lose the bus                   nothing: each goes on with what it knows, and they

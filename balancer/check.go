@@ -58,7 +58,9 @@ func (c *Check) ready() (*Check, error) {
 func (c *Check) validate() error {
 	switch {
 	case c.Interval < time.Millisecond:
-		return fmt.Errorf("its Interval %v: want 1 ms or more, or 0 for 1 s", c.Interval)
+		return fmt.Errorf("its Interval %v: a number without a unit counts nanoseconds; want 1 ms or more, or 0 for 1 s", c.Interval)
+	case 0 < c.Timeout && c.Timeout < time.Millisecond:
+		return fmt.Errorf("its Timeout %v: a number without a unit counts nanoseconds; want 1 ms or more, or 0 for half of the Interval", c.Timeout)
 	case c.Timeout < 0 || c.Rise < 0 || c.Fall < 0:
 		return fmt.Errorf("one of Timeout %v, Rise %d and Fall %d is negative; 0 is the default", c.Timeout, c.Rise, c.Fall)
 	case c.Path == "" && (c.Method != "" || c.Host != "" || c.Expect != nil):

@@ -38,6 +38,7 @@ func TestNewPoolRefuses(t *testing.T) {
 		{"check with a method in lower case", check(balancer.Check{Path: "/", Method: "get"}), nil, `write "GET"`},
 		{"check without pause", check(balancer.Check{Interval: -1}), nil, "Interval -1ns"},
 		{"check at every moment", check(balancer.Check{Interval: 5}), nil, "Interval 5ns"}, // of seconds, it was meant
+		{"check without time", check(balancer.Check{Timeout: 5}), nil, "Timeout 5ns: a number without a unit"},
 		{"check with negative timeout", check(balancer.Check{Timeout: -1}), nil, "Timeout -1ns"},
 		{"check with negative rise", check(balancer.Check{Rise: -1}), nil, "Rise -1"},
 		{"check with negative fall", check(balancer.Check{Fall: -1}), nil, "Fall -1"},

@@ -200,10 +200,25 @@ func TestStreamEndsWithClose(t *testing.T) {
 
 func TestTooManyWatchers(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, "a", nil, nil)
+	for name, tt := range map[string]struct {
+		authorize func(*http.Request) bool
+		wait      int
+	}{
+		"readers":   {nil, 503},
+		"operators": {everybody, 409}, // it isn't drained: they may wait nevertheless
+	} {
+		t.Run(name, func(t *testing.T) { tooManyWatchers(t, tt.authorize, tt.wait) })
+	}
+}
+
+func tooManyWatchers(t *testing.T, authorize func(*http.Request) bool, wait int) {
+	g := newRig(t, "a", &status.Options{Authorize: authorize}, nil)
 	for range 64 {
 		s := g.stream()
 		s.await("a state", isState)
+	}
+	if a := g.call("GET", "backends/a?wait=empty", ""); a.status != wait {
+		t.Errorf("wait: %d %s, want %d", a.status, a.body, wait)
 	}
 	if a := g.call("GET", "events", ""); a.status != 503 || !strings.Contains(a.body, "64 viewers") {
 		t.Errorf("%d %s", a.status, a.body)

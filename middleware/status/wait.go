@@ -48,7 +48,9 @@ const (
 // for all others on the bus. It wakes at the pool's changes; one of these is that the last
 // request or tunnel of a drained backend has ended.
 func (h *Handler) awaitEmpty(r *http.Request, b *balancer.Backend, timeout time.Duration) error {
-	if !h.watch() {
+	if h.maySteer(r) {
+		h.watchers.Add(1) // many who only look must not keep a deploy from waiting
+	} else if !h.watch() {
 		return errWatchers
 	}
 	defer h.watchers.Add(-1)
