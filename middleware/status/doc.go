@@ -47,6 +47,11 @@
 //	POST api/tunnels/ID/close       {"code":1012,"reason":"…"}
 //	POST api/clients/close          {"key":"…","code":1012,"reason":"…"}
 //
+// pins/find answers with status, backend, goes, key, fixed and tunnels. backend is where the
+// pin points, and goes where the client's next request would go. fixed says that the client's
+// session exists at its home only: a move doesn't take the session along, it sends the client
+// away.
+//
 // # The state
 //
 // The totals count since [New]. Each request that has ended is in exactly one of

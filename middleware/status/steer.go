@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,12 @@ func read(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	d := json.NewDecoder(strings.NewReader(string(body)))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	err = d.Decode(v)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return failf(http.StatusBadRequest, "the body doesn't fit this call: %s can't be a %s; GET api/ tells what it takes", cmp.Or(wrong.Field, "it"), wrong.Value)
+	}
+	if err != nil {
 		return failf(http.StatusBadRequest, "the body doesn't fit this call: %s; GET api/ tells what it takes", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {

@@ -122,7 +122,8 @@ func TestBodies(t *testing.T) {
 		says             string
 	}{
 		"misspelt":         {"backends/a/drain", `{"wihtin":"60s"}`, "application/json", 400, `unknown field \"wihtin\"`},
-		"a number":         {"backends/a/drain", `{"within":60}`, "application/json", 400, "within"},
+		"a number":         {"backends/a/drain", `{"within":60}`, "application/json", 400, "within can't be a number"},
+		"no object":        {"backends/a/drain", `60`, "application/json", 400, "it can't be a number"},
 		"no unit":          {"backends/a/drain", `{"within":"60"}`, "application/json", 400, `such as \"60s\"`},
 		"negative":         {"backends/a/drain", `{"within":"-60s"}`, "application/json", 400, "within"},
 		"no JSON":          {"backends/a/drain", `within=60s`, "application/json", 400, "doesn't fit"},
