@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/limpet-go/limpet/internal/engineio"
 )
 
 // EngineIO is an [Affinity] by the session ID of Engine.IO, the protocol below
@@ -202,7 +204,7 @@ func (e *EngineIO) Bind(a Answer) (key string, err error) {
 	switch {
 	case note.opens && status == http.StatusOK && a.Home != "":
 		return e.bindSession(a, note.mode)
-	case note.sid != "" && status == http.StatusBadRequest && a.UnknownSession != nil && saysUnknown(a.Response):
+	case note.sid != "" && status == http.StatusBadRequest && a.UnknownSession != nil && engineio.SaysUnknown(a.Response):
 		a.UnknownSession(a.Found)
 	}
 	return a.Found.Key, nil
@@ -224,8 +226,8 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 		if err != nil {
 			return "", fmt.Errorf("affinity: Engine.IO: session of backend %q: %w", home, err)
 		}
-		body.head = o.extend(body.head, tag)
-		added := int64(len(body.head) - o.read)
+		body.Head = o.extend(body.Head, tag)
+		added := int64(len(body.Head) - o.read)
 		if res.ContentLength >= 0 {
 			res.ContentLength += added
 		}
@@ -247,9 +249,6 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 	return key, err
 }
 
-// unknownSession is the message of Engine.IO's error code 1.
-const unknownSession = "Session ID unknown"
-
 // Gone answers that the session is unknown, as the server engine.io does: with
 // JSON to a request that polls, and with text to the handshake of a WebSocket.
 //
@@ -262,9 +261,9 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 		return nil
 	}
 	h := http.Header{}
-	text := `{"code":1,"message":"` + unknownSession + `"}`
+	text := `{"code":1,"message":"` + engineio.UnknownSession + `"}`
 	if note.transport == "websocket" {
-		text = unknownSession
+		text = engineio.UnknownSession
 		h.Set("Content-Type", "text/html")
 	} else {
 		h.Set("Content-Type", "application/json")

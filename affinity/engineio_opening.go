@@ -8,7 +8,13 @@ import (
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/limpet-go/limpet/internal/engineio"
 )
+
+// maxPeek is how many bytes of an answer are read ahead at most. The packet
+// that opens a session comes first and has less than 200 bytes.
+const maxPeek = 4096
 
 // An opening is the packet that opens a session, found at the beginning of the
 // answer to a poll. Its offsets count from the beginning of the body, also if
@@ -26,9 +32,9 @@ type opening struct {
 
 // peekOpening reads ahead until the opening with its sid is there. It returns a
 // nil opening if the answer has none.
-func peekOpening(res *http.Response) (*peeked, *opening) {
+func peekOpening(res *http.Response) (*engineio.Peeked, *opening) {
 	var o *opening
-	body := peek(res, maxPeek, func(head []byte) bool {
+	body := engineio.Peek(res, maxPeek, func(head []byte) bool {
 		var more bool
 		o, more = findOpening(head)
 		return !more

@@ -1,10 +1,7 @@
 package middleware
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +11,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/internal/engineio"
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
@@ -37,7 +35,7 @@ func (r *router) answered(t *trip, res *http.Response, found affinity.Pin, told 
 	if !session && res.StatusCode == http.StatusOK && strings.Contains(query, "transport=polling") && strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
 		r.doctor.opens(t, time.Now())
 	}
-	if res.StatusCode == http.StatusBadRequest && session && !told && saysUnknown(res) {
+	if res.StatusCode == http.StatusBadRequest && session && !told && engineio.SaysUnknown(res) {
 		r.unknownSession(t, found)
 	}
 }
@@ -208,39 +206,4 @@ func (d *doctor) ended(t *trip, now time.Time) {
 		d.report(severalWorkers, fmt.Sprintf("the backend %s doesn't know sessions that it has just opened: several workers seem to share its address, as those of Node's cluster and PM2 do", id),
 			"give each worker a port of its own and list each of them as a backend, or let the workers share connections by @socket.io/sticky", "backend", id)
 	}
-}
-
-// saysUnknown reports whether an answer of status 400 is Engine.IO's for a session that it
-// doesn't know. It reads the beginning of the body ahead.
-func saysUnknown(res *http.Response) bool {
-	const text = "Session ID unknown" // to a handshake; JSON otherwise
-	if res.ContentLength > 256 || res.Header.Get("Content-Encoding") != "" {
-		return false
-	}
-	var err error
-	head := make([]byte, 0, 256)
-	for n := 0; err == nil && len(head) < cap(head) && !json.Valid(head) && string(head) != text; {
-		n, err = res.Body.Read(head[len(head):cap(head)])
-		head = head[:len(head)+n]
-	}
-	res.Body = &readAhead{bytes.NewReader(head), err, res.Body}
-	var answer struct{ Code *int }
-	return string(head) == text || json.Unmarshal(head, &answer) == nil && answer.Code != nil && *answer.Code == 1
-}
-
-// A readAhead is a body of which the beginning was read ahead, and perhaps the end.
-type readAhead struct {
-	head *bytes.Reader
-	err  error // that followed head, nil if there was none yet
-	io.ReadCloser
-}
-
-func (b *readAhead) Read(p []byte) (int, error) {
-	switch {
-	case b.head.Len() > 0:
-		return b.head.Read(p)
-	case b.err != nil:
-		return 0, b.err
-	}
-	return b.ReadCloser.Read(p)
 }
