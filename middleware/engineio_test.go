@@ -174,7 +174,7 @@ func TestWaitingPollOfALostNode(t *testing.T) {
 			go func() {
 				<-waits
 				if want == 400 {
-					nodes[home].kill()
+					nodes[home].Kill()
 				}
 			}()
 			res, body := poll(t, c, srv.URL, sid)
@@ -223,7 +223,7 @@ func TestSessionOutlivesARefusedDial(t *testing.T) {
 	srv, _ := serve(t, poolOf(t, nil, nodes), &limpet.Options{Affinity: engineIO()})
 	c := newClient(t)
 	sid, home := open(t, c, srv.URL)
-	nodes[home].kill()
+	nodes[home].Kill()
 	if res, body := poll(t, c, srv.URL, sid); res.StatusCode != 502 {
 		t.Errorf("%d %q, want 502 until the node is found Down", res.StatusCode, body)
 	}

@@ -38,7 +38,7 @@ func TestPinnedBackendRefuses(t *testing.T) {
 	srv, _ := serve(t, pool, nil)
 	c := newClient(t)
 	_, home := get(t, c, srv.URL)
-	nodes[home].kill()
+	nodes[home].Kill()
 
 	// Parallel requests of one client agree on its new home. All have the old
 	// pin: the jar gives the new one to those that start after the first answer.
@@ -357,7 +357,7 @@ func TestTunnelsOfALostBackend(t *testing.T) {
 		name string
 		lose func(pool *balancer.Pool, n *node)
 	}{
-		{"dies", func(_ *balancer.Pool, n *node) { n.kill() }},
+		{"dies", func(_ *balancer.Pool, n *node) { n.Kill() }},
 		{"goes Down", func(pool *balancer.Pool, n *node) { _ = pool.Off(n.id) }},
 		{"is removed", func(pool *balancer.Pool, n *node) { _ = pool.Remove(n.id) }},
 		{"drains", func(pool *balancer.Pool, n *node) { _ = pool.Drain(n.id, time.Millisecond) }},
@@ -535,7 +535,7 @@ func TestGone(t *testing.T) {
 		if _, now := get(t, c, srv.URL); now != home {
 			t.Errorf("home is back and the client at %s", now)
 		}
-		nodes[home].kill()
+		nodes[home].Kill()
 		if res, _ := get(t, c, srv.URL); res.StatusCode != 503 {
 			t.Errorf("home refuses: %d, want 503", res.StatusCode)
 		}
@@ -567,7 +567,7 @@ func TestGone(t *testing.T) {
 		srv, _ := serve(t, pool, &limpet.Options{Gone: limpet.GoneWait, WaitFor: 200 * time.Millisecond})
 		c := newClient(t)
 		_, home := get(t, c, srv.URL)
-		nodes[home].kill()
+		nodes[home].Kill()
 		if res, now := get(t, c, srv.URL); res.StatusCode != 200 || now == home {
 			t.Errorf("%d from %s", res.StatusCode, now)
 		}

@@ -10,13 +10,13 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/leaktest"
+	"github.com/limpet-go/limpet/internal/nodetest"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -30,11 +30,8 @@ var testKeys = [][]byte{[]byte("each limpet comes home to the scar that it has g
 
 // A node is a backend of the tests: a real server that says who it is.
 type node struct {
-	*httptest.Server
+	*nodetest.Node
 	id string
-
-	mu    sync.Mutex
-	conns []net.Conn
 }
 
 // newNode starts a server whose answers carry its ID in the field Node.
@@ -43,32 +40,10 @@ func newNode(t *testing.T, id string, h http.Handler) *node {
 	if h == nil {
 		h = http.HandlerFunc(sayNode)
 	}
-	n := &node{id: id}
-	n.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return &node{nodetest.New(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Node", id)
 		h.ServeHTTP(w, r)
-	}))
-	n.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.conns = append(n.conns, conn)
-		return ctx
-	}
-	n.Start()
-	t.Cleanup(n.kill)
-	return n
-}
-
-// kill ends the node as a crash would: all connections break, those of
-// WebSockets too, and new ones are refused.
-func (n *node) kill() {
-	n.Listener.Close()
-	n.mu.Lock()
-	for _, conn := range n.conns {
-		conn.Close()
-	}
-	n.mu.Unlock()
-	n.Server.Close()
+	})), id}
 }
 
 // cluster starts nodes a, b, c… and a pool of them that nobody checks.

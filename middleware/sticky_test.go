@@ -75,7 +75,7 @@ func TestSticky(t *testing.T) {
 			}
 			_ = conn.CloseNow()
 
-			nodes[home[:1]].kill()
+			nodes[home[:1]].Kill()
 			res, err := c.Post(url, "text/plain", strings.NewReader("body"))
 			if err != nil {
 				t.Fatal(err)

@@ -62,10 +62,10 @@ func TestCountsAddUpDuringFaults(t *testing.T) {
 	}
 	for _, fault := range []func(){
 		func() {},
-		func() { r.nodes["a"].kill() },
+		func() { r.nodes["a"].Kill() },
 		func() { r.pool.Drain("b", 300*time.Millisecond) },
 		func() { r.pool.Off("c"); r.pool.Undrain("b") },
-		func() { r.pool.Undrain("c"); r.nodes["d"].kill() },
+		func() { r.pool.Undrain("c"); r.nodes["d"].Kill() },
 		func() {
 			for b := range r.pool.All() {
 				r.pool.Off(b.ID())

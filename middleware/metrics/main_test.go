@@ -6,11 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/leaktest"
+	"github.com/limpet-go/limpet/internal/nodetest"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/middleware/metrics"
 )
@@ -35,7 +34,7 @@ var secrets = [][]byte{[]byte("each limpet comes home to the scar that it has gr
 // A rig is a gateway in front of nodes, with a collector.
 type rig struct {
 	t        *testing.T
-	nodes    map[string]*node
+	nodes    map[string]*nodetest.Node
 	pool     *balancer.Pool
 	gateway  *limpet.Gateway
 	server   *httptest.Server
@@ -45,7 +44,7 @@ type rig struct {
 // newRig starts nodes a, b, ... and a gateway in front of them.
 func newRig(t *testing.T, nodes int, gateway limpet.Options, opts *metrics.Options) *rig {
 	t.Helper()
-	r := &rig{t: t, nodes: make(map[string]*node), registry: prometheus.NewPedanticRegistry()}
+	r := &rig{t: t, nodes: make(map[string]*nodetest.Node), registry: prometheus.NewPedanticRegistry()}
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
 	r.pool, err = balancer.NewPool(&balancer.Options{Logger: quiet, Check: &balancer.Check{Interval: 50 * time.Millisecond, Rise: 1, Fall: 1}})
@@ -173,45 +172,14 @@ func (r *rig) dial() *websocket.Conn {
 	return conn
 }
 
-// A node is a backend: a server that does what the path says, and echoes what comes on
-// WebSockets.
-type node struct {
-	*httptest.Server
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-func newNode(t *testing.T) *node {
-	n := &node{}
-	n.Server = httptest.NewUnstartedServer(http.HandlerFunc(behave))
-	n.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.conns = append(n.conns, conn)
-		return ctx
-	}
-	n.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
-	n.Start()
-	t.Cleanup(n.kill)
-	return n
-}
-
-// kill ends the node as a crash would.
-func (n *node) kill() {
-	n.Listener.Close()
-	n.mu.Lock()
-	for _, conn := range n.conns {
-		conn.Close()
-	}
-	n.mu.Unlock()
-	n.Server.Close()
-}
+// newNode starts a backend that does what the path says, and echoes what comes on WebSockets.
+func newNode(t *testing.T) *nodetest.Node { return nodetest.New(t, http.HandlerFunc(behave)) }
 
 func behave(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Node", r.Host)
 	switch {
 	case r.Header.Get("Upgrade") != "":
-		echo(w, r)
+		nodetest.Echo(w, r)
 	case r.URL.Path == "/missing":
 		http.NotFound(w, r)
 	case r.URL.Path == "/fails":
@@ -227,19 +195,5 @@ func behave(w http.ResponseWriter, r *http.Request) {
 	default:
 		io.Copy(io.Discard, r.Body)
 		w.Write([]byte("hello"))
-	}
-}
-
-func echo(w http.ResponseWriter, r *http.Request) {
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	if err != nil {
-		return
-	}
-	defer conn.CloseNow()
-	for {
-		kind, data, err := conn.Read(context.Background())
-		if err != nil || conn.Write(context.Background(), kind, data) != nil {
-			return
-		}
 	}
 }

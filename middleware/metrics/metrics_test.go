@@ -75,7 +75,7 @@ func TestCounts(t *testing.T) {
 		{"no backend", func(r *rig) { r.pool.Off("a"); r.get("/") }, []string{
 			`limpet_requests_total{backend="",code="5xx",source="gateway"}`, `limpet_gateway_answers_total{cause="no_backend"}`,
 			`limpet_backend_changes_total{backend="a",to="down"}`, `limpet_backend_state{backend="a",state="down"}`, `limpet_backend_wish{backend="a",wish="off"}`}},
-		{"backend dies", func(r *rig) { r.nodes["a"].kill(); r.get("/") }, []string{
+		{"backend dies", func(r *rig) { r.nodes["a"].Kill(); r.get("/") }, []string{
 			`limpet_requests_total{backend="",code="5xx",source="gateway"}`, `limpet_gateway_answers_total{cause="no_backend"}`,
 			`limpet_backend_failures_total{backend="a",cause="connect"}`}},
 		{"too large", func(r *rig) {
@@ -134,7 +134,7 @@ func TestCounts(t *testing.T) {
 func TestRedispatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, limpet.Options{Affinity: &affinity.Hash{Key: affinity.Query("k")}}, nil)
-	r.nodes["a"].kill()
+	r.nodes["a"].Kill()
 	n := 0
 	for ; sum(r.series(), "limpet_backend_failures_total") == 0; n++ {
 		if status := r.get("/?k=" + strings.Repeat("x", n)); status != 200 {

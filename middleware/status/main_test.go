@@ -7,7 +7,6 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -22,6 +21,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/leaktest"
+	"github.com/limpet-go/limpet/internal/nodetest"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/middleware/status"
 )
@@ -33,22 +33,14 @@ const patience = 10 * time.Second
 
 var secrets = [][]byte{[]byte("each limpet comes home to the scar that it has ground")}
 
-// A node is a backend: it says who it is, and echoes on a WebSocket.
-type node struct {
-	*httptest.Server
-	id    string
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-}
-
-func newNode(t *testing.T, id string, h http.Handler) *node {
+// newNode starts a backend that says who it is, and echoes on a WebSocket.
+func newNode(t *testing.T, id string, h http.Handler) *nodetest.Node {
 	t.Helper()
-	n := &node{id: id, conns: make(map[net.Conn]bool)}
-	n.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return nodetest.New(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Node", id)
 		switch {
 		case r.Header.Get("Upgrade") != "":
-			echo(w, r)
+			nodetest.Echo(w, r)
 		case h != nil:
 			h.ServeHTTP(w, r)
 		default:
@@ -56,46 +48,12 @@ func newNode(t *testing.T, id string, h http.Handler) *node {
 			io.WriteString(w, id)
 		}
 	}))
-	n.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.conns[conn] = true
-		return ctx
-	}
-	n.Start()
-	t.Cleanup(n.kill)
-	return n
-}
-
-// kill ends the node as a crash would.
-func (n *node) kill() {
-	n.Listener.Close()
-	n.mu.Lock()
-	for conn := range n.conns {
-		conn.Close()
-	}
-	n.mu.Unlock()
-	n.Server.Close()
-}
-
-func echo(w http.ResponseWriter, r *http.Request) {
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-	if err != nil {
-		return
-	}
-	defer conn.CloseNow()
-	for {
-		kind, data, err := conn.Read(context.Background())
-		if err != nil || conn.Write(context.Background(), kind, data) != nil {
-			return
-		}
-	}
 }
 
 // A rig is a gateway in front of nodes, with a status mounted at /limpet beside it.
 type rig struct {
 	t       *testing.T
-	nodes   map[string]*node
+	nodes   map[string]*nodetest.Node
 	pool    *balancer.Pool
 	gateway *limpet.Gateway
 	status  *status.Handler
@@ -105,7 +63,7 @@ type rig struct {
 
 func newRig(t *testing.T, ids string, opts *status.Options, gatewayOpts *limpet.Options) *rig {
 	t.Helper()
-	g := &rig{t: t, nodes: make(map[string]*node), mount: "/limpet"}
+	g := &rig{t: t, nodes: make(map[string]*nodetest.Node), mount: "/limpet"}
 	var err error
 	if g.pool, err = balancer.NewPool(&balancer.Options{
 		Check: &balancer.Check{Interval: 20 * time.Millisecond}, Logger: slog.New(slog.DiscardHandler),

@@ -71,7 +71,7 @@ func TestPageOfAGateway(t *testing.T) {
 	}
 
 	killed := time.Now()
-	g.nodes["b"].kill()
+	g.nodes["b"].Kill()
 	p.Read(t, "b down", `document.querySelector('[data-backend=b]').className === 'is-down'`)
 	if took := time.Since(killed); took > 2*time.Second {
 		t.Errorf("the page showed a kill after %v", took)

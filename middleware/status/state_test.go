@@ -270,7 +270,7 @@ func TestTimelineOfACrash(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, "a", nil, nil)
 	g.check()
-	g.nodes["a"].kill()
+	g.nodes["a"].Kill()
 	eventually(t, "the crash", func() bool { return len(g.texts("down")) > 0 })
 	text := g.texts("down")[0]
 	if !strings.Contains(text, "connection refused") || !strings.Contains(text, "No backend is left") {

@@ -129,7 +129,7 @@ func TestSumsAddUp(t *testing.T) {
 	}()
 	faults := []func(){
 		func() { g.steer("backends/a/drain", `{"within":"50ms"}`) },
-		func() { g.nodes["b"].kill() },
+		func() { g.nodes["b"].Kill() },
 		func() { g.steer("backends/a/undrain", "") },
 		func() { g.steer("backends/c/off", "") },
 		func() { g.steer("backends/d/weight", `{"weight":9}`) },
@@ -254,7 +254,7 @@ func TestFailedAttempts(t *testing.T) {
 		g := newRig(t, "a", nil, &limpet.Options{ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.WriteHeader(http.StatusOK) // a page of the user's own
 		}})
-		g.nodes["a"].kill()
+		g.nodes["a"].Kill()
 		g.get("/")
 		eventually(t, "the request", func() bool { return g.state("").Totals["requests"] == 1 })
 		if a := g.backend("a"); a.Totals["errors"] != 1 || a.Totals["retries"] != 0 {
