@@ -42,8 +42,8 @@ func (g *Gateway) MovePin(ctx context.Context, key, backend string) error {
 // movePin carries out a move that was decided here or on another replica.
 func (g *Gateway) movePin(n moveNote) {
 	g.router.moves.add(n.Session, &move{to: n.Backend, until: time.Now().Add(moveFor)})
-	for t := range g.upgrade.Tunnels() {
-		if key := t.Key(); key != "" && t.Group() != n.Backend && sessionHash(key) == n.Session {
+	for t := range g.tunnelsOf(n.Session) {
+		if t.Group() != n.Backend {
 			t.Close(closecode.ServiceRestart, "moved")
 		}
 	}

@@ -64,7 +64,6 @@ type Record struct {
 	// was there, and when the request ended. The first two are 0 if that didn't happen.
 	Picked, FirstByte, Duration time.Duration
 
-	router   *router
 	watching []*Observer
 	body     *replay
 	tunnel   *upgrade.Tunnel
@@ -92,6 +91,29 @@ type TunnelRecord struct {
 	upgrade.Summary
 }
 
+// Long reports whether the times of a request say nothing about how fast its backend is,
+// but how long the client stays or how long there was nothing to say: it has become a
+// tunnel, its answer is a stream of server-sent events (text/event-stream), or it is a long
+// poll of Engine.IO, a GET of its polling with a session's ID. That which opens a session
+// has no ID, and is answered at once.
+func (rec *Record) Long() bool { return rec.Tunnel || isPoll(rec.Request) || isStream(rec.Header) }
+
+func isPoll(r *http.Request) bool {
+	q := r.URL.RawQuery
+	return r.Method == http.MethodGet && strings.Contains(q, "transport=polling") &&
+		(strings.Contains(q, "&sid=") || strings.HasPrefix(q, "sid="))
+}
+
+func isStream(answer http.Header) bool {
+	const stream = "text/event-stream"
+	for _, t := range answer["Content-Type"] {
+		if len(t) >= len(stream) && strings.EqualFold(t[:len(stream)], stream) {
+			return true
+		}
+	}
+	return false
+}
+
 var records = sync.Pool{New: func() any { return new(Record) }}
 
 // record returns the record of a request that begins, or nil if nobody observes. All
@@ -102,7 +124,7 @@ func (r *router) record(in *http.Request, client ClientIP, id string) *Record {
 		return nil
 	}
 	rec := records.Get().(*Record)
-	*rec = Record{ID: id, Request: in, ClientIP: client.Addr(in), Start: time.Now(), router: r, watching: *list}
+	*rec = Record{ID: id, Request: in, ClientIP: client.Addr(in), Start: time.Now(), watching: *list}
 	rec.Attempts = rec.first[:0]
 	return rec
 }

@@ -96,7 +96,7 @@ func (r *replicas) receiveView(data []byte) {
 	if len(data) > viewMax || json.Unmarshal(data, &v) != nil || v.Version != noteVersion || !isName(v.From) || v.From == r.id {
 		return
 	}
-	v.Backends = v.Backends[:min(len(v.Backends), viewMost):min(len(v.Backends), viewMost)]
+	v.Backends = v.Backends[:min(len(v.Backends), viewMost)]
 	if len(v.Name) > maxName {
 		v.Name = v.Name[:maxName]
 	}

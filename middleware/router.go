@@ -16,35 +16,6 @@ import (
 	"github.com/limpet-go/limpet/internal/typednil"
 )
 
-// Gone says what happens to a client whose home is gone, which means that it is Down or
-// refuses connections. The clients of a home that was removed from the pool, or drained,
-// always move: the former won't come back, and the latter is to be left.
-type Gone int
-
-const (
-	// GoneMove gives the client a new home at once.
-	GoneMove Gone = iota
-	// GoneWait waits for the home to come back, as a process does that is restarted,
-	// for WaitFor at most. Then it moves the client.
-	GoneWait
-	// GoneRefuse answers 503 until the home is back, and never sends the client's
-	// requests to another backend. It is for backends with state that no other has.
-	GoneRefuse
-)
-
-// waitStep is how long a waiting request sleeps before it looks again whether its home is
-// back.
-const waitStep = 50 * time.Millisecond
-
-const (
-	// judgeWithin is how long the request of a session waits for health to judge its node. A
-	// node that is gone is found so by the check that the failure causes, within
-	// milliseconds; one that hangs has let the check wait already.
-	judgeWithin = 2 * time.Second
-	// judgeStep is how long such a request sleeps before it looks again.
-	judgeStep = 10 * time.Millisecond
-)
-
 // A router finds the backend for a request, retries on others, and binds the client to
 // its home on the answer. Gateway and Sticky share it.
 type router struct {
@@ -267,22 +238,6 @@ func (r *router) send(t *trip) (*http.Response, error) {
 	}
 }
 
-// losing waits until health has judged b after a request there has failed, and reports whether
-// b is Down then: whether a session at b is gone. Otherwise the failure was that of a single
-// request, or health takes longer than judgeWithin.
-func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) bool {
-	if _, answers := r.affinity.(affinity.GoneHandler); !answers || !r.pool.HasRun() {
-		return false
-	}
-	failed := time.Now()
-	for b.Keeps(key) {
-		if s := b.Status(); s.Checked.After(failed) && s.CheckErr == nil || time.Since(failed) > judgeWithin || !sleep(ctx, judgeStep) {
-			return false
-		}
-	}
-	return true
-}
-
 // direct finds out whether the operator has moved the client.
 func (r *router) direct(t *trip) {
 	m := r.moves.of(t.pin.Key)
@@ -346,23 +301,6 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	return b, err
 }
 
-// isGone reports whether a home is Down for another reason than a drain.
-func isGone(home *balancer.Backend) bool {
-	return home.State() == balancer.Down && home.Wish().State != balancer.Draining
-}
-
-// awaits reports whether the request should wait for b, its home, to come back. Its first
-// call sets the end of the waiting.
-func (r *router) awaits(t *trip, b *balancer.Backend) bool {
-	if r.gone != GoneWait || b.ID() != t.home() || r.pool.Get(b.ID()) != b {
-		return false
-	}
-	if t.until.IsZero() {
-		t.until = time.Now().Add(r.wait)
-	}
-	return time.Now().Before(t.until)
-}
-
 // bind ties the client to its home on the answer. The home is the backend that
 // answered, unless that one only stood in: a home that failed a single request,
 // but is neither Down nor refusing connections, keeps its client. Otherwise the
@@ -415,25 +353,6 @@ func outcome(found affinity.Pin, home string) string {
 		return "new"
 	}
 	return found.Status.String()
-}
-
-// goneAnswer returns the affinity's own answer to a request whose pin is Fixed
-// and whose home is gone, or from whose home the client was moved. If the affinity has no answer, the request may move.
-func (r *router) goneAnswer(t *trip) *http.Response {
-	handler, ok := r.affinity.(affinity.GoneHandler)
-	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
-		return nil
-	}
-	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) && t.move == nil {
-		return nil
-	}
-	res := handler.Gone(t.in, t.pin)
-	t.pin.Fixed = res != nil
-	if res != nil {
-		t.backend = nil
-		t.rec.answered(SourceAffinity, res.StatusCode, res.Header)
-	}
-	return res
 }
 
 // warn logs a warning, but at most one a second: what makes one request fail makes many

@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,26 +33,5 @@ func latency(name, help string) prometheus.HistogramOpts {
 // long reports whether the time of a backend's answer says nothing about how fast the
 // backend is.
 func (c *Collector) long(rec *limpet.Record) bool {
-	return rec.Tunnel || isPoll(rec.Request) || isStream(rec.Header) || c.opts.Long != nil && c.opts.Long(rec)
-}
-
-// isPoll reports whether r is a GET of an Engine.IO session's polling, which waits until
-// the server has something to say. That which opens the session has no sid, and is answered
-// at once.
-func isPoll(r *http.Request) bool {
-	q := r.URL.RawQuery
-	return r.Method == http.MethodGet && strings.Contains(q, "transport=polling") &&
-		(strings.Contains(q, "&sid=") || strings.HasPrefix(q, "sid="))
-}
-
-// isStream reports whether an answer is a stream of server-sent events, which lasts as long
-// as its client stays.
-func isStream(header http.Header) bool {
-	const stream = "text/event-stream"
-	for _, t := range header["Content-Type"] {
-		if len(t) >= len(stream) && strings.EqualFold(t[:len(stream)], stream) {
-			return true
-		}
-	}
-	return false
+	return rec.Long() || c.opts.Long != nil && c.opts.Long(rec)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,26 +219,5 @@ func (c *census) closed(rec *limpet.TunnelRecord) {
 // isLong reports whether the time to the first byte of an answer says nothing about how fast
 // its backend is. The histograms of package metrics leave out the same.
 func (c *census) isLong(rec *limpet.Record) bool {
-	return rec.Tunnel || rec.Broken || isPoll(rec.Request) || isStream(rec.Header) || c.long != nil && c.long(rec)
-}
-
-// isPoll reports whether r is a GET of an Engine.IO session's polling, which waits until
-// the server has something to say. That which opens the session has no sid, and is answered
-// at once.
-func isPoll(r *http.Request) bool {
-	q := r.URL.RawQuery
-	return r.Method == http.MethodGet && strings.Contains(q, "transport=polling") &&
-		(strings.Contains(q, "&sid=") || strings.HasPrefix(q, "sid="))
-}
-
-// isStream reports whether an answer is a stream of server-sent events. Some servers send the
-// header of one with the first event only.
-func isStream(header http.Header) bool {
-	const stream = "text/event-stream"
-	for _, t := range header["Content-Type"] {
-		if len(t) >= len(stream) && strings.EqualFold(t[:len(stream)], stream) {
-			return true
-		}
-	}
-	return false
+	return rec.Long() || rec.Broken || c.long != nil && c.long(rec)
 }
