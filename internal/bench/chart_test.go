@@ -107,7 +107,7 @@ func TestChartLayout(t *testing.T) {
 					}
 				}
 				for _, b := range d.all(func(b element) bool { return b.XMLName.Local == "rect" && b.Class != "card" }) {
-					if e.Y > b.Y && e.Y < b.Y+thick && left < b.X+b.Width && b.X < left+e.width() {
+					if e.Y > b.Y && e.Y < b.Y+17 && left < b.X+b.Width && b.X < left+e.width() {
 						t.Errorf("%q is on a bar", e.Text)
 					}
 				}
@@ -141,7 +141,7 @@ func TestChartShowsTheFigures(t *testing.T) {
 	for _, want := range []struct {
 		class string
 		width float64
-	}{{"ours", barWidth / 2}, {"base", barWidth}, {"bar", 0}} {
+	}{{"ours", 112 / 2}, {"base", 112}, {"bar", 0}} {
 		bars := d.all(func(e element) bool { return e.XMLName.Local == "rect" && e.Class == want.class })
 		if len(bars) != 1 || bars[0].Width != want.width {
 			t.Errorf("bars of class %s: %+v, want one of %v", want.class, bars, want.width)
