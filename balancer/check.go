@@ -20,10 +20,11 @@ import (
 // finds a process that is gone, but not one that hangs: the kernel accepts connections
 // for a stopped process too. Set Path to find that one as well.
 //
-// A backend that doesn't answer is dead: the connection is refused or reset, TLS fails,
-// or the timeout passes. One that answers, but not as expected, is sick. The first failed
-// check is repeated at once, so that with the defaults a hang is found within Interval +
-// 2 x Timeout.
+// A backend that answers, but not as expected, is sick. One that doesn't answer is dead: the
+// connection is refused or reset, TLS fails, or the timeout passes. It is only sick if it
+// answers requests meanwhile on the connections that it has, as a backend does that has no
+// descriptor left for a new one. The first failed check is repeated at once, so that with the
+// defaults a hang is found within Interval + 2 x Timeout.
 type Check struct {
 	Path   string // of the health page, with a query if need be; "": only connect
 	Method string // "": HEAD, or GET for a backend that answers HEAD with 405 or 501. The answer's body is not read

@@ -15,9 +15,10 @@
 //	drain      Draining  Draining  Down   (past its deadline: Down)
 //	off        Down      Down      Down
 //
-// A sick backend answers its health check, but not as expected; a dead one doesn't
-// answer. So a broken health page never ends a session that works, and when no backend
-// is Up the sick ones take new clients.
+// A sick backend lives, but doesn't answer its health check as expected, or not at all; a
+// dead one gives no sign of life. So a health page that is broken, or hangs, never ends a
+// session that works. When no backend is Up the sick ones take new clients. Pool.judge has
+// the table of how a check's result changes health.
 //
 // The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish) and the checks
 // change these facts. Both hold the pool's mutex while they do, derive the new state,

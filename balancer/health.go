@@ -9,8 +9,8 @@ import (
 type Health int32
 
 const (
-	Well Health = iota // answers as expected, or hasn't been checked
-	Sick               // answers, but not as expected
+	Well Health = iota // answers the checks as expected, or hasn't been checked
+	Sick               // lives, but doesn't answer the checks as expected, or not at all
 	Dead               // doesn't answer
 )
 
@@ -27,46 +27,80 @@ func (h Health) String() string {
 	return "Health(" + strconv.Itoa(int(h)) + ")"
 }
 
-// judge updates b's health by what a check has found, and reports whether the check should
-// be repeated at once. The goroutine that checks b calls it.
-func (p *Pool) judge(b *Backend, answered bool, err error, refused bool) (again bool) {
+// A finding is what one check has found about a backend.
+type finding struct {
+	answered bool  // the backend sent anything, or accepted the connection if no more is checked
+	err      error // why it isn't well, nil if it is
+	lives    bool  // it answered, or gave another sign of life while it let the check wait
+	refused  bool  // a request's dial was refused since the check before
+}
+
+// judge changes b's health by what a check has found, and reports whether the check should
+// be repeated at once. It is the only place where the checks change the health of a
+// backend, by this table. Fall and Rise are numbers of checks in a row.
+//
+//	finding             Well                Sick                Dead
+//	------------------  ------------------  ------------------  ------------------
+//	as expected         Well                Well after Rise     Well after Rise
+//	answered otherwise  Sick after Fall     Sick                Sick after Rise
+//	unanswered, lives   Sick after Fall     Sick                Sick after Rise
+//	unanswered          Dead after Fall     Dead after Fall     Dead
+//
+// An unanswered check says that the backend takes no new connections, or not in time: it
+// gets no new clients. Only if it gives no other sign of life is it taken to be dead, since
+// that ends its tunnels and sends its clients elsewhere: a health page that hangs, or a
+// backend that is busy or out of descriptors, must not do that.
+//
+// Fall is 1 for an unanswered check if a request's dial was refused since the check before:
+// that are two failures already. Rise is 1 until a backend was well for the first time.
+// The goroutine that checks b calls judge.
+func (p *Pool) judge(b *Backend, f finding) (again bool) {
 	v := &b.vitals
 	rise, fall := p.check.Rise, p.check.Fall
 	if v.neverWell {
 		rise = 1
 	}
-	if refused && !answered {
+	if f.refused && !f.answered {
 		fall = 1
 	}
-	v.alive.note(answered, rise, fall)
-	v.fine.note(err == nil, rise, fall)
-	v.neverWell = v.neverWell && err != nil
-	v.wasWell = v.wasWell || err == nil
+	well := f.err == nil
+	v.alive.note(f.lives, rise, fall)
+	v.fine.note(well, rise, fall)
+	v.neverWell = v.neverWell && !well
+	v.wasWell = v.wasWell || well
 
-	health, why := Well, "check: well"
+	health := Well
 	switch {
 	case !v.alive.on:
 		health = Dead
 	case !v.fine.on:
 		health = Sick
 	}
-	if err != nil {
-		why = "check: " + err.Error()
-	}
 	if health == Sick && !v.wasWell {
-		p.warnOfPage(b, err)
+		p.warnOfPage(b, f.err)
 	}
 	// If the half rule has kept the Lost of a dead backend open, each failed check
 	// of that backend tries again to close it. Another backend that is back only
 	// makes room for that.
-	if health != b.Health() || health == Dead && !answered && !b.lost() {
+	if health != b.Health() || health == Dead && !f.lives && !b.lost() {
 		p.mu.Lock()
 		b.health.Store(int32(health))
-		b.sickWhy = why
-		p.settle(&Change{Backend: b, Why: why})
+		b.sickWhy = f.why()
+		p.settle(&Change{Backend: b, Why: b.sickWhy})
 		p.unlock()
 	}
-	return err != nil && (v.alive.on && v.alive.run == 1 || v.fine.on && v.fine.run == 1)
+	return !well && (v.alive.on && v.alive.run == 1 || v.fine.on && v.fine.run == 1)
+}
+
+// why says what was found, for people to read.
+func (f finding) why() string {
+	switch {
+	case f.err == nil:
+		return "check: well"
+	case f.lives && !f.answered:
+		return "check: " + f.err.Error() + ", but it goes on serving its clients"
+	}
+	return "check: " + f.err.Error()
 }
 
 // warnOfPage warns once if a backend that no check has found well refuses the check with a
@@ -82,8 +116,8 @@ func (p *Pool) warnOfPage(b *Backend, err error) {
 		"backend", b.id, "err", err)
 }
 
-// vitals are what is known about a backend from its checks: whether it answers, and
-// whether it answers as expected. Both follow the checks with some delay.
+// vitals are what is known about a backend from its checks: whether it lives, and whether
+// it answers as expected. Both follow the checks with some delay.
 type vitals struct {
 	alive, fine streak
 	neverWell   bool // it was never well: one good check is enough

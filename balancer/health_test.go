@@ -151,12 +151,14 @@ func TestHangIsFoundInTime(t *testing.T) {
 	})
 }
 
-// A backend that answers requests is busy when it doesn't answer checks.
-func TestBusyIsNotDead(t *testing.T) {
-	run(t, balancer.Options{}, []string{"a"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+// A backend that answers on the connections that it has, and not on new ones, is out of
+// descriptors, or busy, or its health page hangs. It gets no new clients and keeps its own.
+func TestUnansweredCheckOfALivingBackend(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		a := p.Get("a")
 		tr := &balancer.Transport{Dial: f.dial}
 		ask := func() {
-			ctx := balancer.WithBackend(t.Context(), p.Get("a"))
+			ctx := balancer.WithBackend(t.Context(), a)
 			req, _ := http.NewRequestWithContext(ctx, "GET", "http://a.test/", nil)
 			res, err := tr.RoundTrip(req)
 			if err != nil {
@@ -166,16 +168,62 @@ func TestBusyIsNotDead(t *testing.T) {
 			res.Body.Close()
 		}
 		f.set("busy", "a")
-		for range 50 {
+		start := time.Now()
+		for a.State() == balancer.Up {
+			ask()
+			sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(start); d > 2200*time.Millisecond { // interval + 2 x timeout, and the step of this test
+			t.Errorf("it took new clients for %v", d)
+		}
+		l.want(t, "a up-draining")
+		if a.Health() != balancer.Sick || !a.Keeps("key") || closed(a.Lost()) {
+			t.Errorf("health %v, keeps %v, lost %v", a.Health(), a.Keeps("key"), closed(a.Lost()))
+		}
+		if s := a.Status(); !strings.Contains(s.Why, "goes on serving") {
+			t.Errorf("why %q", s.Why)
+		}
+		for range 600 { // it is never taken to be dead
 			ask()
 			sleep(100 * time.Millisecond)
 		}
 		l.want(t)
+
+		f.set("", "a")
+		sleep(3 * time.Second)
+		l.want(t, "a draining-up")
+
+		f.set("busy", "a")
+		for range 40 {
+			ask()
+			sleep(100 * time.Millisecond)
+		}
+		l.want(t, "a up-draining")
 		f.set("hung", "a") // and now it answers nobody
 		sleep(2 * time.Second)
-		l.want(t, "a up-down")
+		l.want(t, "a draining-down lost")
+		f.set("", "a")
+		sleep(3 * time.Second)
+		l.want(t, "a down-up")
 		tr.CloseIdleConnections()
 		synctest.Wait()
+	})
+}
+
+// A backend that pauses for the time of one check, as for a garbage collection, stays.
+func TestPauseOfACheckIsForgiven(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		for range 20 {
+			f.checked("a")
+			f.set("hung", "a")
+			for len(f.checked("a")) == 0 {
+				sleep(10 * time.Millisecond)
+			}
+			sleep(490 * time.Millisecond)
+			f.set("", "a")
+			sleep(3 * time.Second)
+		}
+		l.want(t)
 	})
 }
 

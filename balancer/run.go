@@ -98,21 +98,19 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		case <-timer.C:
 		}
 		last = time.Now()
-		refused := b.refused.Swap(false)
-		answered, err := p.check.ask(ctx, b)
+		f := finding{refused: b.refused.Swap(false)}
+		f.answered, f.err = p.check.ask(ctx, b)
 		if ctx.Err() != nil {
 			return
 		}
-		b.checked.Store(&checked{time.Now(), time.Since(last), err})
+		b.checked.Store(&checked{time.Now(), time.Since(last), f.err})
 		next = last.Add(interval - jitter(interval/10))
 		timer.Reset(time.Until(next))
-		if !answered && time.Since(last) >= p.check.Timeout && b.answered.Load() > last.UnixNano() {
-			// The check timed out, but a request was answered meanwhile: the
-			// backend is busy and doesn't hang.
-			timer.Reset(0)
+		if localFault(f.err) {
 			continue
 		}
-		if !localFault(err) && p.judge(b, answered, err, refused) {
+		f.lives = f.answered || b.answered.Load() > last.UnixNano()
+		if p.judge(b, f) {
 			next = time.Now()
 			timer.Reset(0)
 		}
