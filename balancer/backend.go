@@ -24,6 +24,7 @@ type Backend struct {
 	network string   // tcp or unix
 	addr    string   // to dial: host:port of url, with the scheme's port if it has none, or a path
 	seed    uint64   // of its scores in rendezvous hashing
+	group   string   // "" for none; set before it belongs to a pool
 
 	configured int          // weight
 	weight     atomic.Int32 // that counts now: changed with the pool's mutex held, before the snapshot for which it counts is published

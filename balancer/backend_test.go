@@ -21,7 +21,7 @@ func TestParseBackend(t *testing.T) {
 		{"Unix socket", "a=unix:///run/app.sock", "a", "unix:///run/app.sock", 1},
 		{"Unix socket with weight", "a=unix:///run/app.sock,weight=2", "a", "unix:///run/app.sock", 2},
 		{"weight", "a=http://h,weight=7", "a", "http://h", 7},
-		{"weight zero", "a=http://h,weight=0", "a", "http://h", 1},
+		{"weight zero", "a=http://h,weight=0", "", "", 0},
 		{"negative weight", "a=http://h,weight=-1", "", "", 0},
 		{"huge weight", "a=http://h,weight=1000001", "", "", 0},
 		{"no number", "a=http://h,weight=x", "", "", 0},
@@ -94,6 +94,10 @@ func TestParseBackendSaysTheCure(t *testing.T) {
 		{"no ID", "http://10.0.0.1:3000", "want ID=URL"},
 		{"no ID, and a query", "http://u:secret@h?token=x", "want ID=URL"},
 		{"a weight that is none", "a=http://h,weight=many", `weight "many": want a whole number`},
+		{"a weight of zero", "a=http://h,weight=0", "weight is 0: leave it out for 1"},
+		{"a weight without a number", "a=http://h,weight=", "its weight is empty"},
+		{"a weight twice", "a=http://h,weight=1,weight=2", "there twice"},
+		{"a group that is none", "a=http://h,group=a b", `group "a b": want 1 to 64`},
 		{"another option", "a=http://h,wieght=2", `"wieght=2" is no option: want weight=N`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

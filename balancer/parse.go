@@ -15,26 +15,62 @@ const (
 	maxSocketPath = 107 // sockaddr_un of Linux, with a zero at its end
 )
 
-// ParseBackend returns the backend that a flag or an environment variable
-// describes: "ID=URL" or "ID=URL,weight=N", as in "a=http://10.0.0.1:3000,weight=2".
+// ParseBackend returns the backend that a flag or an environment variable describes:
+// ID=URL, and behind it, each after a comma, weight=N and group=NAME (see
+// [Backend.SetGroup]) if they are wanted, as in
+// "a=http://10.0.0.1:3000,weight=2,group=canary".
+//
+// A weight of 0 is an error, since other proxies take it for a backend that keeps its
+// clients and gets no new ones. That is a drain without a deadline here: Drain(id, 0) of
+// [Pool], or a share of 0 for its group.
 func ParseBackend(spec string) (*Backend, error) {
 	id, rest, ok := strings.Cut(spec, "=")
 	if !ok || strings.Contains(id, "/") { // a URL without ID, perhaps with a = of its own
-		return nil, fmt.Errorf("balancer: backend%s: want ID=URL or ID=URL,weight=N, such as a=http://10.0.0.1:3000", quoted(spec))
+		return nil, fmt.Errorf("balancer: backend%s: want ID=URL, ID=URL,weight=N or ID=URL,group=NAME, such as a=http://10.0.0.1:3000", quoted(spec))
 	}
-	rawURL, option, more := strings.Cut(rest, ",")
-	weight := 0
-	if more {
-		n, found := strings.CutPrefix(option, "weight=")
-		if !found {
-			return nil, fmt.Errorf("balancer: backend %q: after the URL and a comma%s is no option: want weight=N", id, quoted(option))
-		}
-		var err error
-		if weight, err = strconv.Atoi(n); err != nil {
-			return nil, fmt.Errorf("balancer: backend %q: its weight%s: want a whole number of 1 to %d", id, quoted(n), MaxWeight)
-		}
+	rawURL, options, _ := strings.Cut(rest, ",")
+	weight, group, err := parseOptions(id, options)
+	if err != nil {
+		return nil, err
 	}
-	return NewBackend(id, rawURL, weight)
+	b, err := NewBackend(id, rawURL, weight)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.SetGroup(group); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// parseOptions reads what is behind the URL.
+func parseOptions(id, options string) (weight int, group string, err error) {
+	given := map[string]string{"weight": "", "group": ""}
+	for options != "" {
+		var option string
+		option, options, _ = strings.Cut(options, ",")
+		name, value, _ := strings.Cut(option, "=")
+		switch old, known := given[name]; {
+		case !known:
+			return 0, "", fmt.Errorf("balancer: backend %q: after the URL and a comma%s is no option: want weight=N or group=NAME", id, quoted(option))
+		case old != "" || value == "":
+			return 0, "", fmt.Errorf("balancer: backend %q: its %s is empty, or there twice: want weight=N and group=NAME, each once", id, name)
+		}
+		given[name] = value
+	}
+	group = given["group"]
+	n := given["weight"]
+	if n == "" {
+		return 1, group, nil
+	}
+	weight, err = strconv.Atoi(n)
+	switch {
+	case err != nil:
+		return 0, "", fmt.Errorf("balancer: backend %q: its weight%s: want a whole number of 1 to %d", id, quoted(n), MaxWeight)
+	case weight == 0:
+		return 0, "", fmt.Errorf("balancer: backend %q: its weight is 0: leave it out for 1; a backend that keeps its clients and gets no new ones is drained without a deadline, or in a group with a share of 0", id)
+	}
+	return weight, group, nil
 }
 
 // quoted returns s to be put into an error behind a word, or nothing if s may hold a

@@ -20,6 +20,8 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 //   - The least loaded backend that is Up, if tried isn't empty.
 //   - The backend that the [Picker] picks among those that are Up.
 //
+// With shares the last three choose within a group: see [Pool.SetShares].
+//
 // When no backend is left that is Up, the last three apply to those that are only sick.
 // When none of these is left either, the error is [ErrNoBackend].
 //
@@ -33,11 +35,15 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 	if b := s.byID[home]; b != nil && b.Keeps(key) && !slices.Contains(tried, b) {
 		return b, nil
 	}
-	if b := p.choose(&s.up, r, key, tried); b != nil {
-		return b, nil
-	}
-	if b := p.choose(&s.sick, r, key, tried); b != nil {
-		return b, nil
+	for _, from := range [...]*candidates{&s.up, &s.sick} {
+		if from.groups != nil {
+			if g := p.groupFor(s, from.groups, home, key, tried); g != nil {
+				from = &g.candidates
+			}
+		}
+		if b := p.choose(from, r, key, tried); b != nil {
+			return b, nil
+		}
 	}
 	if p.unchecked.Load() {
 		p.warnUnchecked(p.check.Interval)

@@ -10,7 +10,8 @@ import (
 // A Picker chooses a backend for a client that has no home and no key. Pick is called
 // concurrently. From is never empty, holds only backends that may take new clients, and
 // must not be changed. The pool passes the same slice until a backend's state or weight
-// changes, so that a picker may keep what it has computed for it. A picker that needs
+// changes, or with [Pool.SetShares] one for each group, so that a picker may keep what it
+// has computed for it. A picker that needs
 // weights which fit together reads each once, since one may change meanwhile; it gets a new
 // slice then. A nil result means that no backend is to serve this request.
 type Picker interface {
@@ -82,7 +83,7 @@ func (p *TwoChoices) Pick(_ *http.Request, from []*Backend) *Backend {
 // shares are the sums of the weights up to and including each backend.
 type shares []uint64
 
-func newShares(from []*Backend) shares {
+func newShares(from []*Backend, _ shares) shares {
 	s := make(shares, len(from))
 	var sum uint64
 	for i, b := range from {
@@ -108,19 +109,36 @@ func (s shares) at(x uint64) int {
 	return i
 }
 
-// A cached keeps what was computed for the last slice of backends.
-type cached[T any] struct{ last atomic.Pointer[computed[T]] }
+// A cached keeps what was computed for the slices of backends that were used last. Without
+// groups that is one.
+type cached[T any] struct{ recent atomic.Pointer[[]computed[T]] }
 
 type computed[T any] struct {
 	from  []*Backend // also keeps its array from being reused for another slice
 	value T
 }
 
-func (c *cached[T]) of(from []*Backend, compute func([]*Backend) T) T {
-	if w := c.last.Load(); w != nil && len(w.from) == len(from) && &w.from[0] == &from[0] {
-		return w.value
+// maxCached is how many slices a cached knows.
+const maxCached = 8
+
+// of returns what compute returned for this slice. Compute also gets the latest of the other
+// values, a zero one if there is none.
+func (c *cached[T]) of(from []*Backend, compute func(from []*Backend, latest T) T) T {
+	var recent []computed[T]
+	if p := c.recent.Load(); p != nil {
+		recent = *p
 	}
-	w := &computed[T]{from, compute(from)}
-	c.last.Store(w)
+	for i := range recent {
+		if w := &recent[i]; len(w.from) == len(from) && &w.from[0] == &from[0] {
+			return w.value
+		}
+	}
+	var latest T
+	if len(recent) > 0 {
+		latest = recent[0].value
+	}
+	w := computed[T]{from, compute(from, latest)}
+	next := append([]computed[T]{w}, recent[:min(len(recent), maxCached-1)]...)
+	c.recent.Store(&next)
 	return w.value
 }

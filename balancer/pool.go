@@ -44,6 +44,8 @@ type Pool struct {
 	pageWarned atomic.Bool // warnOfPage has warned
 	hasRun     atomic.Bool // Run was called
 
+	turns atomic.Uint64 // of groups that were dealt out: see turn
+
 	mu        sync.Mutex // held to change anything but a backend's counters
 	listeners []*func(Change)
 	changes   []Change        // for which the listeners haven't been called yet
@@ -51,6 +53,11 @@ type Pool struct {
 	running   bool            // Run hasn't returned
 	checking  context.Context // Run's; nil unless Run checks backends that are added
 	checks    sync.WaitGroup
+
+	shares         map[string]int // of the groups; never changed in place
+	shareListeners []*func()
+	former         map[string]string // the groups of removed backends by ID; never changed in place
+	formerOrder    []string          // their IDs, in the order in which they were removed
 }
 
 // A snapshot is the state of a pool at one moment, for readers without the mutex. It is
@@ -60,6 +67,9 @@ type snapshot struct {
 	all  []*Backend // in the order added
 	up   candidates
 	sick candidates // that are Draining only because they are sick
+
+	shares map[string]int    // of the groups
+	former map[string]string // the groups of backends that were removed, by ID
 }
 
 // NewPool returns a pool of these backends, of which there may be none. Two backends with
@@ -190,6 +200,7 @@ func (p *Pool) Remove(id string) error {
 		s := p.now.Load()
 		byID := maps.Clone(s.byID)
 		delete(byID, id)
+		p.remember(b)
 		p.publish(byID, slices.DeleteFunc(slices.Clone(s.all), func(other *Backend) bool { return other == b }))
 		return nil
 	})
@@ -236,7 +247,10 @@ func (p *Pool) publish(byID map[string]*Backend, all []*Backend) {
 			sick = append(sick, b)
 		}
 	}
-	p.now.Store(&snapshot{byID: byID, all: all, up: newCandidates(up), sick: newCandidates(sick)})
+	p.now.Store(&snapshot{
+		byID: byID, all: all, up: newCandidates(up, p.shares), sick: newCandidates(sick, p.shares),
+		shares: p.shares, former: p.former,
+	})
 }
 
 func (p *Pool) log() *slog.Logger {

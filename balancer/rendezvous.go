@@ -13,10 +13,14 @@ type candidates struct {
 	backends []*Backend
 	seeds    []uint64  // of the backends, side by side so that the loop over them is fast
 	weights  []float64 // that count now; nil if all are equal
+	groups   []group   // nil if groups don't matter
 }
 
-func newCandidates(backends []*Backend) candidates {
-	c := candidates{backends: backends, seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends))}
+func newCandidates(backends []*Backend, shares map[string]int) candidates {
+	c := candidates{
+		backends: backends, seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends)),
+		groups: newGroups(backends, shares),
+	}
 	equal := true
 	for i, b := range backends {
 		c.seeds[i], c.weights[i] = b.seed, float64(b.Weight())
@@ -49,19 +53,24 @@ func (c *candidates) place(key string, tried []*Backend) *Backend {
 	return at
 }
 
-// placeWeighted uses the score -weight/ln(u), where u is the mixed hash as a fraction: the
-// chance of the highest score is in proportion to the weight. With equal weights the score
-// grows with the hash, so that the result is that of place.
+// placeWeighted uses scores that take the weights into account. With equal weights they grow
+// with the hash, so that the result is that of place.
 func (c *candidates) placeWeighted(h uint64, tried []*Backend) *Backend {
 	var best float64
 	var at *Backend
 	for i, seed := range c.seeds {
-		u := (float64(mix(h^seed)>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
-		if s := -c.weights[i] / math.Log(u); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
+		if s := score(mix(h^seed), c.weights[i]); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
 			best, at = s, c.backends[i]
 		}
 	}
 	return at
+}
+
+// score returns -weight/ln(u), where u is the mixed hash as a fraction: the chance of the
+// highest score is in proportion to the weight.
+func score(mixed uint64, weight float64) float64 {
+	u := (float64(mixed>>11) + 0.5) / (1 << 53) // between 0 and 1, and neither of them
+	return -weight / math.Log(u)
 }
 
 // mix makes each bit of the result depend on all bits of x. Without it the backends'

@@ -9,16 +9,29 @@ import (
 
 // RoundRobin picks the backends in turn, those with more weight more often. Their turns
 // are spread evenly: weights 3, 1 and 1 give a a b c a, not a a a b c. It takes no lock.
-type RoundRobin struct {
+type RoundRobin struct{ rounds cached[*round] }
+
+// A round is the order of some backends, and whose turn it is.
+type round struct {
+	order []uint32 // indexes of backends
 	turn  atomic.Uint64
-	order cached[[]uint32]
 }
 
 // Pick implements [Picker].
 func (p *RoundRobin) Pick(_ *http.Request, from []*Backend) *Backend {
-	order := p.order.of(from, schedule)
-	turn := p.turn.Add(1) - 1
-	return from[order[turn%uint64(len(order))]]
+	r := p.rounds.of(from, newRound)
+	turn := r.turn.Add(1) - 1
+	return from[r.order[turn%uint64(len(r.order))]]
+}
+
+// newRound returns a round that begins where the latest one stands. Each change in the pool
+// would otherwise favour the first backend.
+func newRound(from []*Backend, latest *round) *round {
+	r := &round{order: schedule(from)}
+	if latest != nil {
+		r.turn.Store(latest.turn.Load())
+	}
+	return r
 }
 
 // schedule returns one round, as indexes of backends: each as often as its weight says,
@@ -40,16 +53,16 @@ func schedule(from []*Backend) []uint32 {
 		at      float64 // position within the round, of 0 to 1
 		backend uint32
 	}
-	var round []slot
+	var slots []slot
 	for i, weight := range weights {
 		n := max(1, int(float64(weight)*scale+0.5))
 		for k := range n {
-			round = append(round, slot{(float64(k) + 0.5) / float64(n), uint32(i)})
+			slots = append(slots, slot{(float64(k) + 0.5) / float64(n), uint32(i)})
 		}
 	}
-	slices.SortStableFunc(round, func(a, b slot) int { return cmp.Compare(a.at, b.at) })
-	order := make([]uint32, len(round))
-	for i, s := range round {
+	slices.SortStableFunc(slots, func(a, b slot) int { return cmp.Compare(a.at, b.at) })
+	order := make([]uint32, len(slots))
+	for i, s := range slots {
 		order[i] = s.backend
 	}
 	return order
