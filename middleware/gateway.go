@@ -96,6 +96,10 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		g.replicas = newReplicas(o, g)
 	}
 	g.unwatch = pool.OnChange(g.watch)
+	if g.replicas != nil {
+		changes, shares := g.unwatch, pool.OnShares(g.replicas.sharesChanged)
+		g.unwatch = func() { changes(); shares() }
+	}
 	for b := range pool.All() {
 		g.drain(b)
 	}
@@ -120,9 +124,9 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 // returns nil. Without a Bus it returns nil at once. It returns an error if another
 // call of Run has not returned yet.
 //
-// The operator's decisions are those made with Drain, Off and Undrain of any replica's
-// pool. They hold on all replicas. The latest decision about a backend counts, by the
-// replicas' clocks; a decision that is more than a day ahead of this replica's clock is
+// The operator's decisions are those made with Drain, Off, Undrain, SetWeight and SetShares
+// of any replica's pool. They hold on all replicas. The latest decision about a backend, or
+// about the shares, counts by the replicas' clocks; a decision that is more than a day ahead of this replica's clock is
 // refused with a warning. A drain has the same turns and the same end on all replicas,
 // as far as their clocks agree. Health is never shared: each replica checks for itself.
 //

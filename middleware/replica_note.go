@@ -13,21 +13,24 @@ import (
 )
 
 // note is a message between replicas, as JSON. It has either all decisions that the sender
-// knows, which may be none, or a session to close, or one to move.
+// knows, which may be none, or a session to close, or one to move. The shares of groups are
+// left out if nobody has decided about them.
 //
 //	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
-//	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "weight":3, "at":1767366245123456, "by":"ID"}]}
+//	  "since":"2026-01-02T15:04:05.123456789Z", "within":30000000000, "weight":3, "at":1767366245123456, "by":"ID"}],
+//	  "shares":{"shares":{"stable":99, "canary":1}, "at":1767366245123456, "by":"ID"}}
 //	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
 //	{"v":1, "from":"ID", "move":{"session":"hex", "backend":"b"}}
 //
 // Fields may be added later. A note that an older replica would misunderstand gets another
 // version, and the older replica ignores it.
 type note struct {
-	Version   int          `json:"v"`
-	From      string       `json:"from"`
-	Decisions []decision   `json:"decisions,omitempty"`
-	Close     *sessionNote `json:"close,omitempty"`
-	Move      *moveNote    `json:"move,omitempty"`
+	Version   int             `json:"v"`
+	From      string          `json:"from"`
+	Decisions []decision      `json:"decisions,omitempty"`
+	Shares    *sharesDecision `json:"shares,omitempty"`
+	Close     *sessionNote    `json:"close,omitempty"`
+	Move      *moveNote       `json:"move,omitempty"`
 }
 
 // decision is an operator's decision about a backend.
@@ -100,6 +103,9 @@ func parseNote(data []byte) (note, error) {
 		}
 	}
 	n.Decisions = sound
+	if !n.Shares.sound() {
+		n.Shares = nil
+	}
 	return n, nil
 }
 

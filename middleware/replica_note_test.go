@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ func FuzzParseNote(f *testing.F) {
 		`{"v":1,"from":"x"}`, `{"v":2,"from":"x"}`, `{"v":1,"from":"x","close":{"session":"00","code":1008,"reason":"r"}}`,
 		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"off","since":"2026-01-02T15:04:05Z","at":9,"by":"y"},{"backend":"b","wish":"serve","since":"2026-01-02T15:04:05Z","at":10,"by":"x"}]}`,
 		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"2026-01-02T15:04:05.123456789+07:00","within":30000000000,"weight":3,"at":9,"by":"y"}]}`,
+		`{"v":1,"from":"x","shares":{"shares":{"stable":99,"canary":1},"at":9,"by":"y"}}`, `{"v":1,"from":"x","shares":{"at":9,"by":"y"}}`, `{"v":1,"from":"x","shares":{"shares":{"":-1},"at":0}}`,
 		`{"v":1,"from":"x","decisions":[{"backend":"a","wish":"drain","since":"9999-12-31T23:59:59-23:59","within":-1,"at":-9,"by":""}, 7, null]}`,
 	} {
 		f.Add([]byte(s))
@@ -29,6 +31,9 @@ func FuzzParseNote(f *testing.F) {
 		again, err := parseNote(n.encode())
 		if err != nil || again.From != n.From || !reflect.DeepEqual(again.Close, n.Close) || len(again.Decisions) != len(n.Decisions) {
 			t.Fatalf("%+v became %+v, %v", n, again, err)
+		}
+		if n.Shares.after(again.Shares) || again.Shares.after(n.Shares) || n.Shares != nil && !maps.Equal(n.Shares.Shares, again.Shares.Shares) {
+			t.Errorf("%+v became %+v", n.Shares, again.Shares)
 		}
 		for i, d := range n.Decisions {
 			if a := again.Decisions[i]; !a.wish().Equal(d.wish()) || a.after(d) || d.after(a) || a.Backend != d.Backend {

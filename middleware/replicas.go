@@ -15,8 +15,9 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// replicas exchanges the operator's decisions about backends with the other gateways of a
-// bus. For each backend the latest decision counts.
+// replicas exchanges the operator's decisions about backends, and about the shares of groups,
+// with the other gateways of a bus. For each backend, and for the shares, the latest decision
+// counts.
 //
 // An announcement has all decisions that its sender knows, so that it doesn't matter if
 // messages are lost. A replica announces what it knows:
@@ -44,8 +45,11 @@ type replicas struct {
 	running atomic.Bool
 	ran     atomic.Bool // at any time
 
+	sharesSet atomic.Bool // somebody has set the pool's shares since the gateway was made
+
 	// Only the goroutine of run uses these:
 	known     map[string]*known // by backend
+	shares    *sharesDecision   // the last decision about the shares of groups, nil if there was none
 	clock     int64             // the latest At of all decisions
 	timer     *time.Timer       // for announce
 	due       time.Time         // when it fires
@@ -212,6 +216,7 @@ func (r *replicas) ask() {
 // collect compares the pool with what is known. A difference is a decision that was made
 // on this replica.
 func (r *replicas) collect() {
+	r.collectShares()
 	for b := range r.pool.All() {
 		id := b.ID()
 		wish, k := b.Wish(), r.known[id]
@@ -278,7 +283,7 @@ func (r *replicas) receive(data []byte) {
 		}
 	}
 	r.forget()
-	covered := true
+	covered := r.receiveShares(n.Shares)
 	for id, k := range r.known {
 		if d, ok := heard[id]; !ok || k.after(d) {
 			covered = false
@@ -322,10 +327,10 @@ func (r *replicas) forget() {
 func (r *replicas) announce(ctx context.Context) {
 	r.collect()
 	r.announceLater()
-	if len(r.known) == 0 && !r.asking {
+	if len(r.known) == 0 && r.shares == nil && !r.asking {
 		return
 	}
-	n := note{From: r.id}
+	n := note{From: r.id, Shares: r.shares}
 	for _, k := range r.known {
 		n.Decisions = append(n.Decisions, k.decision)
 	}

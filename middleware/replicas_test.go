@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -230,6 +231,67 @@ func TestReplicas(t *testing.T) {
 			weights(5)
 			ok(t, f.pools[1].SetWeight("a", 0))
 			weights(1)
+		}},
+		{"shares travel, and a replica that starts later gets them", func(t *testing.T, f *fleet) {
+			shares := func(want map[string]int) {
+				t.Helper()
+				f.settle()
+				for i, pool := range f.pools {
+					if got := pool.Shares(); !maps.Equal(got, want) {
+						t.Errorf("replica %d has the shares %v, want %v", i, got, want)
+					}
+				}
+			}
+			before := f.told.Load()
+			ok(t, f.pools[0].SetShares(map[string]int{"stable": 99, "canary": 1}))
+			shares(map[string]int{"stable": 99, "canary": 1})
+			if n := f.told.Load() - before; n != 1 {
+				t.Errorf("%d messages for one decision", n)
+			}
+			late := f.start(nil, "a", "b")
+			shares(map[string]int{"stable": 99, "canary": 1})
+			ok(t, late.SetShares(map[string]int{"stable": 90, "canary": 10}))
+			shares(map[string]int{"stable": 90, "canary": 10})
+			f.links[3].cut.Store(true) // both sides decide: the later decision wins
+			ok(t, late.SetShares(map[string]int{"stable": 1}))
+			time.Sleep(time.Second)
+			ok(t, f.pools[1].SetShares(map[string]int{"stable": 2}))
+			time.Sleep(time.Minute)
+			f.links[3].cut.Store(false)
+			time.Sleep(16 * time.Second)
+			shares(map[string]int{"stable": 2})
+			f.say("x", "") // a replica of a version without shares
+			for shares, at := range map[string]time.Time{`{"a b":1}`: time.Now().Add(time.Minute), `{"x":1}`: time.Now().Add(48 * time.Hour)} {
+				note := fmt.Appendf(nil, `{"v":1,"from":"x","shares":{"shares":%s,"at":%d,"by":"x"}}`, shares, at.UnixMicro())
+				ok(t, f.bus.Publish(t.Context(), "limpet:gateway", note))
+			}
+			shares(map[string]int{"stable": 2})
+			ok(t, f.pools[2].SetShares(nil))
+			shares(nil)
+			before = f.told.Load()
+			time.Sleep(10 * time.Minute)
+			if n := f.told.Load() - before; n > 62 {
+				t.Errorf("%d messages in ten minutes, want one in 10 to 15 s", n)
+			}
+		}},
+		{"shares that are configured are no decision", func(t *testing.T, f *fleet) {
+			pool, err := balancer.ParsePool(&balancer.Options{Logger: slog.New(slog.DiscardHandler)}, "a=http://127.0.0.1:1")
+			ok(t, err)
+			ok(t, pool.SetShares(map[string]int{"": 1}))
+			ok(t, f.pools[0].SetShares(map[string]int{"stable": 1}))
+			f.settle()
+			gw := newGateway(t, pool, &limpet.Options{Bus: f.bus})
+			ended := make(chan error, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { ended <- gw.Run(ctx) }()
+			f.settle()
+			cancel()
+			ok(t, <-ended)
+			for _, p := range append(f.pools, pool) {
+				if got := p.Shares(); got["stable"] != 1 {
+					t.Errorf("a replica that starts has changed the shares: %v", got)
+				}
+			}
 		}},
 		{"a replica starts later", func(t *testing.T, f *fleet) {
 			ok(t, f.pools[0].Off("a"))

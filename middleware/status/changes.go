@@ -1,8 +1,11 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -114,6 +117,29 @@ func (a *acts) take(backend string) string {
 		return ""
 	}
 	return act.who
+}
+
+// allBackends stands in place of a backend's ID for a decision about the shares of groups.
+const allBackends = ""
+
+// sharesChanged is called by the pool when the shares of groups have been set.
+func (h *Handler) sharesChanged() {
+	h.timeline.add(event{
+		Time: moment(time.Now()), Kind: "shares", Who: h.acts.take(allBackends),
+		Text: "New clients are shared out: " + sharesText(h.gateway.Pool().Shares()) + ".",
+	})
+}
+
+// sharesText says what share each group gets, for people.
+func sharesText(shares map[string]int) string {
+	if len(shares) == 0 {
+		return "by weight, whatever the group"
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(shares)) {
+		parts = append(parts, fmt.Sprintf("%s %d", cmp.Or(name, "no group"), shares[name]))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // changed is called by the pool for each change.

@@ -40,6 +40,7 @@
 //	POST api/backends/a/undrain
 //	POST api/backends/a/off
 //	POST api/backends/a/weight      {"weight":3}; 0 is the configured one
+//	POST api/shares                 {"shares":{"stable":99,"canary":1}}; {} for no groups
 //	POST api/pins/find              {"cookie":"…"}, {"sid":"…"}, {"address":"…"}, {"key":"…"}
 //	POST api/pins/move              {"key":"…","backend":"b"}
 //	POST api/pins/forget            {"key":"…"}
@@ -68,6 +69,9 @@
 // type text/event-stream; the long polls of Engine.IO, which are its GETs with a session's ID
 // (transport=polling and sid in the query); and what [Options].Long names. All of them would
 // only tell how long there was no news.
+//
+// group is that of the backend, left out for one in none, and shares are those of new clients
+// by group, left out while groups don't matter: see balancer.Pool.SetShares.
 //
 // why is what has brought a backend into its state, and check_error what the last check has
 // found wrong, which may not count yet.

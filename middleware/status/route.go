@@ -28,6 +28,7 @@ func routes() []route {
 		{"POST", "api/backends/*/undrain", "takes back a drain or an off", true, (*Handler).undrain},
 		{"POST", "api/backends/*/off", "takes nobody from now on; its tunnels are closed", true, (*Handler).off},
 		{"POST", "api/backends/*/weight", `{"weight":3}: its share of new clients; 0 is the configured one`, true, (*Handler).weight},
+		{"POST", "api/shares", `{"shares":{"stable":99,"canary":1}}: the shares of new clients that groups get; {} means that groups don't matter`, true, (*Handler).shares},
 		{"POST", "api/pins/find", `{"cookie":"limpet=…"}, {"sid":"…"}, {"address":"…"} or {"key":"…"}: where a client belongs; "path" is that of the client's requests, /socket.io/ by default`, true, (*Handler).findPin},
 		{"POST", "api/pins/move", `{"key":"…","backend":"b"}: the client's next request goes there`, true, (*Handler).movePin},
 		{"POST", "api/pins/forget", `{"key":"…"}: the client's next request is placed as a new client's`, true, (*Handler).forgetPin},

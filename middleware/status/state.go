@@ -22,6 +22,7 @@ type state struct {
 	Pins     pins                     `json:"pins"`
 	Totals   totals                   `json:"totals"`
 	Backends []backendState           `json:"backends"`
+	Shares   map[string]int           `json:"shares,omitempty"`
 	Replicas []replicaState           `json:"replicas"`
 	Parts    []partState              `json:"parts"`
 	Findings []findingState           `json:"findings"`
@@ -62,6 +63,7 @@ type totals struct {
 type backendState struct {
 	ID               string        `json:"id"`
 	URL              string        `json:"url"`
+	Group            string        `json:"group,omitempty"`
 	State            string        `json:"state"`
 	Health           string        `json:"health"`
 	Wish             string        `json:"wish"`
@@ -167,6 +169,7 @@ func (h *Handler) state() *state {
 		Gateway:  gatewayState{Name: stats.Name, Since: moment(stats.Since), Ready: h.gateway.Ready() == nil},
 		Requests: stats.Requests, Tunnels: stats.Tunnels,
 		Backends: make([]backendState, 0, len(stats.Backends)),
+		Shares:   h.gateway.Pool().Shares(),
 		Replicas: make([]replicaState, 0, len(stats.Replicas)),
 		Parts:    make([]partState, 0, len(h.parts)),
 		Findings: make([]findingState, 0, len(stats.Findings)),
@@ -246,7 +249,7 @@ func (h *Handler) backend(stats limpet.BackendStats, now time.Time) backendState
 	b := stats.Backend
 	is, of := b.Status(), h.census.of(b)
 	s := backendState{
-		ID: b.ID(), URL: address(b.URL()), State: is.State.String(), Health: is.Health.String(), Wish: wishWord(is.Wish),
+		ID: b.ID(), URL: address(b.URL()), Group: b.Group(), State: is.State.String(), Health: is.Health.String(), Wish: wishWord(is.Wish),
 		Since: moment(is.Since), Why: is.Why, Checked: moment(is.Checked), CheckMS: millis(is.CheckTook),
 		Weight: b.Weight(), ConfiguredWeight: b.ConfiguredWeight(),
 		Requests: stats.Requests, Tunnels: stats.Tunnels,

@@ -41,7 +41,7 @@ tunnels
 `
 
 // optional are names that are there only when there is something to say.
-const optional = "backends[].check_error gateway.steering_refused findings[].code findings[].what findings[].cure findings[].since findings[].count"
+const optional = "shares.* backends[].group backends[].check_error gateway.steering_refused findings[].code findings[].what findings[].cure findings[].since findings[].count"
 
 // names returns the names of the fields below v.
 func names(v any, prefix string, all map[string]bool) {

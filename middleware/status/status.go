@@ -114,7 +114,7 @@ func New(gateway *limpet.Gateway, opts *Options) *Handler {
 	h.servers.ended = make(chan struct{})
 	h.census = newCensus(gateway.Pool(), h.opts.Long)
 	h.timeline.add(event{Kind: "gateway", Text: "Limpet began to keep this record."})
-	h.stop = append(h.stop, gateway.Pool().OnChange(h.changed))
+	h.stop = append(h.stop, gateway.Pool().OnChange(h.changed), gateway.Pool().OnShares(h.sharesChanged))
 	for _, b := range gateway.Stats().Backends {
 		h.census.add(b.Backend)
 		if b.Backend.Wish().State != balancer.Up && h.drains.of(b.Backend).noticed.IsZero() {

@@ -108,6 +108,25 @@ func (h *Handler) weight(w http.ResponseWriter, r *http.Request, id string) erro
 	return h.steer(w, r, id, fmt.Sprintf("weight %d", *body.Weight), func(p *balancer.Pool) error { return p.SetWeight(id, *body.Weight) })
 }
 
+func (h *Handler) shares(w http.ResponseWriter, r *http.Request, _ string) error {
+	var body struct {
+		Shares map[string]int `json:"shares"`
+	}
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	if body.Shares == nil {
+		return failf(http.StatusBadRequest, `want {"shares":{"stable":99,"canary":1}}, or {"shares":{}} so that groups don't matter`)
+	}
+	h.acts.begin(allBackends, h.opts.Who(r))
+	if err := h.gateway.Pool().SetShares(body.Shares); err != nil {
+		h.acts.take(allBackends)
+		return failf(http.StatusBadRequest, "%s", strings.TrimPrefix(err.Error(), "balancer: "))
+	}
+	h.logAct(r, "shares "+sharesText(body.Shares))
+	return writeJSON(w, map[string]any{"shares": h.gateway.Pool().Shares()})
+}
+
 // steer carries out a decision about a backend, and answers with how the backend is then.
 // The pool reports the change to changed, which puts it on the timeline, and the gateway
 // tells its replicas.

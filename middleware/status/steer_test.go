@@ -21,6 +21,7 @@ var steering = []struct{ method, path, body string }{
 	{"POST", "backends/a/undrain", ""},
 	{"POST", "backends/a/off", ""},
 	{"POST", "backends/a/weight", `{"weight":2}`},
+	{"POST", "shares", `{"shares":{}}`},
 	{"POST", "pins/find", `{"address":"203.0.113.9"}`},
 	{"POST", "pins/move", `{"key":"k","backend":"a"}`},
 	{"POST", "pins/forget", `{"key":"k"}`},
@@ -134,6 +135,9 @@ func TestBodies(t *testing.T) {
 		"no weight":        {"backends/a/weight", `{}`, "application/json", 400, "configured weight"},
 		"negative weight":  {"backends/a/weight", `{"weight":-1}`, "application/json", 400, "configured weight"},
 		"too heavy":        {"backends/a/weight", `{"weight":1000001}`, "application/json", 400, "1000000"},
+		"no shares":        {"shares", `{}`, "application/json", 400, "groups don't matter"},
+		"no client at all": {"shares", `{"shares":{"a":0}}`, "application/json", 400, "all shares are 0"},
+		"half a share":     {"shares", `{"shares":{"a":0.5}}`, "application/json", 400, "can't be a number"},
 		"no such backend":  {"backends/x/drain", `{}`, "application/json", 404, `no backend \"x\"`},
 		"two to find":      {"pins/find", `{"sid":"a","key":"b"}`, "application/json", 400, "one of cookie"},
 		"nothing to find":  {"pins/find", `{}`, "application/json", 400, "one of cookie"},
@@ -179,6 +183,30 @@ func TestDecisions(t *testing.T) {
 	b := g.backend("a")
 	if b.Drain == nil || !b.Drain.Empty || !b.Drain.Until.IsZero() {
 		t.Errorf("off: %+v", b.Drain)
+	}
+}
+
+// Shares can be read and set, and the timeline tells who has set them.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "a", &status.Options{Authorize: everybody, Who: named("alice")}, nil)
+	b, err := balancer.ParseBackend("c=http://127.0.0.1:1,group=canary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.pool.Add(b); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.steer("shares", `{"shares":{"":99,"canary":1}}`); !strings.Contains(got, `{"shares":{"":99,"canary":1}}`) {
+		t.Errorf("answered %s", got)
+	}
+	if a := g.call("GET", "state?history=1", ""); !strings.Contains(a.body, `"shares":{"":99,"canary":1}`) || !strings.Contains(a.body, `"group":"canary"`) ||
+		!strings.Contains(a.body, `"text":"New clients are shared out: no group 99, canary 1.","who":"alice"`) {
+		t.Errorf("state %s", a.body)
+	}
+	g.steer("shares", `{"shares":{}}`)
+	if len(g.pool.Shares()) != 0 {
+		t.Errorf("shares %v", g.pool.Shares())
 	}
 }
 

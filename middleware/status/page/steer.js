@@ -95,6 +95,7 @@ const facts = [
   ['Bytes to it', (b) => bytes(b.totals.bytes_in)],
   ['Bytes from it', (b) => bytes(b.totals.bytes_out)],
   ['Weight', (b) => (b.weight === b.configured_weight ? num(b.weight) : `${num(b.weight)}, configured ${num(b.configured_weight)}`)],
+  ['Group', (b) => b.group || 'none'],
   ['Health', (b) => b.health],
   ['Last check', (b) => (b.checked ? `${since(b.checked)} ago, took ${millis(b.check_ms)}` : 'none yet')],
 ];
