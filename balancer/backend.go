@@ -29,6 +29,8 @@ type Backend struct {
 	configured int          // weight
 	weight     atomic.Int32 // that counts now: changed with the pool's mutex held, before the snapshot for which it counts is published
 
+	step atomic.Int32 // of its slow start, slowStartSteps if there is none; changed as weight is
+
 	state    atomic.Int32
 	health   atomic.Int32
 	inFlight atomic.Int64
@@ -52,6 +54,7 @@ type Backend struct {
 	sickWhy    string // why health isn't Well
 	emptyTold  bool   // since the wish was made: see Change.Empty
 	stopChecks context.CancelFunc
+	start      slowStart
 
 	vitals vitals // used only by the goroutine that checks it
 }
@@ -80,6 +83,7 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 		vitals:     vitals{alive: streak{on: true}, fine: streak{on: true}},
 	}
 	b.setWeight(0)
+	b.step.Store(slowStartSteps)
 	b.note("", time.Now())
 	if err := b.locate(rawURL); err != nil {
 		return nil, fmt.Errorf("balancer: backend %s: its URL %w", id, err)
@@ -138,7 +142,7 @@ func (b *Backend) End() {
 }
 
 // load is what pickers compare: the number in flight with one client more, divided by
-// the weight.
+// the weight. During a slow start that is smaller.
 func (b *Backend) load() float64 {
-	return float64(b.inFlight.Load()+1) / float64(b.Weight())
+	return float64(b.inFlight.Load()+1) / float64(b.startWeight())
 }

@@ -64,6 +64,7 @@ func (p *Pool) settle(c *Change) {
 		changed.revive()
 	}
 	changed.state.Store(int32(c.To))
+	p.warm(changed, c.To)
 	switch {
 	case why != "":
 	case c.From != c.To:

@@ -41,7 +41,7 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 				from = &g.candidates
 			}
 		}
-		if b := p.choose(from, r, key, tried); b != nil {
+		if b := p.choose(from, r, home, key, tried); b != nil {
 			return b, nil
 		}
 	}
@@ -52,10 +52,12 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 }
 
 // choose returns a new home among the candidates, nil if there is none.
-func (p *Pool) choose(from *candidates, r *http.Request, key string, tried []*Backend) *Backend {
+func (p *Pool) choose(from *candidates, r *http.Request, home, key string, tried []*Backend) *Backend {
 	switch {
 	case len(from.backends) == 0:
 		return nil
+	case key != "" && home == "" && p.hashBound > 0:
+		return from.placeBounded(key, tried, p.hashBound)
 	case key != "":
 		return from.place(key, tried)
 	case len(tried) > 0:

@@ -87,7 +87,7 @@ func newShares(from []*Backend, _ shares) shares {
 	s := make(shares, len(from))
 	var sum uint64
 	for i, b := range from {
-		sum += uint64(b.Weight())
+		sum += uint64(b.startWeight())
 		s[i] = sum
 	}
 	return s

@@ -21,6 +21,31 @@ type Options struct {
 	StartDown bool         // a new backend is Down until its first good check, instead of Up until some have failed
 	Transport *Transport   // reaches the backends, for checks and for gateways alike; nil: &Transport{}
 	Logger    *slog.Logger // logs changes of state and warnings; nil: slog.Default()
+
+	// SlowStart is the time over which a backend that joins, or comes back after it was
+	// Down, comes to its whole share of the new clients: it begins with a tenth of its
+	// weight, and gets one tenth more each tenth of the time. A process that has just
+	// started has empty caches and cold code, and all new clients at once would be too
+	// much for it. 0 means that it gets its share at once.
+	//
+	// Only the pickers of this package take it into account, for clients without home and
+	// key. Clients with a home stay there, and keys are placed by the whole weight: replicas
+	// that don't see the backend come back at the same moment would disagree otherwise.
+	SlowStart time.Duration
+
+	// HashBound bounds how much more than the others a backend gets of the clients that
+	// have a key and no home, as all clients of an affinity.Hash do: a few keys that most
+	// clients share, such as the address of a large office, may otherwise overload one
+	// backend. With 1.25 no backend gets more of them while it has 1.25 times its share, by
+	// weight, of the requests and tunnels in flight. They go to the backend that has the
+	// next highest score for their key (consistent hashing with bounded loads: Mirrokni,
+	// Thorup and Zadimoghaddam, 2016). It is above 1; 0 means no bound.
+	//
+	// It breaks what hashing is chosen for, as often as a backend is full: replicas don't
+	// know of each other's requests and disagree about a key, and requests of one client
+	// go to several backends. Sessions that live on one backend need a pin too, such as a
+	// cookie. Requests that are picked at the same moment may exceed the bound.
+	HashBound float64
 }
 
 // A Pool is a set of backends that may change at any time. A change of one backend
@@ -36,6 +61,8 @@ type Pool struct {
 	check     *Check
 	startDown bool
 	logger    *slog.Logger
+	slowStart time.Duration
+	hashBound float64
 
 	now       atomic.Pointer[snapshot]
 	unchecked atomic.Bool  // Run wasn't called, and no warning was logged
@@ -80,7 +107,7 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	p := &Pool{picker: opts.Picker, transport: opts.Transport, startDown: opts.StartDown, logger: opts.Logger}
+	p := &Pool{picker: opts.Picker, transport: opts.Transport, startDown: opts.StartDown, logger: opts.Logger, slowStart: opts.SlowStart, hashBound: opts.HashBound}
 	if p.picker == nil {
 		p.picker = &RoundRobin{}
 	}
@@ -88,6 +115,12 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 		p.transport = &Transport{}
 	}
 	if err := p.transport.Validate(); err != nil {
+		return nil, err
+	}
+	if err := validSlowStart(p.slowStart); err != nil {
+		return nil, err
+	}
+	if err := validHashBound(p.hashBound); err != nil {
 		return nil, err
 	}
 	check, err := opts.Check.ready()
@@ -164,6 +197,7 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 		b.life.Load().end(ErrLost)
 		b.vitals = vitals{neverWell: true}
 		b.sickWhy = "not checked yet"
+		b.start.cold = true
 		why = b.sickWhy
 	}
 	b.note(why, time.Now())
@@ -181,6 +215,7 @@ func (p *Pool) Add(b *Backend) error {
 		return err
 	}
 	b.state.Store(int32(Down)) // so that listeners see it come from Down
+	b.start.cold = true
 	p.publish(byID, append(slices.Clone(s.all), b))
 	p.startChecks(b)
 	p.settle(&Change{Backend: b, Why: "added", told: true})

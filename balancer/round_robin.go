@@ -43,7 +43,7 @@ func schedule(from []*Backend) []uint32 {
 	weights := make([]int, len(from))
 	var sum, divisor int
 	for i, b := range from {
-		weights[i] = b.Weight()
+		weights[i] = b.startWeight()
 		sum += weights[i]
 		divisor = gcd(divisor, weights[i])
 	}
