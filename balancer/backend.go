@@ -44,6 +44,11 @@ type Backend struct {
 	gone   context.Context // ends when the backend is removed from its pool, and ends all lives with it
 	remove context.CancelCauseFunc
 
+	begins    pace         // how long it takes until answers begin: see Took
+	connects  pace         // how long it takes to connect
+	slow      atomic.Bool  // picked last; changed with the pool's mutex held
+	slowSince atomic.Int64 // when that was reported, in Unix nanoseconds
+
 	pool    atomic.Pointer[Pool] // that it belongs to, or did
 	alarm   chan struct{}        // asks the goroutine that checks it for a check at once
 	refused atomic.Bool          // a request's dial was refused since the last check
@@ -55,6 +60,7 @@ type Backend struct {
 	emptyTold  bool   // since the wish was made: see Change.Empty
 	stopChecks context.CancelFunc
 	start      slowStart
+	slowEnd    *time.Timer // ends slow
 
 	vitals vitals // used only by the goroutine that checks it
 }

@@ -17,16 +17,21 @@ import (
 func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.DialTimeout, 2*time.Second))
 	defer cancel()
-	raw, err := t.open(ctx, b)
-	if err != nil || b.url.Scheme != "https" {
-		return raw, err
-	}
-	secured, err := handshake(ctx, raw, b, t.TLS)
+	began := time.Now()
+	conn, err := t.open(ctx, b)
 	if err != nil {
-		raw.Close()
 		return nil, err
 	}
-	return secured, nil
+	if b.url.Scheme == "https" {
+		secured, err := handshake(ctx, conn, b, t.TLS)
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secured
+	}
+	b.connects.note(time.Since(began))
+	return conn, nil
 }
 
 // open dials b, and sends the header of the PROXY protocol if there is to be one.

@@ -21,6 +21,8 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 //   - The backend that the [Picker] picks among those that are Up.
 //
 // With shares the last three choose within a group: see [Pool.SetShares].
+// The last two pass over backends that let requests wait (see [Pool.ReportSlow]) while
+// there are others.
 //
 // When no backend is left that is Up, the last three apply to those that are only sick.
 // When none of these is left either, the error is [ErrNoBackend].
@@ -61,7 +63,10 @@ func (p *Pool) choose(from *candidates, r *http.Request, home, key string, tried
 	case key != "":
 		return from.place(key, tried)
 	case len(tried) > 0:
+		if b := leastLoaded(from.quick, tried); b != nil {
+			return b
+		}
 		return leastLoaded(from.backends, tried)
 	}
-	return p.picker.Pick(r, from.backends)
+	return p.picker.Pick(r, from.quick)
 }

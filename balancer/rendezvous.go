@@ -11,14 +11,15 @@ import (
 // never changed.
 type candidates struct {
 	backends []*Backend
-	seeds    []uint64  // of the backends, side by side so that the loop over them is fast
-	weights  []float64 // that count now; nil if all are equal
-	groups   []group   // nil if groups don't matter
+	quick    []*Backend // those that aren't picked last: see ReportSlow
+	seeds    []uint64   // of the backends, side by side so that the loop over them is fast
+	weights  []float64  // that count now; nil if all are equal
+	groups   []group    // nil if groups don't matter
 }
 
 func newCandidates(backends []*Backend, shares map[string]int) candidates {
 	c := candidates{
-		backends: backends, seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends)),
+		backends: backends, quick: quick(backends), seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends)),
 		groups: newGroups(backends, shares),
 	}
 	equal := true

@@ -109,6 +109,9 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if localFault(f.err) {
 			continue
 		}
+		if f.err == nil {
+			b.cleared()
+		}
 		f.lives = f.answered || b.answered.Load() > last.UnixNano()
 		if p.judge(b, f) {
 			next = time.Now()

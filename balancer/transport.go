@@ -118,6 +118,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // the first time, so that it can pass the 100 on while nobody reads. When the backend has
 // said nothing for five seconds, informed is called with a 100 without a header.
 func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
+	return t.RoundTripWithin(b, req, informed, Patience{})
+}
+
+// RoundTripWithin is RoundTripTo with limits for a request that may as well be sent to
+// another backend. If b keeps it waiting for longer, the error wraps
+// [os.ErrDeadlineExceeded] or [context.DeadlineExceeded], and Sent of [Error] says which
+// of the limits it was. A request with a body isn't limited by Begin, nor is one over a
+// connection that has no read deadlines.
+func (t *Transport) RoundTripWithin(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error, p Patience) (*http.Response, error) {
 	l := b.life.Load()
 	if err := l.over(); err != nil {
 		closeBody(req)
@@ -127,7 +136,7 @@ func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(cod
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Invalid: true, Err: cmp.Or(req.Context().Err(), err)}
 	}
-	return t.client(b, l).RoundTrip(req, informed)
+	return t.client(b, l).RoundTrip(req, informed, http1.Patience(p))
 }
 
 // client returns the HTTP client for b during its life l. It makes one if there is none.

@@ -33,11 +33,13 @@ type call struct {
 	req      *http.Request
 	trace    *httptrace.ClientTrace                // nil if there is none
 	informed func(int, textproto.MIMEHeader) error // is called for 1xx answers, may be nil
+	patience Patience
 	conn     *conn
 	upload   *upload // nil for a request without a body
 
 	invalid bool // the request can't be sent, for no fault of the connection
 	begun   bool // the first byte of an answer has arrived
+	late    bool // it has not arrived within patience.Begin, and the call has ended for that
 
 	mu       sync.Mutex  // guards stopHook and released, which the Canceler uses too
 	stopHook func() bool // undoes hook; nil before that
@@ -58,9 +60,9 @@ const (
 
 // send makes one attempt to send req and to get its answer. With fresh it uses no kept
 // connection.
-func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, fresh bool) (*http.Response, *failure) {
+func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, p Patience, fresh bool) (*http.Response, *failure) {
 	ctx := req.Context()
-	call := &call{client: c, req: req, informed: informed, trace: httptrace.ContextClientTrace(ctx)}
+	call := &call{client: c, req: req, informed: informed, patience: p, trace: httptrace.ContextClientTrace(ctx)}
 	var head []byte // nil: net/http writes the request
 	if call.trace == nil {
 		room := heads.Get().(*[]byte)
@@ -78,7 +80,7 @@ func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader
 		err = ctx.Err()
 	}
 	if err == nil {
-		call.conn, err = c.get(ctx, call.trace, fresh, head != nil && !hasBody(req))
+		call.conn, err = c.get(ctx, call.trace, p.Connect, fresh, head != nil && !hasBody(req))
 	}
 	if err != nil {
 		closeBody(req)
@@ -135,7 +137,7 @@ func (c *call) await() error {
 			return err
 		}
 	}
-	if _, err := c.conn.in.Peek(1); err != nil {
+	if err := c.firstByte(); err != nil {
 		return err
 	}
 	if !c.begun && c.trace != nil && c.trace.GotFirstResponseByte != nil {
@@ -253,7 +255,7 @@ func (c *call) failed(err error) *failure {
 		}
 	}
 	f := &failure{sent: c.conn.wrote, invalid: why == nil && c.invalid, err: cmp.Or(why, err)}
-	f.stale = why == nil && !c.invalid && !c.begun && c.conn.reused && (!f.sent || repeatable(c.req))
+	f.stale = why == nil && !c.invalid && !c.begun && !c.late && c.conn.reused && (!f.sent || repeatable(c.req))
 	c.conn.releaseBuffer()
 	return f
 }

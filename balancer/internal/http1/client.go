@@ -44,12 +44,12 @@ func (c *Client) CloseIdle() { c.idle.clear() }
 // RoundTrip sends a request and returns the answer, as the documentation of
 // balancer.Transport.RoundTripTo says. Its errors, and those of the answer's body,
 // come from [Origin.Error].
-func (c *Client) RoundTrip(req *http.Request, informed func(code int, header textproto.MIMEHeader) error) (*http.Response, error) {
-	res, failed := c.send(req, informed, false)
+func (c *Client) RoundTrip(req *http.Request, informed func(code int, header textproto.MIMEHeader) error, p Patience) (*http.Response, error) {
+	res, failed := c.send(req, informed, p, false)
 	if failed != nil && failed.stale {
 		if again := rewound(req); again != nil {
 			sent := failed.sent
-			if res, failed = c.send(again, informed, true); failed == nil {
+			if res, failed = c.send(again, informed, p, true); failed == nil {
 				res.Request = req
 			} else {
 				failed.sent = failed.sent || sent
@@ -83,7 +83,7 @@ func rewound(req *http.Request) *http.Request {
 // get returns a connection that is ready for a request: an idle one or, if there is
 // none or fresh is true, a new one. With byRead the request will be written by the
 // connection's first Read, which then finds out itself whether the connection is fit.
-func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, byRead bool) (*conn, error) {
+func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within time.Duration, fresh, byRead bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(c.origin.Addr)
 	}
@@ -100,7 +100,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, fresh, b
 		info = httptrace.GotConnInfo{Reused: true, WasIdle: true, IdleTime: time.Since(conn.since)}
 	} else {
 		var err error
-		if conn, err = c.open(ctx); err != nil {
+		if conn, err = c.open(ctx, within); err != nil {
 			return nil, err
 		}
 		if conn.key = key; !conn.ready(byRead) {
@@ -131,10 +131,14 @@ func (c *Client) kept(key string, byRead bool) *conn {
 	}
 }
 
-// open dials a connection, which End will close.
-func (c *Client) open(ctx context.Context) (*conn, error) {
+// open dials a connection, which End will close. A time of 0 sets no limit of its own.
+func (c *Client) open(ctx context.Context, within time.Duration) (*conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if within > 0 {
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
 	defer context.AfterFunc(c.origin.Life, cancel)()
 	raw, err := c.origin.Dial(ctx)
 	if err != nil {

@@ -1,0 +1,283 @@
+package balancer_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+)
+
+// A backend that was reported is picked for nobody who may go elsewhere, and for everybody
+// else as before.
+func TestReportSlowIsPickedLast(t *testing.T) {
+	t.Parallel()
+	for name, picker := range pickers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, &balancer.Options{Picker: picker}, "a", "b", "c")
+			a, b, c := p.Get("a"), p.Get("b"), p.Get("c")
+			picks := func(home, key string, tried ...*balancer.Backend) map[string]int {
+				got := make(map[string]int)
+				for range 200 {
+					b, err := p.Pick(nil, home, key, tried...)
+					must(t, err)
+					got[b.ID()]++
+				}
+				return got
+			}
+			placed := picks("", "somebody")
+			p.ReportSlow(a)
+			p.ReportSlow(a)
+			if got := picks("", ""); got["a"] > 0 || got["b"] == 0 || got["c"] == 0 {
+				t.Errorf("a new client goes to %v", got)
+			}
+			if got := picks("", "", b); got["c"] != 200 {
+				t.Errorf("after b it goes to %v", got)
+			}
+			if got := picks("", "", b, c); got["a"] != 200 {
+				t.Errorf("after b and c it goes to %v", got)
+			}
+			if got := picks("a", "x"); got["a"] != 200 {
+				t.Errorf("a client of a goes to %v", got)
+			}
+			if got := picks("", "somebody"); got["a"] != placed["a"] {
+				t.Errorf("a client with a key goes to %v, and went to %v", got, placed)
+			}
+			if a.State() != balancer.Up || !a.Slow() || b.Slow() {
+				t.Errorf("a is %v, slow %v; b slow %v", a.State(), a.Slow(), b.Slow())
+			}
+			p.ReportSlow(b)
+			p.ReportSlow(c)
+			if got := picks("", ""); len(got) != 3 {
+				t.Errorf("all are slow: a new client goes to %v", got)
+			}
+		})
+	}
+}
+
+// What ends that a backend is picked last.
+func TestSlowEnds(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		path        string
+		runs, hangs bool
+		within      [2]time.Duration
+	}{
+		{"a good check", "/health", true, false, [2]time.Duration{time.Second, 2100 * time.Millisecond}},
+		{"a check that only connects proves nothing", "", true, false, [2]time.Duration{10 * time.Second, 10 * time.Second}},
+		{"nobody checks", "/health", false, false, [2]time.Duration{10 * time.Second, 10 * time.Second}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &fleet{does: make(map[string]string), checks: make(map[string][]time.Time)}
+				p := newPool(t, &balancer.Options{Check: &balancer.Check{Path: tt.path}, Transport: &balancer.Transport{Dial: f.dial}}, "a", "b")
+				if tt.runs {
+					ctx, cancel := context.WithCancel(t.Context())
+					ended := make(chan struct{})
+					go func() {
+						defer close(ended)
+						p.Run(ctx)
+					}()
+					defer func() {
+						cancel()
+						<-ended
+					}()
+				}
+				time.Sleep(3300 * time.Millisecond)
+				f.checked("a")
+				p.ReportSlow(p.Get("a"))
+				began := time.Now()
+				time.Sleep(150 * time.Millisecond)
+				if n := len(f.checked("a")); (n > 0) != tt.runs {
+					t.Errorf("the report has caused %d checks", n)
+				}
+				for p.Get("a").Slow() && time.Since(began) < time.Minute {
+					time.Sleep(time.Millisecond)
+				}
+				if took := time.Since(began); took < tt.within[0] || took > tt.within[1]+2*time.Millisecond {
+					t.Errorf("it ended after %v, want %v", took, tt.within)
+				}
+			})
+		})
+	}
+}
+
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for _, tt := range []struct {
+		name       string
+		took       []time.Duration
+		one, other time.Duration // for the first backend, and after another
+		slow       []string
+	}{
+		{"nothing is known", nil, 1000 * ms, 1000 * ms, nil},
+		{"fast", []time.Duration{5 * ms, 5 * ms, 5 * ms}, 200 * ms, 1000 * ms, nil},
+		{"a first one", []time.Duration{200 * ms}, 600 * ms, 1000 * ms, nil},
+		{"slow", []time.Duration{2000 * ms, 2000 * ms}, 0, 0, nil},
+		{"the others are slow", []time.Duration{5 * ms}, 0, 0, []string{"b", "c"}},
+		{"one other is left", []time.Duration{5 * ms}, 200 * ms, 0, []string{"b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, nil, "a", "b", "c")
+			a := p.Get("a")
+			for _, d := range tt.took {
+				a.Took(d)
+			}
+			for _, id := range tt.slow {
+				p.ReportSlow(p.Get(id))
+			}
+			if got := p.Patience(a); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
+				t.Errorf("at first %+v, want %v", got, tt.one)
+			}
+			if got := p.Patience(a, p.Get("c")); got.Begin != tt.other {
+				t.Errorf("after another %+v, want %v", got, tt.other)
+			}
+			if got := p.Patience(a, p.Get("c"), p.Get("b")); got.Begin != 0 || got.Connect != 0 {
+				t.Errorf("after all others: %+v", got)
+			}
+		})
+	}
+}
+
+// What a backend takes is followed within some answers, and one that is late once doesn't
+// change much.
+func TestUsual(t *testing.T) { // not parallel: it counts allocations
+	p := newPool(t, nil, "a")
+	b := p.Get("a")
+	if got := b.Usual(); got != 0 {
+		t.Errorf("nothing is known: %v", got)
+	}
+	const ms = time.Millisecond
+	for range 100 {
+		b.Took(10 * ms)
+	}
+	if got := b.Usual(); got < 9*ms || got > 12*ms {
+		t.Errorf("always 10 ms: %v", got)
+	}
+	b.Took(20 * ms)
+	if got := b.Usual(); got > 25*ms {
+		t.Errorf("once 20 ms: %v", got)
+	}
+	for range 100 {
+		b.Took(30 * ms)
+	}
+	if got := b.Usual(); got < 29*ms || got > 35*ms {
+		t.Errorf("always 30 ms: %v", got)
+	}
+	b.Took(0)
+	b.Took(1000 * time.Hour)
+	if got := b.Usual(); got <= 0 {
+		t.Errorf("it overflows: %v", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { b.Took(ms); p.Patience(b); b.Usual() }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Each way in which a backend can let a request wait ends within its limit, and a request
+// that may not leave goes on.
+func TestRoundTripWithin(t *testing.T) {
+	t.Parallel()
+	const limit = 300 * time.Millisecond
+	yes, no := func() bool { return true }, func() bool { return false }
+	for _, tt := range []struct {
+		name    string
+		answers time.Duration // how long the backend takes
+		dials   time.Duration
+		kept    bool // the connection is a kept one
+		p       balancer.Patience
+		ends    time.Duration
+		ok      bool
+		sent    bool
+	}{
+		{"in time", 200 * time.Millisecond, 0, false, balancer.Patience{Begin: limit}, 200 * time.Millisecond, true, false},
+		{"no limit", 10 * time.Second, 0, false, balancer.Patience{}, 10 * time.Second, true, false},
+		{"late", 10 * time.Second, 0, false, balancer.Patience{Begin: limit}, limit, false, true},
+		{"late on a kept connection", 10 * time.Second, 0, true, balancer.Patience{Begin: limit}, limit, false, true},
+		{"late, and may leave", 10 * time.Second, 0, false, balancer.Patience{Begin: limit, Leave: yes}, limit, false, true},
+		{"late, and may not leave", 10 * time.Second, 0, false, balancer.Patience{Begin: limit, Leave: no}, 10 * time.Second, true, false},
+		{"a slow dial", 0, time.Second, false, balancer.Patience{Connect: limit}, limit, false, false},
+		{"a slow dial without a limit", 0, time.Second, false, balancer.Patience{Begin: limit}, time.Second, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				asked, dialled := 0, 0
+				transport := &balancer.Transport{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					dialled++
+					select {
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					case <-time.After(tt.dials):
+					}
+					near, far := net.Pipe()
+					go func() {
+						defer far.Close()
+						in := bufio.NewReader(far)
+						for {
+							req, err := http.ReadRequest(in)
+							if err != nil {
+								return
+							}
+							if asked++; req.URL.Path != "/first" {
+								time.Sleep(tt.answers)
+							}
+							io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+						}
+					}()
+					return near, nil
+				}}
+				defer transport.CloseIdleConnections()
+				p := newPool(t, &balancer.Options{Transport: transport}, "a")
+				get := func(path string, patience balancer.Patience) error {
+					req, err := http.NewRequestWithContext(t.Context(), "GET", "http://a.test"+path, nil)
+					must(t, err)
+					res, err := transport.RoundTripWithin(p.Get("a"), req, nil, patience)
+					if err != nil {
+						return err
+					}
+					// The limit ends with the first byte.
+					time.Sleep(2 * limit)
+					if body, err := io.ReadAll(res.Body); err != nil || string(body) != "ok" {
+						t.Errorf("body %q, %v", body, err)
+					}
+					return res.Body.Close()
+				}
+				if tt.kept {
+					must(t, get("/first", balancer.Patience{}))
+				}
+				before, began := asked, time.Now()
+				err := get("/", tt.p)
+				took := time.Since(began).Truncate(time.Millisecond) // to look at a pipe takes a moment
+				if tt.ok {
+					took -= 2 * limit
+				}
+				if (err == nil) != tt.ok || took != tt.ends {
+					t.Errorf("it ended after %v with %v, want %v", took, err, tt.ends)
+				}
+				if !tt.ok {
+					var e *balancer.Error
+					if !errors.As(err, &e) || e.Sent != tt.sent || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("the error is %#v", err)
+					}
+					if dialled != 1 || asked > before+1 {
+						t.Errorf("%d dials, asked %d times: it was repeated", dialled, asked-before)
+					}
+				}
+				time.Sleep(time.Minute) // the backend's goroutines end
+			})
+		})
+	}
+}
