@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -17,11 +18,12 @@ import (
 // not have a body.
 //
 // The end of out's context ends the dialling and the handshake at any moment. It has
-// no effect on the tunnel. There is no other time limit.
+// no effect on the tunnel. [Proxy].HandshakeTimeout limits how long the backend may
+// take to answer, and Dial limits the dialling.
 //
 // The error is a [*HandshakeError] if the backend gave an answer other than 101.
-// Otherwise it wraps [ErrBadRequest], [ErrClosed], the error of Dial or the cause of
-// the context's end. It is an error too if the 101 is for another protocol or has a
+// Otherwise it wraps [ErrBadRequest], [ErrClosed], the error of Dial, the cause of the
+// context's end, or [os.ErrDeadlineExceeded] if the backend took too long. It is an error too if the 101 is for another protocol or has a
 // wrong Sec-WebSocket-Accept, if a field of p is wrong (see [Proxy.Validate]), and if
 // Turn is not in [0,1).
 //
@@ -49,9 +51,15 @@ func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error)
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: dial %s: %w", out.URL.Host, err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
+	conn.SetDeadline(time.Now().Add(cmp.Or(p.HandshakeTimeout, 10*time.Second)))
+	interrupt := func() { conn.SetDeadline(past) }
+	stop := context.AfterFunc(ctx, interrupt)
 	res, early, err := exchange(conn, req)
 	if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
+		if stop() { // the time limit ends with the header
+			conn.SetDeadline(time.Time{})
+			stop = context.AfterFunc(ctx, interrupt)
+		}
 		res.Request = out
 		res.Body = &refusal{ReadCloser: res.Body, conn: conn, ctx: ctx, stop: stop}
 		return nil, &HandshakeError{Response: res}

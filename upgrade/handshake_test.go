@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -339,6 +340,53 @@ func TestCancel(t *testing.T) {
 		if _, err := p.Connect(request(t).WithContext(ctx), upgrade.ConnectOptions{}); !errors.Is(err, lost) {
 			t.Errorf("%s: %v", when, err)
 		}
+	}
+}
+
+// A backend that never answers doesn't keep the handshake for ever, and one that has begun
+// to refuse may take its time with the rest.
+func TestHandshakeTimeout(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		limit time.Duration
+		ends  time.Duration
+		head  string
+	}{
+		{"by default", 0, 10 * time.Second, ""},
+		{"as set", time.Minute, time.Minute, ""},
+		{"within the header", time.Minute, time.Minute, "HTTP/1.1 101 Switch"},
+		{"within a refusal", time.Minute, 0, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n"},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			p := &upgrade.Proxy{HandshakeTimeout: tt.limit, Dial: func(context.Context, *http.Request) (net.Conn, error) {
+				near, far := net.Pipe()
+				go func() {
+					defer far.Close()
+					_, _ = http.ReadRequest(bufio.NewReader(far))
+					io.WriteString(far, tt.head)
+					time.Sleep(time.Hour)
+					io.WriteString(far, "no")
+				}()
+				return near, nil
+			}}
+			began := time.Now()
+			_, err := p.Connect(request(t), upgrade.ConnectOptions{})
+			took := time.Since(began)
+			var refusal *upgrade.HandshakeError
+			if errors.As(err, &refusal) {
+				defer refusal.Response.Body.Close()
+				if body, err := io.ReadAll(refusal.Response.Body); string(body) != "no" || err != nil {
+					t.Errorf("the refusal: %q, %v", body, err)
+				}
+			} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the error is %v", err)
+			}
+			if took != tt.ends {
+				t.Errorf("it took %v, want %v", took, tt.ends)
+			}
+			time.Sleep(2 * time.Hour) // until the backend ends
+		})
 	}
 }
 

@@ -26,6 +26,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"nothing wrong", &upgrade.Proxy{IdleTimeout: time.Hour, MaxAge: time.Hour, MessageLimit: 1, Protocols: []string{"tus", "IRC/6.9"}}, upgrade.ConnectOptions{Turn: 0.999}, "dialled"},
 		{"IdleTimeout", &upgrade.Proxy{IdleTimeout: -1}, upgrade.ConnectOptions{}, "IdleTimeout -1ns"},
+		{"HandshakeTimeout", &upgrade.Proxy{HandshakeTimeout: -1}, upgrade.ConnectOptions{}, "HandshakeTimeout -1ns"},
+		{"HandshakeTimeout without a unit", &upgrade.Proxy{HandshakeTimeout: 10}, upgrade.ConnectOptions{}, "HandshakeTimeout is 10ns: a number without a unit"},
 		{"MaxAge", &upgrade.Proxy{MaxAge: -time.Hour}, upgrade.ConnectOptions{}, "MaxAge -1h"},
 		{"IdleTimeout without a unit", &upgrade.Proxy{IdleTimeout: 30}, upgrade.ConnectOptions{}, "IdleTimeout is 30ns: a number without a unit"},
 		{"MaxAge without a unit", &upgrade.Proxy{MaxAge: 3600}, upgrade.ConnectOptions{}, "MaxAge is 3.6µs: a number without a unit"},

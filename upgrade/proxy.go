@@ -37,6 +37,11 @@ type Proxy struct {
 	// tunnel ends.
 	Unwrap func(conn net.Conn) net.Conn
 
+	// HandshakeTimeout is how long a backend may take to answer a handshake, once it
+	// was dialled. A backend may accept connections and never answer. 0 means 10 s;
+	// time for more can be given to backends that decide about a client at length.
+	HandshakeTimeout time.Duration
+
 	// IdleTimeout ends a tunnel with 1001 (Going Away) when no byte has come from
 	// either end for that long. 0 means never.
 	IdleTimeout time.Duration
@@ -85,6 +90,10 @@ type Proxy struct {
 // Validate in its constructor to fail earlier.
 func (p *Proxy) Validate() error {
 	switch {
+	case tiny(p.HandshakeTimeout):
+		return fmt.Errorf("upgrade: HandshakeTimeout is %v: a number without a unit counts nanoseconds; want 10*time.Second, say, or 0 for that", p.HandshakeTimeout)
+	case p.HandshakeTimeout < 0:
+		return fmt.Errorf("upgrade: HandshakeTimeout %v is negative; 0 means 10 s", p.HandshakeTimeout)
 	case tiny(p.IdleTimeout):
 		return fmt.Errorf("upgrade: IdleTimeout is %v: a number without a unit counts nanoseconds; want 30*time.Minute, say, or 0 for never", p.IdleTimeout)
 	case tiny(p.MaxAge):
