@@ -21,8 +21,8 @@ type Patience struct {
 	Connect time.Duration // for a new connection, with its TLS handshake; 0: the DialTimeout of the Transport
 	Begin   time.Duration // for the first byte of the answer, once the request was sent; 0: no limit
 
-	// Leave is called when Begin has passed, by the goroutine that waits. If it
-	// returns false the request goes on waiting, without a limit. nil means true.
+	// Leave is called when Begin has passed, by the goroutine that waits. If it returns
+	// false the request waits for as long again. nil means true.
 	Leave func() bool
 }
 

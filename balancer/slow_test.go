@@ -192,6 +192,8 @@ func TestRoundTripWithin(t *testing.T) {
 	t.Parallel()
 	const limit = 300 * time.Millisecond
 	yes, no := func() bool { return true }, func() bool { return false }
+	asked := 0
+	third := func() bool { asked++; return asked == 3 }
 	for _, tt := range []struct {
 		name    string
 		answers time.Duration // how long the backend takes
@@ -207,6 +209,7 @@ func TestRoundTripWithin(t *testing.T) {
 		{"late", 10 * time.Second, 0, false, balancer.Patience{Begin: limit}, limit, false, true},
 		{"late on a kept connection", 10 * time.Second, 0, true, balancer.Patience{Begin: limit}, limit, false, true},
 		{"late, and may leave", 10 * time.Second, 0, false, balancer.Patience{Begin: limit, Leave: yes}, limit, false, true},
+		{"late, and may leave when it asks again", 10 * time.Second, 0, false, balancer.Patience{Begin: limit, Leave: third}, 3 * limit, false, true},
 		{"late, and may not leave", 10 * time.Second, 0, false, balancer.Patience{Begin: limit, Leave: no}, 10 * time.Second, true, false},
 		{"a slow dial", 0, time.Second, false, balancer.Patience{Connect: limit}, limit, false, false},
 		{"a slow dial without a limit", 0, time.Second, false, balancer.Patience{Begin: limit}, time.Second, true, false},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -83,9 +82,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if g.upgrade.Dial != nil {
 		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
 	}
-	g.upgrade.Dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
-		return g.transport.Connect(ctx, balancer.BackendFromContext(ctx))
-	}
+	g.upgrade.Dial = g.dial
 	if g.fail == nil {
 		g.fail = new(errorPages).answer
 	}

@@ -24,7 +24,7 @@ type passage struct {
 
 var passages = sync.Pool{New: func() any {
 	p := &passage{}
-	p.try, p.informed = p.attempt, p.inform
+	p.try, p.informed, p.leave = p.attempt, p.inform, p.pay
 	return p
 }}
 
@@ -44,7 +44,7 @@ func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
 	if !p.in.ProtoAtLeast(1, 1) && !p.owes100 {
 		informed = nil // HTTP/1.0 knows no 1xx; a client that waits for one isn't of HTTP/1.0
 	}
-	res, err := g.transport.RoundTripTo(b, out, informed)
+	res, err := g.transport.RoundTripWithin(b, out, informed, p.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (p *passage) recycle() {
 	}
 	clear(p.out.header)
 	*p = passage{
-		trip:     trip{try: p.try},
+		trip:     trip{try: p.try, leave: p.leave},
 		out:      outgoing{header: p.out.header},
 		informed: p.informed,
 	}

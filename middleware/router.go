@@ -170,8 +170,9 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		return nil, &http.MaxBytesError{Limit: r.maxBody}
 	}
 	r.budget.earn()
-	t.tried = t.first[:0]
+	t.tried, t.budget = t.first[:0], r.budget
 	r.direct(t)
+	t.strays = t.mayStray()
 	ctx := t.in.Context()
 	var failure error
 	for sent := 0; ; {
@@ -183,6 +184,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			return nil, err
 		}
 		t.rec.picked()
+		r.limit(t, b, sent)
 		res, err := r.attempt(t, b)
 		if err == nil {
 			t.rec.tried(b, nil, false)
@@ -193,7 +195,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		v := judge(err)
 		lost := false
 		if ctx.Err() == nil && !v.fault {
-			if !v.lost {
+			if !r.gaveUp(t, b, v) && !v.lost {
 				r.pool.Report(b, err)
 			}
 			lost = t.pin.Fixed && b.ID() == t.pin.Backend && r.losing(ctx, b, t.pin.Key)
@@ -263,7 +265,12 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 	}()
 	// try is passage.attempt for a plain request, and a function of tunnel.go or sticky.go
 	// otherwise.
-	if res, err = t.try(b); err != nil {
+	if t.strays {
+		res, err = r.timed(t, b)
+	} else {
+		res, err = t.try(b)
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.bind(t, res)
@@ -273,9 +280,10 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 
 // mayRepeat reports whether a request of which bytes were sent may be sent to another
 // backend. Requests that waited for a lost backend cost no budget. There may be many, but
-// they fail only once, and never at more than half of the pool's backends.
+// they fail only once, and never at more than half of the pool's backends. An attempt that was
+// given up has paid already.
 func (r *router) mayRepeat(t *trip, v verdict) bool {
-	return idempotent(t.in) && (v.lost || r.budget.spend())
+	return idempotent(t.in) && (v.lost || t.paid || r.budget.spend())
 }
 
 // choose returns the next backend to try. failure is the error of the attempt before, or

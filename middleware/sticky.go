@@ -106,7 +106,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		res, err := s.roundTrip(b, attempt)
+		res, err := s.roundTrip(b, attempt, t.patience)
 		if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
 			endToEnd(res) // before the pin is bound: Connection could name the field that binds it
 		}
@@ -128,10 +128,11 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 // roundTrip sends req to b. The errors of a RoundTripper of the user's own don't say
 // whether something was sent. Nothing was if it failed before it had a connection: then
 // roundTrip returns a [balancer.Error] that says so. It knows by the hooks of httptrace,
-// which net/http's Transport calls.
-func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request) (*http.Response, error) {
-	if _, own := s.transport.(*balancer.Transport); own {
-		return s.transport.RoundTrip(req)
+// which net/http's Transport calls. Only a balancer.Transport has p's
+// limits.
+func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request, p balancer.Patience) (*http.Response, error) {
+	if own, ok := s.transport.(*balancer.Transport); ok {
+		return own.RoundTripWithin(b, req, nil, p)
 	}
 	var wants, got atomic.Bool
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{

@@ -32,6 +32,13 @@ type trip struct {
 	refused bool                 // the home refused the connection
 	unknown bool                 // the affinity has noticed that the backend doesn't know the session
 	until   time.Time            // with GoneWait: when it stops waiting for its home
+
+	strays   bool              // see mayStray
+	patience balancer.Patience // with this attempt
+	budget   *budget
+	leave    func() bool // pay
+	paid     bool        // the attempt was given up, and the budget charged for that
+	waited   []wait      // for answers, before this attempt
 }
 
 // home returns the ID of the client's home: where the operator has moved it, or else where

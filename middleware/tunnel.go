@@ -123,6 +123,11 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
+	var hurried *haste
+	if t.patience.Begin > 0 || t.patience.Connect > 0 {
+		hurried = &haste{Patience: t.patience, budget: t.budget, giveUp: cancel}
+		ctx = context.WithValue(ctx, hasteKey{}, hurried)
+	}
 	unhook := b.OnLost(func() { cancel(balancer.ErrLost) })
 	release := func() {
 		unhook()
@@ -137,10 +142,15 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 			g.router.doctor.tunnelEnded(s)
 		},
 	})
+	t.paid = hurried.stop()
 	var refusal *upgrade.HandshakeError
 	if errors.As(err, &refusal) {
 		refusal.Response.Body = onClose(refusal.Response.Body, release)
-		return nil, err
+		if !t.paid {
+			return nil, err
+		}
+		refusal.Response.Body.Close() // it was given up at the moment when it came
+		err = context.DeadlineExceeded
 	}
 	lost := errors.Is(context.Cause(ctx), balancer.ErrLost)
 	release()

@@ -19,29 +19,24 @@ type Patience struct {
 // the wait, since a timer and a context for each request would cost more.
 func (c *call) firstByte() error {
 	begin := c.patience.Begin
-	limited := begin > 0 && !c.begun && c.upload == nil
-	if limited {
+	for begin > 0 && !c.begun && c.upload == nil {
 		err := c.conn.SetReadDeadline(time.Now().Add(begin))
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		limited = err == nil
+		if err != nil {
+			break
+		}
+		_, err = c.conn.in.Peek(1)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			_ = c.conn.SetReadDeadline(time.Time{})
+			return err
+		case !c.conn.wrote || c.patience.Leave == nil || c.patience.Leave():
+			c.late = true
+			return fmt.Errorf("no answer has begun within %v: %w", begin, err)
+		}
 	}
 	_, err := c.conn.in.Peek(1)
-	if !limited {
-		return err
-	}
-	late := errors.Is(err, os.ErrDeadlineExceeded)
-	if late && c.conn.wrote && c.patience.Leave != nil && !c.patience.Leave() {
-		if err = c.conn.SetReadDeadline(time.Time{}); err == nil {
-			_, err = c.conn.in.Peek(1)
-		}
-		return err
-	}
-	if late {
-		c.late = true
-		return fmt.Errorf("no answer has begun within %v: %w", begin, err)
-	}
-	_ = c.conn.SetReadDeadline(time.Time{})
 	return err
 }
