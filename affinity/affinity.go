@@ -113,6 +113,20 @@ type GoneHandler interface {
 	Gone(r *http.Request, found Pin) *http.Response
 }
 
+// A SessionEnder is a [GoneHandler] that can tell a node that one of its sessions is over,
+// as the client would tell it. A gateway does so when the client has to leave a node that
+// is alive, and is answered by Gone from then on: the node needn't wait for a client that
+// doesn't come any more, and knows that it has left.
+//
+// out is a request of the session as the node would get it, after Rewrite, and found is the
+// pin that Find has returned for it. EndSession turns out into the request that ends the
+// session, by its method, its body and the fields that concern the body. It may change
+// out.Header in place. It returns a name of the session, the same for all requests of the
+// session and for none of another, or "" if no request can end it.
+type SessionEnder interface {
+	EndSession(out *http.Request, found Pin) (session string)
+}
+
 // A Truster is an [Affinity] or a [Key] that needs to know the client's
 // address, or whether the client uses TLS.
 //

@@ -160,6 +160,20 @@ func (c Chain) Gone(r *http.Request, found Pin) *http.Response {
 	return nil
 }
 
+// EndSession calls EndSession of the member that has found the home. It returns "" if that
+// member is no [SessionEnder].
+func (c Chain) EndSession(out *http.Request, found Pin) (session string) {
+	for i, a := range c {
+		if own := c.own(found, i); own.Backend != "" {
+			if e, ok := a.(SessionEnder); ok && own.Fixed {
+				return e.EndSession(out, own)
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
 // Trust calls Trust of each member that is a [Truster].
 func (c Chain) Trust(addr func(*http.Request) netip.Addr, secure func(*http.Request) bool) {
 	for _, a := range c {

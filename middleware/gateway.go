@@ -35,6 +35,7 @@ type Gateway struct {
 	replicas    *replicas // nil without a Bus
 	lameDuck    time.Duration
 	leaving     atomic.Bool // Leave was called
+	polls       polls
 	remarks     remarks
 }
 
@@ -141,7 +142,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 }
 
 // CloseSession closes the tunnels of one client as [upgrade.Tunnel.Close] does, on
-// this replica and on all that the Bus reaches. key is the key of the client's pin,
+// this replica and on all that the Bus reaches. The nodes of its polling sessions of
+// Engine.IO are told that the sessions are over, of each session that has a request under
+// way; a client that polls nearly always has one. key is the key of the client's pin,
 // which [Record] and [upgrade.Tunnel.Key] give. With an affinity that hashes an
 // address, many people may have the same key. The client may connect again at once: to
 // keep it out, the application has to refuse it when it signs in.
@@ -174,6 +177,7 @@ func (g *Gateway) closeSession(n sessionNote) {
 	for t := range g.tunnelsOf(n.Session) {
 		t.Close(n.Code, n.Reason)
 	}
+	g.endPollsOf(n.Session, "")
 }
 
 // tunnelsOf iterates over the tunnels of the client whose key has this hash.
@@ -209,6 +213,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
+	g.polls.stop()
 	g.transport.CloseIdleConnections()
 	return err
 }
@@ -286,7 +291,7 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, rec *Record, id 
 			p.out.Request = *p.out.WithContext(ctx)
 		}
 	}
-	res, err := g.router.send(&p.trip)
+	res, err := g.send(p)
 	if err == nil {
 		if p.backend != nil {
 			defer p.backend.End() // not p.end: p may be another request's by then

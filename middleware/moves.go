@@ -15,7 +15,7 @@ import (
 
 // MovePin moves a client to another backend, on this replica and on all that the Bus
 // reaches: its tunnels are closed with 1012 (service restart), its sessions of Engine.IO
-// are answered as if their node were gone, and its next request gets the new home, as
+// are ended at their node and answered as if that were gone, and its next request gets the new home, as
 // one whose home is gone does. With an empty backend the client is placed anew, which may
 // be where it was. So it is while the new home isn't Up.
 //
@@ -47,6 +47,7 @@ func (g *Gateway) movePin(n moveNote) {
 			t.Close(closecode.ServiceRestart, "moved")
 		}
 	}
+	g.endPollsOf(n.Session, n.Backend)
 }
 
 const (

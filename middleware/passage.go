@@ -19,6 +19,7 @@ type passage struct {
 	w        http.ResponseWriter
 	owes100  bool // the client waits for a 100, and sendContinue has to write it
 	out      outgoing
+	poll     poll // while it is under way, if its pin is Fixed
 	informed func(code int, header textproto.MIMEHeader) error
 }
 

@@ -1,0 +1,355 @@
+package middleware_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/affinity"
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// A pollNode is a node with one session. A poll of the session waits until the
+// session is ended.
+type pollNode struct {
+	id     string
+	polled chan struct{} // a poll has begun to wait
+	posted chan *http.Request
+	bodies chan string
+	accept func(*http.Request) // called before a POST is answered; nil: nothing
+
+	mu    sync.Mutex
+	ended chan struct{}
+	over  bool
+}
+
+func newPollNode() *pollNode {
+	return &pollNode{polled: make(chan struct{}, 100), posted: make(chan *http.Request, 100), bodies: make(chan string, 100), ended: make(chan struct{})}
+}
+
+func (n *pollNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	switch {
+	case q.Get("sid") == "" && q.Get("EIO") == "3":
+		io.WriteString(w, `15:0{"sid":"secret"}`)
+	case q.Get("sid") == "":
+		io.WriteString(w, `0{"sid":"secret"}`)
+	case r.Method == "POST":
+		body, _ := io.ReadAll(r.Body)
+		n.posted <- r
+		if n.accept != nil {
+			n.accept(r)
+		}
+		n.bodies <- string(body)
+		if !strings.Contains(string(body), "4") { // a message
+			n.mu.Lock()
+			if !n.over {
+				close(n.ended)
+			}
+			n.over = true
+			n.mu.Unlock()
+		}
+		io.WriteString(w, "ok")
+	default:
+		n.polled <- struct{}{}
+		select {
+		case <-n.ended:
+			io.WriteString(w, "6")
+		case <-r.Context().Done():
+		}
+	}
+}
+
+// told returns the next POST and its body.
+func (n *pollNode) told(t *testing.T) (*http.Request, string) {
+	t.Helper()
+	select {
+	case body := <-n.bodies:
+		return <-n.posted, body
+	case <-time.After(patience):
+		t.Fatal("the node wasn't told anything")
+		return nil, ""
+	}
+}
+
+// A pollClient has a session that polls.
+type pollClient struct {
+	*http.Client
+	base, query string
+	header      http.Header
+}
+
+func (c *pollClient) do(t *testing.T, method, sid, body string) (status int, answer string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, c.base+"/socket.io/?"+c.query+sid, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = c.header.Clone()
+	res, err := c.Do(r)
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	return res.StatusCode, string(text)
+}
+
+// open opens the session and returns the parameter that names it.
+func (c *pollClient) open(t *testing.T) string {
+	t.Helper()
+	_, answer := c.do(t, "GET", "", "")
+	_, sid, _ := strings.Cut(answer, `"sid":"`)
+	sid, _, _ = strings.Cut(sid, `"`)
+	if sid == "" {
+		t.Fatalf("opened with %q", answer)
+	}
+	return "&sid=" + sid
+}
+
+// The node of a session is told that the session is over when its client's turn in a drain
+// comes, or when the client is moved or closed: once, in the form that the session speaks,
+// with the client's own fields. The node answers the poll that waits, and the next one is
+// answered by the gateway.
+func TestNodeIsToldThatASessionEnds(t *testing.T) {
+	t.Parallel()
+	const form, text = "application/x-www-form-urlencoded", "text/plain;charset=UTF-8"
+	forms := []struct{ name, query, body, contentType string }{
+		{"version 4", "EIO=4&transport=polling&t=x", "1", text},
+		{"version 3", "EIO=3&transport=polling", "1:1", text},
+		{"version 3, base64", "EIO=3&transport=polling&b64=1", "1:1", text},
+		{"version 4, JSONP", "EIO=4&transport=polling&j=0", "d=1", form},
+		{"version 3, JSONP", "EIO=3&transport=polling&j=12", "d=1%3A1", form},
+	}
+	ways := []struct {
+		name string
+		end  func(t *testing.T, gw *limpet.Gateway, key string) error
+		gone bool // the gateway answers the next poll
+	}{
+		{"drain", func(t *testing.T, gw *limpet.Gateway, key string) error {
+			begun := time.Duration(balancer.Turn(key)*float64(time.Hour)) - 30*time.Millisecond
+			return gw.Pool().SetWish("a", balancer.Wish{State: balancer.Draining, Within: time.Hour, Since: time.Now().Add(-begun)})
+		}, true},
+		{"move", func(t *testing.T, gw *limpet.Gateway, key string) error {
+			return gw.MovePin(t.Context(), key, "b")
+		}, true},
+		{"close", func(t *testing.T, gw *limpet.Gateway, key string) error {
+			return gw.CloseSession(t.Context(), key, 1000, "")
+		}, false},
+	}
+	for _, way := range ways {
+		for _, f := range forms {
+			t.Run(way.name+", "+f.name, func(t *testing.T) {
+				t.Parallel()
+				a, b := newPollNode(), newPollNode()
+				pool := poolOf(t, nil, map[string]*node{"a": newNode(t, "a", a), "b": newNode(t, "b", b)})
+				if err := pool.SetWish("b", balancer.Wish{State: balancer.Draining}); err != nil {
+					t.Fatal(err)
+				}
+				srv, gw := serve(t, pool, &limpet.Options{Affinity: affinity.Chain{engineIO(), &affinity.Cookie{Secrets: testKeys}}})
+				w := watch(t, gw)
+				c := &pollClient{newClient(t), srv.URL, f.query, http.Header{"Authorization": {"me"}, "Cookie": {"app=1"}}}
+				sid := c.open(t)
+				key := w.next(t).Key
+				if err := pool.Undrain("b"); err != nil {
+					t.Fatal(err)
+				}
+				var waiting sync.WaitGroup
+				waiting.Go(func() {
+					if status, answer := c.do(t, "GET", sid, ""); status != 200 || answer != "6" {
+						t.Errorf("the poll that waited got %d %q", status, answer)
+					}
+				})
+				<-a.polled
+				if err := way.end(t, gw, key); err != nil {
+					t.Fatal(err)
+				}
+				waiting.Wait()
+				r, body := a.told(t)
+				if body != f.body || r.Header.Get("Content-Type") != f.contentType || r.URL.Path != "/socket.io/" {
+					t.Errorf("the node got %s with %q as %q", r.URL.Path, body, r.Header.Get("Content-Type"))
+				}
+				if got := r.URL.RawQuery; got != f.query+"&sid=secret" {
+					t.Errorf("query %q", got)
+				}
+				if r.Header.Get("Authorization") != "me" || r.Header.Get("X-Forwarded-For") == "" || !strings.HasPrefix(r.Header.Get("Cookie"), "app=1") {
+					t.Errorf("header %v", r.Header)
+				}
+				if way.gone {
+					if status, answer := c.do(t, "GET", sid, ""); status != 400 || !strings.Contains(answer, "Session ID unknown") {
+						t.Errorf("the next poll got %d %q", status, answer)
+					}
+				}
+				if len(a.posted) > 0 || len(b.posted) > 0 || len(b.polled) > 0 {
+					t.Error("a node was told twice, or the other one was")
+				}
+			})
+		}
+	}
+}
+
+// A client that doesn't poll when its turn comes is told by its next request, and its node
+// is told before that is answered. Requests at the same time cause one message.
+func TestNodeIsToldByTheNextRequest(t *testing.T) {
+	t.Parallel()
+	a := newPollNode()
+	pool := poolOf(t, nil, map[string]*node{"a": newNode(t, "a", a), "b": newNode(t, "b", newPollNode())})
+	if err := pool.Drain("b", 0); err != nil {
+		t.Fatal(err)
+	}
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", nil}
+	sid := c.open(t)
+	if err := pool.SetWish("a", balancer.Wish{State: balancer.Draining, Within: time.Hour, Since: time.Now().Add(-time.Hour + time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 6 {
+		all.Go(func() {
+			status, answer := c.do(t, []string{"GET", "POST"}[i%2], sid, "4hello")
+			if status != 400 || len(a.bodies) != 1 {
+				t.Errorf("%d %q, when the node was told %d times", status, answer, len(a.bodies))
+			}
+		})
+	}
+	all.Wait()
+	if _, body := a.told(t); body != "1" || len(a.posted) > 0 {
+		t.Errorf("told %q, and %d more", body, len(a.posted))
+	}
+}
+
+// Data that the client is sending arrives before the node is told: Engine.IO would refuse
+// the second of two requests with data, and drop what the first one has.
+func TestNodeIsToldBehindTheClientsData(t *testing.T) {
+	t.Parallel()
+	a := newPollNode()
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	a.accept = func(r *http.Request) {
+		if r.ContentLength > 1 {
+			close(arrived)
+			<-goOn
+		}
+	}
+	srv, gw := serve(t, poolOf(t, nil, map[string]*node{"a": newNode(t, "a", a)}), &limpet.Options{Affinity: engineIO()})
+	w := watch(t, gw)
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", nil}
+	sid := c.open(t)
+	key := w.next(t).Key
+	var all sync.WaitGroup
+	all.Go(func() { c.do(t, "GET", sid, "") })
+	all.Go(func() {
+		if status, answer := c.do(t, "POST", sid, "4hello"); status != 200 || answer != "ok" {
+			t.Errorf("data got %d %q", status, answer)
+		}
+	})
+	<-a.polled
+	<-arrived
+	if err := gw.CloseSession(t.Context(), key, 1000, ""); err != nil {
+		t.Fatal(err)
+	}
+	<-a.posted
+	select {
+	case <-a.posted:
+		t.Error("the node was told while data arrived")
+	case <-time.After(50 * time.Millisecond): // it would have come at once
+	}
+	close(goOn)
+	all.Wait()
+	var got []string
+	for range 2 {
+		select {
+		case body := <-a.bodies:
+			got = append(got, body)
+		case <-time.After(patience):
+			t.Fatalf("the node got only %q", got)
+		}
+	}
+	if !slices.Equal(got, []string{"4hello", "1"}) {
+		t.Errorf("the node got %q", got)
+	}
+}
+
+// A node that doesn't answer holds its clients up for a moment only, and one that refuses
+// the message changes nothing.
+func TestNodeThatCannotBeTold(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	a := newPollNode()
+	a.accept = func(*http.Request) { <-release }
+	pool := poolOf(t, nil, map[string]*node{"a": newNode(t, "a", a)})
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	w := watch(t, gw)
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", nil}
+	sid := c.open(t)
+	if err := gw.MovePin(t.Context(), w.next(t).Key, ""); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer := c.do(t, "GET", sid, ""); status != 400 || !strings.Contains(answer, "unknown") {
+		t.Errorf("%d %q", status, answer)
+	}
+}
+
+// Turns of a drain are kept: no session ends before its client's, and all have by the end of
+// the drain.
+func TestPollsLeaveInTurn(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	sids := make(map[string]chan struct{})
+	a := newNode(t, "a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sid := r.URL.Query().Get("sid")
+		mu.Lock()
+		if sid == "" {
+			sid = fmt.Sprint("sid", len(sids))
+			sids[sid] = make(chan struct{})
+			mu.Unlock()
+			fmt.Fprintf(w, `0{"sid":%q}`, sid)
+			return
+		}
+		ended := sids[sid]
+		mu.Unlock()
+		if r.Method == "POST" {
+			close(ended)
+			return
+		}
+		select {
+		case <-ended:
+		case <-r.Context().Done(): // the drain is over
+		}
+	}))
+	pool := poolOf(t, nil, map[string]*node{"a": a})
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	w := watch(t, gw)
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", nil}
+	const within = 500 * time.Millisecond
+	type session struct {
+		sid  string
+		turn time.Duration
+	}
+	var all []session
+	for range 20 {
+		sid := c.open(t)
+		all = append(all, session{sid, time.Duration(balancer.Turn(w.next(t).Key) * float64(within))})
+	}
+	var done sync.WaitGroup
+	began := time.Now()
+	if err := pool.Drain("a", within); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		done.Go(func() {
+			c.do(t, "GET", s.sid, "")
+			if after := time.Since(began); after < s.turn {
+				t.Errorf("left after %v, before its turn at %v", after, s.turn)
+			}
+		})
+	}
+	done.Wait()
+}
