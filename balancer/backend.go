@@ -26,7 +26,7 @@ type Backend struct {
 	seed    uint64   // of its scores in rendezvous hashing
 	group   string   // "" for none; set before it belongs to a pool
 
-	configured int          // weight
+	configured atomic.Int32 // weight: changed with the pool's mutex held
 	weight     atomic.Int32 // that counts now: changed with the pool's mutex held, before the snapshot for which it counts is published
 
 	step atomic.Int32 // of its slow start, slowStartSteps if there is none; changed as weight is
@@ -36,7 +36,8 @@ type Backend struct {
 	inFlight atomic.Int64
 	answered atomic.Int64          // when it answered a request last, in Unix nanoseconds
 	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
-	drain    atomic.Pointer[drain] // the operator's, nil if there is none
+	wanted   atomic.Pointer[Wish]  // what follows from wish and asked, nil if there never was either
+	drain    atomic.Pointer[drain] // that is wanted, nil if there is none
 	life     atomic.Pointer[life]
 	verdict  atomic.Pointer[Status]  // state and what it was derived from; without the check
 	checked  atomic.Pointer[checked] // the last check, nil if there was none
@@ -54,7 +55,8 @@ type Backend struct {
 	refused atomic.Bool          // a request's dial was refused since the last check
 
 	// Guarded by the mutex of its pool:
-	off        bool   // the operator put it Down, or its drain has ended
+	asked      *Wish  // of its source, which wants it drained or off; nil: it may serve
+	off        bool   // it is wanted Down, or its drain has ended
 	offWhy     string // why off is set, or drain, in words
 	sickWhy    string // why health isn't Well
 	emptyTold  bool   // since the wish was made: see Change.Empty
@@ -82,12 +84,12 @@ func NewBackend(id, rawURL string, weight int) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{
-		id:         id,
-		configured: max(weight, 1),
-		seed:       xxhash.Sum64String(id),
-		alarm:      make(chan struct{}, 1),
-		vitals:     vitals{alive: streak{on: true}, fine: streak{on: true}},
+		id:     id,
+		seed:   xxhash.Sum64String(id),
+		alarm:  make(chan struct{}, 1),
+		vitals: vitals{alive: streak{on: true}, fine: streak{on: true}},
 	}
+	b.configured.Store(int32(max(weight, 1)))
 	b.setWeight(0)
 	b.step.Store(slowStartSteps)
 	b.note("", time.Now())
@@ -110,13 +112,14 @@ func (b *Backend) URL() *url.URL { return b.url }
 // the configured one. It costs one atomic load.
 func (b *Backend) Weight() int { return int(b.weight.Load()) }
 
-// ConfiguredWeight returns the weight that NewBackend was given, at least 1.
-func (b *Backend) ConfiguredWeight() int { return b.configured }
+// ConfiguredWeight returns the weight that NewBackend was given, or that the [Source] of
+// the backend has named last, at least 1.
+func (b *Backend) ConfiguredWeight() int { return int(b.configured.Load()) }
 
 // setWeight sets the weight that counts, which is the configured one if weight is 0.
 func (b *Backend) setWeight(weight int) {
 	if weight == 0 {
-		weight = b.configured
+		weight = b.ConfiguredWeight()
 	}
 	b.weight.Store(int32(weight))
 }

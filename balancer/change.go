@@ -15,12 +15,12 @@ type Change struct {
 	Time     time.Time
 	Backend  *Backend
 	From, To State
-	Was      Wish   // the operator's wish before this change; Backend.Wish is that of now
+	Was      Wish   // what was wanted before this change; Backend.Wanted is that of now
 	Lost     bool   // the backend's Lost has closed with this change
 	Removed  bool   // the backend was removed from the pool
-	Why      string // the operator's wish, or what the check found, for people to read
+	Why      string // the operator's wish, the source's, or what the check found, for people to read
 
-	// Empty is set once for each drain and each Off, when the backend keeps nobody any
+	// Empty is set once for each drain and each Off, the source's too, when the backend keeps nobody any
 	// more, since it is off or past the drain's deadline, and nothing is in flight at it.
 	// That may be with the change that the wish or the deadline makes, or later, when the
 	// last request or tunnel ends. A drain without a deadline keeps its clients for ever:
@@ -58,7 +58,7 @@ func (p *Pool) settle(c *Change) {
 	c.Time, c.From = time.Now(), changed.State()
 	c.To, why = changed.derive()
 	if !c.told {
-		c.Was = changed.Wish()
+		c.Was = changed.Wanted()
 	}
 	if c.To != Down && changed.lost() {
 		changed.revive()

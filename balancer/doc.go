@@ -7,8 +7,10 @@
 // Health checks run only while the embedder runs them: go pool.Run(ctx). Without
 // Run every backend is taken to be well, and a warning is logged once.
 //
-// A backend's [State] is derived from two independent facts: what the operator wants of
-// it ([Wish]: serve, drain, off) and what the checks find ([Health]: well, sick, dead).
+// A backend's [State] is derived from two independent facts: what is wanted of it
+// ([Backend.Wanted]: serve, drain, off) and what the checks find ([Health]: well, sick,
+// dead). What is wanted is the operator's [Wish], and where that lets the backend serve,
+// what the [Source] wants that has named the backend, if one did: see [Pool.Follow].
 //
 //	           well      sick      dead
 //	serve      Up        Draining  Down
@@ -20,8 +22,8 @@
 // session that works. When no backend is Up the sick ones take new clients. Pool.judge has
 // the table of how a check's result changes health.
 //
-// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish) and the checks
-// change these facts. Both hold the pool's mutex while they do, derive the new state,
+// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish), Follow and
+// the checks change these facts. All hold the pool's mutex while they do, derive the new state,
 // publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
 // (see [Pool.OnChange]) are called after that, without the mutex. Neither Pick nor a
 // Transport takes it: there is no lock that all requests share.

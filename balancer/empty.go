@@ -9,7 +9,7 @@ import "time"
 // No end is missed: a wish, and the Down of its deadline, are stored before the number in
 // flight is looked at, and here it is the other way round.
 func (b *Backend) idle() {
-	w := b.wish.Load()
+	w := b.wanted.Load()
 	if w == nil || w.State == Up || w.State == Draining && w.Within > 0 && b.State() != Down {
 		return
 	}
@@ -23,7 +23,7 @@ func (b *Backend) idle() {
 func (p *Pool) reportEmpty(b *Backend) {
 	p.mu.Lock()
 	defer p.unlock()
-	w, state := b.Wish(), b.State()
+	w, state := b.Wanted(), b.State()
 	repeat := b.emptyTold
 	if w.State == Draining && w.Within == 0 {
 		b.emptyTold = false // it is told each time
@@ -37,7 +37,7 @@ func (p *Pool) reportEmpty(b *Backend) {
 // emptied reports whether the backend is empty as the operator wishes, for the first time.
 // The pool's mutex is held.
 func (b *Backend) emptied() bool {
-	w := b.Wish()
+	w := b.Wanted()
 	left := w.State == Down || w.State == Draining && (b.off || w.Within == 0)
 	if !left || b.emptyTold || b.InFlight() > 0 {
 		return false

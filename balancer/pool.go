@@ -209,6 +209,11 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 func (p *Pool) Add(b *Backend) error {
 	p.mu.Lock()
 	defer p.unlock()
+	return p.add(b)
+}
+
+// add is Add for a caller that holds the mutex.
+func (p *Pool) add(b *Backend) error {
 	s := p.now.Load()
 	byID := maps.Clone(s.byID)
 	if err := p.own(byID, b); err != nil {
@@ -226,12 +231,7 @@ func (p *Pool) Add(b *Backend) error {
 // closes, and its checks end. It is an error if the pool has no backend with this ID.
 func (p *Pool) Remove(id string) error {
 	return p.operate(id, func(b *Backend, c *Change) error {
-		b.drain.Load().stop()
-		b.off, b.offWhy = true, "removed"
-		c.Removed, c.told, c.Why = true, true, b.offWhy
-		if b.stopChecks != nil {
-			b.stopChecks()
-		}
+		c.remove("removed")
 		s := p.now.Load()
 		byID := maps.Clone(s.byID)
 		delete(byID, id)
@@ -239,6 +239,18 @@ func (p *Pool) Remove(id string) error {
 		p.publish(byID, slices.DeleteFunc(slices.Clone(s.all), func(other *Backend) bool { return other == b }))
 		return nil
 	})
+}
+
+// remove ends what goes on at c.Backend, which the caller takes out of the pool with the
+// mutex held, and makes c the change that tells of it.
+func (c *Change) remove(why string) {
+	b := c.Backend
+	b.drain.Load().stop()
+	b.off, b.offWhy = true, why
+	c.Removed, c.told, c.Why = true, true, why
+	if b.stopChecks != nil {
+		b.stopChecks()
+	}
 }
 
 // operate changes a backend as the operator wishes, by calling change with the mutex held.
@@ -250,7 +262,7 @@ func (p *Pool) operate(id string, change func(*Backend, *Change) error) error {
 	if b == nil {
 		return fmt.Errorf("balancer: no backend %q in the pool", id)
 	}
-	c := &Change{Backend: b, Was: b.Wish()}
+	c := &Change{Backend: b, Was: b.Wanted()}
 	if err := change(b, c); err != nil {
 		return err
 	}

@@ -94,15 +94,36 @@ func (p *Pool) rewish(id string, change func(Wish) Wish) error {
 			w.Since = time.Now()
 		}
 		c.told = !w.Equal(old)
-		c.Why = w.why(old, b.configured)
+		c.Why = w.why(old, b.ConfiguredWeight())
 		b.wish.Store(&w)
 		b.setWeight(w.Weight)
-		if !w.SameState(old) { // else a drain goes on
-			p.begin(b, w)
-			b.offWhy, b.emptyTold = c.Why, false
-		}
+		p.want(b, c.Why)
 		return nil
 	})
+}
+
+// Wanted returns what counts: the operator's wish if that drains the backend or puts it
+// Down, and otherwise what the backend's [Source] wants, see [Target]. The weight is the
+// operator's. It costs one atomic load.
+func (b *Backend) Wanted() Wish {
+	if w := b.wanted.Load(); w != nil {
+		return *w
+	}
+	return Wish{}
+}
+
+// want derives what is wanted of b after the operator's wish or the source's has changed,
+// and puts it into effect. The caller holds the mutex.
+func (p *Pool) want(b *Backend, why string) {
+	old, w := b.Wanted(), b.Wish()
+	if b.asked != nil && w.State == Up {
+		w.State, w.Since, w.Within = b.asked.State, b.asked.Since, b.asked.Within
+	}
+	b.wanted.Store(&w)
+	if !w.SameState(old) { // else a drain goes on
+		p.begin(b, w)
+		b.offWhy, b.emptyTold = why, false
+	}
 }
 
 func (w Wish) validate(id string) error {

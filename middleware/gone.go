@@ -56,7 +56,7 @@ func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) bo
 
 // isGone reports whether a home is Down for another reason than a drain.
 func isGone(home *balancer.Backend) bool {
-	return home.State() == balancer.Down && home.Wish().State != balancer.Draining
+	return home.State() == balancer.Down && home.Wanted().State != balancer.Draining
 }
 
 // awaits reports whether the request should wait for b, its home, to come back. Its first

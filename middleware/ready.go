@@ -13,13 +13,13 @@ var errLeaving = errors.New("limpet: the gateway is shutting down")
 // Ready returns nil if this gateway takes new clients, and otherwise an error that says why
 // a load balancer should send them to another one: the gateway is shutting down, or no
 // backend would take them ([balancer.ErrNoBackend]). A backend takes new clients if it is
-// Up, or, when no other is left, if it is sick and the operator doesn't drain it.
+// Up, or, when no other is left, if it is sick and isn't drained.
 func (g *Gateway) Ready() error {
 	if g.leaving.Load() {
 		return errLeaving
 	}
 	for b := range g.router.pool.All() {
-		if s := b.State(); s == balancer.Up || s == balancer.Draining && b.Wish().State == balancer.Up {
+		if s := b.State(); s == balancer.Up || s == balancer.Draining && b.Wanted().State == balancer.Up {
 			return nil
 		}
 	}

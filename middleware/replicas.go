@@ -223,7 +223,10 @@ func (r *replicas) collect() {
 		fresh := wish.Since.IsZero() // no operator has decided anything
 		switch {
 		case k == nil && fresh, k != nil && k.seen && k.wish().Equal(wish):
-		case k != nil && !k.seen && fresh: // it was decided elsewhere before this pool had the backend
+		case k != nil && !k.seen && !wish.Since.After(k.Since):
+			// It was decided elsewhere while this pool didn't have the backend, which
+			// has no wish yet, or the one with which it left the pool and came back
+			// from its source.
 			k.seen = true
 			r.apply(k.decision)
 		default:

@@ -187,7 +187,7 @@ func (g *Gateway) watch(c balancer.Change) {
 		g.upgrade.CloseGroup(c.Backend.ID(), closecode.ServiceRestart, "backend lost")
 		return
 	}
-	if c.From == c.To && c.Was.SameState(c.Backend.Wish()) {
+	if c.From == c.To && c.Was.SameState(c.Backend.Wanted()) {
 		return // a drain goes on: tunnels that have a turn keep it
 	}
 	g.drain(c.Backend)
@@ -195,7 +195,7 @@ func (g *Gateway) watch(c balancer.Change) {
 
 // drain closes b's tunnels by the end of its drain, or stops that if b isn't drained.
 func (g *Gateway) drain(b *balancer.Backend) {
-	w := b.Wish()
+	w := b.Wanted()
 	if w.State != balancer.Draining || w.Within == 0 {
 		g.upgrade.UndrainGroup(b.ID())
 		return

@@ -88,22 +88,22 @@ func flag(b bool) int64 {
 // collectNow sends how a backend of the pool stands now.
 func (c *Collector) collectNow(ch chan<- prometheus.Metric, at limpet.BackendStats) {
 	b := at.Backend
-	id, wish, status := b.ID(), b.Wish(), b.Status()
+	id, wanted, status := b.ID(), b.Wanted(), b.Status()
 	c.inFlight.is(ch, at.Requests, id)
 	c.open.is(ch, at.Tunnels, id)
 	c.state.oneOf(ch, int(b.State()), states[:], id)
 	c.health.oneOf(ch, int(b.Health()), healths[:], id)
-	c.wish.oneOf(ch, int(wish.State), wishes[:], id)
+	c.wish.oneOf(ch, int(b.Wish().State), wishes[:], id)
 	c.weight.is(ch, int64(b.Weight()), id)
 	if !status.Checked.IsZero() {
 		c.checked.seconds(ch, unix(status.Checked), id)
 		c.checkTook.seconds(ch, status.CheckTook.Seconds(), id)
 	}
-	if wish.State != balancer.Up {
+	if wanted.State != balancer.Up {
 		c.drainLeft.is(ch, at.Requests+at.Tunnels, id)
 	}
-	if wish.State == balancer.Draining && wish.Within > 0 {
-		c.drainEnd.seconds(ch, unix(wish.Since.Add(wish.Within)), id)
+	if wanted.State == balancer.Draining && wanted.Within > 0 {
+		c.drainEnd.seconds(ch, unix(wanted.Since.Add(wanted.Within)), id)
 	}
 }
 

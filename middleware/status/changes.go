@@ -63,7 +63,7 @@ func (d *drains) emptied(b *balancer.Backend) (first bool) {
 
 // state returns how far the drain of b is, nil if the operator wants it to serve.
 func (d *drains) state(b *balancer.Backend, tunnels int64) *drainState {
-	w := b.Wish()
+	w := b.Wanted()
 	if w.State == balancer.Up {
 		return nil
 	}
@@ -78,7 +78,7 @@ func (d *drains) state(b *balancer.Backend, tunnels int64) *drainState {
 // it keeps nobody any more, and nothing is in flight. A drain without a deadline keeps
 // clients for ever, so that only the latter counts.
 func empty(b *balancer.Backend) bool {
-	w := b.Wish()
+	w := b.Wanted()
 	left := b.State() == balancer.Down || w.State == balancer.Draining && w.Within == 0
 	return w.State != balancer.Up && left && b.InFlight() == 0
 }
@@ -146,7 +146,7 @@ func sharesText(shares map[string]int) string {
 func (h *Handler) changed(c balancer.Change) {
 	b := c.Backend
 	e := event{Time: moment(c.Time), Backend: b.ID()}
-	w := b.Wish()
+	w := b.Wanted()
 	switch {
 	case c.Removed:
 		h.census.remove(b)

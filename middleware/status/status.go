@@ -117,7 +117,7 @@ func New(gateway *limpet.Gateway, opts *Options) *Handler {
 	h.stop = append(h.stop, gateway.Pool().OnChange(h.changed), gateway.Pool().OnShares(h.sharesChanged))
 	for _, b := range gateway.Stats().Backends {
 		h.census.add(b.Backend)
-		if b.Backend.Wish().State != balancer.Up && h.drains.of(b.Backend).noticed.IsZero() {
+		if b.Backend.Wanted().State != balancer.Up && h.drains.of(b.Backend).noticed.IsZero() {
 			h.drains.begin(b.Backend, b.Tunnels)
 		}
 	}

@@ -66,7 +66,7 @@ func (h *Handler) awaitEmpty(r *http.Request, b *balancer.Backend, timeout time.
 		switch {
 		case h.gateway.Pool().Get(b.ID()) != b:
 			return failf(http.StatusNotFound, "%s was removed from the pool while you waited", b.ID())
-		case b.Wish().State == balancer.Up:
+		case b.Wanted().State == balancer.Up:
 			return failf(http.StatusConflict, "%s serves, so that it never becomes empty: drain it, or turn it off", b.ID())
 		case empty(b) && h.elsewhere(b) == "":
 			return nil
@@ -91,7 +91,7 @@ func (h *Handler) awaitEmpty(r *http.Request, b *balancer.Backend, timeout time.
 // elsewhere says which other gateway on the bus may still use b, "" if none does.
 func (h *Handler) elsewhere(b *balancer.Backend) string {
 	noticed := h.drains.of(b).noticed
-	forever := b.Wish().State == balancer.Draining && b.Wish().Within == 0
+	forever := b.Wanted().State == balancer.Draining && b.Wanted().Within == 0
 	for _, replica := range h.gateway.Stats().Replicas {
 		for _, its := range replica.Backends {
 			left := its.State == balancer.Down.String() || its.State == balancer.Draining.String() && forever
