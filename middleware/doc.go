@@ -11,6 +11,7 @@
 //   - [Sticky] brings affinity and failover to an httputil.ReverseProxy that the
 //     service has already. It is an http.RoundTripper.
 //   - [AssignCookie] gives each client a cookie that names its backend in the clear.
+//   - [Origin] refuses WebSockets of other sites' pages.
 //   - [Join] makes a client's WebSocket a member of a hub.
 //   - [Gateway.Observe] has an [Observer] told of each request and tunnel. [AccessLog] is
 //     one. Package metrics has one for Prometheus, and package status a live page with an
