@@ -31,6 +31,9 @@ type engine interface {
 	send(ctx context.Context, frames [][]byte) error
 	// idle returns for how long no byte has come from either end.
 	idle() time.Duration
+	// heard reports whether the tunnel waits for bytes of its backend, and for how long none
+	// has come from there: see [Proxy.Heard].
+	heard() (waits bool, silent time.Duration)
 }
 
 // startEngine starts the engine that is right for the tunnel's connections: an event

@@ -97,7 +97,10 @@ func (t *loopTunnel) read(f *loopFlow) {
 		t.carryOut(f, t.ensureEnding().sourceEnded(t.loop.now, f.dir, os.NewSyscallError("read", err)))
 	case t.phase(f) == discarding:
 	default:
-		t.last = t.loop.now
+		t.last = stampOf(t.loop.now)
+		if f.dir == toClient && n < len(t.loop.buf) {
+			t.spoken = t.last // a full buffer may be a part of what the kernel has had for long
+		}
 		b := t.loop.buf[:n]
 		if !t.closing() {
 			if !f.frames.drops() {

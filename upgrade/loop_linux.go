@@ -71,7 +71,9 @@ func newLoop(set *loops) (*loop, error) {
 func (l *loop) start(k link, client, backend int) *loopTunnel {
 	l.lock()
 	defer l.mu.Unlock()
-	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}, last: l.now}
+	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}}
+	t.last = stampOf(l.now)
+	t.spoken = t.last
 	if n := len(l.free); n > 0 {
 		t.slot, l.free = l.free[n-1], l.free[:n-1]
 		l.slots[t.slot] = t

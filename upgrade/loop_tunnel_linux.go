@@ -21,13 +21,32 @@ type loopTunnel struct {
 	loop   *loop
 	tunnel *Tunnel
 	*activeState
-	passed    [2]passed     // by direction, while idle
-	last      time.Duration // when the last byte came
-	fds       [2]int32      // of the client, of the backend
-	slot      int32         // in loop.slots
-	interest  [2]uint8      // the events that epoll waits for, by fd
+	passed    [2]passed // by direction, while idle
+	last      stamp     // when the last byte came
+	spoken    stamp     // when the last byte came from the backend, see heard
+	fds       [2]int32  // of the client, of the backend
+	slot      int32     // in loop.slots
+	interest  [2]uint8  // the events that epoll waits for, by fd
 	gone      bool
 	websocket bool
+}
+
+// A stamp is a time of the loop's clock in hundredths of a second, which saves half of a
+// time.Duration. Differences of two stamps are right if they are below 497 days.
+type stamp uint32
+
+// stampUnit is the unit of a stamp.
+const stampUnit = 10 * time.Millisecond
+
+func stampOf(now time.Duration) stamp { return stamp(now / stampUnit) }
+
+// since returns the time that has passed at least between s and now.
+func (s stamp) since(now time.Duration) time.Duration {
+	n := stampOf(now) - s
+	if n == 0 {
+		return 0
+	}
+	return time.Duration(n-1) * stampUnit
 }
 
 // passed counts what has passed in one direction.
@@ -195,11 +214,24 @@ func (t *loopTunnel) cut() {
 func (t *loopTunnel) idle() time.Duration {
 	t.loop.lock()
 	defer t.loop.mu.Unlock()
-	return t.loop.now - t.last
+	return t.last.since(t.loop.now)
+}
+
+func (t *loopTunnel) heard() (waits bool, silent time.Duration) {
+	t.loop.lock()
+	defer t.loop.mu.Unlock()
+	waits = !t.gone && !t.closing()
+	if m := t.activeState; m != nil { // an idle tunnel reads both ends
+		down := &m.flows[toClient]
+		waits = waits && t.phase(down) == relaying && !t.busy(down)
+	}
+	return waits, t.spoken.since(t.loop.now)
 }
 
 // closing reports whether the tunnel is closing.
-func (t *loopTunnel) closing() bool { return t.ending != nil && t.ending.closing }
+func (t *loopTunnel) closing() bool {
+	return t.activeState != nil && t.ending != nil && t.ending.closing
+}
 
 // ensureEnding returns the tunnel's ending, whose course is about to be told an event.
 func (t *loopTunnel) ensureEnding() *ending {

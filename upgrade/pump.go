@@ -22,6 +22,7 @@ import (
 //	deadlines      whoever changes the course; each flow   mu, from the first event on
 //	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
 //	last, running  both flows                              atomic
+//	spoken, waits  down                                    atomic
 func startPump(l link) engine {
 	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
 	t.course.websocket = l.websocket
@@ -45,6 +46,8 @@ type pumpTunnel struct {
 	down, up        pumpFlow // down leads to the client, up to the backend
 
 	last    atomic.Int64 // when the last byte came, counted from began
+	spoken  atomic.Int64 // when the last byte came from the backend, see heard
+	waits   atomic.Bool  // down is reading
 	running atomic.Int32 // flows that have not ended
 
 	// ending is set with the first event of the course. A flow that finds it unset
@@ -105,6 +108,13 @@ func (t *pumpTunnel) disconnect(order order) {
 
 func (t *pumpTunnel) idle() time.Duration {
 	return t.now() - time.Duration(t.last.Load())
+}
+
+func (t *pumpTunnel) heard() (waits bool, silent time.Duration) {
+	t.mu.Lock()
+	waits = t.waits.Load() && t.course.phases[toClient] == relaying && !t.course.closing
+	t.mu.Unlock()
+	return waits, t.now() - time.Duration(t.spoken.Load())
 }
 
 // finish closes what is still open and reports the end, once both flows have ended.

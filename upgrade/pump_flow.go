@@ -42,9 +42,19 @@ func (f *pumpFlow) run(head, early []byte) {
 // copyAll passes on what comes from src until nothing more may be written to dst.
 func (f *pumpFlow) copyAll(head, early []byte) {
 	for on := f.deliver(head, early); on; {
+		if f.dir == toClient {
+			f.waits.Store(true)
+		}
 		b, buf, err := f.read()
 		if len(b) > 0 {
-			f.last.Store(int64(f.now()))
+			now := int64(f.now())
+			f.last.Store(now)
+			if f.dir == toClient {
+				f.waits.Store(false)
+				if !f.full { // or else it may be a part of what the kernel has had for long
+					f.spoken.Store(now)
+				}
+			}
 			on = f.pass(b)
 		}
 		if buf != nil {
