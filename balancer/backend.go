@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/limpet-go/limpet/balancer/internal/http1"
 )
 
 // MaxWeight is the highest weight that a backend can have.
@@ -35,6 +36,7 @@ type Backend struct {
 	health   atomic.Int32
 	inFlight atomic.Int64
 	answered atomic.Int64          // when it answered a request last, in Unix nanoseconds
+	reads    http1.Reads           // of the Transport's connections to it
 	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
 	wanted   atomic.Pointer[Wish]  // what follows from wish and asked, nil if there never was either
 	drain    atomic.Pointer[drain] // that is wanted, nil if there is none

@@ -3,6 +3,7 @@ package balancer
 import (
 	"errors"
 	"strconv"
+	"time"
 )
 
 // Health is what the checks have found about a backend, whatever the operator wants.
@@ -49,7 +50,8 @@ type finding struct {
 // An unanswered check says that the backend takes no new connections, or not in time: it
 // gets no new clients. Only if it gives no other sign of life is it taken to be dead, since
 // that ends its tunnels and sends its clients elsewhere: a health page that hangs, or a
-// backend that is busy or out of descriptors, must not do that.
+// backend that is busy, out of descriptors or has closed its listener, must not do that. See
+// OnUnanswered for what counts as a sign of life.
 //
 // Fall is 1 for an unanswered check if a request's dial was refused since the check before:
 // that are two failures already. Rise is 1 until a backend was well for the first time.
@@ -64,7 +66,14 @@ func (p *Pool) judge(b *Backend, f finding) (again bool) {
 		fall = 1
 	}
 	well := f.err == nil
+	alive := v.alive.on
 	v.alive.note(f.lives, rise, fall)
+	switch {
+	case !v.alive.on && alive:
+		v.moved = time.Now()
+	case v.alive.on && f.answered:
+		v.moved = time.Time{}
+	}
 	v.fine.note(well, rise, fall)
 	v.neverWell = v.neverWell && !well
 	v.wasWell = v.wasWell || well
@@ -123,6 +132,10 @@ type vitals struct {
 	neverWell   bool // it was never well: one good check is enough
 	wasWell     bool // a check has been good
 	get         bool // checks use GET, since the backend doesn't support HEAD
+
+	// While it turns the checks away, see moves:
+	moved time.Time // when something was heard of it last, or it died; zero if it answered the last check
+	reads int64     // how many of the Transport's reads had ended then
 }
 
 // A streak is a fact that changes only after some checks in a row have contradicted it.

@@ -23,7 +23,7 @@ import (
 // that behave as told, over pipes, since a test bubble can't wait for a network.
 type fleet struct {
 	mu     sync.Mutex
-	does   map[string]string // by name; "" is well, else: sick, hung, busy (answers requests only), refused, exhausted
+	does   map[string]string // by name; "" is well, else: see dial; busy answers requests only
 	checks map[string][]time.Time
 }
 
@@ -54,13 +54,17 @@ func (f *fleet) dial(_ context.Context, _, addr string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	case "exhausted":
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+	case "unreachable":
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}
+	case "unresolved":
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "server misbehaving", Name: addr}}
 	}
 	near, far := net.Pipe()
 	go func() {
 		defer far.Close()
 		req, err := http.ReadRequest(bufio.NewReader(far))
 		switch {
-		case err != nil:
+		case err != nil, does == "closes":
 		case does == "hung", does == "busy" && req.Method == "HEAD":
 			io.Copy(io.Discard, far)
 		case does == "sick":

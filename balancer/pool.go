@@ -75,6 +75,7 @@ type Pool struct {
 
 	mu        sync.Mutex // held to change anything but a backend's counters
 	listeners []*func(Change)
+	witnesses []*func(*Backend) Signs
 	changes   []Change        // for which the listeners haven't been called yet
 	notifying bool            // a goroutine is calling the listeners
 	running   bool            // Run hasn't returned

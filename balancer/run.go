@@ -112,7 +112,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if f.err == nil {
 			b.cleared()
 		}
-		f.lives = f.answered || b.answered.Load() > last.UnixNano()
+		f.lives = f.answered || p.lives(ctx, b, last, f.err)
 		if p.judge(b, f) {
 			next = time.Now()
 			timer.Reset(0)

@@ -151,6 +151,7 @@ func (t *Transport) client(b *Backend, l *life) *http1.Client {
 		MaxIdle:     cmp.Or(t.MaxIdle, 256),
 		Life:        l,
 		Answered:    func() { b.answered.Store(time.Now().UnixNano()) },
+		Reads:       &b.reads,
 		Error: func(sent, invalid bool, err error) error {
 			return &Error{Backend: b.id, Sent: sent, Invalid: invalid, Err: err}
 		},

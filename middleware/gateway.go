@@ -93,10 +93,14 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	if o.Bus != nil {
 		g.replicas = newReplicas(o, g)
 	}
-	g.unwatch = pool.OnChange(g.watch)
+	stops := []func(){pool.OnChange(g.watch), pool.OnUnanswered(g.signs)}
 	if g.replicas != nil {
-		changes, shares := g.unwatch, pool.OnShares(g.replicas.sharesChanged)
-		g.unwatch = func() { changes(); shares() }
+		stops = append(stops, pool.OnShares(g.replicas.sharesChanged))
+	}
+	g.unwatch = func() {
+		for _, stop := range stops {
+			stop()
+		}
 	}
 	for b := range pool.All() {
 		g.drain(b)

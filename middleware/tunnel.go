@@ -193,6 +193,12 @@ func (g *Gateway) watch(c balancer.Change) {
 	g.drain(c.Backend)
 }
 
+// signs tells health of the signs of life that b gives on its tunnels.
+func (g *Gateway) signs(b *balancer.Backend) balancer.Signs {
+	waiting, heard := g.upgrade.Heard(b.ID())
+	return balancer.Signs{Waiting: waiting, Heard: heard}
+}
+
 // drain closes b's tunnels by the end of its drain, or stops that if b isn't drained.
 func (g *Gateway) drain(b *balancer.Backend) {
 	w := b.Wanted()

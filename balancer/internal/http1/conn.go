@@ -104,6 +104,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.readLeft {
 		p = p[:c.readLeft]
 	}
+	reads := c.client.origin.Reads
+	reads.Begun.Add(1)
+	defer reads.Ended.Add(1)
 	n, err := 0, error(nil)
 	if c.head != nil {
 		n, err = c.writeHead(p)

@@ -3,6 +3,7 @@ package http1
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,8 @@ type Origin struct {
 	// Answered is called when the header of a final answer has arrived.
 	Answered func()
 
+	Reads *Reads // counts the reads of connections
+
 	// Error makes the error that the caller sees of what went wrong: see Sent and
 	// Invalid of balancer.Error.
 	Error func(sent, invalid bool, err error) error
@@ -39,6 +42,11 @@ type Origin struct {
 	// Canceler ends calls whose context has ended. Several origins may share it.
 	Canceler *Canceler
 }
+
+// Reads counts reads of connections to an origin that have begun and that have ended. While
+// more have begun than ended, a request waits for bytes, and the kernel has not reported the
+// end of its connection.
+type Reads struct{ Begun, Ended atomic.Int64 }
 
 // lost returns why the origin's life has ended, nil while it lasts.
 func (o *Origin) lost() error {

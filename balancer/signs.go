@@ -1,0 +1,129 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Signs are signs of life that a backend gives on connections which the pool's Transport
+// doesn't know: tunnels.
+type Signs struct {
+	// Waiting is the number of connections on which something is waited for from the
+	// backend: its kernel hasn't reported their end. A connection that nobody reads now
+	// isn't one of them, as its end may have gone unnoticed.
+	Waiting int
+
+	// Heard is when the last byte came on one of them, zero if that isn't known.
+	Heard time.Time
+}
+
+// OnUnanswered has f asked for signs of life when a check of a backend gets no answer, until
+// stop is called. A [Gateway] of package middleware does so for its tunnels. While Waiting is
+// above 0, f may be asked again some times within a tenth of a second. The goroutine that
+// checks the backend waits for f, which may be called concurrently for different backends.
+//
+// A backend that lets the check wait until its timeout is not dead, but sick, if something was
+// heard from it since the check began.
+//
+// A backend to which no connection can be made at all, as it is refused or broken off at once,
+// is only sick while older connections wait for it: the kernel ends all connections of a dead
+// process at once, so this one has closed its listener, or has no descriptors left, and goes
+// on serving. If nothing is heard from it for 30 s it is dead nevertheless: its machine may
+// have started again, and know nothing of them. (Socket.IO's servers send something every 25 s.)
+//
+// [Gateway]: https://pkg.go.dev/github.com/limpet-go/limpet/middleware#Gateway
+func (p *Pool) OnUnanswered(f func(*Backend) Signs) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The slice is never changed in place: signs reads it without the mutex.
+	p.witnesses = append(slices.Clip(p.witnesses), &f)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.witnesses = slices.DeleteFunc(slices.Clone(p.witnesses), func(w *func(*Backend) Signs) bool { return w == &f })
+	}
+}
+
+const (
+	// endTime is how long the connections of a process that is gone may take to end, and
+	// the tunnels' engines to notice it.
+	endTime = 100 * time.Millisecond
+	// endStep is how long lives sleeps before it looks again whether they have ended.
+	endStep = 10 * time.Millisecond
+	// silence is how long a backend may be silent that turns its checks away.
+	silence = 30 * time.Second
+)
+
+// lives reports whether b has given a sign of life, although its check, which began then, got
+// no answer and failed with err. The goroutine that checks b calls it.
+func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, err error) bool {
+	s := p.signs(b)
+	if time.Since(began) >= p.check.Timeout || unreachable(err) {
+		return s.Heard.After(began)
+	}
+	for deadline := time.Now().Add(endTime); s.Waiting > 0 && time.Now().Before(deadline); s = p.signs(b) {
+		if !wait(ctx, endStep) {
+			return false
+		}
+	}
+	return s.Waiting > 0 && b.vitals.moves(s.Heard, b.reads.Ended.Load(), began)
+}
+
+// signs returns the signs of life on all of b's connections.
+func (p *Pool) signs(b *Backend) Signs {
+	p.mu.Lock()
+	witnesses := p.witnesses
+	p.mu.Unlock()
+	// Ended is loaded first: a read that ends in between counts as one that waits.
+	ended := b.reads.Ended.Load()
+	s := Signs{Waiting: int(b.reads.Begun.Load() - ended)}
+	if at := b.answered.Load(); at > 0 {
+		s.Heard = time.Unix(0, at)
+	}
+	for _, f := range witnesses {
+		more := (*f)(b)
+		s.Waiting += more.Waiting
+		if more.Heard.After(s.Heard) {
+			s.Heard = more.Heard
+		}
+	}
+	return s
+}
+
+// unreachable reports whether err says that nobody is at a backend's address. Its connections
+// haven't ended then, but that says nothing.
+func unreachable(err error) bool {
+	return errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// moves reports whether a backend that turns its checks away, but whose connections haven't
+// ended, still moves bytes. reads is the number of the Transport's reads that have ended, and
+// now the time. A backend that was alive may be silent from the first such check on; a dead one
+// must have been heard since it died.
+func (v *vitals) moves(heard time.Time, reads int64, now time.Time) bool {
+	switch {
+	case !v.alive.on:
+		return heard.After(v.moved)
+	case v.moved.IsZero() || reads != v.reads:
+		v.moved = now
+	case heard.After(v.moved):
+		v.moved = heard
+	}
+	v.reads = reads
+	return now.Sub(v.moved) < silence
+}
+
+// wait waits for d and reports whether ctx is still alive then.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
