@@ -1,0 +1,126 @@
+package chaos
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+var plant = flag.String("chaos.plant", "", "plant bugs, each alone in a copy of the module, and expect that the test finds it: all, or a `part` of their names")
+
+// A bug is a defect to plant: what stands in a file, exactly once, and what takes its place.
+type bug struct {
+	name, file, is, becomes string
+}
+
+var bugs = []bug{
+	{"no close frame", "upgrade/course.go",
+		"frame = closeFrame(c.code, c.reason, d == toBackend)", "frame = nil"},
+	{"pin on pick instead of on answer", "middleware/router.go",
+		"from, home := t.home(), t.backend.ID()\n", "from, home := t.home(), t.backend.ID()\n\tif len(t.tried) > 0 {\n\t\thome = t.tried[0].ID()\n\t}\n"},
+	{"forget the tried set", "middleware/router.go",
+		"r.pool.Pick(t.in, t.home(), t.pin.Key, t.tried...)", "r.pool.Pick(t.in, t.home(), t.pin.Key)"},
+	{"skip the resubscribe", "bus/redis_feed.go",
+		"t.link, t.sent, t.pending = nil, false, 0", "t.link, t.pending = nil, 0"},
+	{"leak a tunnel's connection", "upgrade/loop_tunnel_linux.go",
+		"for _, fd := range t.fds {", "for _, fd := range t.fds[1:] {"},
+	{"leak a tunnel in the registry", "upgrade/tunnel.go",
+		"s.Duration = t.proxy.forget(t)", "s.Duration = 0"},
+	{"retry a POST", "middleware/retry.go",
+		"case \"\", http.MethodGet,", "case \"\", http.MethodPost, http.MethodGet,"},
+	{"new pins on a draining backend", "balancer/pool.go",
+		"case b.State() == Up:", "case b.State() == Up || b.drain.Load() != nil && b.State() == Draining:"},
+	{"tunnels of a lost backend stay", "middleware/tunnel.go",
+		"if c.Lost {", "if c.Lost && c.From == c.To {"},
+	{"a gateway that leaves stays ready", "middleware/ready.go",
+		"func (g *Gateway) Leave() { g.leaving.Store(true) }", "func (g *Gateway) Leave() {}"},
+	{"a session's requests go anywhere", "affinity/engineio.go",
+		"note.plain = plain\n\treturn Pin{Backend: home,", "note.plain = plain\n\treturn Pin{Backend: \"\","},
+	{"a drain is told to nobody", "middleware/replicas.go",
+		"if r.pool.SetWish(d.Backend, d.wish()) == nil {", "if d.Backend == \"\" {"},
+}
+
+// TestPlants takes a minute for each bug: it isn't for every day.
+func TestPlants(t *testing.T) {
+	if *plant == "" {
+		t.Skip("plants bugs with -args -chaos.plant=all only")
+	}
+	dir := t.TempDir()
+	copyModule(t, dir)
+	for _, b := range bugs {
+		if *plant != "all" && !strings.Contains(b.name, *plant) {
+			continue
+		}
+		t.Run(b.name, func(t *testing.T) { b.find(t, dir) })
+	}
+}
+
+var firstFound = regexp.MustCompile(`first found: .*|seed \d+: map.*|LEAK: .*`)
+
+// find plants the bug, and expects that the chaos test fails.
+func (b *bug) find(t *testing.T, dir string) {
+	file := filepath.Join(dir, filepath.FromSlash(b.file))
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), b.is); n != 1 {
+		t.Fatalf("%s has %d times %q: want it once", b.file, n, b.is)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), b.is, b.becomes, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile(file, text, 0o600)
+	program := filepath.Join(t.TempDir(), "chaos.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "./internal/chaos")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	test := exec.CommandContext(t.Context(), program, "-test.run=^TestChaos$", "-test.v",
+		fmt.Sprintf("-chaos.seed=%d", *seed), "-chaos.for="+lasting.String(), fmt.Sprintf("-chaos.clients=%d", *crowd))
+	test.Dir = filepath.Join(dir, "internal", "chaos")
+	test.WaitDelay = time.Second
+	out, err := test.CombinedOutput()
+	switch found := firstFound.FindAll(out, -1); {
+	case err == nil:
+		t.Errorf("not found\n%s", out)
+	case found == nil:
+		t.Errorf("the test failed in another way:\n%.5000s", out)
+	default:
+		t.Logf("%s", bytes.Join(found, []byte("\n")))
+	}
+}
+
+// copyModule copies the module's files to dir.
+func copyModule(t *testing.T, dir string) {
+	root := os.DirFS(filepath.Join("..", ".."))
+	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git" || d.Name() == "examples"):
+			return fs.SkipDir
+		case d.IsDir():
+			return os.MkdirAll(filepath.Join(dir, path), 0o700)
+		case !d.Type().IsRegular():
+			return nil
+		}
+		text, err := fs.ReadFile(root, path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, path), text, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
