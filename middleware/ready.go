@@ -8,7 +8,10 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-var errLeaving = errors.New("limpet: the gateway is shutting down")
+var (
+	errLeaving = errors.New("limpet: the gateway is shutting down")
+	errJoining = errors.New("limpet: the gateway has just started, and waits for its replicas to say what is drained")
+)
 
 // Ready returns nil if this gateway takes new clients, and otherwise an error that says why
 // a load balancer should send them to another one: the gateway is shutting down, or no
@@ -17,6 +20,9 @@ var errLeaving = errors.New("limpet: the gateway is shutting down")
 func (g *Gateway) Ready() error {
 	if g.leaving.Load() {
 		return errLeaving
+	}
+	if g.replicas != nil && g.replicas.joining() {
+		return errJoining
 	}
 	for b := range g.router.pool.All() {
 		if s := b.State(); s == balancer.Up || s == balancer.Draining && b.Wanted().State == balancer.Up {

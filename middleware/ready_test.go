@@ -18,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -134,6 +135,53 @@ func TestReady(t *testing.T) {
 			if code, got := health(gw.Livez); code != 200 || got != "ok\n" {
 				t.Errorf("%d, %s: Livez says %d %q", i, step.what, code, got)
 			}
+		}
+	})
+}
+
+// A replica that starts isn't ready before it knows what is drained. It hears that at once,
+// even if the others have just announced it.
+func TestReadyOnceReplicasAreHeard(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var memory bus.Memory
+		start := func() *limpet.Gateway {
+			gw := newGateway(t, balancer.Static("a=http://127.0.0.1:1", "b=http://127.0.0.1:2"), &limpet.Options{Bus: &memory})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = gw.Run(ctx)
+			}()
+			t.Cleanup(func() {
+				cancel()
+				<-ended
+			})
+			synctest.Wait()
+			return gw
+		}
+		ready := func(gw *limpet.Gateway) time.Duration {
+			begin := time.Now()
+			for gw.Ready() != nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return time.Since(begin)
+		}
+		first := start()
+		if first.Ready() == nil {
+			t.Error("the first one is ready before another could have said anything")
+		}
+		if took := ready(first); took > 510*time.Millisecond {
+			t.Errorf("the first one, whom nobody tells anything, was ready after %v", took)
+		}
+		ok(t, first.Pool().Drain("a", 0))
+		time.Sleep(20 * time.Millisecond) // it was announced right now
+		second := start()
+		if took := ready(second); took == 0 || took > 150*time.Millisecond {
+			t.Errorf("the second one was ready after %v", took)
+		}
+		if s := second.Pool().Get("a").State(); s != draining {
+			t.Errorf("the second one is ready, and the drained backend %v there", s)
 		}
 	})
 }

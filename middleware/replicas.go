@@ -24,14 +24,15 @@ import (
 //
 //	when                                              how soon
 //	it starts, or may have missed messages            at once
+//	another one starts                                within answerWithin, at random
 //	its operator has decided something                after gather, together with more
 //	another's announcement lacks something, or has    within answerWithin, at random, unless
 //	something that is older                           another replica is first
 //	nobody has announced everything for a while       announceEvery, and up to half more
 //	the last announcement couldn't be published       after a second
 //
-// A replica that starts announces that it knows nothing, and gets an answer by the third
-// rule. The goroutine of run owns the fields below; others only signal it through changed,
+// A replica that starts announces that it knows nothing, and isn't ready before it has an
+// answer, for joinWithin at most: it would send new clients to a backend that is drained. The goroutine of run owns the fields below; others only signal it through changed,
 // and publish messages of their own.
 type replicas struct {
 	bus     bus.Bus
@@ -43,7 +44,8 @@ type replicas struct {
 	changed chan struct{} // of one element: the pool has changed
 	views   views
 	running atomic.Bool
-	ran     atomic.Bool // at any time
+	ran     atomic.Bool  // at any time
+	joins   atomic.Int64 // until when this replica waits for the decisions of others, in Unix nanoseconds
 
 	sharesSet atomic.Bool // somebody has set the pool's shares since the gateway was made
 
@@ -74,6 +76,9 @@ const (
 	// answerWithin is the time over which replicas spread their answers, so that most
 	// of them find that another one has answered.
 	answerWithin = 100 * time.Millisecond
+	// joinWithin is how long a replica that starts waits for the others' decisions before it
+	// takes new clients: for an answer, and a bus that is slow. It may be the only one.
+	joinWithin = 500 * time.Millisecond
 	// apartMax is how far replicas' clocks may be apart. Without a bound, a single
 	// message from the far future would win against all decisions from then on.
 	apartMax = 24 * time.Hour
@@ -108,7 +113,9 @@ func (r *replicas) run(ctx context.Context) error {
 		return errors.New("limpet: Gateway.Run runs already: Gateway.Serve calls it too, and one of them is enough")
 	}
 	defer r.running.Store(false)
-	r.ran.Store(true)
+	if !r.ran.Swap(true) {
+		r.joins.Store(time.Now().Add(joinWithin).UnixNano())
+	}
 	r.timer = time.NewTimer(announceEvery)
 	r.due = time.Time{}
 	defer r.timer.Stop()
@@ -193,6 +200,13 @@ func (r *replicas) join(ctx context.Context) error {
 	}
 }
 
+// joining reports whether this replica has started a moment ago, and others may not have told
+// it their decisions yet.
+func (r *replicas) joining() bool {
+	until := r.joins.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
+
 // announceWithin schedules an announcement for d from now, unless one is due earlier.
 func (r *replicas) announceWithin(d time.Duration) {
 	if due := time.Now().Add(d); due.Before(r.due) || r.due.IsZero() {
@@ -266,6 +280,15 @@ func (r *replicas) receive(data []byte) {
 		r.gateway.movePin(*n.Move)
 		return
 	}
+	if len(n.Decisions) == 0 && n.Shares == nil {
+		// It asks, since it has just started. It can't take new clients where it should
+		// before it knows.
+		if len(r.known) > 0 || r.shares != nil {
+			r.announceWithin(mrand.N(answerWithin))
+		}
+		return
+	}
+	defer r.joins.Store(0)
 	r.collect() // first, so that decisions of this replica get an earlier time than what comes
 	heard := make(map[string]decision, len(n.Decisions))
 	for _, d := range n.Decisions {
