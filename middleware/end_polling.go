@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -33,20 +32,19 @@ const (
 // session waits at the node, the node answers it, so that the client comes back at once.
 //
 // It is for clients that have to leave a node which lives: whose turn in a drain has come,
-// or which are moved or closed. The node is told once for each session. out is the request
+// which are moved or closed, or whose node the operator has put off. The node is told once for each session. out is the request
 // as prepared for the node, and found the pin of that request. endPolling doesn't keep out,
 // and doesn't wait. It returns a channel that is closed when the node has been told, or nil
-// if there is nothing to tell: the node is gone, or the session is none that polls.
+// if there is nothing to tell: the node is dead or removed, or the session is none that polls.
 func (g *Gateway) endPolling(out *http.Request, found affinity.Pin) (told <-chan struct{}) {
 	ender, ok := g.router.affinity.(affinity.SessionEnder)
 	home := g.router.pool.Get(found.Backend)
-	if !ok || home == nil || home.State() == balancer.Down {
+	if !ok || home == nil || home.Health() == balancer.Dead {
 		return nil
 	}
 	u := *out.URL
 	req := (&http.Request{
 		Method: out.Method, URL: &u, Host: out.Host, Header: out.Header.Clone(),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(context.WithoutCancel(out.Context()))
 	session := ender.EndSession(req, found)
 	if session == "" {
@@ -75,13 +73,7 @@ func (g *Gateway) tellNode(home *balancer.Backend, req *http.Request, key string
 		return
 	}
 	defer g.polls.ending.leave()
-	status := 0
-	res, err := g.transport.RoundTripTo(home, req.WithContext(ctx), nil)
-	if err == nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 4<<10))
-		res.Body.Close()
-		status = res.StatusCode
-	}
+	status, err := g.transport.Tell(ctx, home, req)
 	g.router.log.LogAttrs(ctx, slog.LevelDebug, "polling session ended", slog.String("backend", home.ID()), slog.Int("status", status), slog.Any("err", err))
 }
 

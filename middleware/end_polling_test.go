@@ -137,6 +137,7 @@ func TestNodeIsToldThatASessionEnds(t *testing.T) {
 			begun := time.Duration(balancer.Turn(key)*float64(time.Hour)) - 30*time.Millisecond
 			return gw.Pool().SetWish("a", balancer.Wish{State: balancer.Draining, Within: time.Hour, Since: time.Now().Add(-begun)})
 		}, true},
+		{"off", func(t *testing.T, gw *limpet.Gateway, _ string) error { return gw.Pool().Off("a") }, true},
 		{"move", func(t *testing.T, gw *limpet.Gateway, key string) error {
 			return gw.MovePin(t.Context(), key, "b")
 		}, true},
@@ -163,7 +164,12 @@ func TestNodeIsToldThatASessionEnds(t *testing.T) {
 				}
 				var waiting sync.WaitGroup
 				waiting.Go(func() {
-					if status, answer := c.do(t, "GET", sid, ""); status != 200 || answer != "6" {
+					status, answer := c.do(t, "GET", sid, "")
+					if way.name == "off" {
+						if status != 400 {
+							t.Errorf("the poll that waited got %d %q", status, answer)
+						}
+					} else if status != 200 || answer != "6" {
 						t.Errorf("the poll that waited got %d %q", status, answer)
 					}
 				})

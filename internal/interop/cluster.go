@@ -31,18 +31,19 @@ const (
 // Event is what a node or a client driver printed. Which fields are set depends
 // on its name.
 type Event struct {
-	Event  string // of a node: listening, connect, disconnect, hello; of a driver: connect, disconnect, message, got, refused, done
-	Port   int    // listening
-	Client string // connect, disconnect, message and refused: the client's name
-	Node   string // connect of a driver: the node's name
-	Socket string // connect and disconnect: the socket's ID
-	Reason string // disconnect
-	Code   int    // disconnect of a driver: the code of the close frame, where the client tells it
-	At     int64  // connect and disconnect of a driver: milliseconds since 1970
-	Kind   string // message: message (to a room), privateMessage or broadcast; got: the event's name
-	Text   string // message
-	NSP    string // hello: the namespace
-	Args   []any  // got and hello: the event's arguments, with binary data as {"$binary": base64}
+	Event     string // of a node: listening, connect, disconnect, hello; of a driver: connect, disconnect, message, got, refused, done
+	Port      int    // listening
+	Client    string // connect, disconnect, message and refused: the client's name
+	Node      string // connect of a driver: the node's name
+	Socket    string // connect and disconnect: the socket's ID
+	Reason    string // disconnect
+	Code      int    // disconnect of a driver: the code of the close frame, where the client tells it
+	Recovered bool   // connect of a driver: the node has given the client the state of its last connection
+	At        int64  // connect and disconnect of a driver: milliseconds since 1970
+	Kind      string // message: message (to a room), privateMessage or broadcast; got: the event's name
+	Text      string // message
+	NSP       string // hello: the namespace
+	Args      []any  // got and hello: the event's arguments, with binary data as {"$binary": base64}
 
 	// refused: an answer that was neither 200 nor 101
 	Status int

@@ -44,7 +44,7 @@ function open({ name, url, cookies, options }) {
   const connected = new Promise((done) => {
     socket.on('connect', () => {
       socket.emit('who', (node) => {
-        say('connect', { client: name, node, socket: socket.id, at: Date.now() });
+        say('connect', { client: name, node, socket: socket.id, recovered: socket.recovered, at: Date.now() });
         done();
       });
     });

@@ -9,7 +9,8 @@
 // the node has it.
 //
 // The adapter is the default one of the version or, of Socket.IO 4, one of
-// sharded-static, sharded-dynamic, sharded-dynamic-private, streams and streams-0.2.
+// sharded-static, sharded-dynamic, sharded-dynamic-private, streams, streams-0.2 and
+// streams-recovery: the last is streams, with the recovery of connections' state.
 'use strict';
 
 const http = require('http');
@@ -43,6 +44,7 @@ const io = load('socket.io')(server, {
   pingInterval: 60000,
   pingTimeout: 60000,
   maxHttpBufferSize: 1e8,
+  ...(adapter === 'streams-recovery' ? { connectionStateRecovery: {} } : {}),
 });
 
 // joinRedis returns a function that resolves when Redis has heard all that this
@@ -67,6 +69,7 @@ async function join4() {
       io.adapter(createAdapter(pub, sub));
       return () => sub.subscribe(`ready${topics++}`, () => {});
     case 'streams':
+    case 'streams-recovery':
       io.adapter(load('@socket.io/redis-streams-adapter').createAdapter(pub));
       return () => readsStream(pub, ' sub=4 ');
     case 'streams-0.2':
