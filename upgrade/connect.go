@@ -29,9 +29,18 @@ import (
 //
 // The tunnel that Connect returns must be served or closed.
 func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {
-	if p.closed.Load() {
+	if !p.begin() {
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
 	}
+	t, err := p.connect(out, opts)
+	if err != nil {
+		p.remove()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (p *Proxy) connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}

@@ -54,43 +54,63 @@ func (p *Proxy) UndrainGroup(group string) {
 	delete(p.drains, group)
 }
 
+// DrainAll closes the tunnels of all groups as [Tunnel.Close] does, spread over a time: each
+// at its moment, within × [ConnectOptions].Turn from now. Tunnels may still be opened, and
+// are closed at their moment too, at once if that has passed. Nothing ends a DrainAll, and
+// the one that ends first counts. It returns at once. A program that is about to end calls it while
+// its server still serves, and [Proxy.Shutdown] when no handler runs any more, so that no
+// client is refused whom another program would have served.
+func (p *Proxy) DrainAll(code int, reason string, within time.Duration) {
+	p.mu.Lock()
+	p.drainAll(drain{code: code, reason: reason, within: max(within, 0)})
+	p.mu.Unlock()
+	p.closeDue()
+}
+
+// drainAll begins d for all groups, unless a drain that ends sooner is under way. p.mu is
+// held.
+func (p *Proxy) drainAll(d drain) {
+	d.start = p.now()
+	if p.all == nil || d.end() < p.all.end() {
+		p.all = &d
+	}
+}
+
 // Shutdown refuses new tunnels and closes the open ones with 1012 (Service Restart).
 // If ctx has a deadline, each tunnel is closed at its moment (see Turn of
 // [ConnectOptions]) in the time that is left, so that the clients don't all come back
-// at once; otherwise all are closed at once. Shutdown returns nil when all tunnels are
-// gone. If ctx ends before, it cuts the tunnels that are left and returns the cause.
+// at once; otherwise all are closed at once. If [Proxy.DrainAll] was called, tunnels keep
+// the moments that they have by that, unless it ends later.
+//
+// A handshake that is under way is completed, and its tunnel closed at its moment or at
+// once. Shutdown returns nil when all tunnels are gone, and no handshake is under way. If
+// ctx ends before, it cuts the tunnels that are left and returns the cause.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	d := drain{code: closecode.ServiceRestart, reason: "shutting down"}
 	if deadline, ok := ctx.Deadline(); ok {
 		// The last tunnel to be closed needs time for its close frame too.
 		left := time.Until(deadline)
-		d.within = left - min(frameTime+discardTime, left/2)
+		d.within = max(left-min(frameTime+discardTime, left/2), 0)
 	}
 	p.mu.Lock()
-	p.closed.Store(true)
+	p.closed = true
 	if p.gone == nil {
 		p.gone = make(chan struct{})
 		if p.open == 0 {
 			close(p.gone)
 		}
 	}
-	if d.within > 0 {
-		d.start = p.now()
-		p.shutdown = &d
-	}
+	p.drainAll(d)
 	p.mu.Unlock()
-	if d.within > 0 {
-		p.closeDue()
-	} else {
-		for t := range p.Tunnels() {
-			t.Close(d.code, d.reason)
-		}
-	}
+	p.closeDue()
 	select {
 	case <-p.gone:
 		return nil
 	case <-ctx.Done():
 	}
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
 	for t := range p.Tunnels() {
 		t.cut()
 	}

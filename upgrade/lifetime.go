@@ -38,8 +38,9 @@ func (p *Proxy) timeLeft(t *Tunnel, now time.Duration) (left time.Duration, code
 	if d, ok := p.drains[t.opts.Group]; ok {
 		drain(d)
 	}
-	if p.shutdown != nil {
-		drain(*p.shutdown)
+	if p.all != nil { // a tunnel that opens behind its end is closed at once
+		turn := time.Duration(t.opts.Turn * float64(p.all.within))
+		sooner(p.all.start+turn-now, p.all.code, p.all.reason)
 	}
 	return left, code, reason
 }

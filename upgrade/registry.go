@@ -32,11 +32,25 @@ func (p *Proxy) now() time.Duration {
 	return time.Since(p.epoch)
 }
 
-// add adds t to the registry, and reports false if Shutdown has begun.
+// begin counts a Connect in, and reports false if Shutdown has begun. What it counts,
+// remove counts out.
+func (p *Proxy) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.open++
+	return true
+}
+
+// add adds t to the registry, and reports false if Shutdown is over. A handshake that was
+// under way when Shutdown began is completed, and its tunnel closed at its moment: the
+// client gets a 101 and 1012, with which it connects elsewhere at once, and no 503.
 func (p *Proxy) add(t *Tunnel) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed.Load() {
+	if p.over {
 		return false
 	}
 	t.began, t.ageJitter = max(p.now(), p.next), rand.Float32()
@@ -45,7 +59,6 @@ func (p *Proxy) add(t *Tunnel) bool {
 		t.next.prev = t
 	}
 	p.first = t
-	p.open++
 	return true
 }
 
@@ -69,8 +82,8 @@ func (p *Proxy) forget(t *Tunnel) time.Duration {
 	return max(0, p.now()-t.began)
 }
 
-// remove counts a tunnel out. It is called after Closed has returned, so that Shutdown
-// waits for that.
+// remove counts a tunnel out, or a Connect that has failed. It is called after Closed has
+// returned, so that Shutdown waits for that.
 func (p *Proxy) remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -120,9 +120,6 @@ func (t *Tunnel) Serve(w http.ResponseWriter) error {
 
 // start takes the client's connection over and starts an engine. t.mu is held.
 func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
-	if t.proxy.closed.Load() {
-		return ErrClosed
-	}
 	client, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
