@@ -26,6 +26,7 @@ type Backend struct {
 	addr    string   // to dial: host:port of url, with the scheme's port if it has none, or a path
 	seed    uint64   // of its scores in rendezvous hashing
 	group   string   // "" for none; set before it belongs to a pool
+	rooms   *rooms   // nil without a Limit; set when it comes to belong to a pool
 
 	configured atomic.Int32 // weight: changed with the pool's mutex held
 	weight     atomic.Int32 // that counts now: changed with the pool's mutex held, before the snapshot for which it counts is published
@@ -142,18 +143,39 @@ func (b *Backend) Health() Health { return Health(b.health.Load()) }
 // InFlight returns the number of requests and tunnels that have begun and not ended.
 func (b *Backend) InFlight() int64 { return b.inFlight.Load() }
 
-// Begin counts a request or tunnel that begins. The caller must call End when it ends.
-func (b *Backend) Begin() { b.inFlight.Add(1) }
+// Begin counts a request that begins, whether there is room for it or not: see [Limit]. The
+// caller must call End when it ends.
+func (b *Backend) Begin() { b.begin(false) }
 
-// End counts the end of a request or tunnel for which Begin was called.
-func (b *Backend) End() {
-	if b.inFlight.Add(-1) == 0 {
+// End counts the end of a request for which Begin was called.
+func (b *Backend) End() { b.end(false) }
+
+// BeginTunnel is Begin for a tunnel, and EndTunnel must be called when it ends. Without a
+// [Limit] there is no difference.
+func (b *Backend) BeginTunnel() { b.begin(true) }
+
+// EndTunnel counts the end of a tunnel for which BeginTunnel was called.
+func (b *Backend) EndTunnel() { b.end(true) }
+
+func (b *Backend) begin(tunnel bool) {
+	b.inFlight.Add(1)
+	if r := b.room(tunnel); r != nil {
+		r.force()
+	}
+}
+
+func (b *Backend) end(tunnel bool) {
+	left := b.inFlight.Add(-1)
+	if r := b.room(tunnel); r != nil {
+		r.leave() // not before: InFlight would be above the limit for a moment
+	}
+	if left == 0 {
 		b.idle()
 	}
 }
 
-// load is what pickers compare: the number in flight with one client more, divided by
-// the weight. During a slow start that is smaller.
+// load is what pickers compare: the number in flight and waiting for room, with one client
+// more, divided by the weight. During a slow start that is smaller.
 func (b *Backend) load() float64 {
-	return float64(b.inFlight.Load()+1) / float64(b.startWeight())
+	return float64(b.inFlight.Load()+b.Queued()+1) / float64(b.startWeight())
 }

@@ -149,32 +149,46 @@ func newGroups(backends []*Backend, shares map[string]int) []group {
 	return groups
 }
 
-// open reports whether the group has a backend that isn't in tried.
-func (g *group) open(tried []*Backend) bool {
-	return len(tried) == 0 || slices.ContainsFunc(g.backends, func(b *Backend) bool { return !slices.Contains(tried, b) })
+// open reports whether the group has a backend that isn't passed over.
+func (g *group) open(without skip) bool {
+	for _, b := range g.backends {
+		if !without.has(b) {
+			return true
+		}
+	}
+	return false
 }
 
-// groupFor returns the group in which a client gets its new home: its own if it has one,
-// that to which its key belongs, or the next one in turn. It returns nil if none of them may
-// take it by its share.
-func (p *Pool) groupFor(s *snapshot, groups []group, home, key string, tried []*Backend) *group {
+// groupFor returns the group in which a client gets its new home: its own if it has one, in
+// which it waits if that is full, or one by the shares. It returns nil if there is none.
+func (p *Pool) groupFor(s *snapshot, groups []group, home, key string, without skip) *group {
 	own, belongs := s.groupOf(home)
-	if !belongs && key == "" && len(tried) > 0 {
-		own, belongs = tried[0].group, true // of the turn that this client has had
+	if !belongs && key == "" && len(without.tried) > 0 {
+		own, belongs = without.tried[0].group, true // of the turn that this client has had
 	}
+	anyRoom := skip{tried: without.tried}
+	for i := range groups {
+		if g := &groups[i]; belongs && g.name == own && g.open(anyRoom) {
+			return g
+		}
+	}
+	g := p.groupByShare(groups, key, without)
+	if g == nil && without.full {
+		g = p.groupByShare(groups, key, anyRoom)
+	}
+	return g
+}
+
+// groupByShare returns the group to which the key belongs, or the next one in turn, of those
+// that have a share.
+func (p *Pool) groupByShare(groups []group, key string, without skip) *group {
 	h := xxhash.Sum64String(key)
 	var best *group
 	var highest float64
 	sum := 0
 	for i := range groups {
 		g := &groups[i]
-		if !g.open(tried) {
-			continue
-		}
-		if belongs && g.name == own {
-			return g
-		}
-		if g.share == 0 {
+		if g.share == 0 || !g.open(without) {
 			continue
 		}
 		sum += g.share
@@ -188,14 +202,14 @@ func (p *Pool) groupFor(s *snapshot, groups []group, home, key string, tried []*
 	turn := p.turn(sum)
 	for i := range groups {
 		g := &groups[i]
-		if g.share == 0 || !g.open(tried) {
+		if g.share == 0 || !g.open(without) {
 			continue
 		}
 		if turn -= g.share; turn < 0 {
 			return g
 		}
 	}
-	return best
+	return best // the room of another group was taken meanwhile
 }
 
 // turn returns a number from 0 to below n. Its results are those of the golden ratio's

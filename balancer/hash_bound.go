@@ -3,7 +3,6 @@ package balancer
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -18,7 +17,7 @@ func validHashBound(bound float64) error {
 
 // placeBounded is place without the backends that have their share times bound in flight
 // already, or place if none is left.
-func (c *candidates) placeBounded(key string, tried []*Backend, bound float64) *Backend {
+func (c *candidates) placeBounded(key string, without skip, bound float64) *Backend {
 	inFlight, weights := 1.0, 0.0 // with the one that is placed
 	for i, b := range c.backends {
 		inFlight += float64(b.InFlight())
@@ -30,15 +29,15 @@ func (c *candidates) placeBounded(key string, tried []*Backend, bound float64) *
 	for i, b := range c.backends {
 		weight := c.weight(i)
 		s := score(mix(h^c.seeds[i]), weight)
-		if at != nil && s <= best || slices.Contains(tried, b) {
+		if at != nil && s <= best || without.has(b) {
 			continue
 		}
 		if room := math.Ceil(bound * inFlight * weight / weights); float64(b.InFlight()) < room {
 			best, at = s, b
 		}
 	}
-	if at == nil { // all that have room were tried
-		return c.place(key, tried)
+	if at == nil { // all below the bound are passed over
+		return c.place(key, without)
 	}
 	return at
 }

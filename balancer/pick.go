@@ -27,46 +27,93 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 // When no backend is left that is Up, the last three apply to those that are only sick.
 // When none of these is left either, the error is [ErrNoBackend].
 //
-// Pick doesn't count the request: see [Backend.Begin]. It takes no lock, and with the
-// pickers of this package it allocates nothing. R may be nil if the picker allows that.
+// Pick doesn't count the request: see [Backend.Begin]. It knows nothing of a [Limit]: see
+// [Pool.Acquire]. It takes no lock, and with the pickers of this package it allocates
+// nothing. R may be nil if the picker allows that.
 func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Backend, error) {
+	if b, _ := p.pick(r, home, key, skip{tried: tried}); b != nil {
+		return b, nil
+	}
+	return nil, p.none()
+}
+
+// none returns the error for a request that no backend may take.
+func (p *Pool) none() error {
+	if p.unchecked.Load() {
+		p.warnUnchecked(p.check.Interval)
+	}
+	return ErrNoBackend
+}
+
+// A skip is what a new client passes over.
+type skip struct {
+	tried  []*Backend
+	full   bool // backends without room too, for a request or a tunnel
+	tunnel bool
+}
+
+func (s skip) has(b *Backend) bool {
+	return slices.Contains(s.tried, b) || s.full && b.room(s.tunnel).full()
+}
+
+// pick returns what Pick does, nil for none. If the client passes over full backends and all
+// that may take it are full, it returns the one where the client should wait, and full is
+// true. It doesn't look whether a home is full.
+func (p *Pool) pick(r *http.Request, home, key string, without skip) (b *Backend, full bool) {
 	if p.unchecked.Load() {
 		p.warnUnchecked(10 * p.check.Interval)
 	}
 	s := p.now.Load()
-	if b := s.byID[home]; b != nil && b.Keeps(key) && !slices.Contains(tried, b) {
-		return b, nil
+	if b := s.byID[home]; b != nil && b.Keeps(key) && !slices.Contains(without.tried, b) {
+		return b, false
 	}
 	for _, from := range [...]*candidates{&s.up, &s.sick} {
 		if from.groups != nil {
-			if g := p.groupFor(s, from.groups, home, key, tried); g != nil {
+			if g := p.groupFor(s, from.groups, home, key, without); g != nil {
 				from = &g.candidates
 			}
 		}
-		if b := p.choose(from, r, home, key, tried); b != nil {
-			return b, nil
+		if b, full := p.choose(from, r, home, key, without); b != nil {
+			return b, full
 		}
 	}
-	if p.unchecked.Load() {
-		p.warnUnchecked(p.check.Interval)
-	}
-	return nil, ErrNoBackend
+	return nil, false
 }
 
 // choose returns a new home among the candidates, nil if there is none.
-func (p *Pool) choose(from *candidates, r *http.Request, home, key string, tried []*Backend) *Backend {
+func (p *Pool) choose(from *candidates, r *http.Request, home, key string, without skip) (b *Backend, full bool) {
 	switch {
 	case len(from.backends) == 0:
-		return nil
+		return nil, false
 	case key != "" && home == "" && p.hashBound > 0:
-		return from.placeBounded(key, tried, p.hashBound)
+		b = from.placeBounded(key, without, p.hashBound)
 	case key != "":
-		return from.place(key, tried)
-	case len(tried) > 0:
-		if b := leastLoaded(from.quick, tried); b != nil {
-			return b
+		b = from.place(key, without)
+	case len(without.tried) > 0:
+		b = from.leastLoaded(without)
+	default:
+		b = p.picker.Pick(r, from.quick)
+		if b != nil && without.full && without.has(b) {
+			b = from.leastLoaded(without)
+			break
 		}
-		return leastLoaded(from.backends, tried)
+		return b, false
 	}
-	return p.picker.Pick(r, from.quick)
+	if b != nil || !without.full {
+		return b, false
+	}
+	without.full = false
+	if key != "" {
+		return from.place(key, without), true
+	}
+	return from.leastLoaded(without), true
+}
+
+// leastLoaded returns the least loaded backend, one that is picked last only if there is no
+// other, and nil if none is left.
+func (c *candidates) leastLoaded(without skip) *Backend {
+	if b := leastLoaded(c.quick, without); b != nil {
+		return b
+	}
+	return leastLoaded(c.backends, without)
 }

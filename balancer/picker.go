@@ -24,11 +24,11 @@ type LeastConn struct{}
 
 // Pick implements [Picker].
 func (*LeastConn) Pick(_ *http.Request, from []*Backend) *Backend {
-	return leastLoaded(from, nil)
+	return leastLoaded(from, skip{})
 }
 
-// leastLoaded returns the least loaded backend that isn't in tried, nil if none is left.
-func leastLoaded(from, tried []*Backend) *Backend {
+// leastLoaded returns the least loaded backend that isn't passed over, nil if none is left.
+func leastLoaded(from []*Backend, without skip) *Backend {
 	var best *Backend
 	var least float64
 	if len(from) == 0 {
@@ -38,7 +38,7 @@ func leastLoaded(from, tried []*Backend) *Backend {
 	start := rand.IntN(len(from))
 	for i := range from {
 		b := from[(start+i)%len(from)]
-		if l := b.load(); (best == nil || l < least) && !slices.Contains(tried, b) {
+		if l := b.load(); (best == nil || l < least) && !without.has(b) {
 			best, least = b, l
 		}
 	}

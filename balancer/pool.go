@@ -33,6 +33,9 @@ type Options struct {
 	// that don't see the backend come back at the same moment would disagree otherwise.
 	SlowStart time.Duration
 
+	// Limit bounds how many requests and tunnels each backend has. nil means no limit.
+	Limit *Limit
+
 	// HashBound bounds how much more than the others a backend gets of the clients that
 	// have a key and no home, as all clients of an affinity.Hash do: a few keys that most
 	// clients share, such as the address of a large office, may otherwise overload one
@@ -63,6 +66,7 @@ type Pool struct {
 	logger    *slog.Logger
 	slowStart time.Duration
 	hashBound float64
+	limit     *Limit // nil for none
 
 	now       atomic.Pointer[snapshot]
 	unchecked atomic.Bool  // Run wasn't called, and no warning was logged
@@ -124,6 +128,11 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if err := validHashBound(p.hashBound); err != nil {
 		return nil, err
 	}
+	limit, err := opts.Limit.ready()
+	if err != nil {
+		return nil, err
+	}
+	p.limit = limit
 	check, err := opts.Check.ready()
 	if err != nil {
 		return nil, err
@@ -191,6 +200,9 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 		return fmt.Errorf("balancer: backend %s already belongs to a pool, or did", b.id)
 	}
 	byID[b.id] = b
+	if p.limit != nil {
+		b.rooms = newRooms(p.limit)
+	}
 	why := "added"
 	if p.startDown {
 		b.health.Store(int32(Dead))

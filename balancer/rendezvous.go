@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"math"
-	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -33,21 +32,21 @@ func newCandidates(backends []*Backend, shares map[string]int) candidates {
 	return c
 }
 
-// place returns the backend to which a key belongs, of those that aren't in tried, nil if
-// none is left. It is weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights
+// place returns the backend to which a key belongs, of those that aren't passed over, nil
+// if none is left. It is weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights
 // by Schindelhauer and Schomaker, 2005): each backend has a score for the key, which
 // depends on nothing but the two, and the highest score wins. So when a backend leaves,
 // only its own keys move, and when its weight changes, only those that it gains or loses by
 // that. The order of the backends doesn't matter.
-func (c *candidates) place(key string, tried []*Backend) *Backend {
+func (c *candidates) place(key string, without skip) *Backend {
 	h := xxhash.Sum64String(key)
 	if c.weights != nil {
-		return c.placeWeighted(h, tried)
+		return c.placeWeighted(h, without)
 	}
 	var best uint64
 	var at *Backend
 	for i, seed := range c.seeds {
-		if s := mix(h ^ seed); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
+		if s := mix(h ^ seed); (s > best || at == nil) && !without.has(c.backends[i]) {
 			best, at = s, c.backends[i]
 		}
 	}
@@ -56,11 +55,11 @@ func (c *candidates) place(key string, tried []*Backend) *Backend {
 
 // placeWeighted uses scores that take the weights into account. With equal weights they grow
 // with the hash, so that the result is that of place.
-func (c *candidates) placeWeighted(h uint64, tried []*Backend) *Backend {
+func (c *candidates) placeWeighted(h uint64, without skip) *Backend {
 	var best float64
 	var at *Backend
 	for i, seed := range c.seeds {
-		if s := score(mix(h^seed), c.weights[i]); (s > best || at == nil) && !slices.Contains(tried, c.backends[i]) {
+		if s := score(mix(h^seed), c.weights[i]); (s > best || at == nil) && !without.has(c.backends[i]) {
 			best, at = s, c.backends[i]
 		}
 	}

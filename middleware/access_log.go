@@ -81,7 +81,8 @@ type AccessLogOptions struct {
 //
 //	--  in order
 //	CR  the client left before it was sent to a backend
-//	CQ  the client left while it waited for its home to come back (GoneWait)
+//	CQ  the client left while it waited for its home to come back (GoneWait), or for room there
+//	    ([balancer.Limit])
 //	CC  the client left while a connection to a backend was made
 //	CH  the client left while the backend had not answered
 //	CD  the client left, or its connection broke, within the request's body, the answer or
@@ -90,7 +91,8 @@ type AccessLogOptions struct {
 //	SC  no backend could be reached, or none was up
 //	SH  the backend failed before the header of its answer was there
 //	SD  the backend failed within its answer or the tunnel
-//	sQ  a time limit of a handler in front ended it while it waited for its home
+//	sQ  a time limit of a handler in front ended it while it waited for its home; or it waited
+//	    in vain for room at a backend, or found the queue full
 //	sC  a time limit ended it while a connection to a backend was made
 //	sH  the same while the backend had not answered
 //	sD  the same within the answer

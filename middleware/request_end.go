@@ -47,6 +47,8 @@ func refusalEnd(rec *Record) string {
 		return "CD"
 	case errors.Is(err, upgrade.ErrClosed), errors.Is(err, errNoHijack), errors.As(err, &failed) && failed.Invalid:
 		return "PC"
+	case errors.Is(err, balancer.ErrFull):
+		return "sQ"
 	case errors.Is(err, errRefused), len(rec.Attempts) == 0 && errors.Is(err, balancer.ErrNoBackend):
 		return "SC"
 	case len(rec.Attempts) > 0 && rec.Attempts[len(rec.Attempts)-1].Err == nil:

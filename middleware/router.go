@@ -183,6 +183,9 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		if b == nil {
+			continue
+		}
 		t.rec.picked()
 		r.limit(t, b, sent)
 		res, err := r.attempt(t, b)
@@ -252,11 +255,9 @@ func (r *router) direct(t *trip) {
 	}
 }
 
-// attempt tries one backend. The backend counts the request until t.end, which attempt
-// calls itself if there is no answer.
+// attempt tries the backend that choose has returned. The backend counts the request until
+// t.end, which attempt calls itself if there is no answer.
 func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err error) {
-	b.Begin()
-	t.backend, t.counted = b, true
 	answered := false
 	defer func() {
 		if !answered { // also if a hook has panicked
@@ -286,8 +287,9 @@ func (r *router) mayRepeat(t *trip, v verdict) bool {
 	return idempotent(t.in) && (v.lost || t.paid || r.budget.spend())
 }
 
-// choose returns the next backend to try. failure is the error of the attempt before, or
-// nil.
+// choose returns the next backend to try, which counts the request from now on. It returns nil
+// if the client's home was lost while the client waited for room there: that has to be judged
+// anew. failure is the error of the attempt before, or nil.
 func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if home := r.pool.Get(t.home()); home != nil {
 		for r.awaits(t, home) && isGone(home) {
@@ -302,11 +304,18 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 			return nil, failure
 		}
 	}
-	b, err := r.pool.Pick(t.in, t.home(), t.pin.Key, t.tried...)
-	if err != nil && failure != nil {
+	b, err := r.pool.Acquire(t.in.Context(), t.in, t.home(), t.pin.Key, t.tunnel, t.tried...)
+	if err == nil {
+		t.backend, t.counted = b, true
+		return b, nil
+	}
+	if errors.Is(err, balancer.ErrLost) {
+		return nil, nil
+	}
+	if failure != nil {
 		err = fmt.Errorf("%w; the last attempt: %w", err, failure)
 	}
-	return b, err
+	return nil, err
 }
 
 // bind ties the client to its home on the answer. The home is the backend that

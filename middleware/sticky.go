@@ -13,6 +13,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 // Sticky is an http.RoundTripper that adds the choice of backends, affinity and failover
@@ -93,7 +94,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, closing(req, fmt.Errorf("%w: the target is no path", errMalformed))
 	}
 	rec := s.router.record(req, s.ClientIP, "")
-	t := &trip{in: req, rec: rec, pin: s.router.find(req)}
+	t := &trip{in: req, rec: rec, pin: s.router.find(req), tunnel: upgrade.Is(req)}
 	rec.found(t.pin)
 	out := req.Clone(s.ClientIP.withClient(req, s.transport))
 	s.router.rewrite(out, t.pin)

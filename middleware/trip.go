@@ -24,6 +24,7 @@ type trip struct {
 	// means that there was no answer.
 	try func(b *balancer.Backend) (*http.Response, error)
 
+	tunnel  bool              // the backend counts it as a tunnel
 	backend *balancer.Backend // of the latest attempt; nil if the affinity has answered
 	counted bool              // the backend counts this request until end
 
@@ -52,10 +53,14 @@ func (t *trip) home() string {
 
 // end takes the request out of the backend's count. Only its first call does something.
 func (t *trip) end() {
-	if t.counted {
-		t.counted = false
+	switch {
+	case !t.counted:
+	case t.tunnel:
+		t.backend.EndTunnel()
+	default:
 		t.backend.End()
 	}
+	t.counted = false
 }
 
 // request returns a copy of out for one attempt at b: with b in its context, the scheme and

@@ -30,7 +30,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 		body.answerEarly(w, r)
 		defer body.join()
 	}
-	t := &trip{in: r, rec: rec, pin: g.router.find(r)}
+	t := &trip{in: r, rec: rec, pin: g.router.find(r), tunnel: true}
 	rec.found(t.pin)
 	key := t.pin.Key
 	moved := g.router.moves.of(key)
@@ -138,7 +138,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		Key:   t.pin.Key,
 		Turn:  turn(t.pin.Key),
 		Closed: func(s upgrade.Summary) {
-			b.End()
+			b.EndTunnel()
 			g.router.doctor.tunnelEnded(s)
 		},
 	})

@@ -59,8 +59,8 @@ func judge(err error) verdict {
 //	     sent as this process has made it, see Invalid of [balancer.Error]
 //	501  the method is CONNECT: a gateway is no forward proxy
 //	502  the backend failed
-//	503  no backend could take the request, its home is gone and GoneRefuse is set,
-//	     or the gateway shuts down
+//	503  no backend could take the request or had room for it ([balancer.Limit]), its home
+//	     is gone and GoneRefuse is set, or the gateway shuts down
 //	504  a time limit ended the request, or its backend was lost while it waited
 func StatusCode(err error) int {
 	var tooLarge *http.MaxBytesError

@@ -29,10 +29,12 @@
 //	limpet_request_duration_seconds{backend}     histogram, to the last byte of the answer
 //	limpet_request_first_byte_seconds{backend}   histogram, to the header of the answer
 //	limpet_requests_in_flight{backend}           now, without tunnels
+//	limpet_queued{backend}                       that wait for room: see balancer.Limit
+//	limpet_refused_total{backend}                that found none there, or not in time
 //	limpet_received_bytes_total{backend}         of requests' bodies
 //	limpet_sent_bytes_total{backend}             of backends' answers' bodies
 //	limpet_aborts_total{backend,by}              by: client, backend
-//	limpet_gateway_answers_total{cause}          cause: no_backend, shutdown, home_gone, backend_lost,
+//	limpet_gateway_answers_total{cause}          cause: full, no_backend, shutdown, home_gone, backend_lost,
 //	                                             timeout, backend_failed, body_too_large, bad_request,
 //	                                             internal
 //	limpet_pins_total{backend,outcome}           outcome: hit, new, moved, expired, forged, unknown, as

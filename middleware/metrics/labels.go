@@ -120,6 +120,7 @@ type ownCause struct {
 
 // ownCauses are the causes of the gateway's own answers. The last one fits all.
 var ownCauses = [...]ownCause{
+	{"full", func(_ int, err error) bool { return errors.Is(err, balancer.ErrFull) }},
 	{"no_backend", func(status int, err error) bool {
 		return status == http.StatusServiceUnavailable && errors.Is(err, balancer.ErrNoBackend)
 	}},
