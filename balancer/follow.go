@@ -21,9 +21,9 @@ import (
 //	group                                  its clients and the operator's wish go there
 //	has another weight for it              has that as its configured weight
 //	says that it is Draining               is drained within [Target.Within]
-//	doesn't name it any more               the same; then it is removed. It is removed earlier
-//	                                       when the checks find it dead and its Lost has
-//	                                       closed, and later if the operator drains it for
+//	doesn't name it any more               is drained within [Target.Grace], and then removed:
+//	                                       earlier when the checks find it dead and its Lost
+//	                                       has closed, later if the operator drains it for
 //	                                       longer
 //	names it again                         serves again, unless the operator drains it
 //	fails, names no backend at all, or     all stay as they are, which is logged once, as is
@@ -191,10 +191,7 @@ func (f *follower) follow(t Target, b *Backend) {
 		f.enter(t, b)
 		return
 	}
-	var asked *Wish
-	if t.Draining {
-		asked = t.drain(to.asked)
-	}
+	asked := t.asked(to.asked)
 	to.target, to.gone = t, false
 	switch {
 	case !f.has(to): // the embedder has removed it, or has put another one in its place
@@ -212,10 +209,7 @@ func (f *follower) follow(t Target, b *Backend) {
 
 // enter adds the backend b for the target t.
 func (f *follower) enter(t Target, b *Backend) {
-	to := &followed{target: t}
-	if t.Draining {
-		to.asked = t.drain(nil)
-	}
+	to := &followed{target: t, asked: t.asked(nil)}
 	if err := f.pool.enter(b, f.wishes[t.ID], to.asked); err == nil {
 		to.backend = b
 		delete(f.wishes, t.ID)
@@ -240,7 +234,7 @@ func (f *follower) leave(to *followed) {
 		return
 	}
 	to.gone = true
-	to.asked = to.target.drain(to.asked)
+	to.asked = to.target.askedGone(to.asked)
 	f.pool.ask(to.backend, to.target.Weight, to.asked)
 }
 

@@ -176,18 +176,20 @@ func TestFollowTargets(t *testing.T) {
 			balancer.Up, 2, 0, []string{"a up-down moved to http://a.test, lost", "a down-up added"}},
 		{"comes draining", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining, a.Within = true, time.Minute })},
 			balancer.Draining, 2, time.Minute, []string{"a down-draining added", "b down-up added"}},
-		{"drains by default", [][]balancer.Target{target(nil), target(func(a *balancer.Target) { a.Draining = true })},
-			balancer.Draining, 2, 30 * time.Second, []string{"a up-draining source: drain"}},
-		{"drains longer", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining = true }), target(func(a *balancer.Target) { a.Draining, a.Within = true, time.Hour })},
+		{"drains without a deadline", [][]balancer.Target{target(nil), target(func(a *balancer.Target) { a.Draining = true })},
+			balancer.Draining, 2, 0, []string{"a up-draining source: drain"}},
+		{"drains without a deadline, then goes", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining = true }), onlyB},
+			balancer.Draining, 2, 30 * time.Second, []string{"a draining-draining source: drain"}},
+		{"goes with its grace", [][]balancer.Target{target(func(a *balancer.Target) { a.Grace = time.Minute }), onlyB},
+			balancer.Draining, 2, time.Minute, []string{"a up-draining source: drain"}},
+		{"drains longer", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining, a.Within = true, time.Minute }), target(func(a *balancer.Target) { a.Draining, a.Within = true, time.Hour })},
 			balancer.Draining, 2, time.Hour, []string{"a draining-draining source: drain"}},
 		{"drains, then goes", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining, a.Within = true, time.Minute }), onlyB},
 			balancer.Draining, 2, time.Minute, nil},
 		{"drains, then not", [][]balancer.Target{target(func(a *balancer.Target) { a.Draining = true }), target(nil)},
 			balancer.Up, 2, 0, []string{"a draining-up source: serve"}},
-		{"is lost at once", [][]balancer.Target{target(func(a *balancer.Target) { a.Within = -1 }), onlyB},
+		{"is lost at once", [][]balancer.Target{target(func(a *balancer.Target) { a.Grace = -1 }), onlyB},
 			balancer.Down, 0, 0, []string{"a up-down source: off, lost", "a down-down removed"}},
-		{"off", [][]balancer.Target{target(nil), target(func(a *balancer.Target) { a.Draining, a.Within = true, -1 })},
-			balancer.Down, 2, 0, []string{"a up-down source: off, lost"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -309,6 +311,8 @@ func TestFollowBadAnswers(t *testing.T) {
 		{"weight", "weight -1", answer{targets: []balancer.Target{{ID: "c", URL: "http://c.test", Weight: -1}}}},
 		{"weight of one that is known", "weight -1", answer{targets: []balancer.Target{{ID: "a", URL: "http://a.test", Weight: -1}}}},
 		{"no unit", "30*time.Second", answer{targets: []balancer.Target{{ID: "c", URL: "http://c.test", Within: 30}}}},
+		{"grace without a unit", "30*time.Second", answer{targets: []balancer.Target{{ID: "c", URL: "http://c.test", Grace: 30}}}},
+		{"below zero", "or 0 for no deadline", answer{targets: []balancer.Target{{ID: "c", URL: "http://c.test", Within: -30}}}},
 		{"many", "10000 at most", answer{targets: many}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

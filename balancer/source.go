@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,17 +32,21 @@ type Target struct {
 	Weight int    // the configured weight, see [NewBackend]; 0: 1
 	Group  string // a version, such as stable or canary; "" for none
 
-	// Draining says that the backend is about to end: it takes no new clients, and those
-	// that it has leave within Within, as in [Pool.Drain].
+	// Draining says that the backend takes no new clients, and that those which it has
+	// leave it within the time Within, as in [Pool.Drain]. A Within of 0 sets no
+	// deadline: they stay.
 	Draining bool
+	Within   time.Duration
 
-	// Within is the time in which the clients leave a backend that is Draining, or that
-	// the source doesn't name any more. 0 means 30 s. Below zero they are lost at once.
-	Within time.Duration
+	// Grace is the time within which clients leave the backend after the source has
+	// stopped naming it, unless it is Draining with a deadline already. 0 means 30 s. Below
+	// zero they are lost at once.
+	Grace time.Duration
 }
 
-// defaultWithin is what a Within of 0 means.
-const defaultWithin = 30 * time.Second
+// defaultGrace is what a Grace of 0 means. It outlasts a moment in which a source forgets a
+// backend that is well.
+const defaultGrace = 30 * time.Second
 
 // maxTargets is how many targets a source may have, so that a source gone wild doesn't use
 // up the memory. It is far beyond what one process can check each second.
@@ -60,33 +65,44 @@ func checkTargets(targets []Target) error {
 		switch {
 		case ids[t.ID]:
 			return fmt.Errorf("it names two backends with the ID %s", t.ID)
-		case 0 < t.Within && t.Within < time.Millisecond:
-			return fmt.Errorf("backend %s drains within %v: a number without a unit counts nanoseconds; want 30*time.Second, say", t.ID, t.Within)
+		case t.Within < 0:
+			return fmt.Errorf("backend %s drains within %v: want a positive time, or 0 for no deadline", t.ID, t.Within)
+		case unitless(t.Within) || unitless(t.Grace):
+			return fmt.Errorf("backend %s drains within %v, with a grace of %v: a number without a unit counts nanoseconds; want 30*time.Second, say", t.ID, t.Within, t.Grace)
 		}
 		ids[t.ID] = true
 	}
 	return nil
 }
 
+func unitless(d time.Duration) bool { return 0 < d && d < time.Millisecond }
+
 // backend returns a new backend for the target. It may fail.
 func (t *Target) backend() (*Backend, error) {
 	return NewBackend(t.ID, t.URL, t.Weight)
 }
 
-// drain returns what the source wants from now on of a backend that is to lose its clients,
-// or that goes on losing them since old was wanted.
-func (t *Target) drain(old *Wish) *Wish {
-	w := Wish{State: Draining, Since: time.Now(), Within: t.Within}
+// asked returns what the source wants of a backend that it names, of which it has wanted old
+// until now: nil if it may serve. A drain that goes on keeps its beginning.
+func (t *Target) asked(old *Wish) *Wish {
 	switch {
-	case w.Within == 0:
-		w.Within = defaultWithin
-	case w.Within < 0:
-		w = Wish{State: Down, Since: w.Since}
+	case !t.Draining:
+		return nil
+	case old != nil && old.State == Draining && (old.Within == 0) == (t.Within == 0):
+		return &Wish{State: Draining, Since: old.Since, Within: t.Within}
 	}
-	if old != nil && old.State == w.State {
-		w.Since = old.Since
+	return &Wish{State: Draining, Since: time.Now(), Within: t.Within}
+}
+
+// askedGone returns what becomes of a backend that the source doesn't name any more.
+func (t *Target) askedGone(old *Wish) *Wish {
+	switch {
+	case t.Grace < 0:
+		return &Wish{State: Down, Since: time.Now()}
+	case old != nil && old.State == Draining && old.Within > 0:
+		return old
 	}
-	return &w
+	return &Wish{State: Draining, Since: time.Now(), Within: cmp.Or(t.Grace, defaultGrace)}
 }
 
 // enter adds b, of which its source wants asked, or nothing if that is nil. wish is what
