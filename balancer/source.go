@@ -30,7 +30,7 @@ type Target struct {
 	ID     string // see [NewBackend]: it should stay the same for as long as the clients of the backend belong to it
 	URL    string // see [NewBackend]: clients follow the ID to another URL
 	Weight int    // the configured weight, see [NewBackend]; 0: 1
-	Group  string // a version, such as stable or canary; "" for none
+	Group  string // see [Backend.SetGroup]; "" for none
 
 	// Draining says that the backend takes no new clients, and that those which it has
 	// leave it within the time Within, as in [Pool.Drain]. A Within of 0 sets no
@@ -79,7 +79,11 @@ func unitless(d time.Duration) bool { return 0 < d && d < time.Millisecond }
 
 // backend returns a new backend for the target. It may fail.
 func (t *Target) backend() (*Backend, error) {
-	return NewBackend(t.ID, t.URL, t.Weight)
+	b, err := NewBackend(t.ID, t.URL, t.Weight)
+	if err != nil {
+		return nil, err
+	}
+	return b, b.SetGroup(t.Group)
 }
 
 // asked returns what the source wants of a backend that it names, of which it has wanted old
