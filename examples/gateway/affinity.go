@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -28,7 +29,7 @@ type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
-func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []*balancer.Backend) (affinity.Chain, error) {
+func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []*balancer.Backend, discovers bool) (affinity.Chain, error) {
 	ids := make(map[string]string)
 	for _, b := range backends {
 		ids[b.ID()] = b.ID()
@@ -58,8 +59,15 @@ func parseAffinity(list string, keys [][]byte, store affinity.Store, backends []
 			if !two {
 				param = cookie
 			}
-			a = &affinity.Route{Cookie: cookie, Param: param, Backends: ids}
+			route := &affinity.Route{Cookie: cookie, Param: param, Backends: ids}
+			if discovers {
+				route.Backends = nil // any ID may come
+			}
+			a = route
 		case "cookiemap":
+			if discovers {
+				return nil, errors.New("-affinity cookiemap needs to know all backends: give each by -backend, or use route:NAME with -discover")
+			}
 			a = &affinity.CookieMap{Name: name, Backends: ids}
 		case "ip":
 			a = &affinity.Hash{Key: &affinity.ClientAddr{}}

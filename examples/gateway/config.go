@@ -19,6 +19,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/balancer/discovery"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -36,6 +37,7 @@ type config struct {
 	options   limpet.Options
 	accessLog *slog.Logger // nil: none
 
+	sources []balancer.Source // of backends, beside those of flags
 	pool    *balancer.Pool
 	gateway *limpet.Gateway
 	handler http.Handler
@@ -60,6 +62,11 @@ func parse(args []string) (*config, error) {
 	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
 		b, err := balancer.ParseBackend(s)
 		backends = append(backends, b)
+		return err
+	})
+	fs.Func("discover", "find backends, and follow them as they come, move and go, at a `source`; repeatable, and beside -backend:\ndns://host:PORT (A and AAAA records), dns+srv://_http._tcp.host (SRV), asked each 10s or ?interval=TIME;\nfile:/path (a backend on each line, as for -backend);\nk8s://namespace/service:PORT (the Pods of a Service; PORT is its name, or a number that Pods listen on);\n?grace=TIME: what isn't named any more is drained for so long, by default 30s; &scheme=https: backends speak TLS", func(s string) error {
+		source, err := discovery.Parse(s)
+		cfg.sources = append(cfg.sources, source)
 		return err
 	})
 	fs.StringVar(&names, "affinity", "engineio,cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
@@ -128,8 +135,8 @@ func parse(args []string) (*config, error) {
 	switch {
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case len(backends) == 0:
-		return nil, errors.New("no backend: give at least one -backend ID=URL")
+	case len(backends) == 0 && len(cfg.sources) == 0:
+		return nil, errors.New("no backend: give at least one -backend ID=URL, or a -discover SOURCE")
 	case (*tlsCert == "") != (*tlsKey == ""):
 		return nil, errors.New("-tls-cert and -tls-key belong together")
 	case cfg.check.Interval <= 0:
@@ -181,7 +188,7 @@ func parse(args []string) (*config, error) {
 			return nil, err
 		}
 	}
-	chain, err := parseAffinity(names, keys, store, backends)
+	chain, err := parseAffinity(names, keys, store, backends, len(cfg.sources) > 0)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -98,8 +99,26 @@ func serve(cfg *config) error {
 		return err
 	}
 	defer stopAdmin() // after the drain, which can be watched there
+	defer cfg.follow()()
 	slog.Info("listening", "addr", listener.Addr().String())
 	return cfg.gateway.Serve(ctx, server, listener, cfg.drain)
+}
+
+// follow makes the pool follow the sources until stop is called.
+func (cfg *config) follow() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	for _, source := range cfg.sources {
+		following.Go(func() {
+			if err := cfg.pool.Follow(ctx, source); err != nil {
+				slog.Error("backends aren't followed any more", "err", err)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		following.Wait()
+	}
 }
 
 // raw returns what the PROXY protocol came through: behind its header, which has

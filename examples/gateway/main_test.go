@@ -55,6 +55,10 @@ func TestBadFlags(t *testing.T) {
 	}{
 		{"", "no backend", ""},
 		{"-backend a", "ID=URL", ""},
+		{"-discover nodes:3000", "dns://host:port", ""},
+		{"-discover dns://nodes", "port of the backends as a number", ""},
+		{"-discover k8s://ns/svc:http", "KUBERNETES_SERVICE_HOST isn't set", "KUBERNETES_SERVICE_HOST="},
+		{"-discover dns://nodes:3000 -affinity cookiemap:server", "give each by -backend", ""},
 		{"-backend a=ftp://x", "want http://host:port", ""},
 		{"-backend " + a + " -backend " + a, "a", ""},
 		{"-backend " + a + " -affinity sticky", "-affinity", ""},
