@@ -79,7 +79,7 @@ func at(object any, path string) any {
 // gateway.
 func TestKubernetes(t *testing.T) {
 	t.Parallel()
-	check := exec.CommandContext(t.Context(), need.Module(t, "deploy/check"), "deploy/gateway.yaml", "deploy/nodes.yaml")
+	check := exec.CommandContext(t.Context(), need.Module(t, "deploy/check"), "deploy/gateway.yaml", "deploy/nodes.yaml", "deploy/discover.yaml")
 	out, err := check.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -116,6 +116,16 @@ func TestKubernetes(t *testing.T) {
 		{"StatefulSet/node", "spec.serviceName", "nodes"},
 		{"StatefulSet/node", "spec.template.spec.containers.0.ports.0.containerPort", "3000"},
 		{"Service/nodes", "spec.selector", node},
+		{"Role/limpet", "rules.0.apiGroups", "[discovery.k8s.io]"},
+		{"Role/limpet", "rules.0.resources", "[endpointslices]"},
+		{"Role/limpet", "rules.0.verbs", "[get list watch]"},
+		{"Role/limpet", "rules.1.apiGroups", "[]"}, // the core group's name is empty
+		{"Role/limpet", "rules.1.resources", "[pods]"},
+		{"Role/limpet", "rules.1.verbs", "[get]"},
+		{"RoleBinding/limpet", "roleRef.name", "limpet"},
+		{"RoleBinding/limpet", "subjects.0.kind", "ServiceAccount"},
+		{"RoleBinding/limpet", "subjects.0.name", "limpet"},
+		{"ServiceAccount/limpet", "metadata.name", "limpet"},
 		{"Service/nodes", "spec.clusterIP", "None"},
 		{"Service/nodes", "spec.ports.0.port", "3000"},
 		{"PodDisruptionBudget/nodes", "spec.selector.matchLabels", node},

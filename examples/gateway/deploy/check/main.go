@@ -17,17 +17,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
 // kinds makes an object of each kind that the manifests use.
 var kinds = map[metav1.TypeMeta]func() any{
-	{APIVersion: "apps/v1", Kind: "Deployment"}:                 func() any { return &appsv1.Deployment{} },
-	{APIVersion: "apps/v1", Kind: "StatefulSet"}:                func() any { return &appsv1.StatefulSet{} },
-	{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}: func() any { return &networkingv1.NetworkPolicy{} },
-	{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"}:      func() any { return &policyv1.PodDisruptionBudget{} },
-	{APIVersion: "v1", Kind: "Service"}:                         func() any { return &corev1.Service{} },
+	{APIVersion: "apps/v1", Kind: "Deployment"}:                       func() any { return &appsv1.Deployment{} },
+	{APIVersion: "apps/v1", Kind: "StatefulSet"}:                      func() any { return &appsv1.StatefulSet{} },
+	{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}:       func() any { return &networkingv1.NetworkPolicy{} },
+	{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"}:            func() any { return &policyv1.PodDisruptionBudget{} },
+	{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "Role"}:        func() any { return &rbacv1.Role{} },
+	{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "RoleBinding"}: func() any { return &rbacv1.RoleBinding{} },
+	{APIVersion: "v1", Kind: "Service"}:                               func() any { return &corev1.Service{} },
+	{APIVersion: "v1", Kind: "ServiceAccount"}:                        func() any { return &corev1.ServiceAccount{} },
 }
 
 // border is the line between two documents.
