@@ -118,7 +118,9 @@ func (f *pumpFlow) insert(ctx context.Context, frames [][]byte) error {
 		f.dst.SetWriteDeadline(past)
 		close(interrupted)
 	})
+	f.writing(true)
 	n, whole, err := writeFrames(f.dst, frames)
+	f.writing(false)
 	f.bytes += n
 	f.sent += whole
 	ended := !stop()

@@ -34,6 +34,9 @@ type engine interface {
 	// heard reports whether the tunnel waits for bytes of its backend, and for how long none
 	// has come from there: see [Proxy.Heard].
 	heard() (waits bool, silent time.Duration)
+	// stalled returns for how long the client has taken no byte of what waits for it, 0
+	// if nothing waits.
+	stalled() time.Duration
 }
 
 // startEngine starts the engine that is right for the tunnel's connections: an event
@@ -53,5 +56,9 @@ func (p *Proxy) frames(websocket bool, from Side) frames {
 	if !websocket {
 		return frames{off: true}
 	}
-	return frames{masked: from == SideClient, limit: uint64(max(0, p.MessageLimit))}
+	f := frames{masked: from == SideClient, limit: uint64(max(0, p.MessageLimit))}
+	if f.masked && f.limit == 0 && p.MessageRate > 0 {
+		f.limit = noLimit
+	}
+	return f
 }

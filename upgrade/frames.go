@@ -11,7 +11,8 @@ import "github.com/limpet-go/limpet/internal/closecode"
 // with off set have lost track from the start: that is how a protocol other than
 // WebSocket is carried.
 //
-// With a limit nothing passes that it has not counted. A frame that makes no sense
+// With a limit, and for a client that is held to a rate, nothing passes that it has not
+// counted. A frame that makes no sense
 // sets stop, as one that is too big does, and the tunnel ends. What follows a close
 // frame, behind which an end must not send anything (section 5.5.1), is dropped.
 //
@@ -23,7 +24,7 @@ import "github.com/limpet-go/limpet/internal/closecode"
 //	off       nothing                                no
 //	stopped   nothing (stop is set)                  only if feed has left it at a boundary
 type frames struct {
-	limit    uint64 // in bytes of one message, 0 for none
+	limit    uint64 // in bytes of one message, 0 for none; noLimit is one that only counts
 	messages int64
 	size     uint64 // bytes of the message so far; counted only with a limit
 	left     uint64 // bytes of the frame's payload that are still to come
@@ -44,6 +45,7 @@ type frames struct {
 
 const (
 	finBit    = 0x80
+	noLimit   = 1 << 63 // longer than any message: no frame is longer than 1<<63 - 1
 	opText    = 1
 	opBinary  = 2
 	opClose   = 8
@@ -70,8 +72,11 @@ func (f *frames) drops() bool { return f.closed && f.limit != 0 }
 
 // reason returns the reason that goes with stop.
 func (f *frames) reason() string {
-	if f.stop == closecode.MessageTooBig {
+	switch f.stop {
+	case closecode.MessageTooBig:
 		return "message too big"
+	case closecode.PolicyViolation:
+		return "too many messages"
 	}
 	return "protocol error"
 }
@@ -98,13 +103,18 @@ func (f *frames) rest(p []byte) int {
 // feed tracks p and returns how much of it may pass: all of it, unless there is a
 // limit. With one, what may pass ends before the frame that sets stop, or behind a
 // close frame. If the frame that sets stop began before p, f stays within it: part of
-// it has passed already.
-func (f *frames) feed(p []byte) int {
+// it has passed already. pace, if it isn't nil, counts each frame but a close frame, and
+// the first one too many sets stop.
+func (f *frames) feed(p []byte, pace *pacer) int {
 	for n := 0; n < len(p); {
 		if f.drops() {
 			return n
 		}
 		whole := f.have == 0
+		if whole && pace != nil && f.following() && p[n]&0xf != opClose && !pace.take() {
+			f.stop = closecode.PolicyViolation
+			return n
+		}
 		m := f.next(p[n:])
 		if f.stop != 0 {
 			if whole {

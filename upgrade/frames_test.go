@@ -141,7 +141,7 @@ func FuzzFrames(f *testing.F) {
 		fr := frames{masked: masked, limit: uint64(limit)}
 		feed := func(at, n int) (passed int) {
 			t.Helper()
-			passed = fr.feed(stream[at : at+n])
+			passed = fr.feed(stream[at:at+n], nil)
 			if passed != n && limit == 0 {
 				t.Fatalf("bytes from %d: %d of %d may pass", at, passed, n)
 			}
@@ -183,7 +183,7 @@ func FuzzFrames(f *testing.F) {
 		// All at once it comes to the same.
 		want := reference(stream, masked, uint64(limit))
 		one := frames{masked: masked, limit: uint64(limit)}
-		if n := one.feed(stream); n != want.pass {
+		if n := one.feed(stream, nil); n != want.pass {
 			t.Fatalf("%d of %d bytes may pass at once, want %d", n, len(stream), want.pass)
 		}
 		if one.code = fr.code; fr.stop != 0 {
@@ -215,7 +215,7 @@ func FuzzFrames(f *testing.F) {
 					t.Fatalf("the end of a message at %d was missed from %d to %d", i, at, at+n)
 				}
 			}
-			one.feed(stream[at : at+n])
+			one.feed(stream[at:at+n], nil)
 			if at += n; at < len(stream) && !want.seams[at] {
 				t.Fatalf("no message ends at %d", at)
 			}
@@ -229,10 +229,10 @@ func TestFrameLimit(t *testing.T) {
 		for _, split := range []bool{false, true} {
 			fr, passed := frames{limit: limit}, 0
 			if !split {
-				passed = fr.feed(stream)
+				passed = fr.feed(stream, nil)
 			} else {
 				for i := range stream {
-					passed += fr.feed(stream[i : i+1])
+					passed += fr.feed(stream[i:i+1], nil)
 					if fr.stop != 0 {
 						break
 					}
@@ -255,7 +255,7 @@ func TestFrameLimit(t *testing.T) {
 		}
 	}
 	huge := frames{limit: 10}
-	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}); n != 0 || huge.stop != closecode.MessageTooBig {
+	if n := huge.feed([]byte{0x82, 127, 0x7f, 255, 255, 255, 255, 255, 255, 255}, nil); n != 0 || huge.stop != closecode.MessageTooBig {
 		t.Error("a huge message passes")
 	}
 }
@@ -301,7 +301,7 @@ func BenchmarkFrames(b *testing.B) {
 			b.SetBytes(int64(len(chunk)))
 			b.ReportAllocs()
 			for b.Loop() {
-				f.feed(chunk)
+				f.feed(chunk, nil)
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// One timer closes all tunnels that an idle timeout, a maximum age or a drain ends. When
+// One timer closes all tunnels that an idle or stall timeout, a maximum age or a drain ends. When
 // it fires, closeDue closes those that are due, and sets it for the next one.
 
 // never is longer than any tunnel is old.
@@ -24,6 +24,9 @@ func (p *Proxy) timeLeft(t *Tunnel, now time.Duration) (left time.Duration, code
 	}
 	if p.IdleTimeout > 0 {
 		sooner(p.IdleTimeout-t.engine.idle(), closecode.GoingAway, "idle")
+	}
+	if p.StallTimeout > 0 {
+		sooner(p.StallTimeout-t.engine.stalled(), closecode.TryAgainLater, "client takes nothing")
 	}
 	if p.MaxAge > 0 {
 		age := p.MaxAge - time.Duration(t.ageJitter*float32(p.MaxAge/10))

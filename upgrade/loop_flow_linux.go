@@ -147,6 +147,7 @@ func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 					f.bytes += int64(n)
 				}
 				b, fed = b[n:], fed-n
+				t.took(f)
 			}
 		}
 		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 && t.phase(f) == relaying {
@@ -172,6 +173,14 @@ func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 	}
 }
 
+// took notes that f's destination has taken bytes. For the client, see stalled; update
+// begins a new time if more is waiting.
+func (t *loopTunnel) took(f *loopFlow) {
+	if f.dir == toClient {
+		t.stall = 0
+	}
+}
+
 // follow has frames track b, if senders wait only to the end of a message, and returns
 // how many bytes of b may pass. A close frame is reported before it is written, so
 // that its answer can't be seen first.
@@ -179,7 +188,11 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 	if f.dir == toClient && t.senders != nil {
 		b = b[:f.frames.rest(b)]
 	}
-	n := f.frames.feed(b)
+	var pace *pacer
+	if f.dir == toBackend && t.pace.every != 0 {
+		pace, t.pace.now = &t.pace, t.loop.now
+	}
+	n := f.frames.feed(b, pace)
 	if f.frames.closed {
 		t.ensureEnding().closeFrame(f.dir, int(f.frames.code))
 		t.refuseSenders()

@@ -33,10 +33,11 @@ type loop struct {
 	fd      int
 
 	mu       sync.Mutex
-	began    time.Time     // all times are counted from here
-	now      time.Duration // the time when mu was taken, about
-	slots    []*loopTunnel // by the number that an event carries
-	free     []int32       // numbers of slots that are nil
+	began    time.Time       // all times are counted from here
+	now      time.Duration   // the time when mu was taken, about
+	slots    []*loopTunnel   // by the number that an event carries
+	free     []int32         // numbers of slots that are nil
+	full     []time.Duration // by slot, that of its pacer while the tunnel is idle; nil without a MessageRate
 	due      deadlines
 	alarm    time.Duration // the deadline of epoll's reads, 0 before the first
 	nextPoll time.Duration // when to poll without a wake-up
@@ -79,6 +80,12 @@ func (l *loop) start(k link, client, backend int) *loopTunnel {
 		l.slots[t.slot] = t
 	} else {
 		t.slot, l.slots = int32(len(l.slots)), append(l.slots, t)
+	}
+	if k.tunnel.proxy.MessageRate > 0 {
+		for len(l.full) < len(l.slots) {
+			l.full = append(l.full, 0)
+		}
+		l.full[t.slot] = 0
 	}
 	t.begin(k)
 	if l.alarm == 0 {

@@ -54,9 +54,11 @@ type passed struct{ bytes, messages int64 }
 
 // activeState is the part of a tunnel that an idle one doesn't have.
 type activeState struct {
-	flows   [2]loopFlow // by direction
-	ending  *ending     // nil before the first event of the course
-	senders *sender     // a list of those that write or wait, the first one first
+	flows   [2]loopFlow   // by direction
+	ending  *ending       // nil before the first event of the course
+	senders *sender       // a list of those that write or wait, the first one first
+	stall   time.Duration // since when the client has taken nothing of what waits for it, 0 if nothing waits
+	pace    pacer         // of the client's messages; the zero pacer for none
 }
 
 // activate makes an idle tunnel active. update makes it idle again if it can.
@@ -74,6 +76,10 @@ func (t *loopTunnel) activate() {
 		f.messages = passed.messages
 		m.flows[i] = loopFlow{dir: dir, frames: f, bytes: passed.bytes}
 	}
+	m.pace = pacer{}
+	if p := t.tunnel.proxy; t.websocket && p.MessageRate > 0 {
+		m.pace = p.newPacer(t.loop.full[t.slot])
+	}
 	t.activeState = m
 }
 
@@ -89,6 +95,9 @@ func (t *loopTunnel) deactivate() {
 			return
 		}
 		t.passed[i] = passed{f.bytes, f.frames.messages}
+	}
+	if m.pace.every != 0 {
+		t.loop.full[t.slot] = m.pace.full
 	}
 	t.activeState, t.loop.spare = nil, m
 }
@@ -146,6 +155,11 @@ func (t *loopTunnel) update() {
 	if t.phase(up) == over && t.phase(down) == over && !t.busy(up) && !t.busy(down) {
 		t.finish()
 		return
+	}
+	if !t.blocked(down) {
+		t.stall = 0
+	} else if t.stall == 0 {
+		t.stall = max(1, t.loop.now)
 	}
 	t.setInterest(SideClient, up, down)
 	t.setInterest(SideBackend, down, up)
@@ -226,6 +240,15 @@ func (t *loopTunnel) heard() (waits bool, silent time.Duration) {
 		waits = waits && t.phase(down) == relaying && !t.busy(down)
 	}
 	return waits, t.spoken.since(t.loop.now)
+}
+
+func (t *loopTunnel) stalled() time.Duration {
+	t.loop.lock()
+	defer t.loop.mu.Unlock()
+	if t.activeState == nil || t.stall == 0 {
+		return 0
+	}
+	return t.loop.now - t.stall
 }
 
 // closing reports whether the tunnel is closing.

@@ -45,6 +45,15 @@ type Proxy struct {
 	// either end for that long. 0 means never.
 	IdleTimeout time.Duration
 
+	// StallTimeout ends a tunnel with 1013 (Try Again Later) when its client has taken no
+	// byte for that long while some wait for it. Until then they fill the buffers of the
+	// gateway and the sockets, and then the backend has to keep what it sends. The close
+	// frame stands behind the bytes that wait, so such a client most often sees the end of
+	// the connection only. On an event loop each byte that the client's socket takes counts,
+	// otherwise each 32 KiB. 0 means never. A time below some seconds ends tunnels of clients
+	// whose network pauses.
+	StallTimeout time.Duration
+
 	// MaxAge ends a tunnel with 1012 (Service Restart) when it is that old, or up to a
 	// tenth earlier, at random, so that tunnels that were opened together don't end
 	// together. 0 means never.
@@ -61,6 +70,17 @@ type Proxy struct {
 	// no close frame can follow in that direction. Protocols other than WebSocket have
 	// no messages to limit.
 	MessageLimit int64
+
+	// MessageRate ends a WebSocket with 1008 (Policy Violation) when its client sends more
+	// messages a second than that. Control frames such as pings count, and each fragment
+	// of a message. 0 means no limit. With a rate nothing of the client passes that can't
+	// be counted, as with a MessageLimit.
+	MessageRate int
+
+	// MessageBurst is how many messages may come at once. 0 means those of 10 seconds: when
+	// a network or a backend has paused, all that a client has sent meanwhile comes at
+	// once, and such a client must not lose its tunnel.
+	MessageBurst int
 
 	// NoEventLoop gives each tunnel two goroutines on Linux too, which costs ten times
 	// the memory of an idle tunnel. Use it on systems where epoll or the loops' system
@@ -96,6 +116,10 @@ func (p *Proxy) Validate() error {
 		return fmt.Errorf("upgrade: HandshakeTimeout %v is negative; 0 means 10 s", p.HandshakeTimeout)
 	case tiny(p.IdleTimeout):
 		return fmt.Errorf("upgrade: IdleTimeout is %v: a number without a unit counts nanoseconds; want 30*time.Minute, say, or 0 for never", p.IdleTimeout)
+	case tiny(p.StallTimeout):
+		return fmt.Errorf("upgrade: StallTimeout is %v: a number without a unit counts nanoseconds; want 30*time.Second, say, or 0 for never", p.StallTimeout)
+	case p.StallTimeout < 0:
+		return fmt.Errorf("upgrade: StallTimeout %v is negative; 0 means never", p.StallTimeout)
 	case tiny(p.MaxAge):
 		return fmt.Errorf("upgrade: MaxAge is %v: a number without a unit counts nanoseconds; want 12*time.Hour, say, or 0 for never", p.MaxAge)
 	case p.IdleTimeout < 0:
@@ -104,6 +128,12 @@ func (p *Proxy) Validate() error {
 		return fmt.Errorf("upgrade: MaxAge %v is negative; 0 means never", p.MaxAge)
 	case p.MessageLimit < 0:
 		return fmt.Errorf("upgrade: MessageLimit %d is negative; 0 means no limit", p.MessageLimit)
+	case p.MessageRate < 0, p.MessageBurst < 0:
+		return fmt.Errorf("upgrade: MessageRate %d or MessageBurst %d is negative; 0 means no limit, and a burst of 10 seconds", p.MessageRate, p.MessageBurst)
+	case p.MessageRate > 1e6, p.MessageBurst > 1e9:
+		return fmt.Errorf("upgrade: MessageRate %d with MessageBurst %d is no limit: want up to 1,000,000 messages a second, or 0 for no limit", p.MessageRate, p.MessageBurst)
+	case p.MessageBurst > 0 && p.MessageRate == 0:
+		return fmt.Errorf("upgrade: MessageBurst is %d, but there is no MessageRate", p.MessageBurst)
 	}
 	for _, name := range p.Protocols {
 		if name == "" || strings.ContainsAny(name, " \t,") {

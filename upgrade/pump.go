@@ -23,11 +23,16 @@ import (
 //	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
 //	last, running  both flows                              atomic
 //	spoken, waits  down                                    atomic
+//	stuck          down; send, with down's lock            atomic
 func startPump(l link) engine {
 	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
 	t.course.websocket = l.websocket
 	t.down = pumpFlow{pumpTunnel: t, dir: toClient, src: l.backend, dst: l.client, frames: l.tunnel.proxy.frames(l.websocket, SideBackend)}
 	t.up = pumpFlow{pumpTunnel: t, dir: toBackend, src: l.client, dst: l.backend, frames: l.tunnel.proxy.frames(l.websocket, SideClient)}
+	if p := l.tunnel.proxy; l.websocket && p.MessageRate > 0 {
+		pace := p.newPacer(0)
+		t.up.pace = &pace
+	}
 	if l.websocket {
 		t.down.lock = make(chan struct{}, 1)
 		t.down.take() // until the head is written
@@ -48,6 +53,7 @@ type pumpTunnel struct {
 	last    atomic.Int64 // when the last byte came, counted from began
 	spoken  atomic.Int64 // when the last byte came from the backend, see heard
 	waits   atomic.Bool  // down is reading
+	stuck   atomic.Int64 // when the write to the client began that is under way, 0 for none; kept with a StallTimeout only
 	running atomic.Int32 // flows that have not ended
 
 	// ending is set with the first event of the course. A flow that finds it unset
@@ -104,6 +110,13 @@ func (t *pumpTunnel) disconnect(order order) {
 	}
 	client.Close()
 	backend.Close()
+}
+
+func (t *pumpTunnel) stalled() time.Duration {
+	if since := t.stuck.Load(); since != 0 {
+		return t.now() - time.Duration(since)
+	}
+	return 0
 }
 
 func (t *pumpTunnel) idle() time.Duration {

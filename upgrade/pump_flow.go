@@ -21,6 +21,7 @@ type pumpFlow struct {
 	dir      direction
 	src, dst net.Conn
 	frames   frames
+	pace     *pacer // of the client's messages; nil for none
 	bytes    int64
 	room     [roomSize]byte // what read reads into
 	full     bool           // the last read filled its buffer
@@ -47,13 +48,16 @@ func (f *pumpFlow) copyAll(head, early []byte) {
 		}
 		b, buf, err := f.read()
 		if len(b) > 0 {
-			now := int64(f.now())
-			f.last.Store(now)
+			now := f.now()
+			f.last.Store(int64(now))
 			if f.dir == toClient {
 				f.waits.Store(false)
 				if !f.full { // or else it may be a part of what the kernel has had for long
-					f.spoken.Store(now)
+					f.spoken.Store(int64(now))
 				}
+			}
+			if f.pace != nil {
+				f.pace.now = now
 			}
 			on = f.pass(b)
 		}
@@ -136,7 +140,7 @@ func (f *pumpFlow) deliver(head, b []byte) bool {
 			part = b[:f.frames.rest(b)]
 		}
 		closed := f.frames.closed
-		n := f.frames.feed(part)
+		n := f.frames.feed(part, f.pace)
 		if f.frames.closed && !closed {
 			f.closeFrame()
 		}
@@ -167,12 +171,25 @@ func (f *pumpFlow) write(head, b []byte) bool {
 	if len(b) == 0 { // TLS would send an empty record
 		return true
 	}
+	f.writing(true)
 	n, err := f.dst.Write(b)
+	f.writing(false)
 	f.bytes += int64(max(0, n-len(head)))
 	if err != nil {
 		f.writeFailed(err)
 	}
 	return err == nil
+}
+
+// writing notes that a write to the client begins or has ended, for stalled.
+func (f *pumpFlow) writing(begins bool) {
+	switch {
+	case f.dir != toClient || f.tunnel.proxy.StallTimeout <= 0:
+	case begins:
+		f.stuck.Store(int64(max(1, f.now())))
+	default:
+		f.stuck.Store(0)
+	}
 }
 
 // writeFailed reports that dst can't be written to because of err.

@@ -105,6 +105,7 @@ func (t *loopTunnel) writeSender(s *sender) (whole bool, err error) {
 			return false, fmt.Errorf("%w: %w", ErrClosed, err)
 		}
 		f.bytes += int64(n)
+		t.took(f)
 		s.begun = true
 		if s.at += n; s.at == len(s.frames[0]) {
 			s.frames, s.at = s.frames[1:], 0

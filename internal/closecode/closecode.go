@@ -6,15 +6,16 @@ import "unicode/utf8"
 // The codes that Limpet sends or tells its callers (RFC 6455, section 7.4.1, and the
 // registry of IANA).
 const (
-	Normal         = 1000
-	GoingAway      = 1001
-	ProtocolError  = 1002
-	NoStatus       = 1005 // is never sent: it stands for a close frame without a code
-	InvalidPayload = 1007 // text that isn't UTF-8
-	MessageTooBig  = 1009
-	InternalError  = 1011
-	ServiceRestart = 1012
-	TryAgainLater  = 1013
+	Normal          = 1000
+	GoingAway       = 1001
+	ProtocolError   = 1002
+	NoStatus        = 1005 // is never sent: it stands for a close frame without a code
+	InvalidPayload  = 1007 // text that isn't UTF-8
+	PolicyViolation = 1008
+	MessageTooBig   = 1009
+	InternalError   = 1011
+	ServiceRestart  = 1012
+	TryAgainLater   = 1013
 )
 
 // Sendable reports whether a code may be in a close frame that is sent. Those below
