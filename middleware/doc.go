@@ -12,6 +12,7 @@
 //     service has already. It is an http.RoundTripper.
 //   - [AssignCookie] gives each client a cookie that names its backend in the clear.
 //   - [Origin] refuses WebSockets of other sites' pages.
+//   - [Limit] refuses requests and WebSockets of clients that ask for too much.
 //   - [Join] makes a client's WebSocket a member of a hub.
 //   - [Gateway.Observe] has an [Observer] told of each request and tunnel. [AccessLog] is
 //     one. Package metrics has one for Prometheus, and package status a live page with an
@@ -33,7 +34,7 @@
 // # The order
 //
 // Handlers that log requests, or decide whether they are served at all, such as
-// authentication and rate limits, come first. [AssignCookie.Handler] comes right before the gateway, and the
+// authentication, [Origin] and [Limit], come first. [AssignCookie.Handler] comes right before the gateway, and the
 // gateway is last. Five things matter to the handlers in front of it:
 //
 //   - Their ResponseWriters need an Unwrap method, as [http.ResponseController] asks for.

@@ -90,6 +90,9 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 		return
 	}
 	served = true
+	if release := holdCount(r.Context()); release != nil {
+		tunnel.OnClosed(func(upgrade.Summary) { release() })
+	}
 	if rec != nil {
 		rec.Tunnel, rec.Status = true, http.StatusSwitchingProtocols // whatever ModifyResponse has set
 	}
