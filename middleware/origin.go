@@ -93,16 +93,31 @@ func (o *Origin) Stats() OriginStats {
 	return OriginStats{Refused: o.refused.Load(), Reported: o.reported.Load()}
 }
 
-// Handler refuses what o says, and calls next for everything else. It panics if Allow has an
-// entry that no browser's Origin can match or that would allow every site, or if ClientIP is
-// wrong: these are mistakes in code, found at the start.
-func (o *Origin) Handler(next http.Handler) http.Handler {
+// Validate returns an error if Allow has an entry that no browser's Origin can match or that
+// would allow every site, or if ClientIP is wrong. It is for origins that a user has
+// configured: Handler panics then.
+func (o *Origin) Validate() error {
+	_, err := o.allowed()
+	return err
+}
+
+func (o *Origin) allowed() ([]allowedOrigin, error) {
 	allow, err := parseAllowed(o.Allow)
 	if err == nil {
 		err = o.ClientIP.validate()
 	}
 	if err != nil {
-		panic("limpet: Origin: " + err.Error())
+		return nil, fmt.Errorf("limpet: Origin: %w", err)
+	}
+	return allow, nil
+}
+
+// Handler refuses what o says, and calls next for everything else. It panics where
+// Validate returns an error: that is a mistake in code, found at the start.
+func (o *Origin) Handler(next http.Handler) http.Handler {
+	allow, err := o.allowed()
+	if err != nil {
+		panic(err)
 	}
 	warnings := &rareWarning{log: o.Logger}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -274,8 +274,8 @@ func TestOriginFindsMistakes(t *testing.T) {
 	} {
 		func() {
 			defer func() {
-				if said, _ := recover().(string); !strings.Contains(said, "Allow has") {
-					t.Errorf("%q: %q", entry, said)
+				if err, _ := recover().(error); err == nil || !strings.Contains(err.Error(), "Allow has") {
+					t.Errorf("%q: %v", entry, err)
 				}
 			}()
 			(&limpet.Origin{Allow: []string{entry}}).Handler(http.NotFoundHandler())

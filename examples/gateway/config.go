@@ -33,6 +33,7 @@ type config struct {
 	picker    balancer.Picker
 	check     balancer.Check
 	admin     admin
+	door      door
 	drain     time.Duration
 	options   limpet.Options
 	accessLog *slog.Logger // nil: none
@@ -123,6 +124,7 @@ func parse(args []string) (*config, error) {
 	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, for this time everything is served as before")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT, after -lame-duck: close the tunnels spread over this time, then end")
 
+	cfg.door.flags(fs)
 	fs.String("doctor", "", "serve nothing, but try the running set-up at `URL` as a client of Socket.IO does,\nwith -doctor-hold TIME and -doctor-origin ORIGIN, and no other flags") // main reads it
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

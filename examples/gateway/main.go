@@ -149,6 +149,9 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 	opts.Affinity = aff
 	opts.ClientIP = limpet.ClientIP{Trusted: cfg.trusted}
 	opts.Upgrade = &upgrade.Proxy{Unwrap: raw}
+	if err := cfg.door.build(opts.ClientIP, opts.Upgrade); err != nil {
+		return err
+	}
 	if cfg.bus != nil {
 		opts.Bus = &bus.Redis{Client: cfg.bus}
 	}
@@ -167,5 +170,6 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		assign := &limpet.AssignCookie{Cookie: http.Cookie{Name: m.Name}, Backends: m.Backends, Pool: pool}
 		cfg.handler = assign.Handler(cfg.handler)
 	}
+	cfg.handler = cfg.door.handler(cfg.handler)
 	return nil
 }

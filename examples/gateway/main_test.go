@@ -98,6 +98,8 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -access-log json:", "-access-log", ""},
 		{"-backend " + a + " -access-log off:/tmp/x", "/tmp/x", ""},
 		{"-backend " + a + " -error-pages /does/not/exist", "-error-pages", ""},
+		{"-backend " + a + " -origin https://*", "-origin", ""},
+		{"-backend " + a + " -limit-rate -1", "-limit-", ""},
 		{"-backend " + a + " -backend " + b + " more", "more", ""},
 		{"-what", "-what", ""},
 	} {
