@@ -175,7 +175,7 @@ func (cfg *config) serveAdmin() (stop func(), err error) {
 // Prometheus bring no token.
 func (cfg *config) adminHandler() (http.Handler, *status.Handler) {
 	show := &status.Options{Parts: make(map[string]func() (string, error))}
-	count := &metrics.Options{Store: cfg.store}
+	count := &metrics.Options{Store: cfg.store, Limit: cfg.door.limit, Origin: cfg.door.origin}
 	switch {
 	case cfg.admin.token != "":
 		show.Authorize = func(*http.Request) bool { return true } // guard has asked

@@ -43,6 +43,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, finding := range stats.Findings {
 		c.findings.is(ch, finding.Count, finding.Code)
 	}
+	c.collectRefused(ch)
 	c.collectStore(ch)
 	c.collectBus(ch)
 	c.collectHub(ch)
@@ -183,6 +184,23 @@ func (c *Collector) collectBus(ch chan<- prometheus.Metric) {
 	c.busClosed.is(ch, s.ClosedSlow)
 	c.busTopics.is(ch, int64(s.Topics))
 	c.busAway.is(ch, int64(s.Away))
+}
+
+func (c *Collector) collectRefused(ch chan<- prometheus.Metric) {
+	if c.opts.Limit != nil {
+		s := c.opts.Limit.Stats()
+		c.limited.is(ch, int64(s.Clients))
+		c.refused.is(ch, s.Connections, "connections")
+		c.refused.is(ch, s.Rate, "rate")
+		c.refused.is(ch, s.TooManyTunnels, "tunnels")
+		c.refused.is(ch, s.Handshakes, "handshakes")
+		c.refused.is(ch, s.Headers, "headers")
+	}
+	if c.opts.Origin != nil {
+		s := c.opts.Origin.Stats()
+		c.refused.is(ch, s.Refused, "origin")
+		c.refused.is(ch, s.Reported, "origin-report")
+	}
 }
 
 func (c *Collector) collectHub(ch chan<- prometheus.Metric) {

@@ -74,6 +74,9 @@
 //
 //	limpet_replicas                              other gateways that were heard over the bus lately
 //	limpet_findings_total{code}                  mistakes in the set-up, see [limpet.Finding]
+//	limpet_refused_total{limit}                  by Limit: connections, rate, tunnels, handshakes, headers;
+//	                                             by Origin: origin, and origin-report of those that passed
+//	limpet_limit_clients                         see [limpet.LimitStats]
 //	limpet_store_memory_hits_total               see [affinity.RedisStats]
 //	limpet_store_calls_total
 //	limpet_store_errors_total

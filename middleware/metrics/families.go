@@ -17,7 +17,7 @@ type families struct {
 	open, opened, closedTunnels, tunnelBytes, tunnelMessages              family
 	state, health, wish, weight, changes                                  family
 	drainLeft, drainEnd, checked, checkTook                               family
-	replicas, findings                                                    family
+	replicas, findings, refused, limited                                  family
 
 	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen                                    family
 	busPublished, busErrors, busDelivered, busGaps, busDropped, busClosed, busTopics, busAway        family
@@ -71,6 +71,9 @@ func newFamilies() *families {
 
 	f.replicas = gauge("replicas", "Other gateways that were heard over the bus lately.")
 	f.findings = counter("findings_total", "How often a mistake in the set-up was noticed.", "code")
+
+	f.refused = counter("refused_total", "Requests that Limit and Origin have refused before they came to the gateway, by what they were over.", "limit")
+	f.limited = gauge("limit_clients", "Addresses of clients that Limit remembers now.")
 
 	f.storeMemory = counter("store_memory_hits_total", "Lookups of pins that were answered from memory.")
 	f.storeCalls = counter("store_calls_total", "Calls of the store to Redis.")

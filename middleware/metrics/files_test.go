@@ -32,7 +32,7 @@ func newChecker(t *testing.T) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, 1, limpet.Options{Bus: memory}, &metrics.Options{Store: &affinity.Redis{}, Bus: memory, Hub: rooms})
+	r := newRig(t, 1, limpet.Options{Bus: memory}, &metrics.Options{Store: &affinity.Redis{}, Bus: memory, Hub: rooms, Limit: &limpet.Limit{}, Origin: &limpet.Origin{}})
 	families, err := r.registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -20,11 +20,14 @@ type Options struct {
 	// the package. It must return quickly and keep nothing of rec. nil: no others.
 	Long func(rec *limpet.Record) bool
 
-	// Store, Bus and Hub are those whose metrics are collected together with the
+	// Store, Bus, Hub, Limit and Origin are those whose metrics are collected together with the
 	// gateway's. nil: none.
 	Store *affinity.Redis
 	Bus   interface{ Stats() bus.Stats } // a *bus.Redis, *bus.Streams or *bus.Memory
 	Hub   *hub.Hub
+
+	Limit  *limpet.Limit
+	Origin *limpet.Origin
 }
 
 // A Collector observes a gateway, and is a [prometheus.Collector] of what it has seen. Its
