@@ -38,6 +38,7 @@ type Backend struct {
 	inFlight atomic.Int64
 	answered atomic.Int64          // when it answered a request last, in Unix nanoseconds
 	reads    http1.Reads           // of the Transport's connections to it
+	conduct  conduct               // as Observe has it
 	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
 	wanted   atomic.Pointer[Wish]  // what follows from wish and asked, nil if there never was either
 	drain    atomic.Pointer[drain] // that is wanted, nil if there is none
@@ -61,7 +62,10 @@ type Backend struct {
 	asked      *Wish  // of its source, which wants it drained or off; nil: it may serve
 	off        bool   // it is wanted Down, or its drain has ended
 	offWhy     string // why off is set, or drain, in words
-	sickWhy    string // why health isn't Well
+	found      Health // by the checks
+	foundWhy   string // why found is as it is
+	ejection   ejection
+	sickWhy    string // why health isn't Well: foundWhy, or that of the ejection
 	emptyTold  bool   // since the wish was made: see Change.Empty
 	stopChecks context.CancelFunc
 	start      slowStart

@@ -89,6 +89,7 @@ func (p *Pool) settle(c *Change) {
 	if c.From != c.To || c.Lost || c.Empty || c.told {
 		p.changes = append(p.changes, *c)
 	}
+	p.panics()
 }
 
 // doomed reports whether the Lost of b must close now. It must when the operator has put

@@ -22,6 +22,9 @@
 // session that works. When no backend is Up the sick ones take new clients. Pool.judge has
 // the table of how a check's result changes health.
 //
+// With Options.Outliers health also depends on how backends treat clients' requests: an
+// outlier is ejected for a while, which makes it sick, and never dead (see [Outliers]).
+//
 // The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish), Follow and
 // the checks change these facts. All hold the pool's mutex while they do, derive the new state,
 // publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// Health is what the checks have found about a backend, whatever the operator wants.
+// Health is what the checks have found about a backend, and how it has treated requests (see
+// [Outliers]), whatever the operator wants.
 type Health int32
 
 const (
 	Well Health = iota // answers the checks as expected, or hasn't been checked
-	Sick               // lives, but doesn't answer the checks as expected, or not at all
+	Sick               // lives, but doesn't answer the checks as expected, or not at all, or is ejected
 	Dead               // doesn't answer
 )
 
@@ -36,9 +37,9 @@ type finding struct {
 	refused  bool  // a request's dial was refused since the check before
 }
 
-// judge changes b's health by what a check has found, and reports whether the check should
-// be repeated at once. It is the only place where the checks change the health of a
-// backend, by this table. Fall and Rise are numbers of checks in a row.
+// judge changes what the checks have found about b by the result of one, and reports whether
+// the check should be repeated at once. It is the only place that does, by this table, and
+// diagnose makes b's health of it. Fall and Rise are numbers of checks in a row.
 //
 //	finding             Well                Sick                Dead
 //	------------------  ------------------  ------------------  ------------------
@@ -91,14 +92,36 @@ func (p *Pool) judge(b *Backend, f finding) (again bool) {
 	// If the half rule has kept the Lost of a dead backend open, each failed check
 	// of that backend tries again to close it. Another backend that is back only
 	// makes room for that.
-	if health != b.Health() || health == Dead && !f.lives && !b.lost() {
+	if health != b.found || health == Dead && !f.lives && !b.lost() {
 		p.mu.Lock()
-		b.health.Store(int32(health))
-		b.sickWhy = f.why()
-		p.settle(&Change{Backend: b, Why: b.sickWhy})
+		b.found, b.foundWhy = health, f.why()
+		b.diagnose()
+		p.settle(&Change{Backend: b, Why: b.foundWhy})
 		p.unlock()
 	}
 	return !well && (v.alive.on && v.alive.run == 1 || v.fine.on && v.fine.run == 1)
+}
+
+// diagnose derives b's health from both kinds of facts, what the checks have found and whether
+// b is ejected:
+//
+//	checks        not ejected  ejected
+//	------------  -----------  --------------------------------------
+//	found Well    Well         Sick
+//	found Sick    Sick         Sick
+//	found Dead    Dead         Dead, and it isn't ejected any more
+//
+// The caller holds the mutex, and calls settle.
+func (b *Backend) diagnose() {
+	health := b.found
+	b.sickWhy = b.foundWhy
+	switch {
+	case health == Dead:
+		b.ejection.end()
+	case health == Well && b.ejection.timer != nil:
+		health, b.sickWhy = Sick, b.ejection.why
+	}
+	b.health.Store(int32(health))
 }
 
 // why says what was found, for people to read.

@@ -20,6 +20,7 @@ type Options struct {
 	Check     *Check       // how Run checks the backends; nil: &Check{}, a TCP connect
 	StartDown bool         // a new backend is Down until its first good check, instead of Up until some have failed
 	Transport *Transport   // reaches the backends, for checks and for gateways alike; nil: &Transport{}
+	Outliers  *Outliers    // passive health: how clients' requests are treated counts too; nil: only checks count
 	Logger    *slog.Logger // logs changes of state and warnings; nil: slog.Default()
 
 	// SlowStart is the time over which a backend that joins, or comes back after it was
@@ -62,6 +63,7 @@ type Pool struct {
 	picker    Picker
 	transport *Transport
 	check     *Check
+	outliers  *Outliers
 	startDown bool
 	logger    *slog.Logger
 	slowStart time.Duration
@@ -137,6 +139,9 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.outliers, err = opts.Outliers.ready(); err != nil {
+		return nil, err
+	}
 	check.transport = p.transport
 	p.check = check
 	p.unchecked.Store(true)
@@ -205,11 +210,11 @@ func (p *Pool) own(byID map[string]*Backend, b *Backend) error {
 	}
 	why := "added"
 	if p.startDown {
-		b.health.Store(int32(Dead))
+		b.found, b.foundWhy = Dead, "not checked yet"
+		b.diagnose()
 		b.state.Store(int32(Down))
 		b.life.Load().end(ErrLost)
 		b.vitals = vitals{neverWell: true}
-		b.sickWhy = "not checked yet"
 		b.start.cold = true
 		why = b.sickWhy
 	}
@@ -259,6 +264,7 @@ func (p *Pool) Remove(id string) error {
 func (c *Change) remove(why string) {
 	b := c.Backend
 	b.drain.Load().stop()
+	b.ejection.end()
 	b.off, b.offWhy = true, why
 	c.Removed, c.told, c.Why = true, true, why
 	if b.stopChecks != nil {

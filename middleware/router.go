@@ -264,14 +264,9 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 			t.end()
 		}
 	}()
-	// try is passage.attempt for a plain request, and a function of tunnel.go or sticky.go
+	// t.try is passage.attempt for a plain request, and a function of tunnel.go or sticky.go
 	// otherwise.
-	if t.strays {
-		res, err = r.timed(t, b)
-	} else {
-		res, err = t.try(b)
-	}
-	if err != nil {
+	if res, err = r.try(t, b); err != nil {
 		return nil, err
 	}
 	r.bind(t, res)
