@@ -154,7 +154,6 @@ type vitals struct {
 	alive, fine streak
 	neverWell   bool // it was never well: one good check is enough
 	wasWell     bool // a check has been good
-	get         bool // checks use GET, since the backend doesn't support HEAD
 
 	// While it turns the checks away, see moves:
 	moved time.Time // when something was heard of it last, or it died; zero if it answered the last check

@@ -85,6 +85,7 @@ type Pool struct {
 	changes   []Change        // for which the listeners haven't been called yet
 	notifying bool            // a goroutine is calling the listeners
 	running   bool            // Run hasn't returned
+	began     time.Time       // when Run was called last
 	checking  context.Context // Run's; nil unless Run checks backends that are added
 	checks    sync.WaitGroup
 

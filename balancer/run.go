@@ -20,7 +20,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.running = true
 	p.hasRun.Store(true)
 	p.unchecked.Store(false)
-	p.checking = ctx
+	p.checking, p.began = ctx, time.Now()
 	for b := range p.All() {
 		p.startChecks(b)
 	}
@@ -80,8 +80,11 @@ func (p *Pool) startChecks(b *Backend) {
 // checkUntil checks b, in intervals and when a report asks for it, until ctx ends.
 func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 	b.refused.Store(false) // reports from before the checks don't count
-	interval := p.check.Interval
+	interval, began := p.check.Interval, p.began
+	check := &checker{Check: p.check, backend: b}
+	defer check.close()
 	var last time.Time
+	fresh := false // the next check follows a failure
 	next := time.Now().Add(jitter(interval / 10))
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
@@ -90,6 +93,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		case <-ctx.Done():
 			return
 		case <-b.alarm:
+			fresh = true
 			if soon := last.Add(interval / 10); soon.Before(next) {
 				next = soon
 				timer.Reset(time.Until(next))
@@ -98,13 +102,14 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		case <-timer.C:
 		}
 		last = time.Now()
-		f := finding{refused: b.refused.Swap(false)}
-		f.answered, f.err = p.check.ask(ctx, b)
+		refused := b.refused.Swap(false)
+		f := check.ask(ctx, fresh || b.Slow())
+		f.refused, fresh = refused, f.err != nil
 		if ctx.Err() != nil {
 			return
 		}
 		b.checked.Store(&checked{time.Now(), time.Since(last), f.err})
-		next = last.Add(interval - jitter(interval/10))
+		next = began.Add(together(last.Add(interval).Sub(began), interval))
 		timer.Reset(time.Until(next))
 		if localFault(f.err) {
 			continue
@@ -112,12 +117,20 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if f.err == nil {
 			b.cleared()
 		}
-		f.lives = f.answered || p.lives(ctx, b, last, f.err)
+		f.lives = f.lives || p.lives(ctx, b, last, f.err)
 		if p.judge(b, f) {
 			next = time.Now()
 			timer.Reset(0)
 		}
 	}
+}
+
+// together returns a time at, counted from any moment that is the same for the whole pool, less a
+// random part of up to 10% of the interval. It is a multiple of a hundredth of that: checks of
+// a large pool that are due at the same moment wake this process only once.
+func together(at, interval time.Duration) time.Duration {
+	step := interval / 100
+	return (at - jitter(interval/10-step)).Truncate(step)
 }
 
 func jitter(most time.Duration) time.Duration {
