@@ -61,7 +61,7 @@ Their clients come back at the others, after Socket.IO's delay of a second. A ba
 ## After a deploy
 
 All backends restart, a twentieth at a time, each drained within %s and back %s later. A session lasts an hour on average.
-This is a model of Options.Rebalance, which waits while backends are drained.
+Options.Rebalance, whose own arithmetic this is, waits while backends are drained.
 
 | | emptiest backend at the end, of the mean | half of the mean after | nine tenths after | moves of a session, on average |
 |---|---:|---:|---:|---:|
