@@ -60,7 +60,7 @@ func (s *Steps) carry(loads []Load, change []float64) (own map[string]float64) {
 	leave, take := make(map[string]float64), make(map[string]float64)
 	for i, l := range loads {
 		if change[i] < 0 {
-			mine := -change[i] * min(1, l.Own/l.Clients)
+			mine := -change[i] * min(1, l.Own/l.Movable)
 			all[l.Group] -= change[i]
 			own[l.Group] += mine
 			if l.Own >= 1 {

@@ -9,7 +9,7 @@ func rebalance(n []float64, up []bool, fraction float64) (moved float64) {
 	var at []int // which backend each load is of
 	for b := range n {
 		if up[b] {
-			loads, at = append(loads, model.Load{Weight: 1, Clients: n[b]}), append(at, b)
+			loads, at = append(loads, model.Load{Weight: 1, Clients: n[b], Movable: n[b]}), append(at, b)
 		}
 	}
 	change, _ := model.Plan(loads, fraction)
