@@ -73,6 +73,7 @@ func tracks() [][]episode {
 			{faultDrain, 5 * time.Second, (*schedule).roll},
 		},
 		{
+			network(faultPicky, time.Second),
 			network(faultReset, 700*time.Millisecond),
 			network(faultRefuse, 700*time.Millisecond),
 			network(faultHole, 1500*time.Millisecond),
@@ -80,7 +81,6 @@ func tracks() [][]episode {
 			network(faultDelay, 700*time.Millisecond),
 			network(faultHalf, 200*time.Millisecond),
 			network(faultCut, 300*time.Millisecond),
-			network(faultPicky, 500*time.Millisecond),
 		},
 		{
 			{faultRedis, 9 * time.Second, (*schedule).loseRedis}, // what it leaves broken has to show,
@@ -216,7 +216,7 @@ func (s *schedule) joinOne(*rand.Rand) {
 func network(kind faultKind, d time.Duration) episode {
 	return episode{kind, d*5/4 + recovery, func(s *schedule, random *rand.Rand) {
 		b, wait, gateway := s.take(random), about(random, d), ""
-		if one := random.IntN(2 * len(s.balancer.gateways)); one < len(s.balancer.gateways) {
+		if one := random.IntN(2 * len(s.balancer.gateways)); one < len(s.balancer.gateways) && kind != faultPicky {
 			gateway = s.balancer.gateways[one].id
 		}
 		defer s.give(b)
