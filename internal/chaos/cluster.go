@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -215,21 +216,31 @@ func (c *cluster) call(g *replica, method, target, body string, result any) erro
 	return nil
 }
 
-// operate carries out an operator's decision at one gateway, which tells the others if
-// there is a bus, and at all of them if there is none.
-func (c *cluster) operate(id, what, body string) {
-	done := 0
+// operate carries out an operator's decision at one gateway that is ready, which tells the
+// others over the bus; and at all of them if there is no bus.
+func (c *cluster) operate(random *rand.Rand, id, what, body string) {
+	var ready []*replica
 	for _, g := range c.balancer.gateways {
-		if !g.ready.Load() || c.redis != nil && done > 0 {
-			continue
+		if g.ready.Load() {
+			ready = append(ready, g)
 		}
-		if err := c.call(g, http.MethodPost, "/limpet/api/backends/"+id+"/"+what, cmp.Or(body, "{}"), nil); err != nil {
-			c.t.Errorf("the operator can't %s %s: %v", what, id, err)
-		}
-		done++
 	}
-	if done == 0 {
+	if len(ready) == 0 {
 		c.t.Errorf("no gateway is ready: the operator can't %s %s", what, id)
+		return
+	}
+	if c.redis != nil {
+		i := random.IntN(len(ready))
+		ready = ready[i : i+1]
+	}
+	for _, g := range ready {
+		c.operateAt(g, id, what, body)
+	}
+}
+
+func (c *cluster) operateAt(g *replica, id, what, body string) {
+	if err := c.call(g, http.MethodPost, "/limpet/api/backends/"+id+"/"+what, cmp.Or(body, "{}"), nil); err != nil {
+		c.t.Errorf("the operator can't %s %s: %v", what, id, err)
 	}
 }
 

@@ -31,6 +31,9 @@ const (
 	// recovery is how long it takes until all gateways find a backend Up again once the
 	// cause of a fault is gone: two good checks and what they may wait for each other.
 	recovery = 3 * checkInterval
+	// apartFor is how long it may take until gateways hear each other that have lost the
+	// bus or have just been started. Limpet promises "within seconds".
+	apartFor = 2 * time.Second
 	// drainWithin is the time of a drain.
 	drainWithin = 2 * time.Second
 	// mostIll is how many backends are in trouble at the same time. Two are always left
@@ -61,8 +64,7 @@ func newSchedule(c *cluster, until time.Time) *schedule {
 }
 
 // tracks are the episodes. Those of a track come in random order, all of them before one
-// comes twice, but the first of a track is the first, and the last the last: a drain has
-// to come after Redis was away, or it wouldn't show that the gateways hear each other again.
+// comes twice, but the first of a track is the first and the last the last.
 func tracks() [][]episode {
 	return [][]episode{
 		{
@@ -83,8 +85,8 @@ func tracks() [][]episode {
 			network(faultCut, 300*time.Millisecond),
 		},
 		{
-			{faultRedis, 9 * time.Second, (*schedule).loseRedis}, // what it leaves broken has to show,
-			{faultGateway, 6 * time.Second, (*schedule).restartGateway},
+			{faultRedis, 7 * time.Second, (*schedule).loseRedis},
+			{faultGateway, 5 * time.Second, (*schedule).restartGateway},
 		},
 	}
 }
@@ -137,6 +139,10 @@ func (s *schedule) take(random *rand.Rand) *backend {
 // give gives a backend back once it has recovered.
 func (s *schedule) give(b *backend) {
 	time.Sleep(recovery)
+	s.putBack(b)
+}
+
+func (s *schedule) putBack(b *backend) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ill--
@@ -173,7 +179,7 @@ func (s *schedule) roll(random *rand.Rand) {
 	b := s.take(random)
 	defer s.give(b)
 	defer s.history.begin(faultDrain, b.id, "", "")()
-	s.operate(b.id, "drain", `{"within":"`+drainWithin.String()+`"}`)
+	s.operate(random, b.id, "drain", `{"within":"`+drainWithin.String()+`"}`)
 	open := s.history.begin(faultClosed, b.id, "", "")
 	time.Sleep(drainWithin + 200*time.Millisecond)
 	b.unplug()
@@ -181,18 +187,17 @@ func (s *schedule) roll(random *rand.Rand) {
 	s.boot(b.id)
 	time.Sleep(recovery)
 	open()
-	s.operate(b.id, "undrain", "")
+	s.operate(random, b.id, "undrain", "")
 }
 
 // weigh changes a backend's weight for a moment.
 func (s *schedule) weigh(random *rand.Rand) {
-	s.mu.Lock()
-	id := s.free[random.IntN(len(s.free))]
-	s.mu.Unlock()
-	defer s.history.begin(faultWeight, id, "", "")()
-	s.operate(id, "weight", `{"weight":4}`)
+	b := s.take(random)
+	defer s.putBack(b)
+	defer s.history.begin(faultWeight, b.id, "", "")()
+	s.operate(random, b.id, "weight", `{"weight":4}`)
 	time.Sleep(about(random, 500*time.Millisecond))
-	s.operate(id, "weight", `{"weight":0}`)
+	s.operate(random, b.id, "weight", `{"weight":0}`)
 }
 
 // joinOne adds a backend that the gateways don't know yet, if one is left.
@@ -234,14 +239,33 @@ func network(kind faultKind, d time.Duration) episode {
 	}}
 }
 
+// loseRedis kills Redis and starts it again, without what it had. Then the gateways have to
+// hear each other again.
 func (s *schedule) loseRedis(random *rand.Rand) {
 	if s.redis == nil {
 		return
 	}
-	defer s.history.begin(faultRedis, "", "", "")()
+	end := s.history.begin(faultRedis, "", "", "")
 	s.redis.Kill()
-	time.Sleep(about(random, 1500*time.Millisecond))
+	time.Sleep(about(random, time.Second))
 	s.redis.Restart(s.t)
+	end()
+	time.Sleep(apartFor)
+	for _, g := range s.balancer.gateways {
+		s.aside(random, g)
+	}
+}
+
+// aside sets a backend aside for a moment, as one gateway is told: it keeps its clients and
+// takes no new ones.
+func (s *schedule) aside(random *rand.Rand, g *replica) {
+	b := s.take(random)
+	defer s.putBack(b)
+	s.operateAt(g, b.id, "drain", "")
+	open := s.history.begin(faultClosed, b.id, "", "by "+g.id)
+	time.Sleep(1500 * time.Millisecond)
+	open()
+	s.operateAt(g, b.id, "undrain", "")
 }
 
 func (s *schedule) restartGateway(random *rand.Rand) {

@@ -100,6 +100,9 @@ func (c *checker) silent(ops []op) {
 		}
 		waited += o.end - o.start
 		gateways[o.gateway] = true
+		if o.session != "" && !o.tunnel { // it polls, through all of them
+			gateways[everywhere] = true
+		}
 		if !o.ok() && i < len(ops)-1 {
 			continue
 		}
@@ -144,12 +147,14 @@ func (c *checker) note(waited time.Duration, faults []fault) {
 // inTheWay returns the faults that may have kept a client waiting until o: those of its
 // home and its gateways; and if its home is ill, or it had none, those of all backends.
 func (c *checker) inTheWay(homes []string, gateways map[string]bool, since time.Duration, o op) (found []fault) {
-	moves := len(homes) == 0
-	for _, f := range c.faults {
-		moves = moves || (f.backend == everywhere || slices.Contains(homes, f.backend)) && (f.gateway == "" || gateways[f.gateway]) && harm(f.kind) && c.overlaps(f, since, o.end, recovered)
+	through := func(f fault) bool {
+		return harm(f.kind) && (f.gateway == "" || gateways[f.gateway] || gateways[everywhere])
 	}
+	moves := len(homes) == 0 || slices.ContainsFunc(c.faults, func(f fault) bool {
+		return through(f) && (f.backend == everywhere || slices.Contains(homes, f.backend)) && c.overlaps(f, since, o.end, recovered)
+	})
 	for _, f := range c.faults {
-		if harm(f.kind) && (f.gateway == "" || gateways[f.gateway]) && c.overlaps(f, since, o.end, noticed) && (moves || f.backend == "") {
+		if through(f) && (moves || f.backend == "") && c.overlaps(f, since, o.end, noticed) {
 			found = append(found, f)
 		}
 	}
@@ -236,8 +241,8 @@ func (c *checker) drained(o op) {
 // been started. Limpet promises "within seconds" then.
 func (c *checker) apart(f fault, o op) bool {
 	return slices.ContainsFunc(c.faults, func(r fault) bool {
-		return r.kind == faultRedis && r.overlaps(f.start, f.start, 2*time.Second) ||
-			r.kind == faultGateway && r.gateway == o.gateway && r.overlaps(f.start, o.start, 2*time.Second)
+		return r.kind == faultRedis && r.overlaps(f.start, f.start, apartFor) ||
+			r.kind == faultGateway && r.gateway == o.gateway && r.overlaps(f.start, o.start, apartFor)
 	})
 }
 
