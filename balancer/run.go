@@ -41,6 +41,13 @@ func (p *Pool) Run(ctx context.Context) error {
 // they have begun with.
 func (p *Pool) HasRun() bool { return p.hasRun.Load() }
 
+// JudgeWithin returns how long it takes at most, after a Report, until the checks have found
+// a backend dead that doesn't answer any more, if reports go on meanwhile.
+func (p *Pool) JudgeWithin() time.Duration {
+	c := p.check
+	return c.Interval/10 + time.Duration(c.Fall)*(c.Interval/10+c.Timeout)
+}
+
 // Report reports that a request could not reach b, or lost its connection before the
 // answer, with the error err. While Run runs, b is then checked at once. Several reports
 // may cause one check, and such checks are at least a tenth of the interval apart. If a

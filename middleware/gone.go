@@ -2,7 +2,9 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -30,28 +32,49 @@ const (
 const waitStep = 50 * time.Millisecond
 
 const (
-	// judgeWithin is how long the request of a session waits for health to judge its node. A
-	// node that is gone is found so by the check that the failure causes, within
-	// milliseconds; one that hangs has let the check wait already.
-	judgeWithin = 2 * time.Second
+	// judgeLeast and judgeMost bound for how long the request of a session waits for health to
+	// judge its node, beside what the checks' settings say. A node that is gone is found so
+	// by the check that the failure causes, within milliseconds; one that hangs has let the
+	// check wait already.
+	judgeLeast = 2 * time.Second
+	judgeMost  = 15 * time.Second
 	// judgeStep is how long such a request sleeps before it looks again.
 	judgeStep = 10 * time.Millisecond
 )
 
-// losing waits until health has judged b after a request there has failed, and reports whether
-// b is Down then: whether a session at b is gone. Otherwise the failure was that of a single
-// request, or health takes longer than judgeWithin.
-func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) bool {
+// errUnjudged asks for another check while a request waits for health's judgement. Nothing
+// more is known than with the failure, which was reported.
+var errUnjudged = errors.New("a request of a session has failed")
+
+// losing waits until health has judged b after a request there has failed. It reports
+// whether a session at b is gone, and otherwise whether b is well: then the failure was that
+// of a single request. It may be neither, if health takes longer than the request may wait.
+//
+// The session is gone if b is Down. It also is if b refuses a check that began after the
+// failure, even if b isn't dead because it goes on serving its tunnels: no request can
+// reach the session any more. Only a check that began after the failure can show that b is
+// well.
+func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) (gone, well bool) {
 	if _, answers := r.affinity.(affinity.GoneHandler); !answers || !r.pool.HasRun() {
-		return false
+		return false, false
 	}
 	failed := time.Now()
+	limit := min(max(r.pool.JudgeWithin(), judgeLeast), judgeMost)
 	for b.Keeps(key) {
-		if s := b.Status(); s.Checked.After(failed) && s.CheckErr == nil || time.Since(failed) > judgeWithin || !sleep(ctx, judgeStep) {
-			return false
+		if s := b.Status(); s.Checked.Add(-s.CheckTook).After(failed) {
+			if s.CheckErr == nil {
+				return false, true
+			}
+			if errors.Is(s.CheckErr, syscall.ECONNREFUSED) {
+				return true, false
+			}
+		}
+		r.pool.Report(b, errUnjudged)
+		if time.Since(failed) > limit || !sleep(ctx, judgeStep) {
+			return false, false
 		}
 	}
-	return true
+	return true, false
 }
 
 // isGone reports whether a home is Down for another reason than a drain.
@@ -78,7 +101,7 @@ func (r *router) goneAnswer(t *trip) *http.Response {
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
-	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) && t.move == nil {
+	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.pin.Key) && t.move == nil && !t.lost {
 		return nil
 	}
 	res := handler.Gone(t.in, t.pin)

@@ -196,12 +196,14 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		}
 		failure = err
 		v := judge(err)
-		lost := false
+		well := false
 		if ctx.Err() == nil && !v.fault {
 			if !r.gaveUp(t, b, v) && !v.lost {
 				r.pool.Report(b, err)
 			}
-			lost = t.pin.Fixed && b.ID() == t.pin.Backend && r.losing(ctx, b, t.pin.Key)
+			if t.pin.Fixed && b.ID() == t.pin.Backend {
+				t.lost, well = r.losing(ctx, b, t.pin.Key)
+			}
 		}
 		if ctx.Err() != nil {
 			t.rec.tried(b, err, false)
@@ -211,7 +213,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			}
 			return nil, fmt.Errorf("backend %s: %w", b.ID(), cause)
 		}
-		if lost {
+		if t.lost {
 			if res := r.goneAnswer(t); res != nil {
 				t.rec.tried(b, err, false)
 				return res, nil
@@ -237,6 +239,11 @@ func (r *router) send(t *trip) (*http.Response, error) {
 			if !sleep(ctx, waitStep) {
 				return nil, ctx.Err()
 			}
+			continue
+		}
+		if well && !v.sent && !t.resent {
+			// The node is back, and says itself whether it knows the session.
+			t.resent = true
 			continue
 		}
 		t.tried = append(t.tried, b)

@@ -31,6 +31,8 @@ type trip struct {
 	tried   []*balancer.Backend
 	first   [4]*balancer.Backend // the array of tried at first, to save an allocation
 	refused bool                 // the home refused the connection
+	lost    bool                 // health has found that the session at the home is gone
+	resent  bool                 // the home refused the connection, was found well, and is tried again
 	unknown bool                 // the affinity has noticed that the backend doesn't know the session
 	until   time.Time            // with GoneWait: when it stops waiting for its home
 

@@ -1,0 +1,120 @@
+package middleware_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
+)
+
+// Whatever requests of a session are under way or begin just after the death of its node,
+// none is answered with an error: they get the answer of Engine.IO, by which the client
+// opens a new session. So it is with whatever pace the checks have.
+func TestRequestsOfALostSession(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		check balancer.Check
+		hangs bool
+	}{
+		{name: "by default"},
+		{name: "a slow interval", check: balancer.Check{Interval: 5 * time.Second}},
+		{name: "many checks in a row", check: balancer.Check{Fall: 20}},
+		{name: "slow and many", check: balancer.Check{Interval: 3 * time.Second, Fall: 10}},
+		{name: "with a page", check: balancer.Check{Path: "/health", Fall: 5}},
+		{name: "hangs", check: balancer.Check{Path: "/health", Interval: 100 * time.Millisecond, Timeout: 100 * time.Millisecond}, hangs: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, engines := engines(t, 3)
+			nodes := make(map[string]*node)
+			var hung atomic.Pointer[string]
+			waits := make(chan struct{}, 100)
+			for id, e := range engines {
+				nodes[id] = newNode(t, id, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body) // or the server doesn't notice that the client is gone
+					stopped := func() bool { h := hung.Load(); return h != nil && *h == id }
+					if r.URL.Path == "/health" && !stopped() {
+						return
+					}
+					if r.URL.Query().Has("sid") && r.Method == "GET" || stopped() {
+						if r.URL.Path != "/health" {
+							waits <- struct{}{}
+						}
+						<-r.Context().Done()
+						return
+					}
+					e.ServeHTTP(w, r)
+				}))
+			}
+			pool := poolOf(t, &balancer.Options{Check: &tt.check}, nodes)
+			run(t, pool)
+			srv, _ := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+			c := newClient(t)
+			sid, home := open(t, c, srv.URL)
+			for range 3 { // connections that are kept
+				post(t, c, srv.URL, sid)
+			}
+
+			var all sync.WaitGroup
+			ask := func(method string) {
+				all.Go(func() {
+					var data io.Reader
+					if method == "POST" {
+						data = strings.NewReader("4hello")
+					}
+					r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+"/socket.io/?EIO=4&transport=polling&sid="+sid, data)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					res, err := c.Do(r)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer res.Body.Close()
+					if body, _ := io.ReadAll(res.Body); res.StatusCode != 400 || string(body) != `{"code":1,"message":"Session ID unknown"}` {
+						t.Errorf("a %s got %d %q", method, res.StatusCode, body)
+					}
+				})
+			}
+			for range 2 {
+				ask("GET")
+			}
+			for range 2 {
+				<-waits
+			}
+			if tt.hangs {
+				hung.Store(&home)
+			} else {
+				nodes[home].Kill()
+			}
+			for range 5 {
+				ask("GET")
+				ask("POST")
+			}
+			all.Wait()
+		})
+	}
+}
+
+// post sends data in a session whose node is well.
+func post(t *testing.T, c *http.Client, url, sid string) {
+	t.Helper()
+	res, err := c.Post(url+"/socket.io/?EIO=4&transport=polling&sid="+sid, "text/plain", strings.NewReader("4hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+}
