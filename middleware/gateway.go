@@ -210,8 +210,8 @@ func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 // over the time that ctx has left. It returns nil when all of them are closed. When ctx
 // ends before that, it cuts the rest and returns ctx's error.
 //
-// New tunnels are refused from the start, and [Gateway.Ready] returns an error, as after
-// [Gateway.Leave]. Plain requests are served as before: call Shutdown of the http.Server at
+// New tunnels are refused from the start, but a handshake that is under way is completed.
+// [Gateway.Ready] returns an error, as after [Gateway.Leave]. Plain requests are served as before: call Shutdown of the http.Server at
 // the same time, which knows nothing of tunnels.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()

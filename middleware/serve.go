@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
 // Serve runs a service until ctx ends. It runs the pool's health checks and the gateway
@@ -20,10 +22,16 @@ import (
 // nobody was told to come, and that time is left out.
 //
 // Then Serve drains the service within the time drain, or within one second if that is
-// shorter, since close frames would not arrive otherwise. It accepts no new connections and
-// tunnels, closes tunnels as [Gateway.Shutdown] does, and lets requests be answered to
-// their end. Health checks go on meanwhile. It then cuts what is left, and logs that, but
+// shorter, since close frames would not arrive otherwise. It accepts the connections that
+// wait already and then no more, closes tunnels as [Gateway.Shutdown] does, and lets
+// requests be answered to their end. For two seconds, or a quarter of drain if that is
+// shorter, kept connections stay open for a last request each, while there are any. A
+// handshake on one is served too, and its tunnel closed with 1012 at its moment of the
+// drain: a client that is refused would try again much later than one that learns of a
+// restart. Health checks go on meanwhile. Serve then cuts what is left, and logs that, but
 // returns no error for it.
+//
+// Serve sets server.ConnState, and calls the function that was there before.
 //
 // Serve returns nil after a drain, or the error with which server failed to serve. It
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or
@@ -54,12 +62,14 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 		beside.Wait()
 	}()
 
+	conns := countConns(server)
+	last := &endingListener{Listener: l}
 	failed := make(chan error, 1)
-	go func() { // ends when server is shut down or closed
+	go func() { // ends when last is, or server is shut down or closed
 		if server.TLSConfig != nil {
-			failed <- server.ServeTLS(l, "", "")
+			failed <- server.ServeTLS(last, "", "")
 		} else {
-			failed <- server.Serve(l)
+			failed <- server.Serve(last)
 		}
 	}()
 	select {
@@ -79,12 +89,19 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	g.router.log.Info("draining", "within", drain)
 
 	// The server knows nothing of tunnels, and the gateway nothing of the server's
-	// connections, so that both have to be shut down, at the same time.
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(drain, time.Second))
+	// connections. Tunnels begin to leave now, and new ones are refused only when no
+	// connection is left on which a client could ask for one.
+	drain = max(drain, time.Second)
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	tunnels := make(chan error, 1)
-	go func() { tunnels <- g.Shutdown(leaving) }()
-	err := errors.Join(server.Shutdown(leaving), <-tunnels)
+	g.upgrade.DrainAll(closecode.ServiceRestart, "shutting down", drain-min(closingTime, drain/2))
+	last.end()
+	select {
+	case <-failed: // no connection is accepted any more
+	case <-leaving.Done():
+	}
+	conns.wait(leaving, min(lastRequests, drain/4))
+	err := errors.Join(server.Shutdown(leaving), g.Shutdown(leaving))
 	if errors.Is(err, context.DeadlineExceeded) {
 		g.router.log.Warn("some connections outlasted the drain and were cut")
 		err = server.Close()
