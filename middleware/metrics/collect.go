@@ -92,7 +92,7 @@ func (c *Collector) collectNow(ch chan<- prometheus.Metric, at limpet.BackendSta
 	id, wanted, status := b.ID(), b.Wanted(), b.Status()
 	c.inFlight.is(ch, at.Requests, id)
 	c.queued.is(ch, b.Queued(), id)
-	c.refused.is(ch, b.Refused(), id)
+	c.full.is(ch, b.Refused(), id)
 	c.open.is(ch, at.Tunnels, id)
 	c.state.oneOf(ch, int(b.State()), states[:], id)
 	c.health.oneOf(ch, int(b.Health()), healths[:], id)

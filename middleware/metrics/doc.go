@@ -30,7 +30,7 @@
 //	limpet_request_first_byte_seconds{backend}   histogram, to the header of the answer
 //	limpet_requests_in_flight{backend}           now, without tunnels
 //	limpet_queued{backend}                       that wait for room: see balancer.Limit
-//	limpet_refused_total{backend}                that found none there, or not in time
+//	limpet_backend_full_total{backend}           that found none there, or not in time
 //	limpet_received_bytes_total{backend}         of requests' bodies
 //	limpet_sent_bytes_total{backend}             of backends' answers' bodies
 //	limpet_aborts_total{backend,by}              by: client, backend

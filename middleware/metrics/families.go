@@ -12,12 +12,12 @@ type family struct {
 type families struct {
 	all []family
 
-	requests, inFlight, queued, refused, received, sent, aborts, ownAnswers, pins, unknown family
-	failures, retries, redispatches                                       family
-	open, opened, closedTunnels, tunnelBytes, tunnelMessages              family
-	state, health, wish, weight, changes                                  family
-	drainLeft, drainEnd, checked, checkTook                               family
-	replicas, findings, refused, limited                                  family
+	requests, inFlight, queued, full, received, sent, aborts, ownAnswers, pins, unknown family
+	failures, retries, redispatches                                                     family
+	open, opened, closedTunnels, tunnelBytes, tunnelMessages                            family
+	state, health, wish, weight, changes                                                family
+	drainLeft, drainEnd, checked, checkTook                                             family
+	replicas, findings, refused, limited                                                family
 
 	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen                                    family
 	busPublished, busErrors, busDelivered, busGaps, busDropped, busClosed, busTopics, busAway        family
@@ -40,7 +40,7 @@ func newFamilies() *families {
 	f.requests = counter("requests_total", "Requests that have ended or become tunnels, by the class of their status and by who has answered. Source none: the client left before there was an answer.", "backend", "source", "code")
 	f.inFlight = gauge("requests_in_flight", "Requests at the backend now, without tunnels, from all gateways of this process.", "backend")
 	f.queued = gauge("queued", "Requests and handshakes that wait for room at the backend, by the Limit of its pool.", "backend")
-	f.refused = counter("refused_total", "Requests and handshakes for which there was no room at the backend, in its queue or within the time that they may wait.", "backend")
+	f.full = counter("backend_full_total", "Requests and handshakes for which there was no room at the backend, in its queue or within the time that they may wait.", "backend")
 	f.received = counter("received_bytes_total", "Bytes of the bodies of requests that came from clients.", "backend")
 	f.sent = counter("sent_bytes_total", "Bytes of the bodies of backends' answers that went to clients.", "backend")
 	f.aborts = counter("aborts_total", "Requests whose client left before it had all of the answer, and answers that the backend broke off.", "backend", "by")
