@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,8 +81,11 @@ func followedPool(t *testing.T, opts balancer.Options) (p *balancer.Pool, log *b
 	opts.Logger = slog.New(slog.NewTextHandler(log, nil))
 	p, err := balancer.NewPool(&opts)
 	must(t, err)
+	var mu sync.Mutex
 	var list []string
 	p.OnChange(func(c balancer.Change) {
+		mu.Lock()
+		defer mu.Unlock()
 		line := fmt.Sprintf("%s %v-%v %s", c.Backend.ID(), c.From, c.To, c.Why)
 		if c.Lost {
 			line += ", lost"
@@ -89,6 +93,8 @@ func followedPool(t *testing.T, opts balancer.Options) (p *balancer.Pool, log *b
 		list = append(list, line)
 	})
 	return p, log, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
 		defer func() { list = nil }()
 		return list
 	}
@@ -378,9 +384,9 @@ func TestFollowBesideOthers(t *testing.T) {
 func TestFollowDead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		dead := make(map[string]bool)
+		var dead sync.Map // addresses
 		dial := func(_ context.Context, _, addr string) (net.Conn, error) {
-			if dead[addr] {
+			if _, ok := dead.Load(addr); ok {
 				return nil, errors.New("no answer")
 			}
 			ours, theirs := net.Pipe()
@@ -396,12 +402,13 @@ func TestFollowDead(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		f.name("b", "c")
 		want(t, states(p), "a@a.test draining, b@b.test up, c@c.test up")
-		dead["a.test:80"] = true
+		dead.Store("a.test:80", true)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		want(t, states(p), "b@b.test up, c@c.test up")
 
-		dead["b.test:80"], dead["c.test:80"] = true, true
+		dead.Store("b.test:80", true)
+		dead.Store("c.test:80", true)
 		time.Sleep(5 * time.Second)
 		want(t, states(p), "b@b.test down, c@c.test down")
 		f.name("d")
