@@ -23,7 +23,8 @@ type life struct {
 // The half rule: when the checks find more than half of the pool dead, no more than half
 // of the channels close. The others stay open until some of the lost backends are back,
 // since it may well be the check, or the network on this side, that fails. A backend that
-// the operator puts Down is always lost.
+// the operator puts Down is always lost. Requests that wait at a backend whose channel stays
+// open, and that may be repeated, needn't wait for its return: see [Transport.Release].
 func (b *Backend) Lost() <-chan struct{} { return b.life.Load().Done() }
 
 // OnLost calls f in a goroutine of its own when the channel that Lost returns now is

@@ -24,6 +24,9 @@ type Patience struct {
 	// Leave is called when Begin has passed, by the goroutine that waits. If it returns
 	// false the request waits for as long again. nil means true.
 	Leave func() bool
+
+	// Movable says that [Transport.Release] may end the wait for the answer.
+	Movable bool
 }
 
 // Patience returns how long a request of a client without home and key should wait for b
@@ -32,7 +35,7 @@ type Patience struct {
 // nothing is known about b, and that for the answer is one second too if tried isn't
 // empty, since the request may take longer than others everywhere. A limit is 0, for none,
 // if b usually takes more than a second, or if no backend is left that is Up and not
-// picked last (see [Pool.ReportSlow]). Leave is nil.
+// picked last (see [Pool.ReportSlow]). Leave is nil, and Movable false.
 //
 // The caller is to give up at most all attempts but the last, so that a request that takes
 // long everywhere is answered.

@@ -188,6 +188,16 @@ func (t *Transport) Connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	return conn, nil
 }
 
+// Release has the requests that are Movable (see [Patience]) and wait for b's answer fail
+// with [ErrLost], each if may returns true for it, while b's Lost is open. It is for a
+// backend that is Down but not lost by the half rule (see [Backend.Lost]). Tunnels, requests
+// that must not be repeated and answers that have begun are left alone.
+func (t *Transport) Release(b *Backend, may func() bool) {
+	if c, ok := t.clients.Load(b.life.Load()); ok {
+		c.(*http1.Client).Release(ErrLost, may)
+	}
+}
+
 // CloseIdleConnections closes the idle connections to all backends, and none in use.
 func (t *Transport) CloseIdleConnections() {
 	for _, c := range t.clients.Range {

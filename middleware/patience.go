@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 )
 
@@ -41,14 +42,42 @@ func (t *trip) mayStray() bool {
 // limit sets how long the next attempt may take, at b, if sent ones were made before.
 func (r *router) limit(t *trip, b *balancer.Backend, sent int) {
 	t.patience, t.paid = balancer.Patience{}, false
-	if !t.strays || sent >= r.retry.Attempts-1 {
+	if sent >= r.retry.Attempts-1 {
 		return
 	}
-	t.patience = r.pool.Patience(b, t.tried...)
-	if t.leave == nil {
-		t.leave = t.pay
+	if t.strays {
+		t.patience = r.pool.Patience(b, t.tried...)
+		if t.leave == nil {
+			t.leave = t.pay
+		}
+		t.patience.Leave = t.leave
 	}
-	t.patience.Leave = t.leave
+	t.patience.Movable = r.movable(t)
+}
+
+// movable reports whether the request gets a useful answer when its backend is Down: it may
+// be repeated elsewhere, or the affinity ends its session, as it would with the next request.
+func (r *router) movable(t *trip) bool {
+	if t.body != nil || !idempotent(t.in) || r.gone == GoneRefuse && t.home() != "" {
+		return false
+	}
+	if !t.pin.Fixed {
+		return true
+	}
+	_, answers := r.affinity.(affinity.GoneHandler)
+	return answers
+}
+
+// release sends requests elsewhere that wait for b, which is Down, if the half rule keeps b
+// from being lost and another backend is Up. The budget for retries limits them: it may be
+// the checks that fail, and b may be about to answer, while the others can't serve for all.
+func (g *Gateway) release(b *balancer.Backend) {
+	for other := range g.router.pool.All() {
+		if other.State() == balancer.Up {
+			g.transport.Release(b, g.router.budget.spend)
+			return
+		}
+	}
 }
 
 // pay takes what it costs to leave a backend from the budget for retries. It is the Leave of

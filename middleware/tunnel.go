@@ -190,6 +190,9 @@ func (g *Gateway) watch(c balancer.Change) {
 		g.upgrade.CloseGroup(c.Backend.ID(), closecode.ServiceRestart, "backend lost")
 		return
 	}
+	if c.To == balancer.Down && c.Backend.Health() == balancer.Dead {
+		g.release(c.Backend) // it isn't lost
+	}
 	if c.From == c.To && c.Was.SameState(c.Backend.Wanted()) {
 		return // a drain goes on: tunnels that have a turn keep it
 	}

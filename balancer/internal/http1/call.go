@@ -34,6 +34,7 @@ type call struct {
 	trace    *httptrace.ClientTrace                // nil if there is none
 	informed func(int, textproto.MIMEHeader) error // is called for 1xx answers, may be nil
 	patience Patience
+	letGo    error // why Release has ended the call
 	conn     *conn
 	upload   *upload // nil for a request without a body
 
@@ -234,7 +235,7 @@ func (c *call) inform(res *http.Response) error {
 // ended returns why the call must end: its origin is lost or its context has ended. It
 // is nil if neither is so.
 func (c *call) ended() error {
-	return cmp.Or(c.client.origin.lost(), c.req.Context().Err())
+	return cmp.Or(c.client.origin.lost(), c.req.Context().Err(), c.letGo)
 }
 
 // failed ends a call that got no answer, because of err unless there is a deeper reason:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,8 @@ type conn struct {
 	early    bool   // the origin spoke before the request, or may have: see probe
 	wrote    bool   // bytes of the request may have gone out
 	writeErr error  // of the last write that failed
+	waits    atomic.Int32
+	why      atomic.Pointer[error] // it was released
 }
 
 // maxHeader limits the header of an answer together with those of the informational

@@ -12,12 +12,51 @@ import (
 type Patience struct {
 	Connect, Begin time.Duration
 	Leave          func() bool
+	Movable        bool
 }
 
-// firstByte returns when a byte of the answer can be read, or when the call is to end
+// The states of conn.waits.
+const (
+	bound    int32 = iota // the call can't be released
+	waiting               // the call waits for its answer, and Release may end that
+	released              // Release has ended it
+)
+
+// Release ends the calls that are Movable and wait for their answer with err, each if may
+// returns true for it.
+func (c *Client) Release(err error, may func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.conns {
+		if conn.waits.Load() != waiting || !may() {
+			continue
+		}
+		conn.why.Store(&err)
+		if conn.waits.CompareAndSwap(waiting, released) {
+			conn.abort()
+		}
+	}
+}
+
+// firstByte is await's wait for a byte of the answer. No call is released whose answer has
+// begun.
+func (c *call) firstByte() error {
+	if !c.patience.Movable || c.begun {
+		return c.waitFirstByte()
+	}
+	c.conn.waits.Store(waiting)
+	err := c.waitFirstByte()
+	if !c.conn.waits.CompareAndSwap(waiting, bound) {
+		c.letGo = *c.conn.why.Load()
+		return c.letGo
+	}
+	return err
+}
+
+// waitFirstByte returns when a byte of the answer can be read, or when the call is to end
 // because it has waited for the first one too long. A deadline of the connection limits
 // the wait, since a timer and a context for each request would cost more.
-func (c *call) firstByte() error {
+func (c *call) waitFirstByte() error {
 	begin := c.patience.Begin
 	for begin > 0 && !c.begun && c.upload == nil {
 		err := c.conn.SetReadDeadline(time.Now().Add(begin))
