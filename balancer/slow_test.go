@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,9 +218,9 @@ func TestRoundTripWithin(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				asked, dialled := 0, 0
+				var asked, dialled atomic.Int32
 				transport := &balancer.Transport{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					dialled++
+					dialled.Add(1)
 					select {
 					case <-ctx.Done():
 						return nil, ctx.Err()
@@ -234,7 +235,7 @@ func TestRoundTripWithin(t *testing.T) {
 							if err != nil {
 								return
 							}
-							if asked++; req.URL.Path != "/first" {
+							if asked.Add(1); req.URL.Path != "/first" {
 								time.Sleep(tt.answers)
 							}
 							io.WriteString(far, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -261,7 +262,7 @@ func TestRoundTripWithin(t *testing.T) {
 				if tt.kept {
 					must(t, get("/first", balancer.Patience{}))
 				}
-				before, began := asked, time.Now()
+				before, began := asked.Load(), time.Now()
 				err := get("/", tt.p)
 				took := time.Since(began).Truncate(time.Millisecond) // to look at a pipe takes a moment
 				if tt.ok {
@@ -275,8 +276,8 @@ func TestRoundTripWithin(t *testing.T) {
 					if !errors.As(err, &e) || e.Sent != tt.sent || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
 						t.Errorf("the error is %#v", err)
 					}
-					if dialled != 1 || asked > before+1 {
-						t.Errorf("%d dials, asked %d times: it was repeated", dialled, asked-before)
+					if dialled.Load() != 1 || asked.Load() > before+1 {
+						t.Errorf("%d dials, asked %d times: it was repeated", dialled.Load(), asked.Load()-before)
 					}
 				}
 				time.Sleep(time.Minute) // the backend's goroutines end
