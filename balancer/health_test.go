@@ -79,16 +79,23 @@ func (f *fleet) dial(_ context.Context, _, addr string) (net.Conn, error) {
 // A log is what OnChange told.
 type log []string
 
+// logging is held to use a log: nothing else orders a test's goroutine and a timer's.
+var logging sync.Mutex
+
 func (l *log) note(c balancer.Change) {
 	s := fmt.Sprintf("%s %v-%v", c.Backend.ID(), c.From, c.To)
 	if c.Lost {
 		s += " lost"
 	}
+	logging.Lock()
+	defer logging.Unlock()
 	*l = append(*l, s)
 }
 
 func (l *log) want(t *testing.T, lines ...string) {
 	t.Helper()
+	logging.Lock()
+	defer logging.Unlock()
 	if !slices.Equal(*l, lines) {
 		t.Errorf("told %q, want %q", *l, lines)
 	}

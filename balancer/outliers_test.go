@@ -130,10 +130,7 @@ func TestEjectionsGrow(t *testing.T) {
 			if d := time.Since(start).Round(time.Second); d != want {
 				t.Errorf("ejected for %v, want %v", d, want)
 			}
-			if w := fmt.Sprint("ejected for ", want); want > 0 && !strings.Contains(fmt.Sprint(*l), "a up-draining") {
-				t.Errorf("%v: told %v", w, *l)
-			}
-			*l = nil
+			l.want(t, "a up-draining", "a draining-up")
 		}
 		eject(30 * time.Second)
 		eject(60 * time.Second)
