@@ -25,7 +25,22 @@
 // With Options.Outliers health also depends on how backends treat clients' requests: an
 // outlier is ejected for a while, which makes it sick, and never dead (see [Outliers]).
 //
-// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish), Follow and
+// # New clients
+//
+// A client that has a home stays there. What decides about the others, all of it off unless
+// it is set, in this order:
+//
+//   - [Pool.SetShares]: the group, such as stable or canary, by its share of new clients. A
+//     client whose home is gone stays in the group.
+//   - [Options].Limit: backends that have no room are passed over while others have some.
+//     [Pool.Acquire] waits where there is none.
+//   - Rendezvous hashing for clients with a key, with HashBound not beyond a bound of load.
+//   - The [Picker] for clients without one, with SlowStart by less than its weight for a
+//     backend that has just come back.
+//
+// # Who changes what
+//
+// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish, SetShares), Follow and
 // the checks change these facts. All hold the pool's mutex while they do, derive the new state,
 // publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
 // (see [Pool.OnChange]) are called after that, without the mutex. Neither Pick nor a

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -146,6 +147,7 @@ func NewPool(opts *Options, backends ...*Backend) (*Pool, error) {
 	check.transport = p.transport
 	p.check = check
 	p.unchecked.Store(true)
+	p.turns.Store(rand.Uint64()) // replicas that start together don't deal out the same turns
 	byID := make(map[string]*Backend, len(backends))
 	for _, b := range backends {
 		if err := p.own(byID, b); err != nil {
