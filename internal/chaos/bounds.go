@@ -29,7 +29,7 @@ var allowances = map[faultKind]time.Duration{
 
 const (
 	base   = 250 * time.Millisecond // how long any op may take
-	slack  = 1.5                    // by which allowances grow, for what isn't measured
+	slack  = 1.25                   // by which allowances grow, for what isn't measured
 	detour = 6                      // how much longer the way through a gateway takes on a busy machine
 )
 

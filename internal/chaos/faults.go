@@ -35,17 +35,18 @@ const (
 	// bus or have just been started. Limpet promises "within seconds".
 	apartFor = 2 * time.Second
 	// drainWithin is the time of a drain.
-	drainWithin = 2 * time.Second
+	drainWithin = 1500 * time.Millisecond
 	// mostIll is how many backends are in trouble at the same time. Two are always left
 	// where clients can go.
 	mostIll = 2
 )
 
-// An episode is a fault from its beginning to its end, and takes about so long.
+// An episode is a fault from its beginning to its end, and takes so long at most.
 type episode struct {
 	kind faultKind
-	take time.Duration
+	long time.Duration
 	run  func(*schedule, *rand.Rand)
+	at   func(*schedule, *rand.Rand, *backend) // instead of run: it needs a backend for itself
 }
 
 // A schedule does things to a cluster, in an order that follows from the seed. Its tracks
@@ -68,11 +69,11 @@ func newSchedule(c *cluster, until time.Time) *schedule {
 func tracks() [][]episode {
 	return [][]episode{
 		{
-			{faultKill, 2500 * time.Millisecond, (*schedule).kill},
-			{faultStop, 4 * time.Second, (*schedule).stop},
-			{faultJoin, 300 * time.Millisecond, (*schedule).joinOne},
-			{faultWeight, 800 * time.Millisecond, (*schedule).weigh},
-			{faultDrain, 5 * time.Second, (*schedule).roll},
+			{kind: faultKill, long: time.Second, at: (*schedule).kill},
+			{kind: faultStop, long: 3 * time.Second, at: (*schedule).stop},
+			{kind: faultJoin, long: 300 * time.Millisecond, run: (*schedule).joinOne},
+			{kind: faultWeight, long: 700 * time.Millisecond, at: (*schedule).weigh},
+			{kind: faultDrain, long: drainWithin + recovery + 500*time.Millisecond, at: (*schedule).roll},
 		},
 		{
 			network(faultPicky, time.Second),
@@ -85,8 +86,8 @@ func tracks() [][]episode {
 			network(faultCut, 300*time.Millisecond),
 		},
 		{
-			{faultRedis, 7 * time.Second, (*schedule).loseRedis},
-			{faultGateway, 5 * time.Second, (*schedule).restartGateway},
+			{kind: faultRedis, long: 7 * time.Second, run: (*schedule).loseRedis},
+			{kind: faultGateway, long: 5 * time.Second, run: (*schedule).restartGateway},
 		},
 	}
 }
@@ -104,10 +105,7 @@ func (s *schedule) run(ctx context.Context, seed uint64) {
 				}
 				began := false
 				for _, e := range track {
-					if time.Now().Add(e.take).Before(s.until) {
-						e.run(s, random)
-						began = true
-					}
+					began = s.carryOut(e, random) || began
 				}
 				if !began {
 					return
@@ -118,14 +116,40 @@ func (s *schedule) run(ctx context.Context, seed uint64) {
 	all.Wait()
 }
 
-// take returns a backend to which nothing is done, once there is one and few enough are
-// in trouble.
-func (s *schedule) take(random *rand.Rand) *backend {
+// carryOut carries out an episode. It returns false if there is no time for it.
+func (s *schedule) carryOut(e episode, random *rand.Rand) bool {
+	if e.at == nil {
+		if time.Now().Add(e.long).After(s.until) {
+			return false
+		}
+		e.run(s, random)
+		return true
+	}
+	ill := 0
+	if harm(e.kind) {
+		ill = 1
+	}
+	b := s.take(random, e.long, ill)
+	if b == nil {
+		return false
+	}
+	defer s.putBack(b, ill)
+	e.at(s, random, b)
+	if ill > 0 {
+		time.Sleep(recovery)
+	}
+	return true
+}
+
+// take returns a backend to which nothing is done, once there is one and few enough are ill:
+// it counts as so many. It returns nil if what is to be done, which is so long, would last
+// for too long.
+func (s *schedule) take(random *rand.Rand, long time.Duration, ill int) *backend {
 	at := random.Uint64()
-	for ; ; time.Sleep(10 * time.Millisecond) {
+	for ; time.Now().Add(long).Before(s.until); time.Sleep(10 * time.Millisecond) {
 		s.mu.Lock()
-		if s.ill < mostIll && len(s.free) > 0 {
-			s.ill++
+		if s.ill+ill <= mostIll && len(s.free) > 0 {
+			s.ill += ill
 			i := int(at % uint64(len(s.free)))
 			id := s.free[i]
 			s.free = slices.Delete(s.free, i, i+1)
@@ -134,18 +158,14 @@ func (s *schedule) take(random *rand.Rand) *backend {
 		}
 		s.mu.Unlock()
 	}
+	return nil
 }
 
-// give gives a backend back once it has recovered.
-func (s *schedule) give(b *backend) {
-	time.Sleep(recovery)
-	s.putBack(b)
-}
-
-func (s *schedule) putBack(b *backend) {
+// putBack gives a backend back.
+func (s *schedule) putBack(b *backend, ill int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ill--
+	s.ill -= ill
 	s.free = append(s.free, b.id)
 	slices.Sort(s.free)
 }
@@ -155,9 +175,8 @@ func about(random *rand.Rand, d time.Duration) time.Duration {
 	return d*3/4 + time.Duration(random.Int64N(int64(d/2)))
 }
 
-func (s *schedule) kill(random *rand.Rand) {
-	b, wait := s.take(random), about(random, 700*time.Millisecond)
-	defer s.give(b)
+func (s *schedule) kill(random *rand.Rand, b *backend) {
+	wait := about(random, 700*time.Millisecond)
 	defer s.history.begin(faultKill, b.id, "", "")()
 	b.unplug()
 	b.node.Kill()
@@ -165,9 +184,8 @@ func (s *schedule) kill(random *rand.Rand) {
 	s.boot(b.id)
 }
 
-func (s *schedule) stop(random *rand.Rand) {
-	b, wait := s.take(random), about(random, 2*time.Second)
-	defer s.give(b)
+func (s *schedule) stop(random *rand.Rand, b *backend) {
+	wait := 2400*time.Millisecond + time.Duration(random.Int64N(int64(400*time.Millisecond))) // longer than the bound
 	defer s.history.begin(faultStop, b.id, "", "")()
 	b.node.Signal(s.t, syscall.SIGSTOP)
 	time.Sleep(wait)
@@ -175,9 +193,7 @@ func (s *schedule) stop(random *rand.Rand) {
 }
 
 // roll restarts a backend as a deploy does: its clients leave before.
-func (s *schedule) roll(random *rand.Rand) {
-	b := s.take(random)
-	defer s.give(b)
+func (s *schedule) roll(random *rand.Rand, b *backend) {
 	defer s.history.begin(faultDrain, b.id, "", "")()
 	s.operate(random, b.id, "drain", `{"within":"`+drainWithin.String()+`"}`)
 	open := s.history.begin(faultClosed, b.id, "", "")
@@ -191,9 +207,7 @@ func (s *schedule) roll(random *rand.Rand) {
 }
 
 // weigh changes a backend's weight for a moment.
-func (s *schedule) weigh(random *rand.Rand) {
-	b := s.take(random)
-	defer s.putBack(b)
+func (s *schedule) weigh(random *rand.Rand, b *backend) {
 	defer s.history.begin(faultWeight, b.id, "", "")()
 	s.operate(random, b.id, "weight", `{"weight":4}`)
 	time.Sleep(about(random, 500*time.Millisecond))
@@ -219,12 +233,11 @@ func (s *schedule) joinOne(*rand.Rand) {
 // network returns the episode of a fault of links: those of one backend to one gateway, or
 // to all of them.
 func network(kind faultKind, d time.Duration) episode {
-	return episode{kind, d*5/4 + recovery, func(s *schedule, random *rand.Rand) {
-		b, wait, gateway := s.take(random), about(random, d), ""
+	return episode{kind: kind, long: d * 5 / 4, at: func(s *schedule, random *rand.Rand, b *backend) {
+		wait, gateway := about(random, d), ""
 		if one := random.IntN(2 * len(s.balancer.gateways)); one < len(s.balancer.gateways) && kind != faultPicky {
 			gateway = s.balancer.gateways[one].id
 		}
-		defer s.give(b)
 		defer s.history.begin(kind, b.id, gateway, "")()
 		each := func(fault faultKind) {
 			for g, l := range b.links {
@@ -259,8 +272,11 @@ func (s *schedule) loseRedis(random *rand.Rand) {
 // aside sets a backend aside for a moment, as one gateway is told: it keeps its clients and
 // takes no new ones.
 func (s *schedule) aside(random *rand.Rand, g *replica) {
-	b := s.take(random)
-	defer s.putBack(b)
+	b := s.take(random, 2*time.Second, 0)
+	if b == nil {
+		return
+	}
+	defer s.putBack(b, 0)
 	s.operateAt(g, b.id, "drain", "")
 	open := s.history.begin(faultClosed, b.id, "", "by "+g.id)
 	time.Sleep(1500 * time.Millisecond)

@@ -43,7 +43,7 @@ var bugs = []bug{
 	{"a gateway that leaves stays ready", "middleware/ready.go",
 		"func (g *Gateway) Leave() { g.leaving.Store(true) }", "func (g *Gateway) Leave() {}"},
 	{"a session's requests go anywhere", "affinity/engineio.go",
-		"note.plain = plain\n\treturn Pin{Backend: home,", "note.plain = plain\n\treturn Pin{Backend: \"\","},
+		"note.plain = plain\n\treturn Pin{Backend: home,", "note.plain = plain\n\t_ = home\n\treturn Pin{Backend: \"\","},
 	{"a drain is told to nobody", "middleware/replicas.go",
 		"if r.pool.SetWish(d.Backend, d.wish()) == nil {", "if d.Backend == \"\" {"},
 }

@@ -60,10 +60,12 @@ func (r *run) do(t *testing.T) {
 	r.calmUntil = h.now()
 	s := newSchedule(c, began.Add(r.lasting-settling-leaving))
 	s.run(ctx, r.seed)
+	faultsEnded := h.now()
 	time.Sleep(settling)
 	leave()
 	clients.Wait()
 
+	t.Logf("the last client has left after %.1f s, the last fault had ended after %.1f s", h.now().Seconds(), faultsEnded.Seconds())
 	ops, faults := h.snapshot()
 	faults = append(faults, control.faults()...)
 	found := check(ops, faults, c.executed(), control, r.calmUntil)
