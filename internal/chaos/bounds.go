@@ -28,7 +28,7 @@ var allowances = map[faultKind]time.Duration{
 }
 
 const (
-	base   = 250 * time.Millisecond // how long any op may take
+	base   = 500 * time.Millisecond // how long any op may take
 	slack  = 1.25                   // by which allowances grow, for what isn't measured
 	detour = 6                      // how much longer the way through a gateway takes on a busy machine
 )
@@ -98,7 +98,7 @@ func (g *controlGroup) silence(from, to time.Duration, faults []fault) time.Dura
 	for _, f := range faults {
 		sum += allowances[f.kind]
 	}
-	return base + time.Duration(slack*float64(sum)) + detour*g.slowest(from, to)
+	return base + time.Duration(slack*float64(sum)) + detour*g.slowest(from-base, to+base)
 }
 
 // overlaps tells whether a fault may be felt between two moments: until outlast behind its

@@ -5,7 +5,7 @@
 //
 //	go test ./internal/chaos                                        20 s, seed 1
 //	go test ./internal/chaos -args -chaos.seed=7 -chaos.for=60s     others
-//	go test ./internal/chaos -run Plants -timeout 30m -v -args -chaos.plant=all
+//	go test ./internal/chaos -run Plants -timeout 30m -v -args -chaos.plant=.
 //
 // The backends and gateways are processes of the test binary. Between each gateway and each
 // backend is a link, a TCP proxy that fails as networks do (proxy.go). 300 clients, or 100

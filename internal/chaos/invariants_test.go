@@ -40,9 +40,9 @@ func TestInvariants(t *testing.T) {
 		want     string // the invariant, "" for none
 	}{
 		{name: "nothing happens", ops: []op{get(0, 10, "a#1", "new"), get(100, 110, "a#1", "hit")}},
-		{name: "slow without a fault", ops: []op{get(0, 400, "a#1", "new")}, want: "silence"},
-		{name: "slow by a fault elsewhere", ops: []op{get(0, 10, "b#1", "new"), get(1000, 1400, "b#1", "hit")}, faults: []fault{kill}, want: "silence"},
-		{name: "slow by a fault of its home", ops: []op{get(0, 10, "a#1", "new"), get(1000, 1400, "b#1", "moved")}, faults: []fault{kill}},
+		{name: "slow without a fault", ops: []op{get(0, 600, "a#1", "new")}, want: "silence"},
+		{name: "slow by a fault elsewhere", ops: []op{get(0, 10, "b#1", "new"), get(1000, 1600, "b#1", "hit")}, faults: []fault{kill}, want: "silence"},
+		{name: "slow by a fault of its home", ops: []op{get(0, 10, "a#1", "new"), get(1000, 1600, "b#1", "moved")}, faults: []fault{kill}},
 		{name: "slower than its home's fault allows", ops: []op{get(0, 10, "a#1", "new"), get(1000, 2000, "b#1", "moved")}, faults: []fault{kill}, want: "silence"},
 		{name: "503 while others are well", ops: []op{failed(get(0, 10, "", ""), 503, "503")}, want: "answer"},
 		{name: "502 for a GET at a dead backend", ops: []op{get(0, 10, "a#1", "new"), failed(get(1000, 1010, "", ""), 502, "502")}, faults: []fault{kill}, want: "answer"},

@@ -27,7 +27,7 @@ type run struct {
 // The parts of a run beside the faults.
 const (
 	calm     = 2 * time.Second // without faults, at its beginning
-	settling = 3 * time.Second // without faults, at its end
+	settling = 3 * time.Second // without faults, at its end, behind the last recovery
 	leaving  = 2 * time.Second // while the last clients leave
 )
 
