@@ -69,7 +69,9 @@ type EngineIO struct {
 	once   sync.Once
 	tagger tagger
 	table  Table // only its store and storeKey are used
-	err    error // what Validate returns
+
+	origins origins
+	err     error // what Validate returns
 }
 
 // SIDMode is a way to tie an Engine.IO session ID to a backend.
@@ -203,6 +205,7 @@ func (e *EngineIO) Bind(a Answer) (key string, err error) {
 	status := a.Response.StatusCode
 	switch {
 	case note.opens && status == http.StatusOK && a.Home != "":
+		e.origins.learn(a.Request, a.Response.Header)
 		return e.bindSession(a, note.mode)
 	case note.sid != "" && status == http.StatusBadRequest && a.UnknownSession != nil && engineio.SaysUnknown(a.Response):
 		a.UnknownSession(a.Found)
@@ -252,8 +255,10 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 // Gone answers that the session is unknown, as the server engine.io does: with
 // JSON to a request that polls, and with text to the handshake of a WebSocket.
 //
-// A client on a page of another site may read the answer, as it could read the
-// node's. The answer contains nothing that the client didn't know. Gone returns
+// A page of another site may read the answer only as far as a node has allowed that
+// site to read an answer that opened a session, through this EngineIO: the answer has
+// the same CORS fields then, and otherwise none. To a page that may not read it the
+// request has failed, which has the same effect on clients of Engine.IO. Gone returns
 // nil for a CORS preflight, so that another backend answers it.
 func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 	note, ok := found.Note.(*sidNote)
@@ -267,14 +272,7 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 		h.Set("Content-Type", "text/html")
 	} else {
 		h.Set("Content-Type", "application/json")
-		// Servers of version 3 set these fields themselves. Those of version 4
-		// leave them to the package cors, which an application may use or not.
-		if origin := r.Header.Get("Origin"); origin != "" {
-			h.Set("Access-Control-Allow-Credentials", "true")
-			h.Set("Access-Control-Allow-Origin", origin)
-		} else if note.version != "4" {
-			h.Set("Access-Control-Allow-Origin", "*")
-		}
+		e.origins.allow(h, r)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	return &http.Response{

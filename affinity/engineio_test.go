@@ -497,20 +497,33 @@ func TestEngineIOGone(t *testing.T) {
 		h := http.Header{"Access-Control-Allow-Origin": {origin}}
 		if origin != "*" {
 			h.Set("Access-Control-Allow-Credentials", "true")
+			h.Set("Vary", "Origin")
 		}
 		return h
 	}
 	for _, tt := range []struct {
 		name, url, origin, contentType, body string
+		node                                 http.Header // what a node has allowed a page of that site
 		cors                                 http.Header
 	}{
-		{"version 4", eio4, "", "application/json", unknown, http.Header{}},
-		{"version 4, another site", eio4, site, "application/json", unknown, cors(site)},
-		{"version 3", eio3, "", "application/json", unknown, cors("*")},
-		{"version 3, another site", eio3, site, "application/json", unknown, cors(site)},
-		{"WebSocket", "/socket.io/?EIO=4&transport=websocket", site, "text/html", "Session ID unknown", http.Header{}},
+		{"same site", eio4, "", "application/json", unknown, cors(site), http.Header{}},
+		{"another site, not allowed", eio4, site, "application/json", unknown, http.Header{}, http.Header{}},
+		{"another site, allowed", eio4, site, "application/json", unknown, cors(site), cors(site)},
+		{"another site, one is allowed that is none of its", eio4, site, "application/json", unknown, cors("https://other.example"), http.Header{}},
+		{"version 3, another site", eio3, site, "application/json", unknown, cors(site), cors(site)},
+		{"all sites", eio3, site, "application/json", unknown, cors("*"), cors("*")},
+		{"WebSocket", "/socket.io/?EIO=4&transport=websocket", site, "text/html", "Session ID unknown", cors(site), http.Header{}},
 	} {
 		e := &affinity.EngineIO{Mode: affinity.SIDModeTag, Secrets: testSecrets}
+		opening := opens("4")
+		opening.Header.Set("Origin", site)
+		bound := answer(nil, strings.NewReader(`0{"sid":"s2"}`), 13)
+		for name, values := range tt.node {
+			bound.Header[name] = values
+		}
+		if _, err := e.Bind(affinity.Answer{Response: bound, Request: opening, Found: find(t, e, opening), Home: "b1"}); err != nil {
+			t.Fatal(err)
+		}
 		r := get(tt.url + "&sid=" + taggedSID)
 		if tt.origin != "" {
 			r.Header.Set("Origin", tt.origin)

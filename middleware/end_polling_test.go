@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -358,4 +359,59 @@ func TestPollsLeaveInTurn(t *testing.T) {
 		})
 	}
 	done.Wait()
+}
+
+// The gateway's own answer to a session whose node is gone passes through ModifyResponse,
+// and leaves the fields alone that middlewares in front have set.
+func TestGoneAnswerObeysTheEmbedder(t *testing.T) {
+	t.Parallel()
+	const site = "https://app.example"
+	a := newPollNode()
+	pool := poolOf(t, nil, map[string]*node{"a": newNode(t, "a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+		a.ServeHTTP(w, r)
+	}))})
+	gw := newGateway(t, pool, &limpet.Options{Affinity: engineIO(), ModifyResponse: func(res *http.Response) error {
+		if b := balancer.BackendFromContext(res.Request.Context()); b != nil != (res.StatusCode == 200) {
+			t.Errorf("status %d of %v", res.StatusCode, b)
+		}
+		res.Header.Set("Modified", "yes")
+		return nil
+	}})
+	plain := httptest.NewServer(gw)
+	t.Cleanup(plain.Close)
+	for _, cors := range []bool{false, true} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if cors {
+				w.Header().Set("Access-Control-Allow-Origin", site)
+				w.Header().Set("Vary", "Origin")
+			}
+			gw.ServeHTTP(w, r)
+		}))
+		t.Cleanup(srv.Close)
+		c := &pollClient{newClient(t), plain.URL, "EIO=4&transport=polling", http.Header{"Origin": {site}}}
+		if err := pool.Undrain("a"); err != nil {
+			t.Fatal(err)
+		}
+		sid := c.open(t)
+		if err := pool.Off("a"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/socket.io/?"+c.query+sid, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = c.header
+		res, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		for name, want := range map[string]string{"Access-Control-Allow-Origin": site, "Access-Control-Allow-Credentials": "true", "Vary": "Origin", "Modified": "yes"} {
+			if got := res.Header.Values(name); len(got) != 1 || got[0] != want {
+				t.Errorf("with a middleware %v: %s: %q", cors, name, got)
+			}
+		}
+	}
 }

@@ -331,12 +331,13 @@ func (g *Gateway) answer(w http.ResponseWriter, t *trip, res *http.Response) {
 	if g.requestID != "" {
 		delete(res.Header, g.requestID) // a backend may send it back
 	}
-	if t.backend != nil {
-		if err := g.modifyResponse(t.rec, res); err != nil {
-			res.Body.Close()
-			g.refuse(w, t.in, t.rec, err)
-			return
-		}
+	if err := g.modifyResponse(t.rec, res); err != nil {
+		res.Body.Close()
+		g.refuse(w, t.in, t.rec, err)
+		return
+	}
+	if t.backend == nil {
+		yield(res.Header, w.Header())
 	}
 	g.endKeepAlive(w)
 	if t.backend != nil {

@@ -112,3 +112,13 @@ func (r *router) goneAnswer(t *trip) *http.Response {
 	}
 	return res
 }
+
+// yield takes those fields off an answer of the affinity's that middlewares in front of the
+// gateway have set: they know better, and browsers refuse doubled fields of CORS.
+func yield(answer, set http.Header) {
+	for name := range answer {
+		if len(set[name]) > 0 {
+			delete(answer, name)
+		}
+	}
+}

@@ -81,7 +81,8 @@ type Options struct {
 	// ModifyResponse may change a backend's answer, including a 101, before it is
 	// sent to the client. If it returns an error the client gets ErrorHandler's answer
 	// instead. [balancer.BackendFromContext] returns the backend that answered, given
-	// res.Request.Context().
+	// res.Request.Context(). It returns nil for the answer of the affinity to a session
+	// whose node is gone (see [affinity.GoneHandler]), which ModifyResponse may change too.
 	ModifyResponse func(res *http.Response) error
 
 	// ErrorHandler writes the gateway's own answer when no backend has given one.
