@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/limpet-go/limpet/internal/engineio"
 )
@@ -71,7 +72,8 @@ type EngineIO struct {
 	table  Table // only its store and storeKey are used
 
 	origins origins
-	err     error // what Validate returns
+	storing atomic.Int32 // calls of storeAgain that wait
+	err     error        // what Validate returns
 }
 
 // SIDMode is a way to tie an Engine.IO session ID to a backend.
@@ -247,6 +249,7 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 		_, err = store.Swap(a.Request.Context(), id, now, home)
 	}
 	if err != nil {
+		e.storeAgain(id, home, 0)
 		err = fmt.Errorf("affinity: Engine.IO: store the pin of a session to backend %q: %w", home, err)
 	}
 	return key, err
