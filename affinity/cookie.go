@@ -69,6 +69,11 @@ type Cookie struct {
 	// The cookie is issued anew once a quarter of it has passed, so a client
 	// that comes back within three quarters of Idle always finds its home.
 	// Whole seconds; 0 means that a pin doesn't expire for lack of requests.
+	//
+	// A tunnel is one request, however long it is open: no cookie can be set
+	// while it is. Idle should be longer than tunnels live, which MaxAge of
+	// upgrade.Proxy limits. A client that comes back later is Expired, and is
+	// placed by its key.
 	Idle time.Duration
 
 	// Age is the time after which a client loses its home even if it sends

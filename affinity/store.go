@@ -12,7 +12,8 @@ import "context"
 // tests for stores.
 type Store interface {
 	// Load returns the backend of key, or "" if there is none. If pins of this
-	// store expire when they are unused, Load counts as use.
+	// store expire when they are unused, Load counts as use. A tunnel is one
+	// use, however long it is open.
 	Load(ctx context.Context, key string) (backend string, err error)
 
 	// Swap replaces the backend of key by new if it is old. It returns what is
