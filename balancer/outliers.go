@@ -239,11 +239,11 @@ func (e *ejection) end() {
 	}
 }
 
-// strength returns how many backends the operator lets serve, how many of these are Up, and
+// strength returns how many backends are wanted to serve, how many of these are Up, and
 // how many are ejected. The caller holds the mutex.
 func (p *Pool) strength() (serving, up, ejected int) {
 	for _, b := range p.now.Load().all {
-		if b.Wish().State != Up {
+		if b.Wanted().State != Up {
 			continue
 		}
 		serving++

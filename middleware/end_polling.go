@@ -32,10 +32,11 @@ const (
 // session waits at the node, the node answers it, so that the client comes back at once.
 //
 // It is for clients that have to leave a node which lives: whose turn in a drain has come,
-// which are moved or closed, or whose node the operator has put off. The node is told once for each session. out is the request
-// as prepared for the node, and found the pin of that request. endPolling doesn't keep out,
-// and doesn't wait. It returns a channel that is closed when the node has been told, or nil
-// if there is nothing to tell: the node is dead or removed, or the session is none that polls.
+// which are moved or closed, or whose node the operator has put off. The node is told once
+// for each session. out is the request as prepared for the node, and found the pin of that
+// request. endPolling doesn't keep out, and doesn't wait. It returns a channel that is closed
+// when the node has been told, or nil if there is nothing to tell: the node is dead or
+// removed, or the session is none that polls.
 func (g *Gateway) endPolling(out *http.Request, found affinity.Pin) (told <-chan struct{}) {
 	ender, ok := g.router.affinity.(affinity.SessionEnder)
 	home := g.router.pool.Get(found.Backend)

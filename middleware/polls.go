@@ -159,7 +159,7 @@ func (g *Gateway) endDrained() {
 	pool := g.router.pool
 	drains := false
 	for b := range pool.All() {
-		w := b.Wish()
+		w := b.Wanted()
 		drains = drains || b.State() == balancer.Draining && w.State == balancer.Draining && w.Within > 0
 	}
 	if !drains {
