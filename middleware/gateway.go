@@ -36,6 +36,7 @@ type Gateway struct {
 	lameDuck    time.Duration
 	leaving     atomic.Bool // Leave was called
 	polls       polls
+	rebalancer  *rebalancer // nil without Options.Rebalance
 	remarks     remarks
 }
 
@@ -92,6 +93,12 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	}
 	if o.Bus != nil {
 		g.replicas = newReplicas(o, g)
+	}
+	if g.rebalancer, err = newRebalancer(g, o.Rebalance); err != nil {
+		return nil, err
+	}
+	if g.rebalancer != nil {
+		router.arrivals = &g.rebalancer.arrivals
 	}
 	stops := []func(){pool.OnChange(g.watch), pool.OnUnanswered(g.signs)}
 	if g.replicas != nil {
@@ -218,6 +225,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
 	g.polls.stop()
+	g.rebalancer.stop()
 	g.transport.CloseIdleConnections()
 	return err
 }

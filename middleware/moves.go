@@ -41,7 +41,7 @@ func (g *Gateway) MovePin(ctx context.Context, key, backend string) error {
 
 // movePin carries out a move that was decided here or on another replica.
 func (g *Gateway) movePin(n moveNote) {
-	g.router.moves.add(n.Session, &move{to: n.Backend, until: time.Now().Add(moveFor)})
+	g.rememberMove(n)
 	for t := range g.tunnelsOf(n.Session) {
 		if t.Group() != n.Backend {
 			t.Close(closecode.ServiceRestart, "moved")
@@ -50,12 +50,48 @@ func (g *Gateway) movePin(n moveNote) {
 	g.endPollsOf(n.Session, n.Backend)
 }
 
+func (g *Gateway) rememberMove(n moveNote) *move {
+	m := &move{to: n.Backend, until: time.Now().Add(moveFor)}
+	g.router.moves.add(n.Session, m)
+	return m
+}
+
+// movePins carries out the moves of many clients that were decided on another replica.
+func (g *Gateway) movePins(notes []moveNote) {
+	to := make(map[string]string, len(notes))
+	for _, n := range notes {
+		m := g.rememberMove(n)
+		if g.rebalancer != nil {
+			g.rebalancer.arrivals.expect(n.Backend, m, true)
+		}
+		to[n.Session] = n.Backend
+	}
+	for t := range g.upgrade.Tunnels() {
+		key := t.Key()
+		if key == "" {
+			continue
+		}
+		if home, moves := to[sessionHash(key)]; moves && t.Group() != home {
+			t.Close(closecode.ServiceRestart, "moved")
+		}
+	}
+	g.polls.each(func(p *poll) bool {
+		if p.pin.Key == "" {
+			return true
+		}
+		if home, moves := to[sessionHash(p.pin.Key)]; moves && p.pin.Backend != home {
+			g.endPoll(p)
+		}
+		return true
+	})
+}
+
 const (
 	moveFor  = time.Hour // how long a move is remembered
-	movesMax = 10_000    // how many are remembered
+	movesMax = 50_000    // how many are remembered
 )
 
-// moves are the clients that an operator has moved, by the hash of their key. A nil *moves
+// moves are the clients that an operator or rebalancing has moved, by the hash of their key. A nil *moves
 // has none.
 type moves struct {
 	until atomic.Int64 // when the latest is forgotten, in Unix nanoseconds; 0: there never was one
@@ -70,6 +106,7 @@ type move struct {
 	to    string // "": it is placed anew
 	until time.Time
 	from  atomic.Pointer[string] // where the client was first found; nil if it didn't come yet
+	came  atomic.Bool            // the client was bound since then, and not to a session
 	over  atomic.Bool            // the client has come to its new home, or was placed where it was
 }
 
@@ -128,7 +165,11 @@ func (m *move) found(pin affinity.Pin) {
 // the same one. It would be placed anew for ever if that was no end of the move, and its
 // sessions would be ended again and again.
 func (m *move) bound(found affinity.Pin, home string) {
-	if found.Backend == home && !found.Fixed {
+	if found.Fixed {
+		return
+	}
+	m.came.Store(true)
+	if found.Backend == home {
 		m.over.Store(true)
 	}
 }

@@ -133,6 +133,27 @@ type Options struct {
 	// begins at once.
 	LameDuck time.Duration
 
+	// Rebalance is the time within which a backend that has joined or come back gets its
+	// share of the long-lived clients, those with a tunnel or a session that polls.
+	// Otherwise it gets new clients only, so that the one that was restarted last has none.
+	// 2 minutes is a good choice. Default: 0, nobody is moved.
+	//
+	// It begins when a backend has come Up, was added or has another weight. It waits
+	// while a backend is in a drain with a deadline, and for a twelfth of the time, 10 s at
+	// most, after the last such change. It ends when no backend has much less than its
+	// share by its weight: when it lacks less than a twentieth, or no more than chance
+	// would make it lack, which is 10 clients of 100. Clients move within their backend's group only.
+	//
+	// A client that is moved leaves as in a drain, and is led to its new home when it comes
+	// back. It is chosen by its key, and not twice within an hour. A client that can be
+	// recognized by its session only comes back as a new one, and new clients are led to
+	// that home in its place. Never moved are clients whose home isn't the gateway's own
+	// choice, or to which they would come back: see [affinity.Mover].
+	//
+	// Replicas on a Bus that all have this option share the work. One that hasn't heard
+	// of another for some seconds waits.
+	Rebalance time.Duration
+
 	// Logger gets a warning of requests that failed, at most one a second, and one
 	// of each setting that turns out to be wrong. Default: slog.Default().
 	Logger *slog.Logger

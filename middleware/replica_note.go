@@ -7,13 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
 )
 
 // note is a message between replicas, as JSON. It has either all decisions that the sender
-// knows, which may be none, or a session to close, or one to move. The shares of groups are
+// knows, which may be none, or a session to close, or some to move. The shares of groups are
 // left out if nobody has decided about them.
 //
 //	{"v":1, "from":"ID", "decisions":[{"backend":"a", "wish":"drain",
@@ -21,6 +22,7 @@ import (
 //	  "shares":{"shares":{"stable":99, "canary":1}, "at":1767366245123456, "by":"ID"}}
 //	{"v":1, "from":"ID", "close":{"session":"hex", "code":1008, "reason":"signed out"}}
 //	{"v":1, "from":"ID", "move":{"session":"hex", "backend":"b"}}
+//	{"v":2, "from":"ID", "moves":[{"session":"hex", "backend":"b"}]}
 //
 // Fields may be added later. A note that an older replica would misunderstand gets another
 // version, and the older replica ignores it.
@@ -31,6 +33,7 @@ type note struct {
 	Shares    *sharesDecision `json:"shares,omitempty"`
 	Close     *sessionNote    `json:"close,omitempty"`
 	Move      *moveNote       `json:"move,omitempty"`
+	Moves     []moveNote      `json:"moves,omitempty"`
 }
 
 // decision is an operator's decision about a backend.
@@ -69,13 +72,17 @@ func (m moveNote) sound() bool {
 }
 
 const (
-	noteVersion = 1
-	maxNote     = 1 << 20
-	maxName     = 64 // of a backend or a replica, in bytes
+	noteVersion  = 1
+	movesVersion = 2 // of a note with several moves
+	maxNote      = 1 << 20
+	maxName      = 64 // of a backend or a replica, in bytes
 )
 
 func (n note) encode() []byte {
 	n.Version = noteVersion
+	if len(n.Moves) > 0 {
+		n.Version = movesVersion
+	}
 	b, _ := json.Marshal(n) // can't fail: times are in UTC or came as JSON
 	return b
 }
@@ -90,7 +97,7 @@ func parseNote(data []byte) (note, error) {
 	if err := json.Unmarshal(data, &n); err != nil {
 		return n, err
 	}
-	if n.Version != noteVersion {
+	if n.Version != noteVersion && (n.Version != movesVersion || len(n.Moves) == 0) {
 		return n, fmt.Errorf("version %d", n.Version)
 	}
 	if !isName(n.From) || n.Close != nil && n.Close.Session == "" || n.Move != nil && !n.Move.sound() {
@@ -103,6 +110,7 @@ func parseNote(data []byte) (note, error) {
 		}
 	}
 	n.Decisions = sound
+	n.Moves = slices.DeleteFunc(n.Moves, func(m moveNote) bool { return !m.sound() })
 	if !n.Shares.sound() {
 		n.Shares = nil
 	}

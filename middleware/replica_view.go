@@ -13,7 +13,7 @@ import (
 )
 
 // A view is what a replica sees of its backends. Each replica publishes its own, for the
-// others' status pages and metrics; no decision depends on it.
+// others' status pages and metrics. Only Options.Rebalance decides by it.
 //
 //	{"v":1, "from":"ID", "name":"gw1", "backends":[{"id":"a", "state":"up", "requests":3, "tunnels":120}]}
 //
@@ -26,12 +26,13 @@ type view struct {
 }
 
 const (
-	viewEvery  = 5 * time.Second // about how often a replica publishes its view
-	viewFor    = 15 * time.Second
-	viewWithin = time.Second // the time over which replicas spread what they tell a new one
-	viewsMax   = 256         // how many replicas are remembered
-	viewMax    = 256 << 10   // how many bytes a view may have
-	viewMost   = 1000        // how many backends it tells of
+	viewEvery    = 5 * time.Second        // about how often a replica publishes its view
+	viewEveryMin = 100 * time.Millisecond // while clients are rebalanced
+	viewFor      = 15 * time.Second
+	viewWithin   = time.Second // the time over which replicas spread what they tell a new one
+	viewsMax     = 256         // how many replicas are remembered
+	viewMax      = 256 << 10   // how many bytes a view may have
+	viewMost     = 1000        // how many backends it tells of
 )
 
 // views are what was heard of other replicas lately.
@@ -72,19 +73,31 @@ func (s *views) expire() {
 	maps.DeleteFunc(s.all, func(_ string, r ReplicaStats) bool { return time.Since(r.Heard) > viewFor })
 }
 
+// rebalances reports whether this replica needs others' views, and they its own, more often.
+func (r *replicas) rebalances() bool {
+	return r.gateway.rebalancer != nil && r.gateway.rebalancer.runs.Load()
+}
+
 // viewTopic is the topic of views.
 func (r *replicas) viewTopic() string { return r.topic + ":view" }
 
 // showView publishes this replica's view, and schedules the next. Nobody is told of a
 // failure: announce tells of the same trouble.
 func (r *replicas) showView(ctx context.Context) {
-	r.nextView.Reset(viewEvery - rand.N(viewEvery/10))
+	next := viewEvery - rand.N(viewEvery/10)
+	if r.rebalances() {
+		next = max(viewEveryMin, r.gateway.rebalancer.every)
+	}
+	r.nextView.Reset(next)
 	s := r.gateway.Stats()
 	v := view{Version: noteVersion, From: r.id, Name: s.Name}
 	for _, b := range s.Backends[:min(len(s.Backends), viewMost)] {
 		v.Backends = append(v.Backends, ReplicaBackend{
 			ID: b.Backend.ID(), State: b.Backend.State().String(), Requests: b.Requests, Tunnels: b.Tunnels,
 		})
+	}
+	if r.gateway.rebalancer != nil {
+		r.gateway.rebalancer.view(v.Backends)
 	}
 	data, _ := json.Marshal(v) // can't fail: names and numbers
 	_ = r.bus.Publish(ctx, r.viewTopic(), data)

@@ -180,6 +180,9 @@ func (r *replicas) join(ctx context.Context) error {
 			return nil
 		case <-r.changed:
 			r.collect()
+			if r.rebalances() {
+				r.nextView.Reset(0)
+			}
 		case <-r.timer.C:
 			r.announce(ctx)
 		case <-r.nextView.C:
@@ -278,6 +281,9 @@ func (r *replicas) receive(data []byte) {
 		return
 	case n.Move != nil:
 		r.gateway.movePin(*n.Move)
+		return
+	case n.Version == movesVersion:
+		r.gateway.movePins(n.Moves)
 		return
 	}
 	if len(n.Decisions) == 0 && n.Shares == nil {

@@ -27,7 +27,8 @@ type router struct {
 	maxBody   int64
 	budget    *budget
 	observers *observers
-	moves     *moves // nil for a Sticky
+	moves     *moves    // nil for a Sticky
+	arrivals  *arrivals // nil without Options.Rebalance
 	log       *slog.Logger
 	header    string // PinHeader, "" for none
 	doctor    *doctor
@@ -306,7 +307,11 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 			return nil, failure
 		}
 	}
-	b, err := r.pool.Acquire(t.in.Context(), t.in, t.home(), t.pin.Key, t.tunnel, t.tried...)
+	home := t.home()
+	if b := r.led(t); b != nil {
+		home = b.ID()
+	}
+	b, err := r.pool.Acquire(t.in.Context(), t.in, home, t.pin.Key, t.tunnel, t.tried...)
 	if err == nil {
 		t.backend, t.counted = b, true
 		return b, nil

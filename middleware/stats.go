@@ -17,6 +17,8 @@ type Stats struct {
 	Backends []BackendStats // in the order of the pool
 	Replicas []ReplicaStats // that were heard lately, by name; nil only without a Bus
 	Findings []Finding      // mistakes in the set-up that were noticed, the latest first
+
+	Rebalance *RebalanceStats // nil without Options.Rebalance
 }
 
 // BackendStats tell how one backend stands.
@@ -40,12 +42,17 @@ type ReplicaBackend struct {
 	State    string `json:"state"` // up, draining or down
 	Requests int64  `json:"requests,omitempty"`
 	Tunnels  int64  `json:"tunnels,omitempty"`
+
+	// With Options.Rebalance: the clients with a tunnel or a session that polls, those on
+	// their way to it included, and how many of them may be moved.
+	Clients int64 `json:"clients,omitempty"`
+	Movable int64 `json:"movable,omitempty"`
 }
 
 // Stats returns how the gateway stands now. It looks at each tunnel, so it takes about a
 // millisecond for 10,000 of them: call it some times a second at most.
 func (g *Gateway) Stats() Stats {
-	s := Stats{Name: g.name, Since: g.since, Findings: g.router.doctor.findings()}
+	s := Stats{Name: g.name, Since: g.since, Findings: g.router.doctor.findings(), Rebalance: g.rebalancer.Stats()}
 	tunnels := make(map[string]int64)
 	for t := range g.upgrade.Tunnels() {
 		tunnels[t.Group()]++

@@ -32,7 +32,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	}
 	t := &trip{in: r, rec: rec, pin: g.router.find(r), tunnel: true}
 	rec.found(t.pin)
-	key := t.pin.Key
+	found, key := t.pin, t.pin.Key
 	moved := g.router.moves.of(key)
 	var o outgoing
 	if err := g.prepare(&o, r, t.pin, id); err != nil {
@@ -82,6 +82,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	}
 	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // a new client has got its key by the answer
 	rec.opened(tunnel)
+	g.rebalancer.opened(tunnel, found)
 	if err := tunnel.Serve(w); err != nil {
 		if !errors.Is(err, upgrade.ErrClosed) {
 			err = fmt.Errorf("%w: %w", errNoHijack, err)
@@ -185,6 +186,9 @@ func turn(key string) float64 {
 func (g *Gateway) watch(c balancer.Change) {
 	if g.replicas != nil {
 		g.replicas.poolChanged()
+	}
+	if g.rebalancer != nil {
+		g.rebalancer.poolChanged(c)
 	}
 	if c.Lost {
 		g.upgrade.CloseGroup(c.Backend.ID(), closecode.ServiceRestart, "backend lost")
