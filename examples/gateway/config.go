@@ -122,6 +122,7 @@ func parse(args []string) (*config, error) {
 	tlsCert := fs.String("tls-cert", "", "certificate `file`: serve HTTPS and HTTP/2")
 	tlsKey := fs.String("tls-key", "", "private key `file`")
 	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, for this time everything is served as before")
+	fs.DurationVar(&cfg.options.Rebalance, "rebalance", 0, "move clients back to a backend that has joined or come back, so that it has its share of the WebSockets and\npolling sessions within this `time`, such as 2m; with engineio and cookie only; 0: it gets new clients only")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT, after -lame-duck: close the tunnels spread over this time, then end")
 
 	cfg.door.flags(fs)

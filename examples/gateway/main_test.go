@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -89,6 +92,8 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
 		{"-backend " + a + " -health nowhere", "nowhere", ""},
 		{"-backend " + a + " -lame-duck -1s", "-lame-duck", ""},
+		{"-backend " + a + " -rebalance -1s", "Rebalance", ""},
+		{"-backend " + a + " -rebalance 2m -affinity ip", "would move nobody", ""},
 		{"-backend " + a + " -request-id a:b", "a:b", ""},
 		{"-backend " + a + " -admin 9090", "HOST:PORT", ""},
 		{"-backend " + a + " -admin-token-file " + os.DevNull, "at least 16 characters", ""},
@@ -239,6 +244,66 @@ func TestDrain(t *testing.T) {
 	if code := p.End(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// Clients go back to a backend that has come back.
+func TestRebalance(t *testing.T) {
+	t.Parallel()
+	var ill atomic.Bool
+	at := make(chan string, 1000)
+	flags := []string{"-listen", "127.0.0.1:0", "-health", "/healthz", "-health-interval", "50ms", "-rebalance", "2s", "-key", strings.Repeat("5eed", 16)}
+	ill.Store(true)
+	for _, id := range []string{"a", "b"} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/healthz" {
+				if id == "b" && ill.Load() {
+					http.Error(w, "ill", http.StatusServiceUnavailable)
+				}
+				return
+			}
+			conn, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return
+			}
+			at <- id
+			_, _, _ = conn.Read(context.WithoutCancel(r.Context()))
+			_ = conn.CloseNow()
+		}))
+		t.Cleanup(s.Close)
+		flags = append(flags, "-backend", id+"="+s.URL)
+	}
+	p := gateway(t, nil, flags...)
+	url := "http://" + address(t, p)
+	p.AwaitLine(t, "backend=b .*to=draining")
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	for range 20 {
+		jar, _ := cookiejar.New(nil)
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Jar: jar}})
+				if err != nil {
+					continue
+				}
+				_, _, _ = conn.Read(ctx)
+				_ = conn.CloseNow()
+			}
+		})
+	}
+	for range 20 {
+		if id := <-at; id != "a" {
+			t.Errorf("a client has come to %s", id)
+		}
+	}
+	ill.Store(false)
+	for range 5 {
+		if id := <-at; id != "b" {
+			t.Errorf("a client was moved to %s", id)
+		}
+	}
+	p.AwaitLine(t, "rebalancing begins")
 }
 
 // A client that keeps no cookies stays where the rest of the list has it.

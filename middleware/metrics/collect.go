@@ -40,6 +40,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	if stats.Replicas != nil { // there is a Bus
 		c.replicas.is(ch, int64(len(stats.Replicas)))
 	}
+	if stats.Rebalance != nil {
+		c.moved.is(ch, stats.Rebalance.Moved)
+		c.toMove.is(ch, int64(stats.Rebalance.Left))
+	}
 	for _, finding := range stats.Findings {
 		c.findings.is(ch, finding.Count, finding.Code)
 	}

@@ -73,6 +73,8 @@
 // The gateway and its parts, where there are some (see [Options]):
 //
 //	limpet_replicas                              other gateways that were heard over the bus lately
+//	limpet_rebalance_moved_total                 with Options.Rebalance: clients that were moved
+//	limpet_rebalance_left                        and those that all gateways have yet to move
 //	limpet_findings_total{code}                  mistakes in the set-up, see [limpet.Finding]
 //	limpet_refused_total{limit}                  by Limit: connections, rate, tunnels, handshakes, headers;
 //	                                             by Origin: origin, and origin-report of those that passed

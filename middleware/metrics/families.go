@@ -18,6 +18,7 @@ type families struct {
 	state, health, wish, weight, changes                                                family
 	drainLeft, drainEnd, checked, checkTook                                             family
 	replicas, findings, refused, limited                                                family
+	moved, toMove                                                                       family
 
 	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen                                    family
 	busPublished, busErrors, busDelivered, busGaps, busDropped, busClosed, busTopics, busAway        family
@@ -70,6 +71,8 @@ func newFamilies() *families {
 	f.checkTook = gauge("backend_check_duration_seconds", "How long the last check of the backend took.", "backend")
 
 	f.replicas = gauge("replicas", "Other gateways that were heard over the bus lately.")
+	f.moved = counter("rebalance_moved_total", "Clients that this gateway has moved to backends with less than their share.")
+	f.toMove = gauge("rebalance_left", "Clients that all gateways together have yet to move, 0 while the backends are in balance.")
 	f.findings = counter("findings_total", "How often a mistake in the set-up was noticed.", "code")
 
 	f.refused = counter("refused_total", "Requests that Limit and Origin have refused before they came to the gateway, by what they were over.", "limit")
