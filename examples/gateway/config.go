@@ -144,8 +144,8 @@ func parse(args []string) (*config, error) {
 		return nil, errors.New("-tls-cert and -tls-key belong together")
 	case cfg.check.Interval <= 0:
 		return nil, errors.New("-health-interval must be positive")
-	case cfg.drain < 0, cfg.options.LameDuck < 0:
-		return nil, errors.New("-drain and -lame-duck must not be negative")
+	case cfg.drain < 0, cfg.options.LameDuck < 0, cfg.options.Rebalance < 0:
+		return nil, errors.New("-drain, -lame-duck and -rebalance must not be negative")
 	}
 	if *pinHeader {
 		cfg.options.PinHeader = "Limpet-Pin"

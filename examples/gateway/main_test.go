@@ -92,7 +92,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
 		{"-backend " + a + " -health nowhere", "nowhere", ""},
 		{"-backend " + a + " -lame-duck -1s", "-lame-duck", ""},
-		{"-backend " + a + " -rebalance -1s", "Rebalance", ""},
+		{"-backend " + a + " -rebalance -1s", "-rebalance", ""},
 		{"-backend " + a + " -rebalance 2m -affinity ip", "would move nobody", ""},
 		{"-backend " + a + " -request-id a:b", "a:b", ""},
 		{"-backend " + a + " -admin 9090", "HOST:PORT", ""},
