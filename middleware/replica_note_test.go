@@ -43,6 +43,19 @@ func FuzzParseNote(f *testing.F) {
 	})
 }
 
+// Several moves are a note that replicas without them ignore. Those that aren't sound are
+// left out.
+func TestParseNoteOfMoves(t *testing.T) {
+	good, bad := moveNote{sessionHash("key"), "b"}, moveNote{"short", "b"}
+	n, err := parseNote(note{From: "x", Moves: []moveNote{bad, good}}.encode())
+	if err != nil || n.Version != movesVersion || !reflect.DeepEqual(n.Moves, []moveNote{good}) {
+		t.Errorf("%+v, %v", n, err)
+	}
+	if _, err := parseNote([]byte(`{"v":2,"from":"x"}`)); err == nil {
+		t.Error("a note of version 2 without moves was taken")
+	}
+}
+
 // A move is remembered for an hour, so what it holds has a limit.
 func TestParseNoteOfAMove(t *testing.T) {
 	session := sessionHash("key")
