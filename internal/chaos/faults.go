@@ -70,7 +70,7 @@ func tracks() [][]episode {
 	return [][]episode{
 		{
 			{kind: faultKill, long: time.Second, at: (*schedule).kill},
-			{kind: faultStop, long: 3 * time.Second, at: (*schedule).stop},
+			{kind: faultStop, long: 3700 * time.Millisecond, at: (*schedule).stop},
 			{kind: faultJoin, long: 300 * time.Millisecond, run: (*schedule).joinOne},
 			{kind: faultWeight, long: 700 * time.Millisecond, at: (*schedule).weigh},
 			{kind: faultDrain, long: drainWithin + recovery + 500*time.Millisecond, at: (*schedule).roll},
@@ -185,7 +185,7 @@ func (s *schedule) kill(random *rand.Rand, b *backend) {
 }
 
 func (s *schedule) stop(random *rand.Rand, b *backend) {
-	wait := 2400*time.Millisecond + time.Duration(random.Int64N(int64(400*time.Millisecond))) // longer than the bound
+	wait := 3300*time.Millisecond + time.Duration(random.Int64N(int64(400*time.Millisecond))) // longer than the bound
 	defer s.history.begin(faultStop, b.id, "", "")()
 	b.node.Signal(s.t, syscall.SIGSTOP)
 	time.Sleep(wait)

@@ -27,7 +27,7 @@ var bugs = []bug{
 	{"pin on pick instead of on answer", "middleware/router.go",
 		"from, home := t.home(), t.backend.ID()\n", "from, home := t.home(), t.backend.ID()\n\tif len(t.tried) > 0 {\n\t\thome = t.tried[0].ID()\n\t}\n"},
 	{"forget the tried set", "middleware/router.go",
-		"r.pool.Pick(t.in, t.home(), t.pin.Key, t.tried...)", "r.pool.Pick(t.in, t.home(), t.pin.Key)"},
+		"t.tried = append(t.tried, b)", "_ = b"},
 	{"skip the resubscribe", "bus/redis_feed.go",
 		"t.link, t.sent, t.pending = nil, false, 0", "t.link, t.pending = nil, 0"},
 	{"leak a tunnel's connection", "upgrade/loop_tunnel_linux.go",
