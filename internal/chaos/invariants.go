@@ -119,16 +119,22 @@ func (c *checker) silent(ops []op) {
 	}
 }
 
-// homes returns the backends that may have been a client's home at a moment: that which had
-// served it last, and those that served what was under way then.
-func homes(served []op, at time.Duration) (all []string) {
-	for _, o := range slices.Backward(served) {
-		all = append(all, o.backend)
-		if o.end <= at {
-			break
-		}
+// homes returns the ops whose backends may have been a client's home at a moment: that which
+// ended last, those beside it, and those that were under way. served are in the order of
+// their ends.
+func homes(served []op, at time.Duration) []op {
+	first, last := len(served), len(served)
+	for last > 0 && served[last-1].end > at {
+		last--
 	}
-	return all
+	since := at
+	if last > 0 {
+		since = served[last-1].start
+	}
+	for first > 0 && served[first-1].end >= since {
+		first--
+	}
+	return served[first:]
 }
 
 // note takes down the longest waits.
@@ -146,12 +152,12 @@ func (c *checker) note(waited time.Duration, faults []fault) {
 
 // inTheWay returns the faults that may have kept a client waiting until o: those of its
 // home and its gateways; and if its home is ill, or it had none, those of all backends.
-func (c *checker) inTheWay(homes []string, gateways map[string]bool, since time.Duration, o op) (found []fault) {
+func (c *checker) inTheWay(homes []op, gateways map[string]bool, since time.Duration, o op) (found []fault) {
 	through := func(f fault) bool {
 		return harm(f.kind) && (f.gateway == "" || gateways[f.gateway] || gateways[everywhere])
 	}
 	moves := len(homes) == 0 || slices.ContainsFunc(c.faults, func(f fault) bool {
-		return through(f) && (f.backend == everywhere || slices.Contains(homes, f.backend)) && c.overlaps(f, since, o.end, recovered)
+		return through(f) && slices.ContainsFunc(homes, func(h op) bool { return f.at(h.backend, "") }) && c.overlaps(f, since, o.end, recovered)
 	})
 	for _, f := range c.faults {
 		if through(f) && (moves || f.backend == "") && c.overlaps(f, since, o.end, noticed) {
@@ -199,27 +205,22 @@ func (c *checker) ordered(ops []op) {
 }
 
 // pinned: a client with a cookie is served by its home, and its home changes only after a
-// fault of it.
+// fault of it. Where another backend only stood in, the home stays.
 func (c *checker) pinned(ops []op) {
-	var home op // the answer that was the last from its home
-	var begun []op
+	var served []op
 	for _, o := range ops {
-		if o.backend == "" || o.pin == "" || o.kind == kindPoll || o.kind == kindMessage || o.kind == kindEnd {
+		if o.backend == "" || o.pin == "" || o.kind != kindGet && o.kind != kindPost && o.kind != kindOpen {
 			continue
 		}
-		parallel := false
-		for _, b := range begun { // another op that was under way may have moved the client
-			parallel = parallel || b.backend == o.backend && b.end > o.start
+		there := homes(served, o.start)
+		home := func(h op) bool { return h.backend == o.backend }
+		ill := func(h op) bool { return len(c.at(h.backend, "", h.start, o.end)) > 0 }
+		if len(there) > 0 && !slices.ContainsFunc(there, home) && !slices.ContainsFunc(there, ill) {
+			c.failFrom("pin", o, there[0].start, "%s moved from %s to %s, and nothing was done to %s", o.client, there[0].boot, o.boot, there[0].backend)
 		}
-		if home.backend != "" && o.backend != home.backend && !parallel && o.start >= home.start {
-			if len(c.at(home.backend, "", home.start, o.end)) == 0 {
-				c.failFrom("pin", o, home.start, "%s moved from %s to %s, and nothing was done to %s", o.client, home.boot, o.boot, home.backend)
-			}
+		if o.pin != "hit" || len(there) == 0 || slices.ContainsFunc(there, home) {
+			served = append(served, o)
 		}
-		if o.pin != "hit" || home.backend == "" || home.backend == o.backend {
-			home = o
-		}
-		begun = append(begun[max(0, len(begun)-3):], o)
 	}
 }
 
