@@ -141,29 +141,31 @@ func buildReadme(t *testing.T, root string, files map[string]string) string {
 // snippetPackages are those that README.md's shorter pieces of Go use without importing
 // them.
 var snippetPackages = map[string]string{
-	"affinity": "github.com/limpet-go/limpet/affinity",
-	"balancer": "github.com/limpet-go/limpet/balancer",
-	"bus":      "github.com/limpet-go/limpet/bus",
-	"chi":      "github.com/go-chi/chi/v5",
-	"context":  "context",
-	"hex":      "encoding/hex",
-	"http":     "net/http",
-	"hub":      "github.com/limpet-go/limpet/bus/hub",
-	"limpet":   "github.com/limpet-go/limpet/middleware",
-	"log":      "log",
-	"metrics":  "github.com/limpet-go/limpet/middleware/metrics",
-	"netip":    "net/netip",
-	"os":       "os",
-	"redis":    "github.com/redis/go-redis/v9",
-	"slog":     "log/slog",
-	"socketio": "github.com/limpet-go/limpet/bus/socketio",
-	"status":   "github.com/limpet-go/limpet/middleware/status",
-	"strings":  "strings",
-	"time":     "time",
+	"affinity":  "github.com/limpet-go/limpet/affinity",
+	"balancer":  "github.com/limpet-go/limpet/balancer",
+	"bus":       "github.com/limpet-go/limpet/bus",
+	"chi":       "github.com/go-chi/chi/v5",
+	"context":   "context",
+	"discovery": "github.com/limpet-go/limpet/balancer/discovery",
+	"hex":       "encoding/hex",
+	"http":      "net/http",
+	"hub":       "github.com/limpet-go/limpet/bus/hub",
+	"limpet":    "github.com/limpet-go/limpet/middleware",
+	"log":       "log",
+	"metrics":   "github.com/limpet-go/limpet/middleware/metrics",
+	"netip":     "net/netip",
+	"os":        "os",
+	"redis":     "github.com/redis/go-redis/v9",
+	"slog":      "log/slog",
+	"socketio":  "github.com/limpet-go/limpet/bus/socketio",
+	"status":    "github.com/limpet-go/limpet/middleware/status",
+	"strings":   "strings",
+	"time":      "time",
+	"upgrade":   "github.com/limpet-go/limpet/upgrade",
 }
 
 // The shorter pieces of Go in README.md compile. What they leave out are a context, a
-// router, a Redis client and a handler that asks for a password.
+// router, a pool, a Redis client and a handler that asks for a password.
 func TestReadmeSnippets(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("../..")
@@ -175,7 +177,7 @@ func TestReadmeSnippets(t *testing.T) {
 		if strings.HasPrefix(block[1], "package main") {
 			continue // TestReadme runs it
 		}
-		body := "func _(ctx context.Context, r chi.Router, client redis.UniversalClient, basicAuth func(http.Handler) http.Handler) {\n{\n" + block[1] + "}\n}\n"
+		body := "func _(ctx context.Context, r chi.Router, pool *balancer.Pool, client redis.UniversalClient, basicAuth func(http.Handler) http.Handler) {\n{\n" + block[1] + "}\n}\n"
 		var imports strings.Builder
 		for name, path := range snippetPackages {
 			if regexp.MustCompile(`\b` + name + `\.[A-Z]`).MatchString(body) {
