@@ -32,6 +32,7 @@ type config struct {
 	dialer    balancer.Dialer
 	picker    balancer.Picker
 	check     balancer.Check
+	load      load
 	admin     admin
 	door      door
 	drain     time.Duration
@@ -60,7 +61,7 @@ func parse(args []string) (*config, error) {
 	fs := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	fs.SetOutput(discard{})
 	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on; a socket that systemd passes takes its place")
-	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
+	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N,group=NAME, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
 		b, err := balancer.ParseBackend(s)
 		backends = append(backends, b)
 		return err
@@ -87,6 +88,7 @@ func parse(args []string) (*config, error) {
 	errorPages := fs.String("error-pages", "", "`folder` with pages for the gateway's own answers, such as 503.html, 5xx.json and 502.txt; others are built in")
 	picker := fs.String("picker", "roundrobin", "`how` a backend is picked for a new client: roundrobin, leastconn, twochoices, random")
 	fs.StringVar(&cfg.check.Path, "health", "", "`path` of the health check; none: a TCP connection is enough, which can't see a process that hangs")
+	fs.BoolVar(&cfg.check.KeepAlive, "health-keepalive", false, "the health checks of a backend use one kept connection, which costs less; now and then\na new one too, which shows whether the backend takes any")
 	fs.DurationVar(&cfg.check.Interval, "health-interval", time.Second, "time between two health checks of a backend")
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
 	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(who of them doesn't is cut off, and a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
@@ -125,6 +127,7 @@ func parse(args []string) (*config, error) {
 	fs.DurationVar(&cfg.options.Rebalance, "rebalance", 0, "move clients back to a backend that has joined or come back, so that it has its share of the WebSockets and\npolling sessions within this `time`, such as 2m; with engineio and cookie only; 0: it gets new clients only")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT, after -lame-duck: close the tunnels spread over this time, then end")
 
+	cfg.load.flags(fs)
 	cfg.door.flags(fs)
 	fs.String("doctor", "", "serve nothing, but try the running set-up at `URL` as a client of Socket.IO does,\nwith -doctor-hold TIME and -doctor-origin ORIGIN, and no other flags") // main reads it
 	if err := fs.Parse(args); err != nil {
@@ -142,6 +145,8 @@ func parse(args []string) (*config, error) {
 		return nil, errors.New("no backend: give at least one -backend ID=URL, or a -discover SOURCE")
 	case (*tlsCert == "") != (*tlsKey == ""):
 		return nil, errors.New("-tls-cert and -tls-key belong together")
+	case cfg.check.KeepAlive && cfg.check.Path == "":
+		return nil, errors.New("-health-keepalive needs -health PATH")
 	case cfg.check.Interval <= 0:
 		return nil, errors.New("-health-interval must be positive")
 	case cfg.drain < 0, cfg.options.LameDuck < 0, cfg.options.Rebalance < 0:

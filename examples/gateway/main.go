@@ -132,12 +132,17 @@ func raw(conn net.Conn) net.Conn {
 
 // build puts pool, affinity and gateway together.
 func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) error {
-	pool, err := balancer.NewPool(&balancer.Options{
+	poolOpts := &balancer.Options{
 		Picker:    cfg.picker,
 		Check:     &cfg.check,
 		Transport: &balancer.Transport{Dial: cfg.dialer.DialContext},
-	}, backends...)
+	}
+	cfg.load.options(poolOpts)
+	pool, err := balancer.NewPool(poolOpts, backends...)
 	if err != nil {
+		return err
+	}
+	if err := cfg.load.share(pool, len(cfg.sources) > 0); err != nil {
 		return err
 	}
 	var aff affinity.Affinity = chain
