@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"maps"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"github.com/limpet-go/limpet/internal/process"
 )
 
 // named starts a node that answers with its name, and returns what -backend wants.
@@ -90,7 +93,10 @@ func TestBackendLimits(t *testing.T) {
 			t.Parallel()
 			release := make(chan struct{})
 			node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				<-release
+				select {
+				case <-release:
+				case <-r.Context().Done():
+				}
 				connect(w, r)
 			}))
 			t.Cleanup(node.Close)
@@ -101,9 +107,11 @@ func TestBackendLimits(t *testing.T) {
 			}
 			const clients = 5
 			results := make(chan answer, clients)
+			ctx, cancel := context.WithTimeout(t.Context(), process.Patience) // all would wait if nobody is refused
+			defer cancel()
 			for range clients {
 				go func() {
-					req, _ := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+					req, _ := http.NewRequestWithContext(ctx, "GET", url, nil)
 					if name == "tunnels" {
 						req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}}
 					}
