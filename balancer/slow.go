@@ -87,9 +87,12 @@ func (b *Backend) Slow() bool { return b.slow.Load() }
 // backend has answered sooner. While Run runs, b is then checked at once.
 //
 // From now on b is picked last among the backends that are Up, for clients without home and
-// key. That ends with a good health check that comes a check's interval later or more. It
-// ends after ten seconds in any case, since a check without a Path can't find out that a
-// backend accepts connections and is silent, and Run may not run.
+// key. When more than half of these backends are to be picked last, that holds only for second
+// attempts: all of them may just be busy, and the rest couldn't serve all clients.
+//
+// It ends with a good health check that comes a check's interval later or more. It ends after
+// ten seconds in any case, since a check without a Path can't find out that a backend accepts
+// connections and is silent, and Run may not run.
 func (p *Pool) ReportSlow(b *Backend) {
 	if b.slow.Load() { // most reports take no lock
 		return
@@ -157,6 +160,16 @@ func quick(backends []*Backend) []*Backend {
 		}
 	}
 	return rest
+}
+
+// first returns the backends that a picker chooses from, given those that quick has
+// returned: all of them when more than half are picked last. Then it is likely that all are
+// busy, as when all clients come back at once, and the few others would get all of them.
+func first(backends, quick []*Backend) []*Backend {
+	if 2*len(quick) < len(backends) {
+		return backends
+	}
+	return quick
 }
 
 // A pace is how long something takes: the smoothed mean, in the upper 32 bits, and the

@@ -56,6 +56,12 @@ func TestReportSlowIsPickedLast(t *testing.T) {
 				t.Errorf("a is %v, slow %v; b slow %v", a.State(), a.Slow(), b.Slow())
 			}
 			p.ReportSlow(b)
+			if got := picks("", ""); len(got) != 3 {
+				t.Errorf("two of three are slow: a new client goes to %v", got)
+			}
+			if got := picks("", "", a); got["c"] != 200 {
+				t.Errorf("two of three are slow: after a it goes to %v", got)
+			}
 			p.ReportSlow(c)
 			if got := picks("", ""); len(got) != 3 {
 				t.Errorf("all are slow: a new client goes to %v", got)
