@@ -92,7 +92,7 @@ func (p *Pool) choose(from *candidates, r *http.Request, home, key string, witho
 	case len(without.tried) > 0:
 		b = from.leastLoaded(without)
 	default:
-		b = p.picker.Pick(r, from.first)
+		b = p.picker.Pick(r, from.quick)
 		if b != nil && without.full && without.has(b) {
 			b = from.leastLoaded(without)
 			break

@@ -11,7 +11,6 @@ import (
 type candidates struct {
 	backends []*Backend
 	quick    []*Backend // those that aren't picked last: see ReportSlow
-	first    []*Backend // those that a picker chooses from
 	seeds    []uint64   // of the backends, side by side so that the loop over them is fast
 	weights  []float64  // that count now; nil if all are equal
 	groups   []group    // nil if groups don't matter
@@ -22,7 +21,6 @@ func newCandidates(backends []*Backend, shares map[string]int) candidates {
 		backends: backends, quick: quick(backends), seeds: make([]uint64, len(backends)), weights: make([]float64, len(backends)),
 		groups: newGroups(backends, shares),
 	}
-	c.first = first(backends, c.quick)
 	equal := true
 	for i, b := range backends {
 		c.seeds[i], c.weights[i] = b.seed, float64(b.Weight())

@@ -34,8 +34,8 @@ type Patience struct {
 // what b usually takes, and are between 200 ms and one second. They are one second while
 // nothing is known about b, and that for the answer is one second too if tried isn't
 // empty, since the request may take longer than others everywhere. A limit is 0, for none,
-// if b usually takes more than a second, or if no backend is left that is Up and not
-// picked last (see [Pool.ReportSlow]). Leave is nil, and Movable false.
+// if b usually takes more than a second, or if no backend is left that is Up and wasn't
+// reported (see [Pool.ReportSlow]), unless b was reported too. Leave is nil, and Movable false.
 //
 // The caller is to give up at most all attempts but the last, so that a request that takes
 // long everywhere is answered.
@@ -53,9 +53,10 @@ func (p *Pool) Patience(b *Backend, tried ...*Backend) Patience {
 // spare reports whether a new client can be sent to another backend than b and those in
 // tried.
 func (c *candidates) spare(b *Backend, tried []*Backend) bool {
+	slow := b.slow.Load()
 next:
-	for _, other := range c.quick {
-		if other == b {
+	for _, other := range c.backends {
+		if other == b || other.slow.Load() && !slow {
 			continue
 		}
 		for _, t := range tried {
@@ -87,8 +88,8 @@ func (b *Backend) Slow() bool { return b.slow.Load() }
 // backend has answered sooner. While Run runs, b is then checked at once.
 //
 // From now on b is picked last among the backends that are Up, for clients without home and
-// key. When more than half of these backends are to be picked last, that holds only for second
-// attempts: all of them may just be busy, and the rest couldn't serve all clients.
+// key. When more than half of these backends were reported, none is: all of them may just be
+// busy, and the rest couldn't serve all clients.
 //
 // It ends with a good health check that comes a check's interval later or more. It ends after
 // ten seconds in any case, since a check without a Path can't find out that a backend accepts
@@ -140,9 +141,10 @@ func (p *Pool) clearSlow(b *Backend) {
 	p.publish(s.byID, s.all)
 }
 
-// quick returns the backends that aren't picked last, or all of them if there are no
-// others. It returns the slice itself if it can, for which pickers keep what they have
-// computed.
+// quick returns the backends that aren't picked last, or all of them if those are fewer than
+// half. Then it is likely that all are busy, as when all clients come back at once, and the
+// few others would get all of them. It returns the slice itself if it can, for which pickers
+// keep what they have computed.
 func quick(backends []*Backend) []*Backend {
 	slow := 0
 	for _, b := range backends {
@@ -150,7 +152,7 @@ func quick(backends []*Backend) []*Backend {
 			slow++
 		}
 	}
-	if slow == 0 || slow == len(backends) {
+	if slow == 0 || 2*slow > len(backends) {
 		return backends
 	}
 	rest := make([]*Backend, 0, len(backends)-slow)
@@ -160,16 +162,6 @@ func quick(backends []*Backend) []*Backend {
 		}
 	}
 	return rest
-}
-
-// first returns the backends that a picker chooses from, given those that quick has
-// returned: all of them when more than half are picked last. Then it is likely that all are
-// busy, as when all clients come back at once, and the few others would get all of them.
-func first(backends, quick []*Backend) []*Backend {
-	if 2*len(quick) < len(backends) {
-		return backends
-	}
-	return quick
 }
 
 // A pace is how long something takes: the smoothed mean, in the upper 32 bits, and the
