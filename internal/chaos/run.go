@@ -28,9 +28,9 @@ type run struct {
 
 // The parts of a run beside the faults.
 const (
-	calm     = 2 * time.Second // without faults, at its beginning
-	settling = 3 * time.Second // without faults, at its end, behind the last recovery
-	leaving  = 2 * time.Second // while the last clients leave
+	calm     = 2 * time.Second         // without faults, at its beginning
+	settling = 1500 * time.Millisecond // without faults, at its end, behind the last recovery
+	leaving  = 3 * time.Second         // while the last clients leave, and gateways drop their idle connections
 )
 
 // do carries out a run and fails the test by what its history breaks.
