@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestChaos(t *testing.T) {
-	r := &run{seed: *seed, lasting: *lasting, clients: *crowd}
+	r := &run{seed: *seed, lasting: *lasting, clients: *crowd, end: raceEnabled}
 	if r.clients == 0 {
 		if r.clients = 300; raceEnabled || testing.Short() {
 			r.clients = 100

@@ -215,10 +215,12 @@ func (c *client) polling(version string) func(context.Context) {
 		target := base + "&sid=" + url.QueryEscape(sid)
 		session, stop := context.WithCancel(ctx)
 		defer stop()
+		side := *c
+		side.n = 0 // polls have no number
 		request := func(ctx context.Context, method, body string) (answer, error) {
-			side := *c
-			side.random = rand.New(rand.NewPCG(rand.Uint64(), 0)) // c.random is another goroutine's
-			a := side.send(ctx, kindPoll, method, target, body)
+			own := side
+			own.random = rand.New(rand.NewPCG(rand.Uint64(), 0)) // not shared between goroutines
+			a := own.send(ctx, kindPoll, method, target, body)
 			a.session, a.home = t.session, t.backend
 			if ctx.Err() == nil {
 				c.history.add(a.op)

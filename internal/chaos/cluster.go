@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -263,6 +264,18 @@ func (c *cluster) join(id string) {
 func (c *cluster) vitals(g *replica) (v vitals, err error) {
 	err = c.call(g, http.MethodGet, "/vitals", "", &v)
 	return v, err
+}
+
+// end ends the gateways in order. One that has found a data race fails then.
+func (c *cluster) end() {
+	for _, p := range c.gateways {
+		p.Signal(c.t, syscall.SIGTERM)
+	}
+	for id, p := range c.gateways {
+		if code := p.End(c.t); code != 0 {
+			c.t.Errorf("gateway %s ended with code %d", id, code)
+		}
+	}
 }
 
 // executed returns the POSTs that nodes have executed: how often, by client and number.

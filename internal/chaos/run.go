@@ -22,6 +22,7 @@ type run struct {
 	lasting time.Duration // all of it
 	clients int
 	redis   *redistest.Server // nil without one
+	end     bool              // the gateways in order, to see whether they have found races
 
 	calmUntil time.Duration // when the faults begin
 }
@@ -76,6 +77,9 @@ func (r *run) do(t *testing.T) {
 		t.Logf("longest wait with %s in the way: %.3f s", cmp.Or(what, "nothing"), found.waits[what].Seconds())
 	}
 	c.checkVitals()
+	if r.end {
+		c.end()
+	}
 	t.Logf("seed %d: %d clients, %d ops, %d faults; the slowest request of the control group took %.3f s; %v in all",
 		r.seed, r.clients, len(ops), len(faults), control.slowest(r.calmUntil, h.now()).Seconds(), time.Since(began).Round(100*time.Millisecond))
 }
