@@ -70,7 +70,8 @@ func runGateway(s gatewaySettings) error {
 		options.Bus = &bus.Redis{Client: client}
 	}
 	pool, err := balancer.ParsePool(&balancer.Options{
-		Check: &balancer.Check{Path: "/healthz", Interval: checkInterval},
+		Check:     &balancer.Check{Path: "/healthz", Interval: checkInterval},
+		Transport: &balancer.Transport{IdleTimeout: time.Second}, // or the search for leaks would take longer
 	}, s.Backends...)
 	if err != nil {
 		return err

@@ -233,20 +233,16 @@ func (c *checker) drained(o op) {
 		return
 	}
 	for _, f := range c.faults {
-		if f.kind == faultClosed && f.backend == o.backend && o.start > f.start+telling+detour*c.slowest(f.start, f.start+telling) && (f.end == 0 || o.end < f.end) && !c.apart(f, o) {
+		if f.kind == faultClosed && f.backend == o.backend && o.start > f.start+telling+detour*c.slowest(f.start, f.start+telling) && (f.end == 0 || o.end < f.end) && !c.apart(f) {
 			c.fail("drain", o, "%s is drained since %.3f, and a client's pin is %s there", o.backend, f.start.Seconds(), o.pin)
 		}
 	}
 }
 
-// apart tells whether the gateways may not have heard of a decision by the time of o: there
-// was no Redis when it was made, or only for a moment; or the one that was asked has just
-// been started. Limpet promises "within seconds" then.
-func (c *checker) apart(f fault, o op) bool {
-	return slices.ContainsFunc(c.faults, func(r fault) bool {
-		return r.kind == faultRedis && r.overlaps(f.start, f.start, apartFor) ||
-			r.kind == faultGateway && r.gateway == o.gateway && r.overlaps(f.start, o.start, apartFor)
-	})
+// apart tells whether the gateways may not have heard of a decision: there was no Redis when
+// it was made, or only for a moment. Limpet promises "within seconds" then.
+func (c *checker) apart(f fault) bool {
+	return slices.ContainsFunc(c.faults, func(r fault) bool { return r.kind == faultRedis && r.overlaps(f.start, f.start, apartFor) })
 }
 
 // answered: nobody gets an answer of 5xx, or none, to what another backend could have
