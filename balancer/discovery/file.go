@@ -83,14 +83,16 @@ func (f *File) Watch(ctx context.Context, update func([]balancer.Target, error))
 }
 
 func (f *File) read() ([]byte, error) {
+	// This comes before the file is opened: opening a named pipe waits for a writer, even
+	// when ctx has ended.
+	if info, err := os.Stat(f.Path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", f.Path)
+	}
 	file, err := os.Open(f.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", f.Path)
-	}
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s has more than %d bytes", f.Path, maxFile)
