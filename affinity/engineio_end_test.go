@@ -50,6 +50,36 @@ func TestEngineIOEndsSessions(t *testing.T) {
 	}
 }
 
+// Who knows a session's ID can put it into the link of a page. A browser that follows the link
+// must not have sent a POST, with its user's cookies, to whatever path the link has.
+func TestEngineIOEndsNoSessionForALink(t *testing.T) {
+	t.Parallel()
+	e := &affinity.EngineIO{Secrets: testSecrets}
+	sid := openAt(t, e, "EIO=4&transport=polling")
+	for _, tt := range []struct {
+		method, mode string
+		ends         bool
+	}{
+		{"GET", "", true}, {"GET", "cors", true}, {"GET", "no-cors", true}, // JSONP's are no-cors
+		{"POST", "", true}, {"POST", "navigate", true}, // JSONP sends its data by a form
+		{"GET", "navigate", false}, {"HEAD", "", false}, {"PUT", "", false},
+	} {
+		r := httptest.NewRequest(tt.method, "/settings?EIO=4&transport=polling&sid="+sid, nil)
+		if tt.mode != "" {
+			r.Header.Set("Sec-Fetch-Mode", tt.mode)
+		}
+		pin, err := e.Find(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := r.Clone(t.Context())
+		e.Rewrite(out, pin)
+		if session := e.EndSession(out, pin); session != "" != tt.ends || !tt.ends && out.Method != tt.method {
+			t.Errorf("%s of mode %q: %s ends %q", tt.method, tt.mode, out.Method, session)
+		}
+	}
+}
+
 // openAt opens a session with this query at a node and returns its sid as the client knows it.
 func openAt(t *testing.T, a affinity.Affinity, query string) string {
 	t.Helper()
