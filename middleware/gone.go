@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
 
@@ -114,10 +115,11 @@ func (r *router) goneAnswer(t *trip) *http.Response {
 }
 
 // yield takes those fields off an answer of the affinity's that middlewares in front of the
-// gateway have set: they know better, and browsers refuse doubled fields of CORS.
+// gateway have set: they know better, and browsers refuse doubled fields of CORS. Only Vary
+// stays, as all that stands in any of its lines counts.
 func yield(answer, set http.Header) {
-	for name := range answer {
-		if len(set[name]) > 0 {
+	for name, values := range answer {
+		if len(set[name]) > 0 && (name != "Vary" || slices.Equal(values, set[name])) {
 			delete(answer, name)
 		}
 	}
