@@ -25,7 +25,7 @@ import (
 // judged anew.
 //
 // Only a backend that is Up is ejected, and only if no more than Share of the pool's backends
-// that the operator lets serve are ejected then, or this is the only one, and at least Panic of
+// that are wanted Up ([Backend.Wanted]) are ejected then, or this is the only one, and at least Panic of
 // them are left that are Up. When fewer are left, since others have failed, all ejections end.
 type Outliers struct {
 	Consecutive int           // failures in a row; 0: 5
@@ -239,8 +239,8 @@ func (e *ejection) end() {
 	}
 }
 
-// strength returns how many backends are wanted to serve, how many of these are Up, and
-// how many are ejected. The caller holds the mutex.
+// strength returns how many backends are wanted Up, by the operator and their sources, how many
+// of these are Up, and how many are ejected. The caller holds the mutex.
 func (p *Pool) strength() (serving, up, ejected int) {
 	for _, b := range p.now.Load().all {
 		if b.Wanted().State != Up {

@@ -164,6 +164,26 @@ func TestLimitsOfEjections(t *testing.T) {
 	})
 }
 
+// A backend that its source drains doesn't count among those that may serve: one of the two
+// that are left is an outlier as in a pool of two.
+func TestEjectionBesideASourcesDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, _, changes := followedPool(t, balancer.Options{Outliers: &balancer.Outliers{}})
+		f := follow(t, p)
+		var targets []balancer.Target
+		for _, id := range []string{"a", "b", "c", "d"} {
+			targets = append(targets, balancer.Target{ID: id, URL: "http://" + id + ".test", Draining: id > "b"})
+		}
+		f.send(answer{targets: targets})
+		changes()
+		observe(p, "a", 5, reset)
+		if got := p.Get("a").State(); got != balancer.Draining {
+			t.Errorf("a is %v, want it ejected", got)
+		}
+	})
+}
+
 func TestTheOnlyBackendIsNeverEjected(t *testing.T) {
 	run(t, balancer.Options{Outliers: &balancer.Outliers{}}, []string{"a"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
 		observe(p, "a", 100, reset)
