@@ -157,6 +157,28 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// A backend that moves to another address is another process, whose start is slow too.
+func TestFollowSlowStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, _, _ := followedPool(t, balancer.Options{SlowStart: time.Minute})
+		f := follow(t, p)
+		f.name("a", "b")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		f.name("a", "b@elsewhere.test:81")
+		got := 0
+		for range 1100 {
+			if pick(t, p, "", "").ID() == "b" {
+				got++
+			}
+		}
+		if got != 100 {
+			t.Errorf("a process that has just started gets %d of 1,100 new clients, want a tenth of the other's", got)
+		}
+	})
+}
+
 func TestFollowTargets(t *testing.T) {
 	t.Parallel()
 	target := func(change func(*balancer.Target)) []balancer.Target {

@@ -153,6 +153,7 @@ func (p *Pool) replace(old, b *Backend, asked *Wish) error {
 	removal := &Change{Backend: old, Was: old.Wanted()}
 	removal.remove("moved to " + b.url.String())
 	b.state.Store(int32(Down)) // so that listeners see it come from Down
+	b.start.cold = true
 	all[slices.Index(all, old)] = b
 	p.publish(byID, all)
 	p.settle(removal)
