@@ -397,6 +397,40 @@ func TestPollsLeaveInTurn(t *testing.T) {
 	}
 }
 
+// A node that its source drains is told of its polling sessions within the drain, as one that
+// the operator drains is.
+func TestPollsLeaveASourcesDrain(t *testing.T) {
+	t.Parallel()
+	n := newPollNode()
+	a := newNode(t, "a", n)
+	pool := poolOf(t, nil, nil)
+	srv, _ := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	added := make(chan struct{}, 1)
+	defer pool.OnChange(func(c balancer.Change) {
+		if c.From == balancer.Down {
+			added <- struct{}{}
+		}
+	})()
+	source := follow(t, pool)
+	target := balancer.Target{ID: "a", URL: a.URL, Within: time.Second}
+	source <- []balancer.Target{target}
+	<-added
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", nil}
+	sid := c.open(t)
+	answered := make(chan string, 1)
+	go func() {
+		_, text := c.do(t, "GET", sid, "")
+		answered <- text
+	}()
+	<-n.polled
+	target.Draining = true
+	source <- []balancer.Target{target}
+	if text := <-answered; text != "6" {
+		t.Errorf("the poll was answered %q, want the node's own answer", text)
+	}
+	n.told(t)
+}
+
 // The gateway's own answer to a session whose node is gone passes through ModifyResponse,
 // and leaves the fields alone that middlewares in front have set.
 func TestGoneAnswerObeysTheEmbedder(t *testing.T) {
