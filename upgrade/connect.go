@@ -28,16 +28,16 @@ import (
 // Turn is not in [0,1).
 //
 // The tunnel that Connect returns must be served or closed.
-func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {
+func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (t *Tunnel, err error) {
 	if !p.begin() {
 		return nil, fmt.Errorf("upgrade: connect: %w", ErrClosed)
 	}
-	t, err := p.connect(out, opts)
-	if err != nil {
-		p.remove()
-		return nil, err
-	}
-	return t, nil
+	defer func() {
+		if t == nil { // also if Dial has panicked
+			p.remove()
+		}
+	}()
+	return p.connect(out, opts)
 }
 
 func (p *Proxy) connect(out *http.Request, opts ConnectOptions) (*Tunnel, error) {

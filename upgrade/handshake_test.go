@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/limpet-go/limpet/upgrade"
@@ -402,6 +403,26 @@ func TestDialFails(t *testing.T) {
 	if _, err := new(upgrade.Proxy).Connect(r, upgrade.ConnectOptions{}); err == nil {
 		t.Error("dialled ftp")
 	}
+}
+
+// A Dial that panics, as a server's handler may, leaves nothing for which Shutdown waits.
+func TestDialPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &upgrade.Proxy{Dial: func(context.Context, *http.Request) (net.Conn, error) { panic("dial") }}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			p.Connect(request(t), upgrade.ConnectOptions{})
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := p.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
 }
 
 // Without a Dial the URL says where to go. The certificate is checked.
