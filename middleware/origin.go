@@ -171,20 +171,20 @@ func namesTransport(query string) bool {
 	if strings.Contains(query, name) {
 		return true
 	}
-	for strings.Contains(query, "%") {
-		var b []byte
-		for i := 0; i < len(query); i++ {
-			if query[i] == '%' && i+2 < len(query) {
-				if c, err := strconv.ParseUint(query[i+1:i+3], 16, 8); err == nil {
-					b, i = append(b, byte(c)), i+2
-					continue
-				}
-			}
-			b = append(b, query[i])
-		}
-		return strings.Contains(string(b), name)
+	if !strings.Contains(query, "%") {
+		return false
 	}
-	return false
+	var b []byte
+	for i := 0; i < len(query); i++ {
+		if query[i] == '%' && i+2 < len(query) {
+			if c, err := strconv.ParseUint(query[i+1:i+3], 16, 8); err == nil {
+				b, i = append(b, byte(c)), i+2
+				continue
+			}
+		}
+		b = append(b, query[i])
+	}
+	return strings.Contains(string(b), name)
 }
 
 // check returns an error if r comes from a page that isn't allowed.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -33,8 +32,7 @@ type router struct {
 	header    string // PinHeader, "" for none
 	doctor    *doctor
 
-	warned   atomic.Int64 // the Unix time of the last warning
-	unwarned atomic.Int64 // warnings that were left out since then
+	rareWarning // of what makes one request fail, and others with it
 }
 
 // newRouter returns a router with the settings of o that concern it, or an error that says
@@ -86,7 +84,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	return &router{
 		pool: pool, affinity: o.Affinity, gone: o.Gone, wait: o.WaitFor, retry: retry, maxBody: o.MaxBody,
 		budget: newBudget(retry), observers: &observers{}, log: o.Logger, header: o.PinHeader,
-		doctor: newDoctor(pool, o.Affinity, o.ClientIP, o.Logger),
+		doctor: newDoctor(pool, o.Affinity, o.ClientIP, o.Logger), rareWarning: rareWarning{log: o.Logger},
 	}, nil
 }
 
@@ -377,20 +375,6 @@ func outcome(found affinity.Pin, home string) string {
 		return "new"
 	}
 	return found.Status.String()
-}
-
-// warn logs a warning, but at most one a second: what makes one request fail makes many
-// fail. The next warning has the number of those that were left out.
-func (r *router) warn(ctx context.Context, msg string, args ...any) {
-	now, last := time.Now().Unix(), r.warned.Load()
-	if now == last || !r.warned.CompareAndSwap(last, now) {
-		r.unwarned.Add(1)
-		return
-	}
-	if n := r.unwarned.Swap(0); n > 0 {
-		args = append(args, "unwritten", n)
-	}
-	r.log.WarnContext(ctx, msg, args...)
 }
 
 // sleep waits for d and reports whether ctx is still alive then.
