@@ -34,13 +34,14 @@ type Patience struct {
 // what b usually takes, and are between 200 ms and one second. They are one second while
 // nothing is known about b, and that for the answer is one second too if tried isn't
 // empty, since the request may take longer than others everywhere. A limit is 0, for none,
-// if b usually takes more than a second, or if no backend is left that is Up and wasn't
-// reported (see [Pool.ReportSlow]), unless b was reported too. Leave is nil, and Movable false.
+// if b usually takes more than a second, or if no backend is left that is Up, wasn't reported
+// (see [Pool.ReportSlow]) unless b was reported too, and has room for the request or tunnel
+// (see [Limit]): who leaves b then only waits elsewhere. Leave is nil, and Movable false.
 //
 // The caller is to give up at most all attempts but the last, so that a request that takes
 // long everywhere is answered.
-func (p *Pool) Patience(b *Backend, tried ...*Backend) Patience {
-	if !p.now.Load().up.spare(b, tried) {
+func (p *Pool) Patience(b *Backend, tunnel bool, tried ...*Backend) Patience {
+	if !p.now.Load().up.spare(b, skip{tried: tried, full: true, tunnel: tunnel}) {
 		return Patience{}
 	}
 	begin := b.begins.patience()
@@ -50,21 +51,13 @@ func (p *Pool) Patience(b *Backend, tried ...*Backend) Patience {
 	return Patience{Connect: b.connects.patience(), Begin: begin}
 }
 
-// spare reports whether a new client can be sent to another backend than b and those in
-// tried.
-func (c *candidates) spare(b *Backend, tried []*Backend) bool {
+// spare reports whether a new client can be sent to another backend than b at once.
+func (c *candidates) spare(b *Backend, without skip) bool {
 	slow := b.slow.Load()
-next:
 	for _, other := range c.backends {
-		if other == b || other.slow.Load() && !slow {
-			continue
+		if other != b && (slow || !other.slow.Load()) && !without.has(other) {
+			return true
 		}
-		for _, t := range tried {
-			if other == t {
-				continue next
-			}
-		}
-		return true
 	}
 	return false
 }

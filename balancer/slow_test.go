@@ -147,16 +147,38 @@ func TestPatience(t *testing.T) {
 			for _, id := range tt.slow {
 				p.ReportSlow(p.Get(id))
 			}
-			if got := p.Patience(a); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
+			if got := p.Patience(a, false); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
 				t.Errorf("at first %+v, want %v", got, tt.one)
 			}
-			if got := p.Patience(a, p.Get("c")); got.Begin != tt.other {
+			if got := p.Patience(a, false, p.Get("c")); got.Begin != tt.other {
 				t.Errorf("after another %+v, want %v", got, tt.other)
 			}
-			if got := p.Patience(a, p.Get("c"), p.Get("b")); got.Begin != 0 || got.Connect != 0 {
+			if got := p.Patience(a, false, p.Get("c"), p.Get("b")); got.Begin != 0 || got.Connect != 0 {
 				t.Errorf("after all others: %+v", got)
 			}
 		})
+	}
+}
+
+// A client doesn't leave a backend for others that have no room: it would wait in a queue.
+func TestPatienceWithALimit(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, &balancer.Options{Limit: &balancer.Limit{Requests: 1, Tunnels: 1}}, "a", "b", "c")
+	a, b, c := p.Get("a"), p.Get("b"), p.Get("c")
+	b.Begin()
+	c.Begin()
+	if got := p.Patience(a, false); got.Begin != 0 || got.Connect != 0 {
+		t.Errorf("the others are full: %+v", got)
+	}
+	if got := p.Patience(a, true); got.Begin == 0 {
+		t.Error("the others have room for a tunnel, and it doesn't leave")
+	}
+	b.End()
+	if got := p.Patience(a, false); got.Begin == 0 {
+		t.Error("b has room again, and the request doesn't leave")
+	}
+	if got := p.Patience(a, false, b); got.Begin != 0 {
+		t.Errorf("b was tried, and c is full: %+v", got)
 	}
 }
 
@@ -190,7 +212,7 @@ func TestUsual(t *testing.T) { // not parallel: it counts allocations
 	if got := b.Usual(); got <= 0 {
 		t.Errorf("it overflows: %v", got)
 	}
-	if n := testing.AllocsPerRun(100, func() { b.Took(ms); p.Patience(b); b.Usual() }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { b.Took(ms); p.Patience(b, false); b.Usual() }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -46,7 +46,7 @@ func (r *router) limit(t *trip, b *balancer.Backend, sent int) {
 		return
 	}
 	if t.strays {
-		t.patience = r.pool.Patience(b, t.tried...)
+		t.patience = r.pool.Patience(b, t.tunnel, t.tried...)
 		if t.leave == nil {
 			t.leave = t.pay
 		}
