@@ -294,3 +294,25 @@ func TestPickInGroupsAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// However many groups there may be, a picker keeps what it has computed for each.
+func TestManyGroups(t *testing.T) { // not parallel: it counts allocations
+	const groups = 64
+	for name, picker := range pickers() {
+		var specs []string
+		shares := make(map[string]int)
+		for i := range groups {
+			shares[fmt.Sprint("g", i)] = 1
+			specs = append(specs, fmt.Sprintf("a%d=http://a%[1]d.test,group=g%[1]d", i), fmt.Sprintf("b%d=http://b%[1]d.test,group=g%[1]d", i))
+		}
+		p, err := balancer.ParsePool(&balancer.Options{Picker: picker}, specs...)
+		must(t, err)
+		must(t, p.SetShares(shares))
+		for range 10 * groups { // each group had its turn
+			pick(t, p, "", "")
+		}
+		if n := testing.AllocsPerRun(10*groups, func() { p.Pick(nil, "", "") }); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}

@@ -118,8 +118,8 @@ type computed[T any] struct {
 	value T
 }
 
-// maxCached is how many slices a cached knows.
-const maxCached = 8
+// maxCached is how many slices a cached knows: one for each group that can have a share.
+const maxCached = maxShares
 
 // of returns what compute returned for this slice. Compute also gets the latest of the other
 // values, a zero one if there is none.
