@@ -54,7 +54,7 @@ func (g *Gateway) endPolling(out *http.Request, found affinity.Pin) (told <-chan
 	done, first := g.polls.ending.begin(session)
 	if first {
 		go func() {
-			defer close(done)
+			defer g.polls.ending.over(done)
 			g.tellNode(home, req, found.Key)
 		}()
 	}
@@ -85,6 +85,7 @@ type endings struct {
 	once  sync.Once
 	all   map[string]chan struct{}
 	order []ending // the oldest first
+	open  int      // that have begun and aren't over
 	slots chan struct{}
 }
 
@@ -98,7 +99,7 @@ func (e *endings) init() {
 }
 
 // begin returns the channel of a session that ends. If this call is the first one for the
-// session, the caller ends it and then closes the channel.
+// session, the caller ends it and then calls over.
 func (e *endings) begin(session string) (done chan struct{}, first bool) {
 	e.once.Do(e.init)
 	e.mu.Lock()
@@ -108,12 +109,21 @@ func (e *endings) begin(session string) (done chan struct{}, first bool) {
 	}
 	done = make(chan struct{})
 	e.all[session] = done
+	e.open++
 	e.order = append(e.order, ending{session, time.Now()})
 	for len(e.order) > endingsMax || time.Since(e.order[0].begun) > endingFor {
 		delete(e.all, e.order[0].session)
 		e.order = e.order[1:]
 	}
 	return done, true
+}
+
+// over closes the channel of a session that was ended.
+func (e *endings) over(done chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open--
+	close(done)
 }
 
 // enter waits for a slot, which leave gives back.
@@ -128,8 +138,9 @@ func (e *endings) enter(ctx context.Context) bool {
 
 func (e *endings) leave() { <-e.slots }
 
-// room reports whether there is a slot.
+// room reports whether a session that is ended now gets a slot at once.
 func (e *endings) room() bool {
-	e.once.Do(e.init)
-	return len(e.slots) < endingsAtOnce
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.open < endingsAtOnce
 }
