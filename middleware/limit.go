@@ -129,17 +129,26 @@ func (l *Limit) Stats() LimitStats {
 }
 
 // Handler refuses what is over a limit, and calls next for everything else. It may be called
-// several times: what was made of one Limit counts together. It panics if a field is wrong:
-// these are mistakes in code, found at the start.
+// several times: what was made of one Limit counts together. It panics where Validate returns
+// an error: that is a mistake in code, found at the start.
 func (l *Limit) Handler(next http.Handler) http.Handler {
-	if err := l.validate(); err != nil {
-		panic("limpet: Limit: " + err.Error())
+	if err := l.Validate(); err != nil {
+		panic(err)
 	}
 	l.once.Do(l.begin)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.serve(w, r, next) })
 }
 
-func (l *Limit) validate() error {
+// Validate returns an error if a field is wrong. It is for limits that a user has configured:
+// Handler panics then.
+func (l *Limit) Validate() error {
+	if err := l.wrong(); err != nil {
+		return fmt.Errorf("limpet: Limit: %w", err)
+	}
+	return nil
+}
+
+func (l *Limit) wrong() error {
 	switch {
 	case l.Tunnels < 0, l.Handshakes < 0, l.Burst < 0, l.Clients < 0:
 		return errors.New("Tunnels, Handshakes, Burst or Clients is negative; 0 means any number, and the default of the last two")

@@ -429,14 +429,21 @@ func TestLimitFindsMistakes(t *testing.T) {
 	for name, l := range map[string]*limpet.Limit{
 		"Tunnels": {Tunnels: -1}, "Handshakes": {Handshakes: -1}, "Clients": {Clients: -1}, "Rate": {Rate: 1e9}, "Burst": {Rate: -1, Burst: 1},
 	} {
+		err := l.Validate()
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
 		func() {
 			defer func() {
-				if said, _ := recover().(string); !strings.Contains(said, name) {
-					t.Errorf("%s: %q", name, said)
+				if said, _ := recover().(error); said == nil || said.Error() != err.Error() {
+					t.Errorf("%s: Handler says %v, and Validate %v", name, said, err)
 				}
 			}()
 			l.Handler(http.NotFoundHandler())
 		}()
+	}
+	if err := new(limpet.Limit).Validate(); err != nil {
+		t.Error(err)
 	}
 }
 
