@@ -147,6 +147,9 @@ func TestReadyOnceReplicasAreHeard(t *testing.T) {
 		var memory bus.Memory
 		start := func() *limpet.Gateway {
 			gw := newGateway(t, balancer.Static("a=http://127.0.0.1:1", "b=http://127.0.0.1:2"), &limpet.Options{Bus: &memory})
+			if gw.Ready() == nil {
+				t.Error("a gateway is ready before it has begun to listen to its replicas")
+			}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {

@@ -95,6 +95,7 @@ func newReplicas(o Options, g *Gateway) *replicas {
 	if r.topic == "" {
 		r.topic = "limpet:gateway"
 	}
+	r.joinLater()
 	return r
 }
 
@@ -114,7 +115,7 @@ func (r *replicas) run(ctx context.Context) error {
 	}
 	defer r.running.Store(false)
 	if !r.ran.Swap(true) {
-		r.joins.Store(time.Now().Add(joinWithin).UnixNano())
+		r.joinLater()
 	}
 	r.timer = time.NewTimer(announceEvery)
 	r.due = time.Time{}
@@ -202,6 +203,10 @@ func (r *replicas) join(ctx context.Context) error {
 		}
 	}
 }
+
+// joinLater begins the time within which this replica is joining. That is when the gateway is
+// made, as a probe may come before Run is called, and once more when Run is.
+func (r *replicas) joinLater() { r.joins.Store(time.Now().Add(joinWithin).UnixNano()) }
 
 // joining reports whether this replica has started a moment ago, and others may not have told
 // it their decisions yet.
