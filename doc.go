@@ -79,8 +79,8 @@
 //     next one in turn. Then, with a key, rendezvous hashing of the key over the backends
 //     that are Up, so that every replica and every parallel request of this client that
 //     sees the same backends agrees on the same new home without talking; else the
-//     picker, which gets a backend that lets new clients wait only if all others do too.
-//     The request is sent. For a WebSocket the backend's 101 is obtained before the
+//     picker, which passes over backends that let new clients wait while enough others are
+//     Up. The request is sent. For a WebSocket the backend's 101 is obtained before the
 //     client's connection is touched. If that fails before a byte reached the client and
 //     the request may be sent again, health is told, and another backend is picked.
 //  4. The affinity binds the client on the final answer, the 101 too, never on
