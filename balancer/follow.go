@@ -88,7 +88,7 @@ func (p *Pool) Follow(ctx context.Context, source Source) error {
 	for {
 		select {
 		case a := <-answers:
-			f.take(a.targets, a.err)
+			f.take(ctx, a.targets, a.err)
 		case <-changed:
 		case <-ended:
 			if ctx.Err() != nil {
@@ -120,8 +120,10 @@ type followed struct {
 	gone    bool     // the source doesn't name it any more
 }
 
-// take makes the pool have these targets, if err is nil and they make sense.
-func (f *follower) take(targets []Target, err error) {
+// take makes the pool have these targets, if err is nil and they make sense. It stops where
+// it is when ctx ends: each change makes a new snapshot of the pool, so that many thousands
+// of targets take long.
+func (f *follower) take(ctx context.Context, targets []Target, err error) {
 	if err == nil {
 		err = checkTargets(targets)
 	}
@@ -139,10 +141,16 @@ func (f *follower) take(targets []Target, err error) {
 	}
 	named := make(map[string]bool, len(targets))
 	for _, t := range targets {
+		if ctx.Err() != nil {
+			return
+		}
 		named[t.ID] = true
 		f.follow(t, fresh[t.ID])
 	}
 	for id, to := range f.followed {
+		if ctx.Err() != nil {
+			return
+		}
 		if !named[id] {
 			f.leave(to)
 		}

@@ -467,3 +467,25 @@ func TestFollowEnds(t *testing.T) {
 		t.Errorf("a source that ends: %v", err)
 	}
 }
+
+// Follow ends soon, however much is left to do of an answer.
+func TestFollowEndsWithinAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := balancer.NewPool(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer pool.OnChange(func(balancer.Change) { cancel() })()
+		var targets []balancer.Target
+		for i := range 100 {
+			targets = append(targets, balancer.Target{ID: fmt.Sprint(i), URL: "http://h.test"})
+		}
+		source := make(feed, 1)
+		source <- answer{targets: targets}
+		if err := pool.Follow(ctx, source); err != nil || pool.Len() != 1 {
+			t.Errorf("%d backends, %v", pool.Len(), err)
+		}
+	})
+}
