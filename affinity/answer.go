@@ -37,6 +37,24 @@ type Answer struct {
 	// many of those mean that the replicas have different secrets or no common
 	// store. It runs on the path of the request. Nil is left uncalled.
 	UnknownSession func(found Pin)
+
+	// Keep is set by a gateway if the answer opens a tunnel. It is called within
+	// Bind by an affinity that has the client's pin in a [Toucher], whether the
+	// pin is new or not. The gateway touches the pin as long as the tunnel is
+	// open: then a tunnel that outlives the idle lifetime of pins doesn't cost
+	// the client its home. Nil is left uncalled.
+	Keep func(pins Toucher, key, backend string)
+}
+
+// keep calls a.Keep, if somebody has set it, for the pin that s has under storeKey(key).
+// Other answers don't pay for making that key.
+func (a Answer) keep(s Store, storeKey func(string) string, key, backend string) {
+	if a.Keep == nil {
+		return
+	}
+	if t, ok := s.(Toucher); ok {
+		a.Keep(t, storeKey(key), backend)
+	}
 }
 
 // answeredBy returns the ID of the backend that gave the answer.

@@ -47,11 +47,16 @@ func (c *AppCookie) learn(a Answer) (string, error) {
 		}
 	}
 	switch {
-	case key == "" || key != a.Found.Key:
+	case key == "":
+		return "", nil
+	case key != a.Found.Key:
+		a.keep(c.store(), c.storeKey, key, a.answeredBy())
 		return key, nil
 	case deletes && !sets:
 		return key, c.forget(a.Request, a.Found)
-	case a.Home == a.Found.Backend:
+	}
+	a.keep(c.store(), c.storeKey, key, a.Home)
+	if a.Home == a.Found.Backend {
 		return key, nil
 	}
 	// As in a Table: if a parallel request of the client has been bound to

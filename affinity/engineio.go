@@ -31,6 +31,9 @@ import (
 // Engine.IO and opens a new session. The Key of a pin is a hash of the node's
 // sid, because whoever knows the sid itself can use the session.
 //
+// A session ends with its WebSocket, so the pin of one that has a tunnel isn't
+// kept longer than others.
+//
 // Any number of replicas can serve one session if they have the same Secrets,
 // for SIDModeTag, or the same Store, for SIDModeLearn. The zero value is ready
 // for one process. An EngineIO must not be copied after its first use.

@@ -77,6 +77,23 @@ func (l *LRU) Swap(ctx context.Context, key, old, new string) (string, error) {
 	return new, nil
 }
 
+// Touch restarts the Idle time of the pin of key if its backend is this one.
+func (l *LRU) Touch(ctx context.Context, key, backend string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("affinity: LRU: touch: %w", err)
+	}
+	s := l.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.pins.Peek(key); ok && e.backend == backend {
+		l.get(s, key)
+	}
+	return nil
+}
+
+// TouchEvery returns a quarter of Idle, or 0 if that is never.
+func (l *LRU) TouchEvery() time.Duration { return l.idle() / 4 }
+
 // Validate refuses a negative Size or Age.
 func (l *LRU) Validate() error {
 	if l.Size < 0 {
@@ -95,17 +112,21 @@ func (l *LRU) get(s *shard[*entry], key string) *entry {
 	if !ok {
 		return nil
 	}
-	idle := l.Idle
-	if idle == 0 {
-		idle = 24 * time.Hour
-	}
 	now := time.Now()
-	if idle > 0 && now.Sub(e.used) >= idle || l.Age > 0 && now.Sub(e.born) >= l.Age {
+	if idle := l.idle(); idle > 0 && now.Sub(e.used) >= idle || l.Age > 0 && now.Sub(e.born) >= l.Age {
 		s.pins.Remove(key)
 		return nil
 	}
 	e.used = now
 	return e
+}
+
+// idle returns Idle with its default filled in, or 0 for never.
+func (l *LRU) idle() time.Duration {
+	if l.Idle == 0 {
+		return defaultIdle
+	}
+	return max(0, l.Idle)
 }
 
 // shard returns the part that has key.

@@ -174,6 +174,46 @@ func (r *Redis) Swap(ctx context.Context, key, old, new string) (string, error) 
 	return stored.backend, nil
 }
 
+// Touch restarts the lifetime of the pin of key if its backend is this one. It asks
+// Redis, unless Redis was asked within the last eighth of Idle, and writes nothing else
+// there: the next Load restores a pin that Redis has lost. If Redis doesn't answer,
+// Touch restarts the lifetime in the memory of this replica, and returns an error only if
+// the memory doesn't know the pin.
+func (r *Redis) Touch(ctx context.Context, key, backend string) error {
+	if err := r.ready(ctx); err != nil {
+		return fmt.Errorf("affinity: Redis: touch: %w", err)
+	}
+	now := time.Now()
+	pin, known := r.memory.touch(key, backend, now)
+	fresh := pin.backend == backend && now.Sub(pin.asked) < r.conf.idle/8
+	if fresh || r.conf.idle == 0 || len(pin.replaces) > 0 { // Redis doesn't have a pending pin
+		return nil
+	}
+	stored, err := r.touch(ctx, key, backend)
+	switch {
+	case err == nil && stored.backend == backend:
+		stored.asked = now // a swap after memory.touch is newer
+		r.memory.learn(key, stored)
+	case err == nil:
+		// The answer isn't learnt: Redis has restarted no lifetime, and a Load would take
+		// the pin for one whose lifetime was restarted just now.
+	case !known:
+		return fmt.Errorf("affinity: Redis: touch: %w", err)
+	}
+	return nil
+}
+
+// TouchEvery returns a quarter of Idle, or 0 if that is never.
+func (r *Redis) TouchEvery() time.Duration { return r.idle() / 4 }
+
+// idle returns Idle with its default filled in, or 0 for never.
+func (r *Redis) idle() time.Duration {
+	if r.Idle == 0 {
+		return defaultIdle
+	}
+	return max(0, r.Idle)
+}
+
 // Validate refuses a missing Client, a Client without ContextTimeoutEnabled,
 // and a negative Age or Timeout.
 func (r *Redis) Validate() error {
@@ -199,14 +239,10 @@ func (r *Redis) init() {
 	if r.invalid = r.Validate(); r.invalid != nil {
 		return
 	}
-	c := redisConf{client: r.Client, prefix: r.Prefix, idle: r.Idle, age: r.Age, timeout: r.Timeout, fresh: r.Fresh, log: r.Logger}
+	c := redisConf{client: r.Client, prefix: r.Prefix, idle: r.idle(), age: r.Age, timeout: r.Timeout, fresh: r.Fresh, log: r.Logger}
 	if c.prefix == "" {
 		c.prefix = "limpet:pin:"
 	}
-	if c.idle == 0 {
-		c.idle = 24 * time.Hour
-	}
-	c.idle = max(0, c.idle)
 	if c.timeout == 0 {
 		c.timeout = 50 * time.Millisecond
 	}

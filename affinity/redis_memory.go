@@ -34,7 +34,7 @@ type redisMemory struct {
 type redisPin struct {
 	backend string
 	born    time.Time // when the client was bound to backend
-	used    time.Time // when Load or Swap used it here
+	used    time.Time // when Load, Touch or Swap used it here
 	asked   time.Time // when Redis was asked for it; zero: ask again
 	learnt  time.Time // when it came into the memory
 
@@ -58,6 +58,26 @@ func (m *redisMemory) get(key string, now time.Time) (redisPin, bool) {
 		return redisPin{}, false
 	}
 	p.used = now
+	return *p, true
+}
+
+// touch returns the pin of key like get, but marks it used only if its backend is this one.
+func (m *redisMemory) touch(key, backend string, now time.Time) (redisPin, bool) {
+	if m.pins == nil {
+		return redisPin{}, false
+	}
+	s := m.pins.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.pins.Peek(key)
+	if ok && p.backend == backend {
+		if p = m.living(s, key, now); p != nil {
+			p.used = now
+		}
+	}
+	if p == nil {
+		return redisPin{}, false
+	}
 	return *p, true
 }
 

@@ -12,14 +12,14 @@ import (
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
-// redisScriptSource loads or swaps the pin at KEYS[1]. It returns the pin's age in
+// redisScriptSource loads, touches or swaps the pin at KEYS[1]. It returns the pin's age in
 // milliseconds, a space and its backend, as they are afterwards. Its arguments are
 //
 //	idle    the lifetimes in milliseconds, 0 for none
 //	age
 //	new     the backend of the caller
 //	since   for how many milliseconds the client has been bound to new
-//	lost    only for a swap: "lost" or ""
+//	lost    for a swap: "lost" or ""; for a touch: "touch"
 //	old...  only for a swap
 //
 // A swap puts new in place of any of old. "lost" means that the caller knows a pin
@@ -29,6 +29,8 @@ import (
 // A load has the first four arguments only, and restarts the lifetime of the pin.
 // new is the backend that the caller knows, which is put there if the key has no
 // value at all.
+//
+// A touch restarts the lifetime of the pin if its backend is new, and writes nothing else.
 //
 // The value is the time at which the client was bound, by Redis' clock, a space and
 // the backend. A value without a backend marks a deleted pin. Without the mark, a
@@ -75,7 +77,7 @@ if write then
 	else
 		redis.call('SET', KEYS[1], value)
 	end
-elseif load and there ~= '' and left(born) > 0 then
+elseif (load or ARGV[5] == 'touch' and there == new) and there ~= '' and left(born) > 0 then
 	redis.call('PEXPIRE', KEYS[1], left(born))
 end
 return string.format('%.0f %s', now - born, backend or '')
@@ -87,6 +89,12 @@ var redisScript = redis.NewScript(redisScriptSource)
 // the pin that this replica knows, or the zero redisPin.
 func (r *Redis) load(ctx context.Context, key string, known redisPin) (redisPin, error) {
 	cmd := r.command(ctx, key, known.backend, known.age())
+	return r.ask(ctx, key, cmd, cmd)
+}
+
+// touch makes Redis restart the lifetime of the pin of key if its backend is this one.
+func (r *Redis) touch(ctx context.Context, key, backend string) (redisPin, error) {
+	cmd := r.command(ctx, key, backend, 0, "touch")
 	return r.ask(ctx, key, cmd, cmd)
 }
 

@@ -58,7 +58,11 @@ func (t *Table) Find(r *http.Request) (Pin, error) {
 // returns no error.
 func (t *Table) Bind(a Answer) (key string, err error) {
 	found := a.Found
-	if found.Key == "" || a.Home == "" || a.Home == found.Backend {
+	if found.Key == "" || a.Home == "" {
+		return found.Key, nil
+	}
+	a.keep(t.store(), t.storeKey, found.Key, a.Home)
+	if a.Home == found.Backend {
 		return found.Key, nil
 	}
 	_, err = t.store().Swap(a.Request.Context(), t.storeKey(found.Key), found.Backend, a.Home)

@@ -36,6 +36,42 @@ func TestStore(t *testing.T, newStore func() affinity.Store) {
 	t.Run("one winner", func(t *testing.T) { testOneWinner(t, newStore) })
 	t.Run("no lost update", func(t *testing.T) { testNoLostUpdate(t, newStore) })
 	t.Run("context done", func(t *testing.T) { testContext(t, newStore()) })
+	if a, ok := newStore().(affinity.Toucher); ok {
+		t.Run("touch", func(t *testing.T) { testTouch(t, a, newStore()) })
+	}
+}
+
+// Whatever is touched, no pin comes or changes. What touches do to lifetimes, only tests of
+// the store itself can find out.
+func testTouch(t *testing.T, a affinity.Toucher, b affinity.Store) {
+	key := rand.Text()
+	touch := func(backend, want string) {
+		t.Helper()
+		if err := a.Touch(t.Context(), key, backend); err != nil {
+			t.Errorf("Touch(%q): %v", backend, err)
+		}
+		load(t, b, key, want)
+		load(t, a, key, want)
+	}
+	touch("b1", "")
+	swap(t, a, key, "", "b1", "b1")
+	touch("b1", "b1")
+	touch("b2", "b1")
+	swap(t, b, key, "b1", "b2", "b2")
+	touch("b1", "b2")
+	touch("b2", "b2")
+	swap(t, b, key, "b2", "", "")
+	touch("b2", "")
+	touch("b1", "")
+	swap(t, a, key, "", "b3", "b3")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Touch(ctx, key, "b3"); !errors.Is(err, context.Canceled) {
+		t.Errorf("Touch: error = %v, want %v", err, context.Canceled)
+	}
+	if every := a.TouchEvery(); every < 0 || every != a.TouchEvery() {
+		t.Errorf("TouchEvery = %v, and then %v", every, a.TouchEvery())
+	}
 }
 
 func testSwap(t *testing.T, s affinity.Store) {
