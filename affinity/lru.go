@@ -18,9 +18,9 @@ type LRU struct {
 	// which don't fill evenly. 0 means 100,000.
 	Size int
 
-	// Idle is the time after which an unused pin is forgotten. 0 means 24
-	// hours, long enough to recognize a client that comes back after a
-	// WebSocket of a day. Negative means never.
+	// Idle is the time after which an unused pin is forgotten. A tunnel of a
+	// gateway uses its client's pin for as long as it is open. 0 means 24
+	// hours, negative means never.
 	Idle time.Duration
 
 	// Age is the time after which a pin is forgotten even if it is used,

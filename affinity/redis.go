@@ -65,7 +65,8 @@ type Redis struct {
 	// Prefix is put before each key. "" means "limpet:pin:".
 	Prefix string
 
-	// Idle is the time after which an unused pin is forgotten. 0 means 24
+	// Idle is the time after which an unused pin is forgotten. A tunnel of a
+	// gateway uses its client's pin for as long as it is open. 0 means 24
 	// hours, negative means never.
 	//
 	// A Load that is answered from memory doesn't restart the pin's lifetime in

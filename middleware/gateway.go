@@ -37,6 +37,7 @@ type Gateway struct {
 	leaving     atomic.Bool // Leave was called
 	polls       polls
 	rebalancer  *rebalancer // nil without Options.Rebalance
+	keeper      keeper
 	remarks     remarks
 }
 
@@ -85,6 +86,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
 	}
 	g.upgrade.Dial = g.dial
+	g.keeper.failed = func(err error) {
+		router.warn(context.Background(), "affinity could not keep the pin of a tunnel", "err", err)
+	}
 	if g.fail == nil {
 		g.fail = new(errorPages).answer
 	}

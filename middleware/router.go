@@ -345,6 +345,9 @@ func (r *router) bind(t *trip, res *http.Response) {
 			r.unknownSession(t, pin)
 		}
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		a.Keep = t.keep
+	}
 	if t.move != nil {
 		t.move.bound(t.pin, home)
 	}

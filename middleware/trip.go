@@ -24,6 +24,9 @@ type trip struct {
 	// means that there was no answer.
 	try func(b *balancer.Backend) (*http.Response, error)
 
+	// keep is Keep of affinity.Answer if the answer opens a tunnel. Nil if nobody wants that.
+	keep func(pins affinity.Toucher, key, backend string)
+
 	tunnel  bool              // the backend counts it as a tunnel
 	backend *balancer.Backend // of the latest attempt; nil if the affinity has answered
 	counted bool              // the backend counts this request until end

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/closecode"
 	"github.com/limpet-go/limpet/upgrade"
@@ -33,6 +34,10 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	t := &trip{in: r, rec: rec, pin: g.router.find(r), tunnel: true}
 	rec.found(t.pin)
 	found, key := t.pin, t.pin.Key
+	var kept []*keptPin
+	t.keep = func(store affinity.Toucher, key, backend string) {
+		kept = append(kept, &keptPin{store: store, key: key, backend: backend})
+	}
 	moved := g.router.moves.of(key)
 	var o outgoing
 	if err := g.prepare(&o, r, t.pin, id); err != nil {
@@ -91,6 +96,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 		return
 	}
 	served = true
+	g.keeper.keep(kept, tunnel)
 	if release := holdCount(r.Context()); release != nil {
 		tunnel.OnClosed(func(upgrade.Summary) { release() })
 	}
