@@ -167,8 +167,8 @@ func TestTouchesAreSpread(t *testing.T) {
 		}
 		synctest.Wait()
 		n := store.count()
-		time.Sleep(4 * every)
-		if got := store.count() - n; got < 3 || got > 4 {
+		time.Sleep(4*every + time.Second)
+		if got := store.count() - n; got < 3 || got > 5 {
 			t.Errorf("the one that is left was touched %d times within four periods", got)
 		}
 		conns[0].CloseNow()
@@ -179,7 +179,7 @@ func TestTouchesAreSpread(t *testing.T) {
 			t.Error("a pin was touched whose tunnel is closed")
 		}
 		d.open(t, "late")
-		time.Sleep(every)
+		time.Sleep(every + time.Second)
 		if store.count() != n+1 {
 			t.Error("a tunnel that was opened later isn't kept")
 		}
