@@ -76,9 +76,10 @@ func (b *Backend) Took(d time.Duration) { b.begins.note(d) }
 // Slow reports whether b is picked last: see [Pool.ReportSlow].
 func (b *Backend) Slow() bool { return b.slow.Load() }
 
-// ReportSlow reports that b has let a request wait for longer than it usually takes, and
-// that the request wasn't to blame: it was the connection that took so long, or another
-// backend has answered sooner. While Run runs, b is then checked at once.
+// ReportSlow reports that b has let a request wait since then for longer than it usually
+// takes, and that the request wasn't to blame: it was the connection that took so long, or
+// another backend has answered sooner. If b has answered other requests meanwhile it is only
+// busy, and the report is ignored. Otherwise, while Run runs, b is checked at once.
 //
 // From now on b is picked last among the backends that are Up, for clients without home and
 // key. When more than half of these backends were reported, none is: all of them may just be
@@ -87,25 +88,30 @@ func (b *Backend) Slow() bool { return b.slow.Load() }
 // It ends with a good health check that comes a check's interval later or more. It ends after
 // ten seconds in any case, since a check without a Path can't find out that a backend accepts
 // connections and is silent, and Run may not run.
-func (p *Pool) ReportSlow(b *Backend) {
-	if b.slow.Load() { // most reports take no lock
+func (p *Pool) ReportSlow(b *Backend, since time.Time) {
+	if b.slow.Load() || b.answered.Load() >= since.UnixNano() || !p.markSlow(b) {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.now.Load()
-	if s.byID[b.id] != b || b.slow.Load() {
-		return
-	}
-	b.slowSince.Store(time.Now().UnixNano())
-	b.slow.Store(true)
-	b.slowEnd = time.AfterFunc(slowFor, func() { p.clearSlow(b) })
-	p.publish(s.byID, s.all)
 	p.log().Info("backend lets requests wait: it is picked last until a check is good", "backend", b.id, "usual", b.Usual())
 	select {
 	case b.alarm <- struct{}{}:
 	default:
 	}
+}
+
+// markSlow has b picked last, and reports whether it wasn't yet.
+func (p *Pool) markSlow(b *Backend) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.now.Load()
+	if s.byID[b.id] != b || b.slow.Load() {
+		return false
+	}
+	b.slowSince.Store(time.Now().UnixNano())
+	b.slow.Store(true)
+	b.slowEnd = time.AfterFunc(slowFor, func() { p.clearSlow(b) })
+	p.publish(s.byID, s.all)
+	return true
 }
 
 // cleared is called after each good check. It ends that b is picked last, unless the check

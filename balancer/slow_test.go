@@ -35,8 +35,8 @@ func TestReportSlowIsPickedLast(t *testing.T) {
 				return got
 			}
 			placed := picks("", "somebody")
-			p.ReportSlow(a)
-			p.ReportSlow(a)
+			p.ReportSlow(a, time.Now())
+			p.ReportSlow(a, time.Now())
 			if got := picks("", ""); got["a"] > 0 || got["b"] == 0 || got["c"] == 0 {
 				t.Errorf("a new client goes to %v", got)
 			}
@@ -55,19 +55,48 @@ func TestReportSlowIsPickedLast(t *testing.T) {
 			if a.State() != balancer.Up || !a.Slow() || b.Slow() {
 				t.Errorf("a is %v, slow %v; b slow %v", a.State(), a.Slow(), b.Slow())
 			}
-			p.ReportSlow(b)
+			p.ReportSlow(b, time.Now())
 			if got := picks("", ""); len(got) != 3 {
 				t.Errorf("two of three are slow: a new client goes to %v", got)
 			}
 			if got := picks("", "", a); len(got) == 0 || got["a"] > 0 {
 				t.Errorf("two of three are slow: after a it goes to %v", got)
 			}
-			p.ReportSlow(c)
+			p.ReportSlow(c, time.Now())
 			if got := picks("", ""); len(got) != 3 {
 				t.Errorf("all are slow: a new client goes to %v", got)
 			}
 		})
 	}
+}
+
+// A backend that answers others while a request waits is busy, and not ill.
+func TestReportSlowOfABusyBackend(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{does: make(map[string]string), checks: make(map[string][]time.Time)}
+		tr := &balancer.Transport{Dial: f.dial}
+		p := newPool(t, &balancer.Options{Transport: tr}, "a", "b")
+		a := p.Get("a")
+		f.set("busy", "a")
+		before := time.Now()
+		time.Sleep(time.Second)
+		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), a), "GET", "http://a.test/", nil)
+		must(t, err)
+		res, err := tr.RoundTrip(req)
+		must(t, err)
+		res.Body.Close()
+		if p.ReportSlow(a, before); a.Slow() {
+			t.Error("it is picked last, although it has answered since")
+		}
+		time.Sleep(time.Second)
+		if p.ReportSlow(a, time.Now()); !a.Slow() {
+			t.Error("it isn't picked last, although it has answered nobody since")
+		}
+		tr.CloseIdleConnections()
+		time.Sleep(10 * time.Second) // until the mark's timer is over
+		synctest.Wait()
+	})
 }
 
 // What ends that a backend is picked last.
@@ -102,7 +131,7 @@ func TestSlowEnds(t *testing.T) {
 				}
 				time.Sleep(3300 * time.Millisecond)
 				f.checked("a")
-				p.ReportSlow(p.Get("a"))
+				p.ReportSlow(p.Get("a"), time.Now())
 				began := time.Now()
 				time.Sleep(150 * time.Millisecond)
 				if n := len(f.checked("a")); (n > 0) != tt.runs {
@@ -145,7 +174,7 @@ func TestPatience(t *testing.T) {
 				a.Took(d)
 			}
 			for _, id := range tt.slow {
-				p.ReportSlow(p.Get(id))
+				p.ReportSlow(p.Get(id), time.Now())
 			}
 			if got := p.Patience(a, false); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
 				t.Errorf("at first %+v, want %v", got, tt.one)

@@ -91,16 +91,16 @@ func (t *trip) pay() bool {
 // that took, and the pool which backends have let the request wait for longer than that: it
 // wasn't the request that is slow.
 func (r *router) timed(t *trip, b *balancer.Backend) (*http.Response, error) {
-	began := time.Now()
+	t.began = time.Now()
 	res, err := t.try(b)
 	if err != nil {
 		return nil, err
 	}
-	took := time.Since(began)
+	took := time.Since(t.began)
 	b.Took(took)
 	for _, w := range t.waited {
 		if took < w.within {
-			r.pool.ReportSlow(w.at)
+			r.pool.ReportSlow(w.at, w.since)
 		}
 	}
 	return res, nil
@@ -109,6 +109,7 @@ func (r *router) timed(t *trip, b *balancer.Backend) (*http.Response, error) {
 // A wait is an attempt that was given up since no answer had begun within a time.
 type wait struct {
 	at     *balancer.Backend
+	since  time.Time
 	within time.Duration
 }
 
@@ -117,12 +118,12 @@ type wait struct {
 // reported at once, since that can't be the request's fault.
 func (r *router) gaveUp(t *trip, b *balancer.Backend, v verdict) bool {
 	if v.slow && !v.sent && t.patience.Connect > 0 {
-		r.pool.ReportSlow(b)
+		r.pool.ReportSlow(b, t.began)
 	}
 	if !v.slow || !t.paid {
 		return false
 	}
-	t.waited = append(t.waited, wait{b, t.patience.Begin})
+	t.waited = append(t.waited, wait{b, t.began, t.patience.Begin})
 	return true
 }
 

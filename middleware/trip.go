@@ -41,6 +41,7 @@ type trip struct {
 
 	strays   bool              // see mayStray
 	patience balancer.Patience // with this attempt
+	began    time.Time         // of this attempt, for a request that strays
 	budget   *budget
 	leave    func() bool // pay
 	paid     bool        // the attempt was given up, and the budget charged for that
