@@ -78,6 +78,10 @@ func (p *Pool) settle(c *Change) {
 	// once, and must not be sent here again.
 	s := p.now.Load()
 	p.publish(s.byID, s.all)
+	if c.To != Up && changed.rooms != nil {
+		changed.rooms.requests.wake(c.To == Down)
+		changed.rooms.tunnels.wake(c.To == Down)
+	}
 	c.Lost = p.doomed(changed) || c.Removed && !changed.lost()
 	if c.Lost {
 		changed.life.Load().end(ErrLost)

@@ -107,7 +107,7 @@ func (b *Backend) Refused() int64 {
 // The caller must call the backend's End, or EndTunnel. Without a Limit it never waits.
 //
 // A client that waits in vain gets [ErrFull], and one that gives up the error of ctx. When
-// the backend is lost at which it waits, or takes the client no more, another one is picked.
+// the backend goes Down at which it waits, or takes the client no more, another one is picked.
 // But if that is the client's home, the error is [ErrLost], so that the caller can judge
 // whether the client may move: another call of Acquire picks elsewhere.
 func (p *Pool) Acquire(ctx context.Context, r *http.Request, home, key string, tunnel bool, tried ...*Backend) (*Backend, error) {
@@ -120,6 +120,7 @@ func (p *Pool) Acquire(ctx context.Context, r *http.Request, home, key string, t
 	}
 	until := time.Now().Add(p.limit.Wait)
 	for {
+		s := p.now.Load()
 		b, full := p.pick(r, home, key, skip{tried: tried, full: true, tunnel: tunnel})
 		switch {
 		case b == nil:
@@ -130,8 +131,7 @@ func (p *Pool) Acquire(ctx context.Context, r *http.Request, home, key string, t
 		case !full && b.id != home:
 			continue // its last place was taken meanwhile, and another one may have room
 		}
-		lost := b.Lost()
-		entered, err := b.room(tunnel).wait(ctx, until, lost)
+		entered, err := b.room(tunnel).wait(ctx, until, b.id == home, func() bool { return p.now.Load() == s })
 		switch {
 		case err != nil:
 			return nil, err
@@ -141,7 +141,7 @@ func (p *Pool) Acquire(ctx context.Context, r *http.Request, home, key string, t
 		case entered:
 			b.room(tunnel).leave()
 		}
-		if b.id == home {
+		if b.id == home && !b.Keeps(key) {
 			return nil, fmt.Errorf("backend %s: %w", b.id, ErrLost)
 		}
 	}
@@ -155,6 +155,13 @@ func (b *Backend) takes(home, key string) bool {
 	return b.State() == Up || b.State() == Draining && b.drain.Load() == nil
 }
 
+// A waiter is somebody in a room's queue.
+type waiter struct {
+	home    bool          // it waits at its home
+	entered bool          // it has got a place; set before done closes
+	done    chan struct{} // closed when it has left the queue by leave or wake
+}
+
 // A room is the places of one kind at a backend, and the queue for them. While somebody
 // waits, all places are taken.
 type room struct {
@@ -162,7 +169,7 @@ type room struct {
 	queue int   // how many may wait
 
 	mu      sync.Mutex
-	waiting list.List // of chan struct{}, closed when its owner has got a place
+	waiting list.List // of *waiter
 
 	taken, queued, refused atomic.Int64 // changed with the mutex held
 }
@@ -196,16 +203,42 @@ func (r *room) leave() {
 	defer r.mu.Unlock()
 	r.taken.Add(-1)
 	if first := r.waiting.Front(); first != nil && !r.full() {
-		r.waiting.Remove(first)
-		r.queued.Add(-1)
 		r.taken.Add(1)
-		close(first.Value.(chan struct{}))
+		r.dismiss(first, true)
 	}
 }
 
-// wait waits for a place until lost closes, which is no error.
-func (r *room) wait(ctx context.Context, until time.Time, lost <-chan struct{}) (entered bool, err error) {
+// dismiss takes a waiter out of the queue. The caller holds the mutex.
+func (r *room) dismiss(at *list.Element, entered bool) {
+	w := r.waiting.Remove(at).(*waiter)
+	r.queued.Add(-1)
+	w.entered = entered
+	close(w.done)
+}
+
+// wake sends those who wait away without a place, so that each looks again where to go. With
+// home it sends those too who wait at their home.
+func (r *room) wake(home bool) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	for at := r.waiting.Front(); at != nil; {
+		next := at.Next()
+		if home || !at.Value.(*waiter).home {
+			r.dismiss(at, false)
+		}
+		at = next
+	}
+}
+
+// wait waits for a place until wake is called, which is no error. Nobody begins to wait when
+// current is false: the pool has changed since the backend was picked, so that the call of
+// wake for that change may be over.
+func (r *room) wait(ctx context.Context, until time.Time, home bool, current func() bool) (entered bool, err error) {
+	r.mu.Lock()
+	if !current() {
+		r.mu.Unlock()
+		return false, nil
+	}
 	if !r.full() {
 		r.taken.Add(1)
 		r.mu.Unlock()
@@ -216,17 +249,16 @@ func (r *room) wait(ctx context.Context, until time.Time, lost <-chan struct{}) 
 		r.mu.Unlock()
 		return false, ErrFull
 	}
-	place := make(chan struct{})
-	at := r.waiting.PushBack(place)
+	w := &waiter{home: home, done: make(chan struct{})}
+	at := r.waiting.PushBack(w)
 	r.queued.Add(1)
 	r.mu.Unlock()
 
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
-	case <-place:
-		return true, nil
-	case <-lost:
+	case <-w.done:
+		return w.entered, nil
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
@@ -235,8 +267,8 @@ func (r *room) wait(ctx context.Context, until time.Time, lost <-chan struct{}) 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	select {
-	case <-place: // it came at the same moment
-		return true, nil
+	case <-w.done: // it came at the same moment
+		return w.entered, nil
 	default:
 	}
 	r.waiting.Remove(at)

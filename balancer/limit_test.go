@@ -322,3 +322,56 @@ func BenchmarkAcquire(b *testing.B) {
 		})
 	}
 }
+
+// Those who wait at a backend that takes them no more are judged anew at once, also when the
+// half rule keeps its Lost open.
+func TestLimitWakes(t *testing.T) {
+	for name, goes := range map[string]func(*testing.T, *balancer.Pool, *fleet){
+		"down by the half rule": func(_ *testing.T, _ *balancer.Pool, f *fleet) { f.set("hung", "b"); sleep(3 * time.Second) },
+		"drained":               func(t *testing.T, p *balancer.Pool, _ *fleet) { must(t, p.Drain("b", 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, balancer.Options{Picker: &balancer.LeastConn{}, Limit: &balancer.Limit{Requests: 1, Tunnels: 1, Queue: 3, Wait: time.Minute}}, []string{"a", "b", "c"}, func(t *testing.T, p *balancer.Pool, f *fleet, _ *log) {
+				f.set("hung", "a")
+				sleep(3 * time.Second)
+				b, c := p.Get("b"), p.Get("c")
+				for _, full := range []*balancer.Backend{b, c, c} { // c's load is greater
+					full.Begin()
+					full.BeginTunnel()
+				}
+				pinned := later(t.Context(), p, "b", "", false)
+				request, tunnel := later(t.Context(), p, "", "", false), later(t.Context(), p, "", "", true)
+				if b.Queued() != 3 {
+					t.Fatalf("%d wait at b", b.Queued())
+				}
+				goes(t, p, f)
+				want := "waits"
+				if b.State() == balancer.Down {
+					want = "backend b: backend lost"
+				}
+				if got := has(pinned); got != want || closed(b.Lost()) || c.Queued() != 2 {
+					t.Errorf("its client: %s, want %s; %d wait at c", got, want, c.Queued())
+				}
+				for range 2 {
+					c.End()
+					c.EndTunnel()
+				}
+				if got := has(request) + has(tunnel); got != "cc" {
+					t.Errorf("new clients: %s", got)
+				}
+				b.End()
+				b.EndTunnel()
+				if want == "waits" && has(pinned) == "b" {
+					b.End()
+				}
+				c.End()
+				c.EndTunnel()
+				for _, b := range []*balancer.Backend{b, c} {
+					if b.InFlight() != 0 || b.Queued() != 0 {
+						t.Errorf("%s: %d in flight, %d wait", b.ID(), b.InFlight(), b.Queued())
+					}
+				}
+			})
+		})
+	}
+}
