@@ -335,7 +335,7 @@ func TestLimitWakes(t *testing.T) {
 				f.set("hung", "a")
 				sleep(3 * time.Second)
 				b, c := p.Get("b"), p.Get("c")
-				for _, full := range []*balancer.Backend{b, c, c} { // c's load is greater
+				for _, full := range []*balancer.Backend{b, c, c, c} { // c's load is greater
 					full.Begin()
 					full.BeginTunnel()
 				}
@@ -352,7 +352,7 @@ func TestLimitWakes(t *testing.T) {
 				if got := has(pinned); got != want || closed(b.Lost()) || c.Queued() != 2 {
 					t.Errorf("its client: %s, want %s; %d wait at c", got, want, c.Queued())
 				}
-				for range 2 {
+				for range 3 {
 					c.End()
 					c.EndTunnel()
 				}
