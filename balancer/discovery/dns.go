@@ -21,7 +21,8 @@ import (
 // in intervals, since Go's resolver doesn't tell how long an answer holds. The answer comes
 // through the system's caches, whose times to live add to the interval.
 //
-// An answer that fails, or that has nothing in it, changes nothing. An address that is missing
+// An answer that fails, or that has nothing in it but addresses that no backend can have
+// (0.0.0.0, ::, multicast and broadcast), changes nothing. An address that is missing
 // from an answer is drained within Grace, so that an answer which lacks it by mistake cuts no
 // tunnel.
 //
@@ -134,7 +135,9 @@ func (d *DNS) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, StrictErrors: true}
 }
 
-// addresses returns the addresses of a name, the lowest first and each once.
+// addresses returns the addresses of a name, the lowest first and each once. It leaves out
+// those that no backend can have: a name server that blocks a name may answer with 0.0.0.0,
+// and a connection to that reaches this machine. If no others are there, it is an error.
 func (d *DNS) addresses(ctx context.Context, name string) ([]netip.Addr, error) {
 	addrs, err := d.resolver().LookupNetIP(ctx, cmp.Or(d.Network, "ip"), name)
 	if err != nil {
@@ -144,8 +147,17 @@ func (d *DNS) addresses(ctx context.Context, name string) ([]netip.Addr, error) 
 		addrs[i] = addr.Unmap().WithZone("")
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs), nil
+	addrs = slices.Compact(addrs)
+	usable := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		return a.IsUnspecified() || a.IsMulticast() || a == broadcast
+	})
+	if len(usable) == 0 {
+		return nil, fmt.Errorf("%s has no address that a backend can have, but %s", name, addrs[0])
+	}
+	return usable, nil
 }
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // services returns the targets of SRV records.
 func (d *DNS) services(ctx context.Context) ([]balancer.Target, error) {

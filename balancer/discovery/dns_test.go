@@ -147,6 +147,26 @@ func TestDNS(t *testing.T) {
 	told.is(t, "2001:db8::1-3000@[2001:db8::1]:3000")
 }
 
+// Addresses that no backend can have aren't targets: name servers that block a name answer
+// with 0.0.0.0, which would be the gateway's own machine.
+func TestDNSAddressesOfNoBackend(t *testing.T) {
+	t.Parallel()
+	const service = "_http._tcp.nodes.test."
+	n := newNameServer(t)
+	n.set(typeA, "nodes.test.", "0.0.0.0", "10.0.0.1", "224.0.0.1", "255.255.255.255")
+	n.set(typeAAAA, "nodes.test.", "::", "::ffff:0.0.0.0", "ff02::1", "2001:db8::1")
+	n.set(typeSRV, service, net.SRV{Target: "nodes.test.", Port: 3000})
+	told, srv := watchSource(t, n.source("nodes.test.", 3000, false)), watchSource(t, n.source(service, 0, true))
+	told.is(t, "10.0.0.1-3000@10.0.0.1:3000, 2001:db8::1-3000@[2001:db8::1]:3000")
+	srv.is(t, "nodes.test-3000@10.0.0.1:3000")
+
+	n.set(typeA, "nodes.test.", "0.0.0.0")
+	n.set(typeAAAA, "nodes.test.", "::")
+	const want = "error: nodes.test. has no address that a backend can have, but 0.0.0.0"
+	told.is(t, want)
+	srv.is(t, want)
+}
+
 func TestSRV(t *testing.T) {
 	t.Parallel()
 	const name = "_http._tcp.nodes.test."
