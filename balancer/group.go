@@ -51,7 +51,8 @@ func (b *Backend) Group() string { return b.group }
 // A group whose share is 0 or which isn't named keeps its clients and gets no new ones. To
 // roll back, set the share to 0 and drain the group's backends: their clients go to the
 // other groups. A group counts only while it has a backend that is Up. When no group with a
-// share above 0 has one, new clients go to any backend that is Up.
+// share above 0 has one, new clients go to any backend that is Up. SetShares logs a warning
+// if no backend of the pool is in such a group, as with a typo.
 //
 // The group of a new client with a key follows from the key, by weighted rendezvous hashing,
 // so that all replicas agree. When a group's share rises, the keys that it has stay there,
@@ -75,10 +76,26 @@ func (p *Pool) SetShares(shares map[string]int) error {
 	listeners := p.shareListeners
 	p.mu.Unlock()
 	p.log().Info("shares of new clients changed", "shares", shares)
+	if groups, none := shareless(s.all, shares); none {
+		p.log().Warn("no backend is in a group that has a share, so that new clients go to any backend", "shares", shares, "groups", groups)
+	}
 	for _, f := range listeners {
 		(*f)()
 	}
 	return nil
+}
+
+// shareless reports whether none of the backends is in a group with a share above 0, although
+// there are shares, and returns the names of the groups that they are in.
+func shareless(backends []*Backend, shares map[string]int) (groups []string, none bool) {
+	for _, b := range backends {
+		if shares[b.group] > 0 {
+			return nil, false
+		}
+		groups = append(groups, b.group)
+	}
+	slices.Sort(groups)
+	return slices.Compact(groups), len(groups) > 0 && len(shares) > 0
 }
 
 // Shares returns what [Pool.SetShares] has set. The caller may change the map.

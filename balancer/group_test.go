@@ -3,6 +3,7 @@ package balancer_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
@@ -93,6 +94,27 @@ func TestSetShares(t *testing.T) {
 	must(t, p.SetShares(nil))
 	if told != calls {
 		t.Error("told after stop")
+	}
+}
+
+// Shares that no backend has a part in are accepted, as groups may come later, but logged.
+func TestSharesOfNoBackend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		shares map[string]int
+		warns  bool
+	}{
+		{"a typo", map[string]int{"stabel": 99, "canary": 0}, true},
+		{"one of two is there", map[string]int{"stabel": 99, "canary": 1}, false},
+		{"none", nil, false},
+	} {
+		var text strings.Builder
+		p := versions(t, &balancer.Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+		must(t, p.SetShares(tt.shares))
+		if got := strings.Contains(text.String(), "level=WARN") && strings.Contains(text.String(), "[canary stable]"); got != tt.warns {
+			t.Errorf("%s: warned %v, log %s", tt.name, got, text.String())
+		}
 	}
 }
 
