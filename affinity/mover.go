@@ -1,8 +1,8 @@
 package affinity
 
 // A Mover is an [Affinity] some of whose clients may be moved, without anybody having asked
-// for that one client, to where there is more room for them. A gateway does so if it was
-// told to rebalance.
+// for that one client, to where there is more room for them. A gateway does so if
+// Rebalance of package middleware's Options is set.
 //
 // MayMove reports whether the client with this pin, which Find has returned, may be moved.
 // It mustn't be if the client or its application has chosen the home, if a store keeps the
