@@ -31,8 +31,9 @@ func (r *router) try(t *trip, b *balancer.Backend) (res *http.Response, err erro
 		return res, nil
 	}
 	// That a request which was sent has waited for too long may be its own fault, and that it
-	// ended with its client says nothing.
-	if v := judge(err); !v.fault && !v.lost && !(v.slow && v.sent) && t.in.Context().Err() == nil {
+	// ended with its client says nothing. A connection that patience has given up early makes
+	// b slow: see gaveUp.
+	if v := judge(err); !v.fault && !v.lost && !(v.slow && (v.sent || t.patience.Connect > 0)) && t.in.Context().Err() == nil {
 		r.pool.Observe(b, balancer.Result{Err: err})
 	}
 	return nil, err

@@ -34,6 +34,10 @@ type ward struct {
 }
 
 func newWard(t *testing.T, size int, opts *limpet.Options) *ward {
+	return newWardWith(t, size, opts, nil)
+}
+
+func newWardWith(t *testing.T, size int, opts *limpet.Options, outliers *balancer.Outliers) *ward {
 	t.Helper()
 	d := &ward{ails: make(map[string]string), asked: make(map[string]int), front: newPipes()}
 	nodes := make(map[string]*pipes)
@@ -53,7 +57,7 @@ func newWard(t *testing.T, size int, opts *limpet.Options) *ward {
 		}
 		return nodes[id].dial(), nil
 	}}
-	pool, err := balancer.NewPool(&balancer.Options{Transport: transport, Logger: slog.New(slog.DiscardHandler)})
+	pool, err := balancer.NewPool(&balancer.Options{Transport: transport, Outliers: outliers, Logger: slog.New(slog.DiscardHandler)})
 	ok(t, err)
 	d.pool = pool
 	for i := range size {
@@ -242,6 +246,21 @@ func TestSlowEverywhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A connection that was given up early makes a backend slow, and is no failure beside that.
+func TestPatienceIsNoOutlier(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newWardWith(t, 3, nil, &balancer.Outliers{Consecutive: 1})
+		d.set("hole", "a")
+		for range 6 {
+			d.get(t.Context(), "GET", "/")
+		}
+		if a := d.pool.Get("a"); !a.Slow() || a.State() != balancer.Up {
+			t.Errorf("slow %v, %v because %q", a.Slow(), a.State(), a.Status().Why)
+		}
+	})
 }
 
 // Only a request that any backend could serve as well is taken elsewhere.
