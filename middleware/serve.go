@@ -95,12 +95,13 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	g.upgrade.DrainAll(closecode.ServiceRestart, "shutting down", drain-min(closingTime, drain/2))
-	last.end()
+	most := min(lastRequests, drain/4)
+	last.end(most)
 	select {
 	case <-failed: // no connection is accepted any more
 	case <-leaving.Done():
 	}
-	conns.wait(leaving, min(lastRequests, drain/4))
+	conns.wait(leaving, most)
 	err := errors.Join(server.Shutdown(leaving), g.Shutdown(leaving))
 	if errors.Is(err, context.DeadlineExceeded) {
 		g.router.log.Warn("some connections outlasted the drain and were cut")

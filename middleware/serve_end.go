@@ -22,10 +22,9 @@ import (
 //	shutdown        idle connections are closed, requests under way are answered
 
 const (
-	closingTime  = 2 * time.Second        // what the last tunnel needs for its close frame
-	lastRequests = 2 * time.Second        // how long connections are there for a last request
-	acceptPause  = 50 * time.Millisecond  // nobody has connected for so long: the queue is empty
-	acceptMost   = 500 * time.Millisecond // how long connections in the queue are accepted
+	closingTime  = 2 * time.Second       // what the last tunnel needs for its close frame
+	lastRequests = 2 * time.Second       // how long connections in the queue are accepted, and those that are there have for a last request
+	acceptPause  = 50 * time.Millisecond // nobody has connected for so long: the queue is empty
 )
 
 // An endingListener accepts the connections that are in its queue before it closes, if it is
@@ -35,9 +34,10 @@ type endingListener struct {
 	until atomic.Int64 // when it closes at the latest, in Unix nanoseconds; 0: it wasn't told to end
 }
 
-// end has Accept close the listener soon. A listener without deadlines is closed at once.
-func (l *endingListener) end() {
-	l.until.Store(time.Now().Add(acceptMost).UnixNano())
+// end has Accept close the listener as soon as its queue is empty, within most at the latest.
+// A listener without deadlines is closed at once.
+func (l *endingListener) end(most time.Duration) {
+	l.until.Store(time.Now().Add(most).UnixNano())
 	if !l.await() {
 		l.Listener.Close()
 	}
