@@ -104,9 +104,9 @@
 //	                                        (upgrade.Proxy.HandshakeTimeout)
 //	backend lets new clients wait           a request or handshake that any backend could
 //	                                        serve is tried elsewhere after 0.2 to 1 s, by what
-//	                                        the backend usually takes, and the backend is
-//	                                        picked last until a check is good, for 10 s at
-//	                                        most
+//	                                        the backend usually takes. A backend that answers
+//	                                        nobody meanwhile is picked last until a check is
+//	                                        good, for 10 s at most
 //	backend takes no new connections, but   its tunnels stay, and so do requests that wait
 //	serves those that it has                there; new clients go elsewhere once two checks
 //	                                        have failed
