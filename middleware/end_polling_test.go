@@ -20,7 +20,6 @@ import (
 // A pollNode is a node with one session. A poll of the session waits until the
 // session is ended.
 type pollNode struct {
-	id     string
 	polled chan struct{} // a poll has begun to wait
 	posted chan *http.Request
 	bodies chan string

@@ -143,7 +143,7 @@ func (l *Limit) Handler(next http.Handler) http.Handler {
 // Handler panics then.
 func (l *Limit) Validate() error {
 	if err := l.wrong(); err != nil {
-		return fmt.Errorf("limpet: Limit: %w", err)
+		return fmt.Errorf("limpet: %w", err)
 	}
 	return nil
 }
@@ -151,11 +151,11 @@ func (l *Limit) Validate() error {
 func (l *Limit) wrong() error {
 	switch {
 	case l.Tunnels < 0, l.Handshakes < 0, l.Burst < 0, l.Clients < 0:
-		return errors.New("Tunnels, Handshakes, Burst or Clients is negative; 0 means any number, and the default of the last two")
+		return errors.New("one of Limit's Tunnels, Handshakes, Burst and Clients is negative; 0 means any number, and the default of the last two")
 	case l.Rate > 1e6, l.Handshakes > 1e6, l.Burst > 1e9:
-		return fmt.Errorf("Rate %d, Burst %d or Handshakes %d is no limit: want up to 1,000,000 a second", l.Rate, l.Burst, l.Handshakes)
+		return fmt.Errorf("Limit.Rate %d, Burst %d or Handshakes %d is no limit: want up to 1,000,000 a second", l.Rate, l.Burst, l.Handshakes)
 	case l.Rate < 0 && l.Burst > 0:
-		return fmt.Errorf("Burst is %d, but there is no Rate", l.Burst)
+		return fmt.Errorf("Limit.Burst is %d, but there is no Rate", l.Burst)
 	}
 	return l.ClientIP.validate()
 }

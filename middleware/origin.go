@@ -107,7 +107,7 @@ func (o *Origin) allowed() ([]allowedOrigin, error) {
 		err = o.ClientIP.validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("limpet: Origin: %w", err)
+		return nil, fmt.Errorf("limpet: %w", err)
 	}
 	return allow, nil
 }
@@ -317,7 +317,7 @@ func parseAllowed(entries []string) ([]allowedOrigin, error) {
 	var all []allowedOrigin
 	for _, entry := range entries {
 		if strings.HasSuffix(entry, "*") {
-			return nil, fmt.Errorf("Allow has %q, which would allow every site: leave Origin out if that is right, or name the sites", entry)
+			return nil, fmt.Errorf("Origin.Allow has %q, which would allow every site: leave Origin out if that is right, or name the sites", entry)
 		}
 		scheme, rest, below := strings.Cut(entry, "://*.")
 		one := entry
@@ -326,11 +326,11 @@ func parseAllowed(entries []string) ([]allowedOrigin, error) {
 		}
 		o, ok := parseOrigin(one)
 		if !ok || strings.Contains(one, "*") || below && (o.host == "" || o.host[0] == '[') {
-			return nil, fmt.Errorf("Allow has %q, which is no origin as browsers send it: want https://host or https://host:port, without a path, or https://*.example.com", entry)
+			return nil, fmt.Errorf("Origin.Allow has %q, which is no origin as browsers send it: want https://host or https://host:port, without a path, or https://*.example.com", entry)
 		}
 		if below {
 			if !strings.Contains(o.host, ".") && o.host != "localhost" {
-				return nil, fmt.Errorf("Allow has %q, which would allow every site of a top-level domain: name the sites", entry)
+				return nil, fmt.Errorf("Origin.Allow has %q, which would allow every site of a top-level domain: name the sites", entry)
 			}
 			o.host = "." + o.host
 		}

@@ -140,7 +140,7 @@ func (d *ward) get(ctx context.Context, method, target string, cookies ...*http.
 }
 
 // dial opens a WebSocket and closes it.
-func (d *ward) dial(t *testing.T, c *http.Client) (err error, took time.Duration) {
+func (d *ward) dial(t *testing.T, c *http.Client) (took time.Duration, err error) {
 	began := time.Now()
 	conn, _, err := websocket.Dial(t.Context(), "ws://gateway/", &websocket.DialOptions{HTTPClient: c})
 	took = time.Since(began)
@@ -148,7 +148,7 @@ func (d *ward) dial(t *testing.T, c *http.Client) (err error, took time.Duration
 		talk(t, conn)
 		conn.CloseNow()
 	}
-	return err, took
+	return took, err
 }
 
 // Nobody who is new waits for long while two of five backends are ill, whatever they
@@ -183,7 +183,7 @@ func TestNewClientsWhileBackendsAreIll(t *testing.T) {
 									t.Errorf("a session: %s after %v", by, took)
 								}
 							case 2:
-								if err, took := d.dial(t, d.client(t)); err != nil || took > bound {
+								if took, err := d.dial(t, d.client(t)); err != nil || took > bound {
 									t.Errorf("a handshake: %v after %v", err, took)
 								}
 							}
@@ -239,7 +239,7 @@ func TestSlowEverywhere(t *testing.T) {
 				}
 				if tt.most > 1 { // a handshake likewise
 					before := d.requests()
-					if err, _ := d.dial(t, d.client(t)); err != nil || d.requests()-before > tt.most {
+					if _, err := d.dial(t, d.client(t)); err != nil || d.requests()-before > tt.most {
 						t.Errorf("handshake: %v, %d requests", err, d.requests()-before)
 					}
 				}
@@ -334,7 +334,7 @@ func TestPatienceWithoutBudget(t *testing.T) {
 				}
 			})
 			all.Go(func() {
-				if err, took := d.dial(t, d.client(t)); err != nil || took > 8*time.Second {
+				if took, err := d.dial(t, d.client(t)); err != nil || took > 8*time.Second {
 					t.Errorf("handshake: %v after %v", err, took)
 				}
 			})
