@@ -43,7 +43,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- gw.Serve(ctx, &http.Server{Handler: gw}, l, 2*time.Second) }()
+	go func() { ended <- gw.Serve(ctx, &http.Server{Handler: gw}, l, 6*time.Second) }()
 	await(t, pool, "a", balancer.Up) // it is checked
 	heard(1)                         // and speaks to replicas
 
