@@ -20,13 +20,14 @@ type Change struct {
 	Removed  bool   // the backend was removed from the pool
 	Why      string // the operator's wish, the source's, or what the check found, for people to read
 
-	// Empty is set once for each drain and each Off, the source's too, when the backend keeps nobody any
-	// more, since it is off or past the drain's deadline, and nothing is in flight at it.
-	// That may be with the change that the wish or the deadline makes, or later, when the
-	// last request or tunnel ends. A drain without a deadline keeps its clients for ever:
-	// there Empty is set each time when the last of what was in flight ends, but the pinned
-	// clients that poll may come back. A request that was sent to the backend a moment
-	// before may always begin yet; it is sent elsewhere if the backend is gone.
+	// Empty is set once for each drain and each Off, the source's too, when the backend
+	// keeps nobody any more, since it is off or past the drain's deadline, and nothing is
+	// in flight at it. That may be with the change that the wish or the deadline makes, or
+	// later, when the last request or tunnel ends. A drain without a deadline keeps its
+	// clients for ever: there Empty is set each time when the last of what was in flight
+	// ends, but the pinned clients that poll may come back. A request that was sent to the
+	// backend a moment before may always begin yet; it is sent elsewhere if the backend is
+	// gone.
 	Empty bool
 
 	told   bool // even if From and To are equal: the operator, or the embedder, has made the change
@@ -38,14 +39,20 @@ type Change struct {
 // of the changes and without a lock, by a goroutine that has made a change: f may use the
 // pool, and should return soon. Stop doesn't wait for a call that is under way.
 func (p *Pool) OnChange(f func(Change)) (stop func()) {
+	return listen(p, &p.listeners, f)
+}
+
+// listen adds f to a list of functions that are called when something happens, until stop is
+// called. The list is never changed in place, since its readers hold the mutex only while
+// they load it.
+func listen[F any](p *Pool, list *[]*F, f F) (stop func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The slice is never changed in place: notify reads it without the mutex.
-	p.listeners = append(slices.Clip(p.listeners), &f)
+	*list = append(slices.Clip(*list), &f)
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.listeners = slices.DeleteFunc(slices.Clone(p.listeners), func(l *func(Change)) bool { return l == &f })
+		*list = slices.DeleteFunc(slices.Clone(*list), func(l *F) bool { return l == &f })
 	}
 }
 

@@ -40,9 +40,9 @@
 //
 // # Who changes what
 //
-// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish, SetShares), Follow and
-// the checks change these facts. All hold the pool's mutex while they do, derive the new state,
-// publish a new snapshot of the pool, and close [Backend.Lost] if that is due. Listeners
-// (see [Pool.OnChange]) are called after that, without the mutex. Neither Pick nor a
-// Transport takes it: there is no lock that all requests share.
+// The operator's calls (Add, Remove, Drain, Off, Undrain, SetWeight, SetWish, SetShares),
+// Follow and the checks change these facts. All hold the pool's mutex while they do, derive
+// the new state, publish a new snapshot of the pool, and close [Backend.Lost] if that is
+// due. Listeners (see [Pool.OnChange]) are called after that, without the mutex. Neither
+// Pick nor a Transport takes it: there is no lock that all requests share.
 package balancer

@@ -104,15 +104,7 @@ func (p *Pool) Shares() map[string]int { return maps.Clone(p.now.Load().shares) 
 // OnShares calls f after each [Pool.SetShares] from now on, until stop is called. The
 // goroutine that has set the shares calls it, without a lock.
 func (p *Pool) OnShares(f func()) (stop func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// The slice is never changed in place: SetShares reads it without the mutex.
-	p.shareListeners = append(slices.Clip(p.shareListeners), &f)
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.shareListeners = slices.DeleteFunc(slices.Clone(p.shareListeners), func(l *func()) bool { return l == &f })
-	}
+	return listen(p, &p.shareListeners, f)
 }
 
 func validShares(shares map[string]int) error {

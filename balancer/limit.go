@@ -56,7 +56,7 @@ func (l *Limit) ready() (*Limit, error) {
 		return nil, fmt.Errorf("balancer: Limit has %d Requests and %d Tunnels: want numbers above 0, or 0 for no limit", l.Requests, l.Tunnels)
 	case l.Requests == 0 && l.Tunnels == 0:
 		return nil, errors.New("balancer: Limit has a queue and nothing to wait for: set Requests or Tunnels")
-	case l.Wait < 0 || 0 < l.Wait && l.Wait < time.Millisecond:
+	case l.Wait < 0 || unitless(l.Wait):
 		return nil, fmt.Errorf("balancer: Limit.Wait is %v: want a time such as 5*time.Second; a number without a unit counts nanoseconds, and Queue: -1 lets nobody wait", l.Wait)
 	}
 	c := *l

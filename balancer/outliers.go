@@ -24,9 +24,10 @@ import (
 // check doesn't end an ejection, but one that finds the backend dead does: what comes back is
 // judged anew.
 //
-// Only a backend that is Up is ejected, and only if no more than Share of the pool's backends
-// that are wanted Up ([Backend.Wanted]) are ejected then, or this is the only one, and at least Panic of
-// them are left that are Up. When fewer are left, since others have failed, all ejections end.
+// Only a backend that is Up is ejected, and only if no more than Share of the pool's
+// backends that are wanted Up ([Backend.Wanted]) are ejected then, or this is the only one,
+// and at least Panic of them are left that are Up. When fewer are left, since others have
+// failed, all ejections end.
 type Outliers struct {
 	Consecutive int           // failures in a row; 0: 5
 	Rate        float64       // share of failed requests, of 0 to 1; 0: 0.5
@@ -76,7 +77,7 @@ func (o *Outliers) validate() error {
 	switch {
 	case o.Max < o.Base:
 		return fmt.Errorf("its Max %v is below Base %v", o.Max, o.Base)
-	case o.Slow < 0 || 0 < o.Slow && o.Slow < time.Millisecond:
+	case o.Slow < 0 || unitless(o.Slow):
 		return fmt.Errorf("its Slow %v: want 1 ms or more, or 0 for no limit", o.Slow)
 	}
 	for _, status := range o.Statuses {
@@ -189,6 +190,12 @@ type ejection struct {
 
 // eject ejects b unless a limit forbids that.
 func (p *Pool) eject(b *Backend, why string) {
+	var few []any // what is logged, without the mutex, if too few backends would be left
+	defer func() {
+		if few != nil {
+			p.log().Debug("outlier isn't ejected, since too few backends would be left", few...)
+		}
+	}()
 	p.mu.Lock()
 	defer p.unlock()
 	o, e := p.outliers, &b.ejection
@@ -198,7 +205,7 @@ func (p *Pool) eject(b *Backend, why string) {
 	b.conduct.reset()
 	serving, up, ejected := p.strength()
 	if ejected > 0 && float64(ejected+1) > o.Share*float64(serving) || float64(up-1) < o.Panic*float64(serving) {
-		p.log().Debug("outlier isn't ejected, since too few backends would be left", "backend", b.id, "why", why, "up", up, "ejected", ejected)
+		few = []any{"backend", b.id, "why", why, "up", up, "ejected", ejected}
 		return
 	}
 	if !e.ended.IsZero() {

@@ -11,9 +11,9 @@ import (
 // concurrently. From is never empty, holds only backends that may take new clients, and
 // must not be changed. The pool passes the same slice until a backend's state or weight
 // changes, or with [Pool.SetShares] one for each group, so that a picker may keep what it
-// has computed for it. A picker that needs
-// weights which fit together reads each once, since one may change meanwhile; it gets a new
-// slice then. A nil result means that no backend is to serve this request.
+// has computed for it. A picker that needs weights which fit together reads each once,
+// since one may change meanwhile; it gets a new slice then. A nil result means that no
+// backend is to serve this request.
 type Picker interface {
 	Pick(r *http.Request, from []*Backend) *Backend
 }

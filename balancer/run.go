@@ -132,9 +132,9 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 	}
 }
 
-// together returns a time at, counted from any moment that is the same for the whole pool, less a
-// random part of up to 10% of the interval. It is a multiple of a hundredth of that: checks of
-// a large pool that are due at the same moment wake this process only once.
+// together returns a time at, counted from any moment that is the same for the whole pool,
+// less a random part of up to 10% of the interval. It is a multiple of a hundredth of that:
+// checks of a large pool that are due at the same moment wake this process only once.
 func together(at, interval time.Duration) time.Duration {
 	step := interval / 100
 	return (at - jitter(interval/10-step)).Truncate(step)

@@ -3,9 +3,10 @@ package balancer
 import (
 	"context"
 	"errors"
-	"slices"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // Signs are signs of life that a backend gives on connections which the pool's Transport
@@ -36,15 +37,7 @@ type Signs struct {
 //
 // [Gateway]: https://pkg.go.dev/github.com/limpet-go/limpet/middleware#Gateway
 func (p *Pool) OnUnanswered(f func(*Backend) Signs) (stop func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// The slice is never changed in place: signs reads it without the mutex.
-	p.witnesses = append(slices.Clip(p.witnesses), &f)
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.witnesses = slices.DeleteFunc(slices.Clone(p.witnesses), func(w *func(*Backend) Signs) bool { return w == &f })
-	}
+	return listen(p, &p.witnesses, f)
 }
 
 const (
@@ -65,7 +58,7 @@ func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, err error
 		return s.Heard.After(began)
 	}
 	for deadline := time.Now().Add(endTime); s.Waiting > 0 && time.Now().Before(deadline); s = p.signs(b) {
-		if !wait(ctx, endStep) {
+		if !pause.For(ctx, endStep) {
 			return false
 		}
 	}
@@ -114,16 +107,4 @@ func (v *vitals) moves(heard time.Time, reads int64, now time.Time) bool {
 	}
 	v.reads = reads
 	return now.Sub(v.moved) < silence
-}
-
-// wait waits for d and reports whether ctx is still alive then.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

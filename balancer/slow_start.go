@@ -18,7 +18,7 @@ type slowStart struct {
 
 // validSlowStart returns an error for a time that makes no sense.
 func validSlowStart(d time.Duration) error {
-	if d < 0 || 0 < d && d < time.Millisecond {
+	if d < 0 || unitless(d) {
 		return fmt.Errorf("balancer: SlowStart is %v: want a time such as 30*time.Second, or 0 for none; a number without a unit counts nanoseconds", d)
 	}
 	return nil

@@ -75,6 +75,7 @@ func checkTargets(targets []Target) error {
 	return nil
 }
 
+// unitless reports whether d looks like a number whose unit was forgotten.
 func unitless(d time.Duration) bool { return 0 < d && d < time.Millisecond }
 
 // backend returns a new backend for the target. It may fail.

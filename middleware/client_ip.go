@@ -87,9 +87,13 @@ func saysHTTPS(r *http.Request) bool {
 	if len(lines) == 0 {
 		return false
 	}
+	return strings.EqualFold(lastItem(lines), "https")
+}
+
+// lastItem returns the last item of a list, which the nearest proxy has written.
+func lastItem(lines []string) string {
 	last := lines[len(lines)-1]
-	last = last[strings.LastIndexByte(last, ',')+1:]
-	return strings.EqualFold(strings.Trim(last, " \t"), "https")
+	return strings.Trim(last[strings.LastIndexByte(last, ',')+1:], " \t")
 }
 
 func (c ClientIP) validate() error {

@@ -34,8 +34,9 @@
 // # The order
 //
 // Handlers that log requests, or decide whether they are served at all, such as
-// authentication, [Origin] and [Limit], come first. [AssignCookie.Handler] comes right before the gateway, and the
-// gateway is last. Five things matter to the handlers in front of it:
+// authentication, [Origin] and [Limit], come first. [AssignCookie.Handler] comes right
+// before the gateway, and the gateway is last. Five things matter to the handlers in front
+// of it:
 //
 //   - Their ResponseWriters need an Unwrap method, as [http.ResponseController] asks for.
 //     Without one no WebSocket can be opened.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 const (
@@ -68,7 +69,7 @@ func (g *Gateway) tellNode(home *balancer.Backend, req *http.Request, key string
 	defer cancel()
 	home.Begin()
 	defer home.End()
-	for g.polls.posting(key) && sleep(ctx, postStep) {
+	for g.polls.posting(key) && pause.For(ctx, postStep) {
 	}
 	if !g.polls.ending.enter(ctx) {
 		return

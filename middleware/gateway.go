@@ -139,9 +139,10 @@ func (g *Gateway) Middleware(match func(*http.Request) bool) func(http.Handler) 
 //
 // The operator's decisions are those made with Drain, Off, Undrain, SetWeight and SetShares
 // of any replica's pool. They hold on all replicas. The latest decision about a backend, or
-// about the shares, counts by the replicas' clocks; a decision that is more than a day ahead of this replica's clock is
-// refused with a warning. A drain has the same turns and the same end on all replicas,
-// as far as their clocks agree. Health is never shared: each replica checks for itself.
+// about the shares, counts by the replicas' clocks; a decision that is more than a day
+// ahead of this replica's clock is refused with a warning. A drain has the same turns and
+// the same end on all replicas, as far as their clocks agree. Health is never shared: each
+// replica checks for itself.
 //
 // A replica that starts, or that was cut off, gets the others' decisions within
 // seconds. If both sides of a broken network decided about the same backend, the later
@@ -189,21 +190,12 @@ func (g *Gateway) tellReplicas(ctx context.Context, what string, n note) error {
 }
 
 func (g *Gateway) closeSession(n sessionNote) {
-	for t := range g.tunnelsOf(n.Session) {
-		t.Close(n.Code, n.Reason)
-	}
-	g.endPollsOf(n.Session, "")
-}
-
-// tunnelsOf iterates over the tunnels of the client whose key has this hash.
-func (g *Gateway) tunnelsOf(session string) iter.Seq[*upgrade.Tunnel] {
-	return func(yield func(*upgrade.Tunnel) bool) {
-		for t := range g.upgrade.Tunnels() {
-			if key := t.Key(); key != "" && sessionHash(key) == session && !yield(t) {
-				return
-			}
+	for t := range g.upgrade.Tunnels() {
+		if key := t.Key(); key != "" && sessionHash(key) == n.Session {
+			t.Close(n.Code, n.Reason)
 		}
 	}
+	g.endPollsOf(n.Session)
 }
 
 // Observe has o told what becomes of requests and tunnels that begin from now on, until
@@ -222,8 +214,9 @@ func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 // ends before that, it cuts the rest and returns ctx's error.
 //
 // New tunnels are refused from the start, but a handshake that is under way is completed.
-// [Gateway.Ready] returns an error, as after [Gateway.Leave]. Plain requests are served as before: call Shutdown of the http.Server at
-// the same time, which knows nothing of tunnels.
+// [Gateway.Ready] returns an error, as after [Gateway.Leave]. Plain requests are served as
+// before: call Shutdown of the http.Server at the same time, which knows nothing of
+// tunnels.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()
 	err := g.upgrade.Shutdown(ctx)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // Gone says what happens to a client whose home is gone, which means that it is Down or
@@ -71,7 +72,7 @@ func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) (g
 			}
 		}
 		r.pool.Report(b, errUnjudged)
-		if time.Since(failed) > limit || !sleep(ctx, judgeStep) {
+		if time.Since(failed) > limit || !pause.For(ctx, judgeStep) {
 			return false, false
 		}
 	}
@@ -95,8 +96,9 @@ func (r *router) awaits(t *trip, b *balancer.Backend) bool {
 	return time.Now().Before(t.until)
 }
 
-// goneAnswer returns the affinity's own answer to a request whose pin is Fixed
-// and whose home is gone, or from whose home the client was moved. If the affinity has no answer, the request may move.
+// goneAnswer returns the affinity's own answer to a request whose pin is Fixed and whose
+// home is gone, or from whose home the client was moved. If the affinity has no answer, the
+// request may move.
 func (r *router) goneAnswer(t *trip) *http.Response {
 	handler, ok := r.affinity.(affinity.GoneHandler)
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {

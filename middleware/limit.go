@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/limpet-go/limpet/internal/tokenbucket"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -78,7 +79,7 @@ type Limit struct {
 	began      time.Time
 	clients    *limitTable // nil if clients aren't limited
 	headers    int
-	handshakes bucket
+	handshakes tokenbucket.Bucket
 	opened     atomic.Int64 // when the bucket of handshakes will be full
 	tunnels    atomic.Int64
 	refused    [limits]atomic.Int64
@@ -171,10 +172,10 @@ func (l *Limit) begin() {
 	l.began = time.Now()
 	l.warnings.log = l.Logger
 	l.headers = or(l.Headers, 100)
-	l.handshakes = newBucket(l.Handshakes, l.Handshakes)
+	l.handshakes = tokenbucket.New(l.Handshakes, l.Handshakes)
 	connections, rate := or(l.Connections, 1000), or(l.Rate, 500)
 	if connections > 0 || rate > 0 {
-		l.clients = newLimitTable(or(l.Clients, 100_000), connections, newBucket(rate, or(l.Burst, 2*rate)))
+		l.clients = newLimitTable(or(l.Clients, 100_000), connections, tokenbucket.New(rate, or(l.Burst, 2*rate)))
 	}
 }
 
@@ -211,7 +212,7 @@ func (l *Limit) serveHandshake(w http.ResponseWriter, r *http.Request, next http
 		l.refuse(w, r, overTunnels, s.addr, retryTunnel)
 		return
 	}
-	if wait := l.handshakes.takeShared(&l.opened, s.now); wait > 0 {
+	if wait := takeShared(l.handshakes, &l.opened, s.now); wait > 0 {
 		l.refuse(w, r, overHandshakes, s.addr, wait)
 		return
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/limpet-go/limpet/internal/tokenbucket"
 )
 
 // A limitTable counts what each client has open and how fast its requests come. It is in
@@ -15,8 +17,8 @@ import (
 type limitTable struct {
 	seed        maphash.Seed // clients that choose their addresses must not be able to fill one shard
 	shards      []limitShard
-	connections int    // that a client may have open, 0 for any number
-	rate        bucket // a full one
+	connections int // that a client may have open, 0 for any number
+	rate        tokenbucket.Bucket
 }
 
 // A limitShard has the clients of one part of all addresses. A client is in one of three
@@ -41,11 +43,11 @@ type limitShard struct {
 type limitClient struct {
 	addr netip.Addr
 	open int           // requests and tunnels
-	full time.Duration // see bucket
+	full time.Duration // when its bucket will be
 	held bool
 }
 
-func newLimitTable(size, connections int, rate bucket) *limitTable {
+func newLimitTable(size, connections int, rate tokenbucket.Bucket) *limitTable {
 	shards := 64
 	if size <= 4096 {
 		shards = 1
@@ -74,7 +76,7 @@ func (t *limitTable) enter(st *stay, addr netip.Addr, now time.Duration) (over l
 	if t.connections > 0 && c.open >= t.connections {
 		return overConnections, retryTunnel
 	}
-	if wait := t.rate.take(&c.full, now); wait > 0 {
+	if wait := t.rate.Take(&c.full, now); wait > 0 {
 		return overRate, wait
 	}
 	c.open++
@@ -143,41 +145,12 @@ func (t *limitTable) count() (clients, open int) {
 	return clients, open
 }
 
-// A bucket holds tokens, of which each request takes one. It is kept as the time at which it
-// will be full again: each request moves that by every, and may not move it further than
-// burst ahead (the generic cell rate algorithm, ITU-T I.371). The zero bucket limits nothing.
-type bucket struct {
-	every, burst time.Duration
-}
-
-func newBucket(rate, burst int) bucket {
-	if rate == 0 {
-		return bucket{}
-	}
-	every := time.Second / time.Duration(rate)
-	return bucket{every: every, burst: every * time.Duration(burst)}
-}
-
-// take takes a token of the bucket that will be full at *full, and returns 0 if there was
-// one. Otherwise it returns in how long there will be one.
-func (b bucket) take(full *time.Duration, now time.Duration) (wait time.Duration) {
-	if b.every == 0 {
-		return 0
-	}
-	next := max(*full, now) + b.every
-	if next > now+b.burst {
-		return next - now - b.burst
-	}
-	*full = next
-	return 0
-}
-
-// takeShared is take for a bucket that requests share without a lock.
-func (b bucket) takeShared(full *atomic.Int64, now time.Duration) (wait time.Duration) {
+// takeShared takes a token of a bucket that requests share without a lock.
+func takeShared(b tokenbucket.Bucket, full *atomic.Int64, now time.Duration) (wait time.Duration) {
 	for {
 		old := full.Load()
 		next := time.Duration(old)
-		if wait := b.take(&next, now); wait > 0 || full.CompareAndSwap(old, int64(next)) {
+		if wait := b.Take(&next, now); wait > 0 || full.CompareAndSwap(old, int64(next)) {
 			return wait
 		}
 	}

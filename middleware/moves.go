@@ -15,9 +15,10 @@ import (
 
 // MovePin moves a client to another backend, on this replica and on all that the Bus
 // reaches: its tunnels are closed with 1012 (service restart), its sessions of Engine.IO
-// are ended at their node and answered as if that were gone, and its next request gets the new home, as
-// one whose home is gone does. With an empty backend the client is placed anew, which may
-// be where it was, and in any group (see [balancer.Pool.SetShares]). So it is while the new home isn't Up.
+// are ended at their node and answered as if that were gone, and its next request gets the
+// new home, as one whose home is gone does. With an empty backend the client is placed
+// anew, which may be where it was, and in any group (see [balancer.Pool.SetShares]). So it
+// is while the new home isn't Up.
 //
 // key is the key of the client's pin, as for [Gateway.CloseSession]. A client that is only
 // known by its session, as with [affinity.EngineIO] alone, has another key in its next
@@ -42,12 +43,7 @@ func (g *Gateway) MovePin(ctx context.Context, key, backend string) error {
 // movePin carries out a move that was decided here or on another replica.
 func (g *Gateway) movePin(n moveNote) {
 	g.rememberMove(n)
-	for t := range g.tunnelsOf(n.Session) {
-		if t.Group() != n.Backend {
-			t.Close(closecode.ServiceRestart, "moved")
-		}
-	}
-	g.endPollsOf(n.Session, n.Backend)
+	g.sendAway(map[string]string{n.Session: n.Backend})
 }
 
 func (g *Gateway) rememberMove(n moveNote) *move {
@@ -66,20 +62,26 @@ func (g *Gateway) movePins(notes []moveNote) {
 		}
 		to[n.Session] = n.Backend
 	}
-	for t := range g.upgrade.Tunnels() {
-		key := t.Key()
+	g.sendAway(to)
+}
+
+// sendAway has the clients leave all backends but the one that each is moved to, by the hash
+// of its key.
+func (g *Gateway) sendAway(to map[string]string) {
+	leaves := func(key, backend string) bool {
 		if key == "" {
-			continue
+			return false
 		}
-		if home, moves := to[sessionHash(key)]; moves && t.Group() != home {
+		home, moves := to[sessionHash(key)]
+		return moves && backend != home
+	}
+	for t := range g.upgrade.Tunnels() {
+		if leaves(t.Key(), t.Group()) {
 			t.Close(closecode.ServiceRestart, "moved")
 		}
 	}
 	g.polls.each(func(p *poll) bool {
-		if p.pin.Key == "" {
-			return true
-		}
-		if home, moves := to[sessionHash(p.pin.Key)]; moves && p.pin.Backend != home {
+		if leaves(p.pin.Key, p.pin.Backend) {
 			g.endPoll(p)
 		}
 		return true
@@ -91,8 +93,8 @@ const (
 	movesMax = 50_000    // how many are remembered
 )
 
-// moves are the clients that an operator or rebalancing has moved, by the hash of their key. A nil *moves
-// has none.
+// moves are the clients that an operator or rebalancing has moved, by the hash of their
+// key. A nil *moves has none.
 type moves struct {
 	until atomic.Int64 // when the latest is forgotten, in Unix nanoseconds; 0: there never was one
 	all   sync.Map     // of *move

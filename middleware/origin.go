@@ -248,12 +248,6 @@ func (o *Origin) scheme(r *http.Request) string {
 	return ""
 }
 
-// lastItem returns the last item of a list, which the nearest proxy has written.
-func lastItem(lines []string) string {
-	last := lines[len(lines)-1]
-	return strings.Trim(last[strings.LastIndexByte(last, ',')+1:], " \t")
-}
-
 // An origin is one in the form in which two of them can be compared (RFC 6454 section 4):
 // scheme and host are in lower case, and a port is always there for http and https.
 type origin struct{ scheme, host, port string }

@@ -176,11 +176,10 @@ func (g *Gateway) endDrained() {
 	g.polls.schedule(max(scanPause, min(50*time.Since(began), scanPauseMax)), g.endDrained)
 }
 
-// endPollsOf ends the sessions of the waiting polls of the client whose key has this hash,
-// but not those at the backend except.
-func (g *Gateway) endPollsOf(session, except string) {
+// endPollsOf ends the sessions of the waiting polls of the client whose key has this hash.
+func (g *Gateway) endPollsOf(session string) {
 	g.polls.each(func(p *poll) bool {
-		if p.pin.Backend != except && p.pin.Key != "" && sessionHash(p.pin.Key) == session {
+		if p.pin.Key != "" && sessionHash(p.pin.Key) == session {
 			g.endPoll(p)
 		}
 		return true

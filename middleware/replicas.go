@@ -13,6 +13,7 @@ import (
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // replicas exchanges the operator's decisions about backends, and about the shares of groups,
@@ -32,8 +33,9 @@ import (
 //	the last announcement couldn't be published       after a second
 //
 // A replica that starts announces that it knows nothing, and isn't ready before it has an
-// answer, for joinWithin at most: it would send new clients to a backend that is drained. The goroutine of run owns the fields below; others only signal it through changed,
-// and publish messages of their own.
+// answer, for joinWithin at most: it would send new clients to a backend that is drained.
+// The goroutine of run owns the fields below; others only signal it through changed, and
+// publish messages of their own.
 type replicas struct {
 	bus     bus.Bus
 	topic   string
@@ -129,7 +131,7 @@ func (r *replicas) run(ctx context.Context) error {
 				r.log.Warn("replicas are not heard; trying again each second", "err", err)
 				complaint = why
 			}
-			sleep(ctx, time.Second)
+			pause.For(ctx, time.Second)
 		}
 	}
 	return nil

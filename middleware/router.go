@@ -12,6 +12,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 	"github.com/limpet-go/limpet/internal/typednil"
 )
 
@@ -154,7 +155,7 @@ func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
 // affinity's own. The caller must call t.end, or the backend's End, when the answer was
 // copied.
 //
-// Each round of the loop ends in one of six ways:
+// Each round of the loop ends in one of these ways:
 //
 //	the home is gone and the affinity answers itself   that answer
 //	an attempt is answered                             that answer
@@ -162,8 +163,11 @@ func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
 //	its node gone                                      the affinity's answer
 //	the client went away, or no backend is left        an error
 //	the attempt failed and must not be repeated        its error
-//	it failed and may be repeated                      the next round: at the home again
-//	                                                   with GoneWait, else at another backend
+//	it failed and may be repeated                      the next round: at the home again with
+//	                                                   GoneWait, or if that refused the connection
+//	                                                   and is well now; else at another backend
+//	the home was lost while the client waited for
+//	room there                                         the next round
 func (r *router) send(t *trip) (*http.Response, error) {
 	if r.maxBody > 0 && t.body != nil && t.in.ContentLength > r.maxBody {
 		return nil, &http.MaxBytesError{Limit: r.maxBody}
@@ -235,7 +239,7 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		}
 		r.log.DebugContext(ctx, "attempt failed", "backend", b.ID(), "err", err)
 		if v.refused && r.awaits(t, b) {
-			if !sleep(ctx, waitStep) {
+			if !pause.For(ctx, waitStep) {
 				return nil, ctx.Err()
 			}
 			continue
@@ -294,7 +298,7 @@ func (r *router) mayRepeat(t *trip, v verdict) bool {
 func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if home := r.pool.Get(t.home()); home != nil {
 		for r.awaits(t, home) && isGone(home) {
-			if !sleep(t.in.Context(), waitStep) {
+			if !pause.For(t.in.Context(), waitStep) {
 				return nil, t.in.Context().Err()
 			}
 		}
@@ -378,16 +382,4 @@ func outcome(found affinity.Pin, home string) string {
 		return "new"
 	}
 	return found.Status.String()
-}
-
-// sleep waits for d and reports whether ctx is still alive then.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

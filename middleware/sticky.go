@@ -129,8 +129,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 // roundTrip sends req to b. The errors of a RoundTripper of the user's own don't say
 // whether something was sent. Nothing was if it failed before it had a connection: then
 // roundTrip returns a [balancer.Error] that says so. It knows by the hooks of httptrace,
-// which net/http's Transport calls. Only a balancer.Transport has p's
-// limits.
+// which net/http's Transport calls. Only a balancer.Transport has p's limits.
 func (s *Sticky) roundTrip(b *balancer.Backend, req *http.Request, p balancer.Patience) (*http.Response, error) {
 	if own, ok := s.transport.(*balancer.Transport); ok {
 		return own.RoundTripWithin(b, req, nil, p)

@@ -21,11 +21,11 @@ import (
 // no effect on the tunnel. [Proxy].HandshakeTimeout limits how long the backend may
 // take to answer, and Dial limits the dialling.
 //
-// The error is a [*HandshakeError] if the backend gave an answer other than 101.
-// Otherwise it wraps [ErrBadRequest], [ErrClosed], the error of Dial, the cause of the
-// context's end, or [os.ErrDeadlineExceeded] if the backend took too long. It is an error too if the 101 is for another protocol or has a
-// wrong Sec-WebSocket-Accept, if a field of p is wrong (see [Proxy.Validate]), and if
-// Turn is not in [0,1).
+// The error is a [*HandshakeError] if the backend gave an answer other than 101. Otherwise
+// it wraps [ErrBadRequest], [ErrClosed], the error of Dial, the cause of the context's end,
+// or [os.ErrDeadlineExceeded] if the backend took too long. It is an error too if the 101
+// is for another protocol or has a wrong Sec-WebSocket-Accept, if a field of p is wrong
+// (see [Proxy.Validate]), and if Turn is not in [0,1).
 //
 // The tunnel that Connect returns must be served or closed.
 func (p *Proxy) Connect(out *http.Request, opts ConnectOptions) (t *Tunnel, err error) {

@@ -54,12 +54,12 @@ func (p *Proxy) UndrainGroup(group string) {
 	delete(p.drains, group)
 }
 
-// DrainAll closes the tunnels of all groups as [Tunnel.Close] does, spread over a time: each
-// at its moment, within × [ConnectOptions].Turn from now. Tunnels may still be opened, and
-// are closed at their moment too, at once if that has passed. Nothing ends a DrainAll, and
-// the one that ends first counts. It returns at once. A program that is about to end calls it while
-// its server still serves, and [Proxy.Shutdown] when no handler runs any more, so that no
-// client is refused whom another program would have served.
+// DrainAll closes the tunnels of all groups as [Tunnel.Close] does, spread over a time:
+// each at its moment, within × [ConnectOptions].Turn from now. Tunnels may still be opened,
+// and are closed at their moment too, at once if that has passed. Nothing ends a DrainAll,
+// and the one that ends first counts. It returns at once. A program that is about to end
+// calls it while its server still serves, and [Proxy.Shutdown] when no handler runs any
+// more, so that no client is refused whom another program would have served.
 func (p *Proxy) DrainAll(code int, reason string, within time.Duration) {
 	p.mu.Lock()
 	p.drainAll(drain{code: code, reason: reason, within: max(within, 0)})

@@ -12,9 +12,9 @@ import "github.com/limpet-go/limpet/internal/closecode"
 // WebSocket is carried.
 //
 // With a limit, and for a client that is held to a rate, nothing passes that it has not
-// counted. A frame that makes no sense
-// sets stop, as one that is too big does, and the tunnel ends. What follows a close
-// frame, behind which an end must not send anything (section 5.5.1), is dropped.
+// counted. A frame that makes no sense sets stop, as one that is too big does, and the
+// tunnel ends. What follows a close frame, behind which an end must not send anything
+// (section 5.5.1), is dropped.
 //
 //	state     left by                                a close frame / message may be put in
 //	boundary  the first byte of a header             yes / unless open

@@ -7,8 +7,8 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// One timer closes all tunnels that an idle or stall timeout, a maximum age or a drain ends. When
-// it fires, closeDue closes those that are due, and sets it for the next one.
+// One timer closes all tunnels that an idle or stall timeout, a maximum age or a drain
+// ends. When it fires, closeDue closes those that are due, and sets it for the next one.
 
 // never is longer than any tunnel is old.
 const never = time.Duration(math.MaxInt64)

@@ -189,7 +189,7 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 		b = b[:f.frames.rest(b)]
 	}
 	var pace *pacer
-	if f.dir == toBackend && t.pace.every != 0 {
+	if f.dir == toBackend && t.pace.Every != 0 {
 		pace, t.pace.now = &t.pace, t.loop.now
 	}
 	n := f.frames.feed(b, pace)

@@ -96,7 +96,7 @@ func (t *loopTunnel) deactivate() {
 		}
 		t.passed[i] = passed{f.bytes, f.frames.messages}
 	}
-	if m.pace.every != 0 {
+	if m.pace.Every != 0 {
 		t.loop.full[t.slot] = m.pace.full
 	}
 	t.activeState, t.loop.spare = nil, m

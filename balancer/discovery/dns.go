@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // DNS is a [balancer.Source] of the addresses that a name has, or of its SRV records. It asks
@@ -94,13 +94,13 @@ func (d *DNS) Watch(ctx context.Context, update func([]balancer.Target, error)) 
 			return
 		}
 		update(targets, err)
-		pause := spread(interval)
+		next := spread(interval)
 		if err == nil {
 			failures.reset()
 		} else {
-			pause = failures.next()
+			next = failures.next()
 		}
-		if !sleep(ctx, pause) {
+		if !pause.For(ctx, next) {
 			return
 		}
 	}
@@ -124,8 +124,7 @@ func (d *DNS) ask(ctx context.Context) ([]balancer.Target, error) {
 }
 
 func (d *DNS) target(id string, addr netip.Addr, port uint16) balancer.Target {
-	host := net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
-	return balancer.Target{ID: id, URL: (&url.URL{Scheme: schemeOf(d.Scheme), Host: host}).String(), Grace: d.Grace}
+	return balancer.Target{ID: id, URL: urlOf(d.Scheme, addr, port), Grace: d.Grace}
 }
 
 func (d *DNS) resolver() *net.Resolver {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // File is a [balancer.Source] that reads a file each second. The file has a backend on each
@@ -67,7 +68,7 @@ func (f *File) Watch(ctx context.Context, update func([]balancer.Target, error))
 			update(nil, err)
 		case !bytes.Equal(text, known) || known == nil:
 			known, valid = text, false
-			if !sleep(ctx, fileQuiet) {
+			if !pause.For(ctx, fileQuiet) {
 				return
 			}
 			continue // it may be half written
@@ -76,7 +77,7 @@ func (f *File) Watch(ctx context.Context, update func([]balancer.Target, error))
 			valid = err == nil
 			update(targets, err)
 		}
-		if !sleep(ctx, fileEvery) {
+		if !pause.For(ctx, fileEvery) {
 			return
 		}
 	}

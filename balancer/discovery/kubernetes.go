@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/pause"
 )
 
 // Kubernetes is a [balancer.Source] of the Pods of a Service. It lists and watches the
@@ -138,7 +139,7 @@ func (k *Kubernetes) Watch(ctx context.Context, update func([]balancer.Target, e
 		if err := w.cycle(ctx); err != nil && ctx.Err() == nil {
 			update(nil, err)
 			w.failing = true
-			sleep(ctx, max(w.failures.next(), retryAfter(err)))
+			pause.For(ctx, max(w.failures.next(), retryAfter(err)))
 		}
 	}
 }
@@ -187,7 +188,7 @@ func (w *watcher) cycle(ctx context.Context) (err error) {
 			w.update(nil, err)
 			w.failing = true
 		}
-		if !sleep(ctx, w.failures.next()) {
+		if !pause.For(ctx, w.failures.next()) {
 			return nil
 		}
 	}

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,8 +223,7 @@ func (k *Kubernetes) targets(pods []*pod, graces map[string]time.Duration) []bal
 	none := !slices.ContainsFunc(pods, func(p *pod) bool { return p.ready && !p.terminating })
 	targets := make([]balancer.Target, 0, len(pods))
 	for _, p := range pods {
-		host := net.JoinHostPort(p.addr.String(), strconv.Itoa(int(p.port)))
-		t := balancer.Target{ID: p.id, URL: (&url.URL{Scheme: schemeOf(k.Scheme), Host: host}).String(), Grace: k.Grace}
+		t := balancer.Target{ID: p.id, URL: urlOf(k.Scheme, p.addr, p.port), Grace: k.Grace}
 		switch {
 		case p.terminating:
 			t.Draining = true

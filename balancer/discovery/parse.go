@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -148,7 +149,7 @@ func (o *options) unused() error {
 	return o.err
 }
 
-// validScheme completes the scheme of backends' URLs.
+// validScheme returns an error for a scheme that backends' URLs can't have. "" stands for http.
 func validScheme(scheme string) error {
 	switch scheme {
 	case "", "http", "https":
@@ -157,11 +158,9 @@ func validScheme(scheme string) error {
 	return fmt.Errorf("discovery: scheme %q: want http or https", scheme)
 }
 
-func schemeOf(scheme string) string {
-	if scheme == "" {
-		return "http"
-	}
-	return scheme
+// urlOf returns the URL of a backend at this address.
+func urlOf(scheme string, addr netip.Addr, port uint16) string {
+	return cmp.Or(scheme, "http") + "://" + netip.AddrPortFrom(addr, port).String()
 }
 
 // addressID returns the ID of a backend that is known by its address alone. Brackets aren't

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -24,16 +23,4 @@ func (b *backoff) reset() { b.last = 0 }
 // spread returns d, or up to a fifth less.
 func spread(d time.Duration) time.Duration {
 	return d - time.Duration(rand.Float64()*float64(d)/5)
-}
-
-// sleep waits for d, and reports whether ctx hasn't ended meanwhile.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
