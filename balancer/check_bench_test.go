@@ -3,13 +3,9 @@
 package balancer_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,22 +18,7 @@ import (
 //
 //	go test -run '^$' -bench Checks -benchtime 1x ./balancer
 func BenchmarkChecks(b *testing.B) {
-	self, err := os.Executable()
-	must(b, err)
-	process := exec.Command(self)
-	process.Env = append(os.Environ(), asBackend+"=1")
-	in, err := process.StdinPipe()
-	must(b, err)
-	out, err := process.StdoutPipe()
-	must(b, err)
-	must(b, process.Start())
-	defer func() {
-		in.Close()
-		process.Wait()
-	}()
-	url, err := bufio.NewReader(out).ReadString('\n')
-	must(b, err)
-	url = strings.TrimSpace(url)
+	url := backendProcess(b)
 	const backends = 1000
 	for _, bb := range []struct {
 		name  string

@@ -16,9 +16,9 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// BenchmarkRoundTrip compares a Transport with net/http's: the CPU time of this
-// process beside the time by the clock. The backend is a process of its own.
-func BenchmarkRoundTrip(b *testing.B) {
+// backendProcess starts a backend that is a process of its own, so that what it costs isn't
+// measured, and returns its URL.
+func backendProcess(b *testing.B) (url string) {
 	self, err := os.Executable()
 	must(b, err)
 	process := exec.Command(self)
@@ -28,13 +28,19 @@ func BenchmarkRoundTrip(b *testing.B) {
 	out, err := process.StdoutPipe()
 	must(b, err)
 	must(b, process.Start())
-	defer func() {
+	b.Cleanup(func() {
 		in.Close()
 		process.Wait()
-	}()
-	url, err := bufio.NewReader(out).ReadString('\n')
+	})
+	url, err = bufio.NewReader(out).ReadString('\n')
 	must(b, err)
-	url = strings.TrimSpace(url)
+	return strings.TrimSpace(url)
+}
+
+// BenchmarkRoundTrip compares a Transport with net/http's: the CPU time of this
+// process beside the time by the clock. The backend is a process of its own.
+func BenchmarkRoundTrip(b *testing.B) {
+	url := backendProcess(b)
 	backend, err := balancer.NewBackend("a", url, 1)
 	must(b, err)
 	ours := &balancer.Transport{}

@@ -80,17 +80,24 @@ func TestServeCompletesHandshakes(t *testing.T) {
 	}
 }
 
+// serveWard runs Serve in front of one backend until stop is called, with a drain of 20 s. Its
+// result comes on ended.
+func serveWard(t *testing.T) (l *pipes, ctx context.Context, stop func(), ended chan error) {
+	d := newWard(t, 1, nil)
+	l = newPipes()
+	ctx, stop = context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	ended = make(chan error, 1)
+	go func() { ended <- d.gw.Serve(ctx, &http.Server{Handler: d.gw}, l, 20*time.Second) }()
+	return l, ctx, stop, ended
+}
+
 // A kept connection is told by its last answer that it is one: no request on it is lost, nor
 // a handshake.
 func TestServeDropsNoKeptConnection(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newWard(t, 1, nil)
-		l := newPipes()
-		ctx, stop := context.WithCancel(t.Context())
-		defer stop()
-		ended := make(chan error, 1)
-		go func() { ended <- d.gw.Serve(ctx, &http.Server{Handler: d.gw}, l, 20*time.Second) }()
+		l, ctx, stop, ended := serveWard(t)
 		var all sync.WaitGroup
 		for i := range 60 {
 			all.Go(func() {
@@ -139,12 +146,7 @@ func TestServeDropsNoKeptConnection(t *testing.T) {
 func TestServeEndsAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		d := newWard(t, 1, nil)
-		l := newPipes()
-		ctx, stop := context.WithCancel(t.Context())
-		defer stop()
-		ended := make(chan error, 1)
-		go func() { ended <- d.gw.Serve(ctx, &http.Server{Handler: d.gw}, l, 20*time.Second) }()
+		l, _, stop, ended := serveWard(t)
 		conn := l.dial()
 		fetch(t, conn, "/")
 		conn.Close()
