@@ -33,11 +33,12 @@ type Check struct {
 	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
 	Fall     int           // failed checks in a row until it is sick or dead; 0: 2
 
-	// KeepAlive makes a backend's checks use one connection as long as it lasts, which costs
-	// less than half of what new ones cost, and far less with TLS. A kept connection doesn't see that a backend takes no
-	// new ones: each thirtieth check is made on a new one too, and so is one that a failed
-	// request or a failed check has caused. If only the new one isn't answered the backend
-	// is sick, and not dead. It needs a Path. An answer's body is read, 64 KiB at most.
+	// KeepAlive makes a backend's checks use one connection as long as it lasts, which
+	// costs less than half of what new ones cost, and far less with TLS. A kept connection
+	// doesn't see that a backend takes no new ones: each thirtieth check is made on a new
+	// one too, and so is one that a failed request or a failed check has caused. If only
+	// the new one isn't answered the backend is sick, and not dead. It needs a Path. An
+	// answer's body is read, 64 KiB at most.
 	KeepAlive bool
 
 	transport *Transport // the pool's

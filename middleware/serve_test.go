@@ -55,6 +55,7 @@ func TestServe(t *testing.T) {
 	talk(t, conn)
 	slow := make(chan string, 1)
 	go func() {
+		defer close(slow) // get ends this goroutine if it fails
 		_, body := get(t, newClient(t), url+"/slow")
 		slow <- body
 	}()
