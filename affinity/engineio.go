@@ -210,7 +210,7 @@ func (e *EngineIO) Bind(a Answer) (key string, err error) {
 	status := a.Response.StatusCode
 	switch {
 	case note.opens && status == http.StatusOK && a.Home != "":
-		e.origins.learn(a.Request, a.Response.Header)
+		e.origins.learn(a.Request, a.Response.Header, note.version)
 		return e.bindSession(a, note.mode)
 	case note.sid != "" && status == http.StatusBadRequest && a.UnknownSession != nil && engineio.SaysUnknown(a.Response):
 		a.UnknownSession(a.Found)
@@ -263,7 +263,9 @@ func (e *EngineIO) bindSession(a Answer, mode SIDMode) (key string, err error) {
 //
 // A page of another site may read the answer only as far as a node has allowed that
 // site to read an answer that opened a session, through this EngineIO: the answer has
-// the same CORS fields then, and otherwise none. To a page that may not read it the
+// the same CORS fields then, and otherwise none. Nodes of version 3 allow all sites: one
+// that has allowed any to a request without an Origin is taken for such a node, for
+// requests of that version. To a page that may not read the answer the
 // request has failed, which has the same effect on clients of Engine.IO. Gone returns
 // nil for a CORS preflight, so that another backend answers it.
 func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
@@ -278,7 +280,7 @@ func (e *EngineIO) Gone(r *http.Request, found Pin) *http.Response {
 		h.Set("Content-Type", "text/html")
 	} else {
 		h.Set("Content-Type", "application/json")
-		e.origins.allow(h, r)
+		e.origins.allow(h, r, note.version)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	return &http.Response{

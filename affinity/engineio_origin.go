@@ -17,8 +17,9 @@ type origins struct {
 
 // An allowance has the CORS fields of a node's answer to a page of one site.
 type allowance struct {
-	origin, credentials, vary []string
-	learnt                    time.Time
+	origin      string // * for all sites
+	credentials bool
+	learnt      time.Time
 }
 
 const (
@@ -35,53 +36,62 @@ func (o *origins) shard(site string) *shard[*allowance] {
 	return o.all.of(site)
 }
 
-// learn notes what a node's answer allows the site of the request. What a node doesn't allow
-// any more is forgotten.
-func (o *origins) learn(r *http.Request, answer http.Header) {
+// learn notes what a node's answer to a request of this version of Engine.IO allows the site
+// of the request. What a node doesn't allow any more is forgotten. From requests without a
+// site, for which the site "" stands, only the rule of version 3 is learnt.
+func (o *origins) learn(r *http.Request, answer http.Header, version string) {
 	site := r.Header.Get("Origin")
-	if site == "" || len(site) > originMax {
-		return
+	if site == "" && version == "4" || len(site) > originMax || queryParam(r.URL.RawQuery, "j") != "" {
+		return // JSONP has no CORS
 	}
 	allowed := answer["Access-Control-Allow-Origin"]
 	s := o.shard(site)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(allowed) != 1 || allowed[0] != "*" && allowed[0] != site {
+	if len(allowed) != 1 || allowed[0] != "*" && (allowed[0] != site || site == "") {
 		s.pins.Remove(site)
 		return
 	}
 	if a, ok := s.pins.Get(site); ok && time.Since(a.learnt) < allowanceFor {
 		return
 	}
-	a := &allowance{origin: []string{strings.Clone(allowed[0])}, learnt: time.Now()}
-	if answer.Get("Access-Control-Allow-Credentials") == "true" && allowed[0] != "*" {
-		a.credentials = []string{"true"}
-	}
-	if allowed[0] != "*" {
-		a.vary = []string{"Origin"}
-	}
+	a := &allowance{origin: strings.Clone(allowed[0]), learnt: time.Now()}
+	a.credentials = a.origin != "*" && answer.Get("Access-Control-Allow-Credentials") == "true"
 	s.pins.Add(strings.Clone(site), a)
 }
 
-// allow adds the fields to h that let the site of the request read an answer of the
-// gateway's own, if the nodes would let it.
-func (o *origins) allow(h http.Header, r *http.Request) {
+// allow adds the fields to h that let the site of the request, which is of this version of
+// Engine.IO, read an answer of the gateway's own, if the nodes would let it.
+func (o *origins) allow(h http.Header, r *http.Request, version string) {
 	site := r.Header.Get("Origin")
-	if site == "" || len(site) > originMax {
+	if len(site) > originMax {
 		return
 	}
+	a, ok := o.of(site)
+	if !ok && site != "" && version != "4" {
+		if _, all := o.of(""); all { // the server of version 3 names each site
+			a, ok = allowance{origin: site, credentials: true}, true
+		}
+	}
+	if !ok || site == "" && version == "4" {
+		return
+	}
+	h.Set("Access-Control-Allow-Origin", a.origin)
+	if a.origin != "*" {
+		h.Set("Vary", "Origin")
+	}
+	if a.credentials {
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
+}
+
+// of returns what nodes allow a site.
+func (o *origins) of(site string) (allowance, bool) {
 	s := o.shard(site)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, ok := s.pins.Get(site)
-	if !ok {
-		return
+	if a, ok := s.pins.Get(site); ok {
+		return *a, true
 	}
-	for name, values := range map[string][]string{
-		"Access-Control-Allow-Origin": a.origin, "Access-Control-Allow-Credentials": a.credentials, "Vary": a.vary,
-	} {
-		if values != nil {
-			h[name] = append([]string(nil), values...)
-		}
-	}
+	return allowance{}, false
 }

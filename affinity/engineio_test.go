@@ -505,18 +505,26 @@ func TestEngineIOGone(t *testing.T) {
 		name, url, origin, contentType, body string
 		node                                 http.Header // what a node has allowed a page of that site
 		cors                                 http.Header
+		opens                                string // the version of a session that was opened without an Origin
 	}{
-		{"same site", eio4, "", "application/json", unknown, cors(site), http.Header{}},
-		{"another site, not allowed", eio4, site, "application/json", unknown, http.Header{}, http.Header{}},
-		{"another site, allowed", eio4, site, "application/json", unknown, cors(site), cors(site)},
-		{"another site, one is allowed that is none of its", eio4, site, "application/json", unknown, cors("https://other.example"), http.Header{}},
-		{"version 3, another site", eio3, site, "application/json", unknown, cors(site), cors(site)},
-		{"all sites", eio3, site, "application/json", unknown, cors("*"), cors("*")},
-		{"WebSocket", "/socket.io/?EIO=4&transport=websocket", site, "text/html", "Session ID unknown", cors(site), http.Header{}},
+		{"version 3, another site, nodes of version 3", eio3, site, "application/json", unknown, cors("*"), cors(site), "3"},
+		{"version 3, no site, nodes of version 3", eio3, "", "application/json", unknown, cors("*"), cors("*"), "3"},
+		{"version 3, nodes that allow nobody", eio3, site, "application/json", unknown, http.Header{}, http.Header{}, "3"},
+		{"version 4 beside nodes of version 3", eio4, site, "application/json", unknown, cors("*"), http.Header{}, "3"},
+		{"version 4, all sites, as far as is known", eio4, site, "application/json", unknown, cors("*"), http.Header{}, "4"},
+		{"same site", eio4, "", "application/json", unknown, cors(site), http.Header{}, ""},
+		{"another site, not allowed", eio4, site, "application/json", unknown, http.Header{}, http.Header{}, ""},
+		{"another site, allowed", eio4, site, "application/json", unknown, cors(site), cors(site), ""},
+		{"another site, one is allowed that is none of its", eio4, site, "application/json", unknown, cors("https://other.example"), http.Header{}, ""},
+		{"version 3, another site", eio3, site, "application/json", unknown, cors(site), cors(site), ""},
+		{"all sites", eio3, site, "application/json", unknown, cors("*"), cors("*"), ""},
+		{"WebSocket", "/socket.io/?EIO=4&transport=websocket", site, "text/html", "Session ID unknown", cors(site), http.Header{}, ""},
 	} {
 		e := &affinity.EngineIO{Mode: affinity.SIDModeTag, Secrets: testSecrets}
-		opening := opens("4")
-		opening.Header.Set("Origin", site)
+		opening := opens(cmp.Or(tt.opens, "4"))
+		if tt.opens == "" {
+			opening.Header.Set("Origin", site)
+		}
 		bound := answer(nil, strings.NewReader(`0{"sid":"s2"}`), 13)
 		for name, values := range tt.node {
 			bound.Header[name] = values
