@@ -49,6 +49,7 @@ func TestPageInTheBrowser(t *testing.T) {
 		{"stale", stale},
 		{"by keyboard", byKeyboard},
 		{"steering", steering},
+		{"groups", groups},
 		{"refused", refused},
 		{"filter and sort", filterAndSort},
 		{"fits a phone", fitsAPhone},
@@ -251,6 +252,43 @@ func steering(t *testing.T, b *browser.Browser) {
 		`POST clients/close {"key":"kq3vZ0cJ2m1x","code":1008,"reason":"closed by the operator"}`,
 		`POST backends/amber/drain {"within":"60s"}`,
 	}
+	if got := f.wanted(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The shares of groups are shown, and set with what follows from them in view.
+func groups(t *testing.T, b *browser.Browser) {
+	f := newFixture(t, 4)
+	p := f.open(t, b)
+	p.Read(t, "no groups", `document.querySelector('#groups-box').hidden`)
+	f.set(func() { f.backends[3].group = "canary" })
+	says := func(want string) {
+		t.Helper()
+		p.Read(t, want, text("#groups")+fmt.Sprintf(`.replace(/\s+/g, ' ').includes(%q)`, want))
+	}
+	says("canary Share… 1 of 1 backend up; no shares are set")
+	says("no group Share… 3 of 3 backends up; no shares are set")
+	ask := func(share, want string) {
+		t.Helper()
+		p.Click(t, `#groups [aria-label="Share of canary"]`)
+		p.Read(t, "the question", `document.querySelector('#ask').open`)
+		p.Run(t, "share", fmt.Sprintf(`const input = document.querySelector('#ask-input'); input.value = %s; input.oninput()`, share))
+		p.Read(t, want, fmt.Sprintf(`document.querySelector('#ask-text').textContent.includes(%q)`, want))
+		p.Click(t, "#ask-yes")
+		p.Read(t, "the answer", `!document.querySelector('#ask').open`)
+	}
+	ask("0", "no group gets 100%") // the others have what their weights give them
+	says("canary Share… 1 of 1 backend up; 0% of the new clients (share 0)")
+	ask("25", "no group gets 75%, canary gets 25%")
+	says("25% of the new clients (share 25)")
+	f.set(func() { f.backends[3].state = "down" })
+	says("0 of 1 backend up; its share of 25 goes to the others")
+	p.Click(t, "#groups-none")
+	p.Click(t, "#ask-yes")
+	says("no shares are set")
+
+	want := []string{`POST shares {"shares":{"":75,"canary":0}}`, `POST shares {"shares":{"":75,"canary":25}}`, `POST shares {"shares":{}}`}
 	if got := f.wanted(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

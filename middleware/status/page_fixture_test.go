@@ -27,6 +27,7 @@ type fixture struct {
 	silent   bool // new streams are refused and old ones end
 	refuse   bool // who steers is refused
 	backends []*fake
+	shares   map[string]int
 	pins     map[string]float64
 	totals   map[string]float64
 	replicas []object
@@ -41,6 +42,7 @@ type fixture struct {
 // fake is a made-up backend.
 type fake struct {
 	id, state, health, wish, why string
+	group                        string
 	checkError                   string
 	since                        time.Time
 	weight                       int
@@ -138,6 +140,9 @@ func (f *fixture) state(history bool) object {
 		if last["p50"] != nil {
 			o["p50_ms"], o["p99_ms"] = last["p50"], last["p99"]
 		}
+		if b.group != "" {
+			o["group"] = b.group
+		}
 		if b.checkError != "" {
 			o["check_error"] = b.checkError
 		}
@@ -162,6 +167,9 @@ func (f *fixture) state(history bool) object {
 		"time": at(now), "second": now.Unix() - 1, "gateway": object{"name": "gw1", "since": at(f.began), "ready": true, "steering": f.steering},
 		"requests": int(requests), "tunnels": int(tunnels), "pins": whole(f.pins), "totals": whole(f.totals),
 		"backends": backends, "replicas": f.replicas, "parts": f.parts, "findings": f.findings,
+	}
+	if len(f.shares) > 0 {
+		s["shares"] = f.shares
 	}
 	if history {
 		s["history"], s["events"] = histories, f.events
@@ -272,6 +280,11 @@ func (f *fixture) steer(w http.ResponseWriter, r *http.Request, api string) {
 			return
 		}
 		f.answer(w, http.StatusNotFound, object{"error": "no backend " + part[1]})
+	case api == "shares":
+		var in struct{ Shares map[string]int }
+		json.Unmarshal(body, &in)
+		f.set(func() { f.shares = in.Shares })
+		f.answer(w, http.StatusOK, object{"shares": in.Shares})
 	case api == "pins/find":
 		f.answer(w, http.StatusOK, object{"status": "hit", "backend": f.backends[0].id, "goes": f.backends[0].id, "key": "kq3vZ0cJ2m1x", "tunnels": 2})
 	case api == "tunnels":
@@ -353,7 +366,7 @@ func (f *fixture) trouble() {
 // hostile puts text wherever a gateway can say what somebody else has written.
 func (f *fixture) hostile(text string) {
 	b := f.backends[0]
-	b.id, b.state, b.health, b.why = text, "down", "dead", text
+	b.id, b.state, b.health, b.why, b.group = text, "down", "dead", text, text
 	f.parts = []object{{"name": text, "ok": false, "text": text}}
 	f.replicas = []object{{"id": text, "name": text, "heard": time.Now(), "backends": object{text: object{"state": text, "requests": 0, "tunnels": 0}}}}
 	f.findings = []object{{"code": text, "what": text, "cure": text, "since": time.Now(), "count": 1}}

@@ -124,7 +124,21 @@ func (h *Handler) shares(w http.ResponseWriter, r *http.Request, _ string) error
 		return failf(http.StatusBadRequest, "%s", strings.TrimPrefix(err.Error(), "balancer: "))
 	}
 	h.logAct(r, "shares "+sharesText(body.Shares))
-	return writeJSON(w, map[string]any{"shares": h.gateway.Pool().Shares()})
+	answer := map[string]any{"shares": h.gateway.Pool().Shares()}
+	if len(body.Shares) > 0 && !h.shared(body.Shares) {
+		answer["warning"] = "no backend is in a group that has a share, so that new clients go to any backend"
+	}
+	return writeJSON(w, answer)
+}
+
+// shared reports whether a backend is in a group that has a share.
+func (h *Handler) shared(shares map[string]int) bool {
+	for b := range h.gateway.Pool().All() {
+		if shares[b.Group()] > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // steer carries out a decision about a backend, and answers with how the backend is then.

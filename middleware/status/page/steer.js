@@ -4,6 +4,7 @@ import { $, attr, bytes, condition, icon, inFlight, keyed, make, millis, num, op
 import { plot, spark } from './spark.js';
 import { ask, backend, call, model, startQuestions, tell, updateQuestion } from './ask.js';
 import { listTunnels, startClients } from './clients.js';
+import { startGroups, updateGroups } from './groups.js';
 
 const steer = (id, verb, body = {}) => call(`backends/${encodeURIComponent(id)}/${verb}`, body);
 
@@ -197,10 +198,12 @@ export function startSteering() {
   startQuestions();
   startSheet();
   startClients();
+  startGroups();
 }
 
 export function updateSteering(now) {
   updateQuestion(now);
   show($('client'), now.state.gateway.steering);
+  updateGroups(now);
   refreshSheet();
 }
