@@ -38,6 +38,7 @@ type Backend struct {
 	inFlight atomic.Int64
 	answered atomic.Int64          // when it answered a request last, in Unix nanoseconds
 	reads    http1.Reads           // of the Transport's connections to it
+	heard    atomic.Int64          // what came on other connections, see Heard
 	conduct  conduct               // as Observe has it
 	wish     atomic.Pointer[Wish]  // the operator's, nil if there never was one
 	wanted   atomic.Pointer[Wish]  // what follows from wish and asked, nil if there never was either

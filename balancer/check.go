@@ -21,7 +21,14 @@ import (
 // connection is refused or reset, TLS fails, or the timeout passes. It is only sick if it
 // answers requests meanwhile on the connections that it has, as a backend does that has no
 // descriptor left for a new one. The first failed check is repeated at once, so that with the
-// defaults a hang is found within Interval + 2 x Timeout.
+// default Fall a hang is found within Interval + 2 x Timeout.
+//
+// It is found sooner where clients notice it most: a backend with open requests or tunnels, of
+// which something was heard in each tenth of the Interval, or nearly so, is checked when it has
+// been silent for two to three of these, of 100 ms at least. With the defaults that finds a hang
+// within 300 ms + 2 x 500 ms. A backend that lives is hardly checked more often for that,
+// since a pause doesn't count before it is three times as long as any other within the last 64
+// tenths. See [Backend.Heard].
 type Check struct {
 	Path   string // of the health page, with a query if need be; "": only connect
 	Method string // "": HEAD, or GET for a backend that answers HEAD with 405 or 501. The answer's body is not read without KeepAlive

@@ -157,7 +157,7 @@ type vitals struct {
 
 	// While it turns the checks away, see moves:
 	moved time.Time // when something was heard of it last, or it died; zero if it answered the last check
-	reads int64     // how many of the Transport's reads had ended then
+	reads int64     // how many of the Transport's reads had brought something then
 }
 
 // A streak is a fact that changes only after some checks in a row have contradicted it.

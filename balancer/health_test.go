@@ -440,6 +440,7 @@ func TestRunFollowsThePool(t *testing.T) {
 		}
 		must(t, p.Add(newBackend(t, "b", 1)))
 		must(t, p.Remove("a"))
+		synctest.Wait() // for a check that was due at this moment
 		f.checked("a")
 		sleep(5 * time.Second)
 		if n := len(f.checked("a")); n != 0 {

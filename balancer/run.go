@@ -84,7 +84,8 @@ func (p *Pool) startChecks(b *Backend) {
 	})
 }
 
-// checkUntil checks b, in intervals and when a report asks for it, until ctx ends.
+// checkUntil checks b, in intervals, when a report asks for it and when b has fallen silent,
+// until ctx ends.
 func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 	b.refused.Store(false) // reports from before the checks don't count
 	interval, began := p.check.Interval, p.began
@@ -95,7 +96,9 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 	next := time.Now().Add(jitter(interval / 10))
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
+	look := newLooks(interval, b.sounds())
 	for {
+		timer.Reset(time.Until(look.before(next, began)))
 		select {
 		case <-ctx.Done():
 			return
@@ -103,10 +106,12 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 			fresh = true
 			if soon := last.Add(interval / 10); soon.Before(next) {
 				next = soon
-				timer.Reset(time.Until(next))
 			}
 			continue
 		case <-timer.C:
+			if time.Now().Before(next) && !look.silent(b.sounds(), b.InFlight()) {
+				continue
+			}
 		}
 		last = time.Now()
 		refused := b.refused.Swap(false)
@@ -117,7 +122,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		}
 		b.checked.Store(&checked{time.Now(), time.Since(last), f.err})
 		next = began.Add(together(last.Add(interval).Sub(began), interval))
-		timer.Reset(time.Until(next))
+		look.checked(b.sounds())
 		if localFault(f.err) {
 			continue
 		}
@@ -127,7 +132,6 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		f.lives = f.lives || p.lives(ctx, b, last, f.err)
 		if p.judge(b, f) {
 			next = time.Now()
-			timer.Reset(0)
 		}
 	}
 }

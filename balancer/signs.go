@@ -3,6 +3,7 @@ package balancer
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -62,7 +63,7 @@ func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, err error
 			return false
 		}
 	}
-	return s.Waiting > 0 && b.vitals.moves(s.Heard, b.reads.Ended.Load(), began)
+	return s.Waiting > 0 && b.vitals.moves(s.Heard, b.reads.Heard(), began)
 }
 
 // signs returns the signs of life on all of b's connections.
@@ -86,6 +87,16 @@ func (p *Pool) signs(b *Backend) Signs {
 	return s
 }
 
+// sounds counts what was heard of b ever: the reads on its connections that have brought
+// something.
+func (b *Backend) sounds() int64 { return b.reads.Heard() + b.heard.Load() }
+
+// Heard counts what is heard of b on connections that the pool's Transport doesn't know, such
+// as tunnels. Who serves them adds one for each read that has brought bytes which b may have
+// just sent. A backend with open requests or tunnels (see [Backend.Begin]) that was heard all
+// the time and falls silent is checked at once: see [Check].
+func (b *Backend) Heard() *atomic.Int64 { return &b.heard }
+
 // unreachable reports whether err says that nobody is at a backend's address. Its connections
 // haven't ended then, but that says nothing.
 func unreachable(err error) bool {
@@ -93,9 +104,9 @@ func unreachable(err error) bool {
 }
 
 // moves reports whether a backend that turns its checks away, but whose connections haven't
-// ended, still moves bytes. reads is the number of the Transport's reads that have ended, and
-// now the time. A backend that was alive may be silent from the first such check on; a dead one
-// must have been heard since it died.
+// ended, still moves bytes. reads is the number of the Transport's reads that have brought
+// something, and now the time. A backend that was alive may be silent from the first such
+// check on; a dead one must have been heard since it died.
 func (v *vitals) moves(heard time.Time, reads int64, now time.Time) bool {
 	switch {
 	case !v.alive.on:

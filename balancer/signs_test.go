@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -142,6 +143,32 @@ func TestTunnelsOfABusyBackend(t *testing.T) {
 		if n := open.asked.Load(); n > 0 {
 			t.Errorf("asked %d times after stop", n)
 		}
+	})
+}
+
+// Requests that are given up, one after the other, are no sign of life.
+func TestClientsThatLeaveDontCount(t *testing.T) {
+	run(t, balancer.Options{}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+		a := p.Get("a")
+		f.set("hung", "a")
+		var all sync.WaitGroup
+		for n := range 5 {
+			ctx, cancel := context.WithCancel(balancer.WithBackend(t.Context(), a))
+			time.AfterFunc(time.Duration(n)*10*time.Second, cancel)
+			req, _ := http.NewRequestWithContext(ctx, "GET", "http://a.test/poll", nil)
+			all.Go(func() {
+				if res, err := p.Transport().RoundTrip(req); err == nil {
+					res.Body.Close()
+				}
+			})
+		}
+		synctest.Wait()
+		f.set("refused", "a")
+		sleep(5 * time.Second)
+		l.want(t, "a up-draining")
+		sleep(30 * time.Second)
+		l.want(t, "a draining-down lost")
+		all.Wait()
 	})
 }
 

@@ -19,6 +19,12 @@ import (
 // backendProcess starts a backend that is a process of its own, so that what it costs isn't
 // measured, and returns its URL.
 func backendProcess(b *testing.B) (url string) {
+	url, _ = startBackend(b)
+	return url
+}
+
+// startBackend starts a backend that is a process of its own.
+func startBackend(b testing.TB) (url string, _ *os.Process) {
 	self, err := os.Executable()
 	must(b, err)
 	process := exec.Command(self)
@@ -34,7 +40,7 @@ func backendProcess(b *testing.B) (url string) {
 	})
 	url, err = bufio.NewReader(out).ReadString('\n')
 	must(b, err)
-	return strings.TrimSpace(url)
+	return strings.TrimSpace(url), process.Process
 }
 
 // BenchmarkRoundTrip compares a Transport with net/http's: the CPU time of this

@@ -147,6 +147,7 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		Group: b.ID(),
 		Key:   t.pin.Key,
 		Turn:  turn(t.pin.Key),
+		Heard: b.Heard(),
 		Closed: func(s upgrade.Summary) {
 			b.EndTunnel()
 			g.router.doctor.tunnelEnded(s)

@@ -424,3 +424,23 @@ func TestEarlyBytes(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// What comes on tunnels is a sign of life of their backend, by which health notices that it
+// falls silent.
+func TestTunnelsAreHeard(t *testing.T) {
+	t.Parallel()
+	pool, _ := cluster(t, 1, echo)
+	srv, _ := serve(t, pool, nil)
+	conn, _ := dial(t, http.DefaultClient, srv)
+	for n := range int64(3) {
+		if heard := pool.Get("a").Heard().Load(); heard < n {
+			t.Errorf("heard %d times after %d messages", heard, n)
+		}
+		if err := conn.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := conn.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -39,11 +39,17 @@ func TestHeard(t *testing.T) {
 		if d := time.Since(until(1)); d < pause/2 {
 			t.Errorf("what the client sends counts: heard %v ago", d)
 		}
+		if n := r.heard.Load(); n != 0 {
+			t.Errorf("what the client sends is counted: %d", n)
+		}
 		before := time.Now()
 		backend.send(text("down", false))
 		client.expect(string(text("down", false)))
 		if at := until(1); at.Before(before.Add(-pause / 2)) {
 			t.Errorf("what the backend sends doesn't count: heard %v before", before.Sub(at))
+		}
+		if n := r.heard.Load(); n == 0 {
+			t.Error("what the backend sends isn't counted")
 		}
 
 		// A client that doesn't read: the tunnel doesn't look at its backend.

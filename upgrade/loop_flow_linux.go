@@ -100,6 +100,7 @@ func (t *loopTunnel) read(f *loopFlow) {
 		t.last = stampOf(t.loop.now)
 		if f.dir == toClient && n < len(t.loop.buf) {
 			t.spoken = t.last // a full buffer may be a part of what the kernel has had for long
+			t.tunnel.heard()
 		}
 		b := t.loop.buf[:n]
 		if !t.closing() {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -159,6 +160,11 @@ type ConnectOptions struct {
 	// Turn, in [0,1), is this tunnel's moment when [Proxy.DrainGroup] or
 	// [Proxy.Shutdown] spread the closing of tunnels over a time.
 	Turn float64
+
+	// Heard, if not nil, counts the reads that have brought bytes which the backend may have
+	// just sent: not those that had to wait for a client that reads too slowly. The tunnels
+	// of one backend may share it, as Heard of balancer.Backend.
+	Heard *atomic.Int64
 
 	// Closed, if not nil, is called once when both connections are closed. It is
 	// called too if Serve failed or was never called, but not if Connect failed. The

@@ -54,6 +54,7 @@ func (f *pumpFlow) copyAll(head, early []byte) {
 				f.waits.Store(false)
 				if !f.full { // or else it may be a part of what the kernel has had for long
 					f.spoken.Store(int64(now))
+					f.tunnel.heard()
 				}
 			}
 			if f.pace != nil {

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +107,7 @@ type rig struct {
 	served  chan error           // what Serve returned, or Connect
 	tunnels chan *upgrade.Tunnel // served ones
 	closed  chan upgrade.Summary
+	heard   atomic.Int64
 }
 
 func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *rig {
@@ -125,7 +127,7 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 	r.front = start(t, s.tls, http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
 		out := in.Clone(in.Context())
 		out.URL.Scheme, out.URL.Host = target.Scheme, target.Host
-		tunnel, err := proxy.Connect(out, upgrade.ConnectOptions{Closed: func(s upgrade.Summary) { r.closed <- s }})
+		tunnel, err := proxy.Connect(out, upgrade.ConnectOptions{Heard: &r.heard, Closed: func(s upgrade.Summary) { r.closed <- s }})
 		if err != nil {
 			r.served <- err
 			w.WriteHeader(http.StatusBadGateway)

@@ -116,6 +116,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
+	if n == 0 {
+		reads.Empty.Add(1)
+	}
 	c.readLeft -= int64(n)
 	return n, err
 }

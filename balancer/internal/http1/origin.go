@@ -45,8 +45,14 @@ type Origin struct {
 
 // Reads counts reads of connections to an origin that have begun and that have ended. While
 // more have begun than ended, a request waits for bytes, and the kernel has not reported the
-// end of its connection.
-type Reads struct{ Begun, Ended atomic.Int64 }
+// end of its connection. Those of the ended ones that brought nothing are Empty.
+type Reads struct{ Begun, Ended, Empty atomic.Int64 }
+
+// Heard returns how many reads have brought something.
+func (r *Reads) Heard() int64 {
+	empty := r.Empty.Load() // before Ended, or it might count a read that Ended doesn't
+	return r.Ended.Load() - empty
+}
 
 // lost returns why the origin's life has ended, nil while it lasts.
 func (o *Origin) lost() error {
