@@ -32,6 +32,8 @@ import (
 //
 //	event, and its direction       open or half open                          closing
 //	close                          notes SideGateway; closing                 nothing
+//	closeGracefully                the same, but at the next lull; at once    nothing
+//	                               in a tunnel of which something has ended
 //	closeFrame                     notes its sender; from now on the end of   the same
 //	                               the backend is no loss
 //	sourceEnded, relaying:
@@ -50,14 +52,14 @@ import (
 //	  backend                      discarding, half open for discardTime: the discarding
 //	                               other direction finds out what has ended
 //	expire, discarding             over after discardTime                     cut at goneBy
-//	expire, relaying               cut if it was silent for quiet             settles at frameBy,
-//	                                                                          cut at goneBy
+//	expire, relaying               close in a lull that is waited for;        settles at frameBy,
+//	                               cut if it was silent for quiet             cut at goneBy
 //	active                         the time of quiet begins anew              nothing
 //	cut                            notes SideGateway; both are over           the same
 //
 // A direction whose source has ended is over instead of discarding. The engine calls
-// close for what the gateway decides: Close, a drain, a timeout, an invalid or too
-// long message.
+// close for what the gateway decides: Close, a timeout, an invalid or too long message;
+// and closeGracefully for what can wait for a moment: CloseGracefully, a drain, an age.
 type course struct {
 	websocket  bool
 	phases     [2]phase // by direction
@@ -65,7 +67,7 @@ type course struct {
 	lost       [2]bool  // nothing can be written to the destination
 	closeSeen  bool     // a close frame of an end has passed
 	known      bool     // cause is set
-	closing    bool     // the next five are set
+	closing    bool     // the next five are set; code and reason also while waiting for a lull
 	backendToo bool     // a close frame is due to the backend too
 	code       int
 	reason     string
@@ -75,6 +77,7 @@ type course struct {
 	quiet      time.Duration // how long the direction that still relays may be silent
 	quietBy    time.Duration // when that time is over; 0 while both directions relay
 	discardBy  time.Duration // until then a direction whose destination is lost discards
+	lull                     // that closeGracefully waits for
 }
 
 // A direction is one of the two of a tunnel.
@@ -139,7 +142,7 @@ func (c *course) begin(now time.Duration, code int, reason string, cause Summary
 		return carryOn
 	}
 	c.note(cause)
-	c.closing, c.code, c.reason = true, code, reason
+	c.closing, c.code, c.reason, c.waiting = true, code, reason, false
 	c.backendToo = cause.By == SideGateway
 	c.frameBy = now + frameTime
 	c.goneBy = c.frameBy + discardTime
@@ -265,6 +268,8 @@ func (c *course) deadline(now time.Duration, d direction) time.Duration {
 		return c.frameBy
 	case c.closing:
 		return c.goneBy
+	case c.phases[d] == relaying && c.waiting && (c.quietBy == 0 || c.lull.at() < c.quietBy):
+		return max(1, c.lull.at())
 	case c.phases[d] == relaying:
 		return c.quietBy
 	case c.phases[d] == discarding:
@@ -287,6 +292,8 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	case by == 0 || now < by:
 	case c.phases[d] == discarding:
 		c.phases[d] = over
+	case c.waiting && c.lull.at() <= now:
+		return c.close(now, c.code, c.reason)
 	case busy:
 		c.active(now)
 	default:

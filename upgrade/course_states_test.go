@@ -25,6 +25,7 @@ var courseStates = []struct {
 			"on, relaying/relaying - -",                           // settle
 			"on, relaying/relaying - -",                           // deadline
 			"on, relaying/relaying - -",                           // deadline, busy
+			"on, relaying/relaying 500ms 500ms",                   // close gracefully
 		},
 	},
 	{
@@ -44,6 +45,7 @@ var courseStates = []struct {
 			"on, relaying/relaying - -",                     // settle
 			"on, relaying/relaying - -",                     // deadline
 			"on, relaying/relaying - -",                     // deadline, busy
+			"on, relaying/relaying 500ms 500ms",             // close gracefully
 		},
 	},
 	{
@@ -63,6 +65,7 @@ var courseStates = []struct {
 			"on, relaying/relaying - -, client 1000",       // settle
 			"on, relaying/relaying - -, client 1000",       // deadline
 			"on, relaying/relaying - -, client 1000",       // deadline, busy
+			"settle, relaying/relaying 1s 1s, client 1000", // close gracefully
 		},
 	},
 	{
@@ -82,6 +85,7 @@ var courseStates = []struct {
 			"on, relaying/relaying - -, backend 1000",       // settle
 			"on, relaying/relaying - -, backend 1000",       // deadline
 			"on, relaying/relaying - -, backend 1000",       // deadline, busy
+			"settle, relaying/relaying 1s 1s, backend 1000", // close gracefully
 		},
 	},
 	{
@@ -101,6 +105,7 @@ var courseStates = []struct {
 			"on, over/relaying - 30s, client EOF",    // settle
 			"cut, over/over - -, client EOF",         // deadline
 			"on, over/relaying - 1m0s, client EOF",   // deadline, busy
+			"settle, over/relaying - 1s, client EOF", // close gracefully
 		},
 	},
 	{
@@ -120,6 +125,7 @@ var courseStates = []struct {
 			"on, relaying/over 1s -, backend 1000",     // settle
 			"cut, over/over - -, backend 1000",         // deadline
 			"on, relaying/over 2s -, backend 1000",     // deadline, busy
+			"settle, relaying/over 1s -, backend 1000", // close gracefully
 		},
 	},
 	{
@@ -139,6 +145,7 @@ var courseStates = []struct {
 			"on, relaying/over 30s -, backend",    // settle
 			"cut, over/over - -, backend",         // deadline
 			"on, relaying/over 1m0s -, backend",   // deadline, busy
+			"settle, relaying/over 1s -, backend", // close gracefully
 		},
 	},
 	{
@@ -158,6 +165,7 @@ var courseStates = []struct {
 			"on, relaying/discarding 1s 1s, client reset",     // settle
 			"cut, over/over - -, client reset",                // deadline
 			"on, relaying/over 2s -, client reset",            // deadline, busy
+			"settle, relaying/discarding 1s 2s, client reset", // close gracefully
 		},
 	},
 	{
@@ -177,6 +185,7 @@ var courseStates = []struct {
 			"on, discarding/relaying 1s 1s",                         // settle
 			"cut, over/over - -, gateway silent",                    // deadline
 			"on, over/relaying - 2s",                                // deadline, busy
+			"settle, discarding/relaying 2s 1s, gateway 1012",       // close gracefully
 		},
 	},
 	{
@@ -196,6 +205,7 @@ var courseStates = []struct {
 			"on, discarding/discarding 1s 1s, client reset",     // settle
 			"on, over/over - -, client reset",                   // deadline
 			"on, over/over - -, client reset",                   // deadline, busy
+			"settle, discarding/discarding 2s 2s, client reset", // close gracefully
 		},
 	},
 	{
@@ -215,6 +225,7 @@ var courseStates = []struct {
 			"on, discarding/discarding 2s 2s, gateway 1001", // settle
 			"settle, relaying/relaying 1s 1s, gateway 1001", // deadline
 			"settle, relaying/relaying 1s 1s, gateway 1001", // deadline, busy
+			"on, relaying/relaying 1s 1s, gateway 1001",     // close gracefully
 		},
 	},
 	{
@@ -234,6 +245,7 @@ var courseStates = []struct {
 			"on, discarding/discarding 2s 2s, gateway 1001", // settle
 			"cut, over/over - -, gateway 1001",              // deadline
 			"cut, over/over - -, gateway 1001",              // deadline, busy
+			"on, discarding/discarding 2s 2s, gateway 1001", // close gracefully
 		},
 	},
 	{
@@ -253,6 +265,7 @@ var courseStates = []struct {
 			"on, discarding/over 2s -, backend 1012 EOF",        // settle
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // deadline
 			"settle, relaying/relaying 1s 1s, backend 1012 EOF", // deadline, busy
+			"on, relaying/relaying 1s 1s, backend 1012 EOF",     // close gracefully
 		},
 	},
 	{
@@ -272,6 +285,7 @@ var courseStates = []struct {
 			"on, over/discarding - 2s, client EOF",   // settle
 			"settle, over/relaying - 1s, client EOF", // deadline
 			"settle, over/relaying - 1s, client EOF", // deadline, busy
+			"on, over/relaying - 1s, client EOF",     // close gracefully
 		},
 	},
 	{
@@ -291,6 +305,7 @@ var courseStates = []struct {
 			"on, discarding/discarding 2s 2s, client reset",   // settle
 			"settle, relaying/discarding 1s 2s, client reset", // deadline
 			"settle, relaying/discarding 1s 2s, client reset", // deadline, busy
+			"on, relaying/discarding 1s 2s, client reset",     // close gracefully
 		},
 	},
 	{
@@ -310,6 +325,67 @@ var courseStates = []struct {
 			"on, over/over - -, gateway",     // settle
 			"on, over/over - -, gateway",     // deadline
 			"on, over/over - -, gateway",     // deadline, busy
+			"on, over/over - -, gateway",     // close gracefully
+		},
+	},
+	{
+		name: "waiting for a lull", events: []string{"close gracefully"},
+		want: []string{
+			"half, over/relaying - 500ms, client EOF",             // client ends
+			"reset, over/over - -, client reset",                  // client resets
+			"settle, relaying/relaying 1s 1s, backend 1012 EOF",   // backend ends
+			"settle, relaying/relaying 1s 1s, backend 1012 reset", // backend resets
+			"on, relaying/discarding 500ms 1s, client reset",      // client lost
+			"on, discarding/relaying 1s 500ms",                    // backend lost
+			"on, relaying/relaying 500ms 500ms, client 1000",      // client's close frame
+			"on, relaying/relaying 500ms 500ms, backend 1000",     // backend's close frame
+			"settle, relaying/relaying 1s 1s, gateway 1001",       // close
+			"cut, over/over - -, gateway",                         // cut
+			"on, relaying/relaying 500ms 500ms",                   // settle, within a frame
+			"on, relaying/relaying 500ms 500ms",                   // settle
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012",   // deadline
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012",   // deadline, busy
+			"on, relaying/relaying 500ms 500ms",                   // close gracefully
+		},
+	},
+	{
+		name: "client ended while waiting for a lull", events: []string{"close gracefully", "client ends"},
+		want: []string{
+			"on, over/relaying - 500ms, client EOF",    // client ends
+			"on, over/relaying - 500ms, client EOF",    // client resets
+			"half, over/over - -, client EOF",          // backend ends
+			"half, over/over - -, client EOF",          // backend resets
+			"reset, over/over - -, client EOF",         // client lost
+			"on, over/relaying - 500ms, client EOF",    // backend lost
+			"on, over/relaying - 500ms, client EOF",    // client's close frame
+			"on, over/relaying - 500ms, client EOF",    // backend's close frame
+			"settle, over/relaying - 1s, client EOF",   // close
+			"cut, over/over - -, client EOF",           // cut
+			"on, over/relaying - 500ms, client EOF",    // settle, within a frame
+			"on, over/relaying - 500ms, client EOF",    // settle
+			"settle, over/relaying - 1.5s, client EOF", // deadline
+			"settle, over/relaying - 1.5s, client EOF", // deadline, busy
+			"on, over/relaying - 500ms, client EOF",    // close gracefully
+		},
+	},
+	{
+		name: "closing after a lull", events: []string{"close gracefully", "deadline"},
+		want: []string{
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // client ends
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // client resets
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // backend ends
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // backend resets
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",   // client lost
+			"on, discarding/relaying 2.5s 1.5s, gateway 1012",   // backend lost
+			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // client's close frame
+			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // backend's close frame
+			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // close
+			"cut, over/over - -, gateway 1012",                  // cut
+			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // settle, within a frame
+			"on, discarding/discarding 2.5s 2.5s, gateway 1012", // settle
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // deadline
+			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // deadline, busy
+			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // close gracefully
 		},
 	},
 }

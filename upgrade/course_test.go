@@ -31,6 +31,9 @@ var courseEvents = []struct {
 	{"settle", func(c *course, now time.Duration) order { settleAll(c, now, false); return carryOn }},
 	{"deadline", func(c *course, now time.Duration) order { return expireFirst(c, now, false) }},
 	{"deadline, busy", func(c *course, now time.Duration) order { return expireFirst(c, now, true) }},
+	{"close gracefully", func(c *course, now time.Duration) order {
+		return c.closeGracefully(now, 2*time.Second, 1012, "", now-answerTime/2, false)
+	}},
 }
 
 // settleAll settles both directions at once.

@@ -6,7 +6,7 @@
 // passed on. [Tunnel.Serve] then takes the client's connection over from net/http, hands
 // both connections to an engine and returns. From then on the tunnel has its own
 // lifetime, its own registry ([Proxy.Tunnels]) and its own end ([Tunnel.Close],
-// [Proxy.CloseGroup], [Proxy.DrainGroup], [Proxy.Shutdown]).
+// [Tunnel.CloseGracefully], [Proxy.CloseGroup], [Proxy.DrainGroup], [Proxy.Shutdown]).
 //
 // A tunnel is transparent: subprotocols, extensions, fragments, pings and close frames
 // pass unchanged, and the engine holds no more of a message than one buffer in each

@@ -28,8 +28,9 @@ func (p *Proxy) CloseGroup(group string, code int, reason string) {
 	}
 }
 
-// DrainGroup closes the tunnels of a group as [Tunnel.Close] does, spread over a
-// time: each at its moment, within × [ConnectOptions].Turn from now. A tunnel of the
+// DrainGroup closes the tunnels of a group as [Tunnel.CloseGracefully] does, spread over a
+// time: each at its moment, within × [ConnectOptions].Turn from now. The second for which a
+// tunnel may wait then for the answer to a message doesn't outlast within. A tunnel of the
 // group that opens before that time is over is closed at its moment too, at once if
 // that has passed. A new drain of a group takes the place of the one before. With
 // within 0 or less DrainGroup is [Proxy.CloseGroup]. It returns at once.
@@ -54,8 +55,9 @@ func (p *Proxy) UndrainGroup(group string) {
 	delete(p.drains, group)
 }
 
-// DrainAll closes the tunnels of all groups as [Tunnel.Close] does, spread over a time:
-// each at its moment, within × [ConnectOptions].Turn from now. Tunnels may still be opened,
+// DrainAll closes the tunnels of all groups as [Tunnel.CloseGracefully] does, spread over a
+// time: each at its moment, within × [ConnectOptions].Turn from now, or up to a second later
+// but not behind within. Tunnels may still be opened,
 // and are closed at their moment too, at once if that has passed. Nothing ends a DrainAll,
 // and the one that ends first counts. It returns at once. A program that is about to end
 // calls it while its server still serves, and [Proxy.Shutdown] when no handler runs any
@@ -78,8 +80,8 @@ func (p *Proxy) drainAll(d drain) {
 
 // Shutdown refuses new tunnels and closes the open ones with 1012 (Service Restart).
 // If ctx has a deadline, each tunnel is closed at its moment (see Turn of
-// [ConnectOptions]) in the time that is left, so that the clients don't all come back
-// at once; otherwise all are closed at once. If [Proxy.DrainAll] was called, tunnels keep
+// [ConnectOptions]) in the time that is left, as [Proxy.DrainAll] does it, so that the
+// clients don't all come back at once; otherwise all are closed at once. If [Proxy.DrainAll] was called, tunnels keep
 // the moments that they have by that, unless it ends later.
 //
 // A handshake that is under way is completed, and its tunnel closed at its moment or at

@@ -20,10 +20,11 @@ type link struct {
 // else a pumpTunnel. Its methods may be called at any time from any goroutine, also
 // after the tunnel has ended. All but send return at once.
 type engine interface {
-	// close sends a close frame to both ends, to each where one can still be put
-	// between two frames, waits a moment for their answers and closes both
-	// connections. Only the first call counts.
-	close(code int, reason string)
+	// close waits for a lull, for grace at most. Then it sends a close frame to both ends,
+	// to each where one can still be put between two frames, waits a moment for their
+	// answers and closes both connections. Only the first call counts, but a later one
+	// may make a wait for a lull shorter.
+	close(code int, reason string, grace time.Duration)
 	// cut closes both connections now.
 	cut()
 	// send writes messages, one in each frame, to the client between two messages of

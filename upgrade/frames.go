@@ -64,6 +64,15 @@ func (f *frames) boundary() bool { return f.following() && f.have == 0 }
 // between reports whether a message may be put in here.
 func (f *frames) between() bool { return f.boundary() && !f.open }
 
+// speaks reports whether what was fed since there were so many messages is, for a lull, a
+// message: from the client any part of one, and from the backend the end of one.
+func (f *frames) speaks(messages int64) bool {
+	if f.masked {
+		return f.messages > messages || f.following() && !f.between()
+	}
+	return f.messages > messages && f.between()
+}
+
 // within reports whether a frame is under way whose end can be waited for.
 func (f *frames) within() bool { return f.following() && f.have != 0 && f.stop == 0 }
 

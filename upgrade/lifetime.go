@@ -13,53 +13,60 @@ import (
 // never is longer than any tunnel is old.
 const never = time.Duration(math.MaxInt64)
 
-// timeLeft returns how long a tunnel that is served may stay, as things are, and the
-// code and reason that it is closed with then. p.mu is held.
-func (p *Proxy) timeLeft(t *Tunnel, now time.Duration) (left time.Duration, code int, reason string) {
-	left = never
-	sooner := func(in time.Duration, c int, r string) {
-		if in < left {
-			left, code, reason = in, c, r
+// A parting tells when and how a tunnel is closed.
+type parting struct {
+	in     time.Duration // from now
+	grace  time.Duration // how long it may wait for a lull then
+	code   int
+	reason string
+}
+
+// close closes t, whose time has come.
+func (d parting) close(t *Tunnel) { t.close(d.code, d.reason, d.grace) }
+
+// parting returns how a tunnel that is served will be closed, as things are. p.mu is held.
+func (p *Proxy) parting(t *Tunnel, now time.Duration) parting {
+	first := parting{in: never}
+	sooner := func(in, grace time.Duration, code int, reason string) {
+		if in < first.in {
+			first = parting{in, grace, code, reason}
 		}
 	}
 	if p.IdleTimeout > 0 {
-		sooner(p.IdleTimeout-t.engine.idle(), closecode.GoingAway, "idle")
+		sooner(p.IdleTimeout-t.engine.idle(), 0, closecode.GoingAway, "idle")
 	}
 	if p.StallTimeout > 0 {
-		sooner(p.StallTimeout-t.engine.stalled(), closecode.TryAgainLater, "client takes nothing")
+		sooner(p.StallTimeout-t.engine.stalled(), 0, closecode.TryAgainLater, "client takes nothing")
 	}
 	if p.MaxAge > 0 {
 		age := p.MaxAge - time.Duration(t.ageJitter*float32(p.MaxAge/10))
-		sooner(t.began+age-now, closecode.ServiceRestart, "maximum age")
+		sooner(t.began+age-now, lullTime, closecode.ServiceRestart, "maximum age")
 	}
 	drain := func(d drain) {
-		if t.began <= d.end() {
-			turn := time.Duration(t.opts.Turn * float64(d.within))
-			sooner(d.start+turn-now, d.code, d.reason)
-		}
+		turn := time.Duration(t.opts.Turn * float64(d.within))
+		sooner(d.start+turn-now, d.end()-now, d.code, d.reason)
 	}
-	if d, ok := p.drains[t.opts.Group]; ok {
+	if d, ok := p.drains[t.opts.Group]; ok && t.began <= d.end() {
 		drain(d)
 	}
 	if p.all != nil { // a tunnel that opens behind its end is closed at once
-		turn := time.Duration(t.opts.Turn * float64(p.all.within))
-		sooner(p.all.start+turn-now, p.all.code, p.all.reason)
+		drain(*p.all)
 	}
-	return left, code, reason
+	return first
 }
 
 // watch has closeDue look after a tunnel that is served from now on. One that is due
 // already it closes.
 func (p *Proxy) watch(t *Tunnel) {
 	p.mu.Lock()
-	left, code, reason := p.timeLeft(t, p.now())
-	t.watched = left > 0
+	d := p.parting(t, p.now())
+	t.watched = d.in > 0
 	if t.watched {
-		p.schedule(left)
+		p.schedule(d.in)
 	}
 	p.mu.Unlock()
-	if left <= 0 {
-		t.engine.close(code, reason)
+	if d.in <= 0 {
+		d.close(t)
 	}
 }
 
@@ -80,12 +87,11 @@ func (p *Proxy) closeDue() {
 			}
 			continue
 		}
-		left, code, reason := p.timeLeft(t, now)
-		if left <= 0 {
+		if d := p.parting(t, now); d.in <= 0 {
 			t.watched = false
-			due = append(due, func() { t.engine.close(code, reason) })
+			due = append(due, func() { d.close(t) })
 		} else {
-			next = min(next, left)
+			next = min(next, d.in)
 		}
 	}
 	for group := range ended {

@@ -193,7 +193,11 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 	if f.dir == toBackend && t.pace.Every != 0 {
 		pace, t.pace.now = &t.pace, t.loop.now
 	}
+	messages := f.frames.messages
 	n := f.frames.feed(b, pace)
+	if f.frames.speaks(messages) {
+		t.sent(f.dir)
+	}
 	if f.frames.closed {
 		t.ensureEnding().closeFrame(f.dir, int(f.frames.code))
 		t.refuseSenders()
@@ -202,6 +206,16 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 		t.refuseSenders()
 	}
 	return n
+}
+
+// sent notes a message in direction d for the next lull.
+func (t *loopTunnel) sent(d direction) {
+	if d == toBackend {
+		t.loop.asked[t.slot] = max(1, stampOf(t.loop.now))
+	}
+	if t.ending != nil {
+		t.ending.sent(t.loop.now, d)
+	}
 }
 
 // writeFailed deals with an error of writing to the destination.

@@ -38,6 +38,7 @@ type loop struct {
 	slots    []*loopTunnel   // by the number that an event carries
 	free     []int32         // numbers of slots that are nil
 	full     []time.Duration // by slot, that of its pacer while the tunnel is idle; nil without a MessageRate
+	asked    []stamp         // by slot, when bytes of its client's last message came, 0 for never: see lull
 	due      deadlines
 	alarm    time.Duration // the deadline of epoll's reads, 0 before the first
 	nextPoll time.Duration // when to poll without a wake-up
@@ -77,9 +78,9 @@ func (l *loop) start(k link, client, backend int) *loopTunnel {
 	t.spoken = t.last
 	if n := len(l.free); n > 0 {
 		t.slot, l.free = l.free[n-1], l.free[:n-1]
-		l.slots[t.slot] = t
+		l.slots[t.slot], l.asked[t.slot] = t, 0
 	} else {
-		t.slot, l.slots = int32(len(l.slots)), append(l.slots, t)
+		t.slot, l.slots, l.asked = int32(len(l.slots)), append(l.slots, t), append(l.asked, 0)
 	}
 	if k.tunnel.proxy.MessageRate > 0 {
 		for len(l.full) < len(l.slots) {

@@ -49,6 +49,11 @@ func (s stamp) since(now time.Duration) time.Duration {
 	return time.Duration(n-1) * stampUnit
 }
 
+// at returns the time of s, to the hundredth of a second, as it was on a clock that shows now.
+func (s stamp) at(now time.Duration) time.Duration {
+	return time.Duration(int64(now/stampUnit)-int64(stampOf(now)-s)) * stampUnit
+}
+
 // passed counts what has passed in one direction.
 type passed struct{ bytes, messages int64 }
 
@@ -204,14 +209,20 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	t.interest[side-1] = want
 }
 
-func (t *loopTunnel) close(code int, reason string) {
+func (t *loopTunnel) close(code int, reason string, grace time.Duration) {
 	t.loop.lock()
 	defer t.loop.mu.Unlock()
 	if t.gone {
 		return
 	}
 	t.activate()
-	t.carryOut(nil, t.ensureEnding().close(t.loop.now, code, reason))
+	now, asked := t.loop.now, t.loop.asked[t.slot]
+	answered := t.spoken-asked < 1<<31 && t.flows[toClient].frames.between() // the former: not before
+	var at time.Duration
+	if asked != 0 {
+		at = asked.at(now)
+	}
+	t.carryOut(nil, t.ensureEnding().closeGracefully(now, grace, code, reason, at, answered))
 	t.update()
 }
 

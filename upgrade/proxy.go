@@ -57,7 +57,7 @@ type Proxy struct {
 
 	// MaxAge ends a tunnel with 1012 (Service Restart) when it is that old, or up to a
 	// tenth earlier, at random, so that tunnels that were opened together don't end
-	// together. 0 means never.
+	// together. They are closed as by [Tunnel.CloseGracefully]. 0 means never.
 	MaxAge time.Duration
 
 	// MessageLimit ends a WebSocket with 1009 (Message Too Big) before a longer

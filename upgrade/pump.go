@@ -23,6 +23,7 @@ import (
 //	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
 //	last, running  both flows                              atomic
 //	spoken, waits  down                                    atomic
+//	asked, replied up; down                                atomic
 //	stuck          down; send, with down's lock            atomic
 func startPump(l link) engine {
 	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
@@ -52,6 +53,8 @@ type pumpTunnel struct {
 
 	last    atomic.Int64 // when the last byte came, counted from began
 	spoken  atomic.Int64 // when the last byte came from the backend, see heard
+	asked   atomic.Int64 // when bytes of the client's last message came, 0 for never: see lull
+	replied atomic.Int64 // when the backend's last whole message came
 	waits   atomic.Bool  // down is reading
 	stuck   atomic.Int64 // when the write to the client began that is under way, 0 for none; kept with a StallTimeout only
 	running atomic.Int32 // flows that have not ended
@@ -76,17 +79,26 @@ func (t *pumpTunnel) happens(event func(c *course, now time.Duration) order) ord
 	t.ending.Store(true)
 	before := t.course.closing
 	order := event(&t.course, t.now())
+	t.wake(before)
+	return order
+}
+
+// wake has both flows ask the course again. before tells whether the tunnel was closing
+// before the event. mu is held.
+func (t *pumpTunnel) wake(before bool) {
 	for _, conn := range [...]net.Conn{t.client, t.backend} {
 		if t.course.closing && !before {
 			conn.SetWriteDeadline(t.began.Add(t.course.goneBy))
 		}
 		conn.SetReadDeadline(past)
 	}
-	return order
 }
 
-func (t *pumpTunnel) close(code int, reason string) {
-	t.happens(func(c *course, now time.Duration) order { return c.close(now, code, reason) })
+func (t *pumpTunnel) close(code int, reason string, grace time.Duration) {
+	t.happens(func(c *course, now time.Duration) order {
+		asked := time.Duration(t.asked.Load())
+		return c.closeGracefully(now, grace, code, reason, asked, t.replied.Load() >= int64(asked))
+	})
 }
 
 func (t *pumpTunnel) cut() { t.end(nil) }

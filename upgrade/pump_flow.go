@@ -141,7 +141,11 @@ func (f *pumpFlow) deliver(head, b []byte) bool {
 			part = b[:f.frames.rest(b)]
 		}
 		closed := f.frames.closed
+		messages := f.frames.messages
 		n := f.frames.feed(part, f.pace)
+		if f.frames.speaks(messages) {
+			f.spoke()
+		}
 		if f.frames.closed && !closed {
 			f.closeFrame()
 		}
@@ -149,7 +153,7 @@ func (f *pumpFlow) deliver(head, b []byte) bool {
 			return false
 		}
 		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 {
-			f.close(code, reason)
+			f.close(code, reason, 0)
 			f.settle()
 			return false
 		}
@@ -207,6 +211,21 @@ func (f *pumpFlow) closeFrame() {
 	f.course.closeFrame(f.dir, int(f.frames.code))
 }
 
+// spoke notes a message in f's direction for the next lull.
+func (f *pumpFlow) spoke() {
+	last := max(1, f.last.Load())
+	if f.dir == toBackend {
+		f.asked.Store(last)
+	} else {
+		f.replied.Store(last)
+	}
+	if f.ending.Load() {
+		f.mu.Lock()
+		f.course.sent(f.now(), f.dir)
+		f.mu.Unlock()
+	}
+}
+
 // active reports that the tunnel is not silent. While the direction is about to stop
 // it leaves the read's deadline in the past, or the flow would miss what has woken it.
 func (f *pumpFlow) active() {
@@ -232,7 +251,11 @@ func (f *pumpFlow) setReadDeadline() {
 // is in afterwards, and the course's order; closing the connections is done already.
 func (f *pumpFlow) check() (phase, order) {
 	f.mu.Lock()
+	before := f.course.closing
 	order := f.course.expire(f.now(), f.dir, false)
+	if f.course.closing && !before {
+		f.wake(before)
+	}
 	f.setReadDeadline()
 	phase := f.course.phases[f.dir]
 	f.mu.Unlock()

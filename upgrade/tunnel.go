@@ -179,6 +179,29 @@ func head(own, backend http.Header) []byte {
 // ended. Only the first Close counts. On a tunnel that isn't served yet it closes the
 // backend's connection, and Serve returns [ErrClosed].
 func (t *Tunnel) Close(code int, reason string) {
+	t.close(code, reason, 0)
+}
+
+// CloseGracefully is Close at a moment at which none of the client's messages seems to wait
+// for its answer, within a second. The gateway can't know which message answers which. It
+// waits until the backend has sent a whole message behind the last one of the client, and
+// the client has been silent for 0.4 s, since what the backend has sent need not have been
+// the answer; or until the client's message is a second old. With a client that goes on
+// sending at shorter intervals it waits for 0.3 s, and then for a message of the backend. A
+// tunnel whose client has been silent for long is closed at once.
+//
+// So an answer that takes less than 0.3 s reaches the client, if the client pauses for 0.4 s
+// now and then, or sends one message after the answer to the other. Not answered are
+// messages that cross the close frame on their way, some with slower answers, and some of a
+// client that sends without a pause, while others are answered.
+//
+// A Close that comes meanwhile, and whatever else ends the tunnel, doesn't wait. Protocols
+// other than WebSocket are closed at once.
+func (t *Tunnel) CloseGracefully(code int, reason string) {
+	t.close(code, reason, lullTime)
+}
+
+func (t *Tunnel) close(code int, reason string, grace time.Duration) {
 	t.mu.Lock()
 	engine, ended := t.engine, t.ended
 	o := t.opening
@@ -188,7 +211,7 @@ func (t *Tunnel) Close(code int, reason string) {
 	}
 	t.mu.Unlock()
 	if engine != nil {
-		engine.close(code, reason)
+		engine.close(code, reason, grace)
 	} else if !ended {
 		o.backend.Close()
 		t.end(Summary{By: SideGateway, Code: code, Reason: reason})
