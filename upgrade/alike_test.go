@@ -85,6 +85,70 @@ func TestEnginesAlike(t *testing.T) {
 			client.expect(string(part))
 			tunnel.Close(1012, "x")
 		}},
+		"closed gracefully": {sent: helloC, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			backend.expect(string(helloC))
+			tunnel.CloseGracefully(1012, "x")
+			tunnel.CloseGracefully(1001, "y")
+			backend.send(hello)
+			client.expect(string(hello))
+			client.expectCloseFrame(1012, "x")
+			client.send(append(helloC, frame(0x88, string(closing(1012, "x")), true)...))
+			backend.expect(string(helloC))
+			backend.expectCloseFrame(1012, "x")
+		}},
+		"closed gracefully, and the client ends": {play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			tunnel.CloseGracefully(1012, "x")
+			client.expectCloseFrame(1012, "x")
+			client.send(helloC)
+			client.closeWrite()
+			backend.expect(string(helloC))
+		}},
+		"closed gracefully, and the client says nothing": {play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			tunnel.CloseGracefully(1012, "x")
+			client.expectCloseFrame(1012, "x")
+			client.send(helloC)
+			backend.expect(string(helloC))
+			backend.send(hello) // is dropped
+			backend.expectCloseFrame(1012, "x")
+			client.send(helloC) // is dropped
+		}},
+		"closed gracefully, and the backend ends": {play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			tunnel.CloseGracefully(1012, "x")
+			client.expectCloseFrame(1012, "x")
+			backend.closeWrite()
+			backend.expectCloseFrame(1012, "x")
+			client.send(helloC) // is dropped
+		}},
+		"closed gracefully, and a message is too big": {limit: 1000, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			tunnel.CloseGracefully(1012, "x")
+			client.expectCloseFrame(1012, "x")
+			client.send(append(helloC, bigC...))
+			backend.expect(string(helloC))
+		}},
+		"closed while waiting for a lull": {sent: helloC, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			backend.expect(string(helloC))
+			tunnel.CloseGracefully(1012, "x")
+			tunnel.Close(1001, "y")
+		}},
+		"backend lost while waiting for a lull": {sent: helloC, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			backend.expect(string(helloC))
+			tunnel.CloseGracefully(1012, "x")
+			backend.closeWrite()
+		}},
+		"too big while waiting for a lull": {limit: 1000, sent: helloC, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			backend.expect(string(helloC))
+			tunnel.CloseGracefully(1012, "x")
+			client.send(bigC)
+		}},
+		"goodbye while waiting for a lull": {sent: helloC, play: func(client, backend *end, tunnel *upgrade.Tunnel) {
+			backend.expect(string(helloC))
+			tunnel.CloseGracefully(1012, "x")
+			client.send(byeC)
+			backend.expectCloseFrame(1000, "")
+			backend.send(bye)
+			client.expectCloseFrame(1000, "")
+			backend.closeWrite()
+		}},
 		"lost track and closed": {early: []byte("\x87 reserved"), play: func(client, backend *end, tunnel *upgrade.Tunnel) {
 			client.expect("\x87 reserved")
 			tunnel.Close(1012, "x")

@@ -27,14 +27,15 @@ import (
 // The tunnel as a whole is open, half open or closing. While it is half open, one
 // direction relays and the other one doesn't, and the one that relays may not be
 // silent for longer than quiet. While it is closing, each direction settles as soon as
-// it can: it gets its close frame, and then has time until goneBy. What an event does
+// it can: it gets its close frame, and then has time until goneBy. After
+// a lull the direction to the backend lingers: see lingersIn. What an event does
 // ("notes X" for the Summary that has X in By, unless something was noted before):
 //
 //	event, and its direction       open or half open                          closing
 //	close                          notes SideGateway; closing                 nothing
 //	closeGracefully                the same, but at the next lull; at once    nothing
 //	                               in a tunnel of which something has ended
-//	closeFrame                     notes its sender; from now on the end of   the same
+//	closeFrame                     notes its sender; from now on the end of   lingers no more
 //	                               the backend is no loss
 //	sourceEnded, relaying:
 //	  client, orderly              notes SideClient; half open for halfTime,  settles, and is over
@@ -45,7 +46,7 @@ import (
 //	    seen, client not ended
 //	  backend, otherwise           notes SideBackend; half open for halfTime, settles, and is over
 //	                               of a WebSocket for discardTime
-//	sourceEnded, discarding        over                                       over
+//	sourceEnded, discarding        over                                       over; lingers no more
 //	destinationLost:
 //	  client                       notes SideClient; discarding, half open    discarding
 //	                               for discardTime; reset if it has ended
@@ -67,8 +68,9 @@ type course struct {
 	lost       [2]bool  // nothing can be written to the destination
 	closeSeen  bool     // a close frame of an end has passed
 	known      bool     // cause is set
-	closing    bool     // the next five are set; code and reason also while waiting for a lull
+	closing    bool     // the next six are set; code and reason also while waiting for a lull
 	backendToo bool     // a close frame is due to the backend too
+	lingers    bool     // what the client sends still passes: see lingersIn
 	code       int
 	reason     string
 	frameBy    time.Duration // until then the frame that is passing may end
@@ -133,17 +135,21 @@ const (
 // close begins to close the tunnel, with a close frame to both ends. It does nothing
 // if the tunnel is closing already.
 func (c *course) close(now time.Duration, code int, reason string) order {
+	c.waiting = false
 	return c.begin(now, code, reason, Summary{By: SideGateway, Code: code, Reason: reason})
 }
 
 // begin is close for any cause. The backend gets a close frame if the gateway is the cause.
 func (c *course) begin(now time.Duration, code int, reason string, cause Summary) order {
 	if c.closing {
+		c.lingers = false
 		return carryOn
 	}
 	c.note(cause)
+	lingers := c.waiting && c.websocket && !c.endsAlready()
 	c.closing, c.code, c.reason, c.waiting = true, code, reason, false
 	c.backendToo = cause.By == SideGateway
+	c.lingers = lingers
 	c.frameBy = now + frameTime
 	c.goneBy = c.frameBy + discardTime
 	return settleBoth
@@ -152,6 +158,7 @@ func (c *course) begin(now time.Duration, code int, reason string, cause Summary
 // closeFrame reports that a close frame passes in direction d. It has to be called
 // before the frame is written: the other end may answer it at once.
 func (c *course) closeFrame(d direction, code int) {
+	c.lingers = false
 	if !c.closeSeen {
 		c.closeSeen = true
 		c.note(Summary{By: d.from(), Code: code})
@@ -162,8 +169,13 @@ func (c *course) closeFrame(d direction, code int) {
 // orderly end, and tells how the connection broke otherwise.
 func (c *course) sourceEnded(now time.Duration, d direction, err error) order {
 	c.ended[d] = true
+	lingered := c.lingers
+	c.lingers = false
 	if c.phases[d] != relaying {
 		c.phases[d] = over
+		if lingered {
+			return settleBoth // there is nobody to pass anything on to
+		}
 		return carryOn
 	}
 	if c.closing {
@@ -231,7 +243,8 @@ func (c *course) settle(now time.Duration, d direction, within, boundary bool) (
 		return false, nil
 	}
 	due := d == toClient || c.backendToo
-	if due && within && !c.ended[d] && now < c.frameBy {
+	waits := within || c.lingersIn(d)
+	if due && waits && !c.ended[d] && now < c.frameBy {
 		return false, nil
 	}
 	c.phases[d] = c.unwritten(d)
@@ -293,7 +306,7 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	case c.phases[d] == discarding:
 		c.phases[d] = over
 	case c.waiting && c.lull.at() <= now:
-		return c.close(now, c.code, c.reason)
+		return c.closeInLull(now)
 	case busy:
 		c.active(now)
 	default:

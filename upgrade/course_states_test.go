@@ -382,10 +382,30 @@ var courseStates = []struct {
 			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // close
 			"cut, over/over - -, gateway 1012",                  // cut
 			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // settle, within a frame
-			"on, discarding/discarding 2.5s 2.5s, gateway 1012", // settle
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",   // settle
 			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // deadline
 			"settle, relaying/relaying 1.5s 1.5s, gateway 1012", // deadline, busy
 			"on, relaying/relaying 1.5s 1.5s, gateway 1012",     // close gracefully
+		},
+	},
+	{
+		name: "lingering", events: []string{"close gracefully", "deadline", "settle"},
+		want: []string{
+			"settle, relaying/discarding 1.5s 2.5s, gateway 1012", // client ends
+			"settle, relaying/discarding 1.5s 2.5s, gateway 1012", // client resets
+			"settle, relaying/over 1.5s -, gateway 1012",          // backend ends
+			"settle, relaying/over 1.5s -, gateway 1012",          // backend resets
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // client lost
+			"on, discarding/discarding 2.5s 2.5s, gateway 1012",   // backend lost
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // client's close frame
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // backend's close frame
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // close
+			"cut, over/over - -, gateway 1012",                    // cut
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // settle, within a frame
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // settle
+			"settle, relaying/discarding 1.5s 2.5s, gateway 1012", // deadline
+			"settle, relaying/discarding 1.5s 2.5s, gateway 1012", // deadline, busy
+			"on, relaying/discarding 1.5s 2.5s, gateway 1012",     // close gracefully
 		},
 	},
 }

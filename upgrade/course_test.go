@@ -125,6 +125,15 @@ func TestCourseSettle(t *testing.T) {
 		{name: "client ended while closing", events: []string{"close", "client ends"}, within: true, want: [2]string{"ends", "goes on"}},
 		{name: "client lost", events: []string{"client lost", "close"}, boundary: true, want: [2]string{"frame", "goes on"}},
 		{name: "twice", events: []string{"close", "settle"}, boundary: true, want: [2]string{"goes on", "goes on"}},
+		{name: "after a lull", events: []string{"close gracefully", "deadline"}, boundary: true, want: [2]string{"goes on", "frame"}},
+		{name: "after a lull, just in time", events: []string{"close gracefully", "deadline"}, after: answerTime/2 + frameTime - 1, boundary: true, want: [2]string{"goes on", "frame"}},
+		{name: "after a lull, too late", events: []string{"close gracefully", "deadline"}, after: answerTime/2 + frameTime, boundary: true, want: [2]string{"frame", "frame"}},
+		{name: "after a lull, the client answered", events: []string{"close gracefully", "deadline", "settle", "client's close frame"}, want: [2]string{"ends", "goes on"}},
+		{name: "after a lull, the client ended", events: []string{"close gracefully", "deadline", "settle", "client ends"}, boundary: true, want: [2]string{"frame", "goes on"}},
+		{name: "after a lull, the backend ended", events: []string{"close gracefully", "deadline", "settle", "backend ends"}, boundary: true, want: [2]string{"frame", "goes on"}},
+		{name: "after a lull, an invalid message", events: []string{"close gracefully", "deadline", "settle", "close"}, boundary: true, want: [2]string{"frame", "goes on"}},
+		{name: "closed while waiting for a lull", events: []string{"close gracefully", "close"}, boundary: true, want: [2]string{"frame", "frame"}},
+		{name: "backend ended while waiting for a lull", events: []string{"close gracefully", "backend ends"}, boundary: true, want: [2]string{"ends", "frame"}},
 		{name: "cut", events: []string{"close", "cut"}, boundary: true, want: [2]string{"goes on", "goes on"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

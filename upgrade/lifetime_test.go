@@ -116,9 +116,10 @@ func TestLifetime(t *testing.T) {
 			<-time.After(20 * time.Minute)
 			client.send(text("x", true))
 			backend.expect(string(text("x", true)))
-			backend.expectCloseFrame(1012, "maximum age")
 			client.expectCloseFrame(1012, "maximum age")
-			answering(client, backend)
+			answering(client)
+			backend.expectCloseFrame(1012, "maximum age")
+			answering(backend)
 			ages = append(ages, (<-closed).Duration)
 		}
 		slices.Sort(ages)
@@ -187,8 +188,9 @@ func TestDrainGroup(t *testing.T) {
 			tunnel.SetClient("", 0.5)
 		})
 		client.expectCloseFrame(1012, "drain")
+		answering(client)
 		backend.expectCloseFrame(1012, "drain")
-		answering(client, backend)
+		answering(backend)
 		if s := <-closed; s.Duration != 50*time.Second {
 			t.Errorf("left after %v", s.Duration)
 		}

@@ -103,7 +103,7 @@ func (t *loopTunnel) read(f *loopFlow) {
 			t.tunnel.heard()
 		}
 		b := t.loop.buf[:n]
-		if !t.closing() {
+		if !t.closing() || t.ending.lingersIn(f.dir) {
 			if !f.frames.drops() {
 				t.extend()
 			}
@@ -206,16 +206,6 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 		t.refuseSenders()
 	}
 	return n
-}
-
-// sent notes a message in direction d for the next lull.
-func (t *loopTunnel) sent(d direction) {
-	if d == toBackend {
-		t.loop.asked[t.slot] = max(1, stampOf(t.loop.now))
-	}
-	if t.ending != nil {
-		t.ending.sent(t.loop.now, d)
-	}
 }
 
 // writeFailed deals with an error of writing to the destination.

@@ -31,29 +31,6 @@ type loopTunnel struct {
 	websocket bool
 }
 
-// A stamp is a time of the loop's clock in hundredths of a second, which saves half of a
-// time.Duration. Differences of two stamps are right if they are below 497 days.
-type stamp uint32
-
-// stampUnit is the unit of a stamp.
-const stampUnit = 10 * time.Millisecond
-
-func stampOf(now time.Duration) stamp { return stamp(now / stampUnit) }
-
-// since returns the time that has passed at least between s and now.
-func (s stamp) since(now time.Duration) time.Duration {
-	n := stampOf(now) - s
-	if n == 0 {
-		return 0
-	}
-	return time.Duration(n-1) * stampUnit
-}
-
-// at returns the time of s, to the hundredth of a second, as it was on a clock that shows now.
-func (s stamp) at(now time.Duration) time.Duration {
-	return time.Duration(int64(now/stampUnit)-int64(stampOf(now)-s)) * stampUnit
-}
-
 // passed counts what has passed in one direction.
 type passed struct{ bytes, messages int64 }
 
@@ -216,13 +193,8 @@ func (t *loopTunnel) close(code int, reason string, grace time.Duration) {
 		return
 	}
 	t.activate()
-	now, asked := t.loop.now, t.loop.asked[t.slot]
-	answered := t.spoken-asked < 1<<31 && t.flows[toClient].frames.between() // the former: not before
-	var at time.Duration
-	if asked != 0 {
-		at = asked.at(now)
-	}
-	t.carryOut(nil, t.ensureEnding().closeGracefully(now, grace, code, reason, at, answered))
+	asked, answered := t.asked()
+	t.carryOut(nil, t.ensureEnding().closeGracefully(t.loop.now, grace, code, reason, asked, answered))
 	t.update()
 }
 

@@ -70,9 +70,9 @@ func (c *course) closeGracefully(now, grace time.Duration, code int, reason stri
 	switch {
 	case c.closing:
 		return carryOn
-	case c.waiting:
+	case c.waiting && grace > 0:
 		c.latest = min(c.latest, latest)
-	case c.closeSeen || c.lost != [2]bool{} || c.ended != [2]bool{}:
+	case grace <= 0 || c.endsAlready():
 		return c.close(now, code, reason)
 	default:
 		c.lull = lull{waiting: true, answered: answered, asked: asked, latest: latest}
@@ -81,5 +81,23 @@ func (c *course) closeGracefully(now, grace time.Duration, code int, reason stri
 	if now < c.lull.at() {
 		return carryOn
 	}
-	return c.close(now, c.code, c.reason)
+	return c.closeInLull(now)
+}
+
+// closeInLull is close for a tunnel that was waiting for a lull, which has come.
+func (c *course) closeInLull(now time.Duration) order {
+	return c.begin(now, c.code, c.reason, Summary{By: SideGateway, Code: c.code, Reason: c.reason})
+}
+
+// lingersIn reports whether bytes pass in direction d although the tunnel is closing. After
+// a lull what the client sends goes to the backend as before, until the client has answered
+// the close frame, which may take frameTime. It has sent that before it knew of the close,
+// and might send it to nobody else. The backend gets the client's answer, or its own close
+// frame, behind that. What it answers itself is dropped: behind a close frame the client
+// must not be sent any data (RFC 6455, section 5.5.1).
+func (c *course) lingersIn(d direction) bool { return c.lingers && d == toBackend }
+
+// endsAlready reports whether something of the tunnel has ended.
+func (c *course) endsAlready() bool {
+	return c.closeSeen || c.lost != [2]bool{} || c.ended != [2]bool{}
 }

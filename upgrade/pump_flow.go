@@ -110,11 +110,11 @@ func (f *pumpFlow) read() (b []byte, buf *[]byte, err error) {
 // pass passes on b, or as much of it as may still pass, and reports whether more may
 // follow.
 func (f *pumpFlow) pass(b []byte) bool {
-	closing := false
+	closing, lingers := false, false
 	if f.ending.Load() {
 		f.mu.Lock()
 		relays := f.course.phases[f.dir] == relaying
-		closing = f.course.closing
+		closing, lingers = f.course.closing, f.course.lingersIn(f.dir)
 		f.mu.Unlock()
 		if !relays {
 			return false
@@ -122,6 +122,9 @@ func (f *pumpFlow) pass(b []byte) bool {
 	}
 	if !closing {
 		return f.deliver(nil, b)
+	}
+	if lingers {
+		return f.deliver(nil, b) && !f.settle()
 	}
 	if f.frames.within() {
 		if n := f.frames.next(b); !f.write(nil, b[:n]) {
@@ -153,7 +156,7 @@ func (f *pumpFlow) deliver(head, b []byte) bool {
 			return false
 		}
 		if code, reason := int(f.frames.stop), f.frames.reason(); code != 0 {
-			f.close(code, reason, 0)
+			f.happens(func(c *course, now time.Duration) order { return c.close(now, code, reason) })
 			f.settle()
 			return false
 		}

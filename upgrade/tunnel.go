@@ -195,6 +195,10 @@ func (t *Tunnel) Close(code int, reason string) {
 // messages that cross the close frame on their way, some with slower answers, and some of a
 // client that sends without a pause, while others are answered.
 //
+// The backend gets its close frame when the client has answered the other one, and the
+// answer in place of it, or after a second. Until then it gets what the client sends, which
+// didn't know of the close yet, but its answers are dropped.
+//
 // A Close that comes meanwhile, and whatever else ends the tunnel, doesn't wait. Protocols
 // other than WebSocket are closed at once.
 func (t *Tunnel) CloseGracefully(code int, reason string) {
