@@ -145,7 +145,11 @@ func abort(rc *http.ResponseController, r *http.Request) {
 // reset closes conn with a TCP reset.
 func reset(conn net.Conn) {
 	inner := conn
-	if t, ok := inner.(interface{ NetConn() net.Conn }); ok {
+	for { // below TLS, and the connection of an upgrade.Listener
+		t, ok := inner.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		inner = t.NetConn()
 	}
 	if tcp, ok := inner.(*net.TCPConn); ok {

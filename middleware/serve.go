@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/upgrade"
 )
 
 // Serve runs a service until ctx ends. It runs the pool's health checks and the gateway
@@ -67,7 +68,7 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	failed := make(chan error, 1)
 	go func() { // ends when last is, or server is shut down or closed
 		if server.TLSConfig != nil {
-			failed <- server.ServeTLS(last, "", "")
+			failed <- server.ServeTLS(upgrade.Listener{Listener: last}, "", "") // so that tunnels run on event loops
 		} else {
 			failed <- server.Serve(last)
 		}

@@ -194,7 +194,10 @@ func TestEnginesAlike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var first string
-			for i, s := range setups[:2] {
+			for i, s := range setups {
+				if s.tls { // what the backend's own crypto/tls says of a reset differs
+					continue
+				}
 				h, ends := backends(t, test.early...)
 				r := newRig(t, s, &upgrade.Proxy{MessageLimit: test.limit}, h)
 				client := r.client(test.sent...)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // A link is what an engine takes over: both connections of a tunnel, and the bytes
@@ -43,6 +45,9 @@ type engine interface {
 // startEngine starts the engine that is right for the tunnel's connections: an event
 // loop if it can carry them, else a pump.
 func (p *Proxy) startEngine(l link) engine {
+	if s, ok := l.client.(*switchable.Conn); ok { // of a Listener, but without TLS
+		l.client = s.NetConn()
+	}
 	if !p.NoEventLoop {
 		if r := p.loops.start(l); r != nil {
 			return r

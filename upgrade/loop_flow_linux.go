@@ -74,53 +74,67 @@ func (t *loopTunnel) phase(f *loopFlow) phase {
 // busy reports whether something has to be written to f's destination before anything
 // else: pending bytes, or the rest of a sender's message.
 func (t *loopTunnel) busy(f *loopFlow) bool {
-	return f.pending != nil || f.dir == toClient && t.senders != nil && t.senders.begun
+	return f.pending != nil || t.unsent(f) || f.dir == toClient && t.senders != nil && t.senders.begun
 }
 
 // reads reports whether f wants to read its source.
 func (t *loopTunnel) reads(f *loopFlow) bool {
 	phase := t.phase(f)
-	return phase == discarding || phase == relaying && !t.busy(f)
+	return (phase == discarding || phase == relaying && !t.busy(f)) && !t.secure[f.dir].chokes()
 }
 
 // blocked reports whether f waits for room at its destination.
 func (t *loopTunnel) blocked(f *loopFlow) bool {
-	return f.pending != nil || f.dir == toClient && t.senderDue()
+	return f.pending != nil || t.unsent(f) || f.dir == toClient && t.senderDue()
 }
 
 // read reads once from the source and forwards what came.
 func (t *loopTunnel) read(f *loopFlow) {
+	if e := t.secure[f.dir]; e != nil {
+		t.readSecure(f, e)
+		return
+	}
 	n, err := read(t.source(f), t.loop.buf[:])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 	case n <= 0:
 		t.carryOut(f, t.ensureEnding().sourceEnded(t.loop.now, f.dir, os.NewSyscallError("read", err)))
-	case t.phase(f) == discarding:
 	default:
-		t.last = stampOf(t.loop.now)
-		if f.dir == toClient && n < len(t.loop.buf) {
-			t.spoken = t.last // a full buffer may be a part of what the kernel has had for long
-			t.tunnel.heard()
-		}
-		b := t.loop.buf[:n]
-		if !t.closing() || t.ending.lingersIn(f.dir) {
-			if !f.frames.drops() {
-				t.extend()
-			}
-			t.forward(f, b, 0)
-			return
-		}
-		// The tunnel is closing, and this direction only waits for the end of a frame:
-		// the rest of that frame is passed on, and what follows it is dropped.
-		n = f.frames.next(b)
-		t.forward(f, b[:n], n)
+		t.received(f, t.loop.buf[:n], n == len(t.loop.buf))
 	}
+}
+
+// received forwards b, which has come from the source. full tells that there may be more
+// of what the kernel has had for long.
+func (t *loopTunnel) received(f *loopFlow, b []byte, full bool) {
+	if t.phase(f) == discarding {
+		return
+	}
+	t.last = stampOf(t.loop.now)
+	if f.dir == toClient && !full {
+		t.spoken = t.last
+		t.tunnel.heard()
+	}
+	if !t.closing() || t.ending.lingersIn(f.dir) {
+		if !f.frames.drops() {
+			t.extend()
+		}
+		t.forward(f, b, 0)
+		return
+	}
+	// The tunnel is closing, and this direction only waits for the end of a frame:
+	// the rest of that frame is passed on, and what follows it is dropped.
+	n := f.frames.next(b)
+	t.forward(f, b[:n], n)
 }
 
 // flush goes on to write once there is room. That counts as a sign of life, since the
 // source wasn't read meanwhile.
 func (t *loopTunnel) flush(f *loopFlow) {
 	t.extend()
+	if !t.flushSecure(f) {
+		return
+	}
 	if f.pending != nil {
 		t.forward(f, f.pending.b, f.pending.fed)
 	} else {
@@ -134,7 +148,7 @@ func (t *loopTunnel) flush(f *loopFlow) {
 func (t *loopTunnel) forward(f *loopFlow, b []byte, fed int) {
 	for {
 		for fed > 0 {
-			n, err := write(t.destination(f), b[:fed])
+			n, err := t.write(f, b[:fed])
 			switch {
 			case err == syscall.EAGAIN:
 				f.keep(b, fed)
@@ -211,6 +225,9 @@ func (t *loopTunnel) follow(f *loopFlow, b []byte) int {
 // writeFailed deals with an error of writing to the destination.
 func (t *loopTunnel) writeFailed(f *loopFlow, err error) {
 	f.drop()
+	if e := t.secure[1-f.dir]; e != nil {
+		e.drop()
+	}
 	f.fin = false
 	if f.dir == toClient {
 		for t.senders != nil {
@@ -258,6 +275,6 @@ func (t *loopTunnel) settle(f *loopFlow) {
 	}
 	if f.fin {
 		f.fin = false
-		syscall.Shutdown(t.destination(f), syscall.SHUT_WR)
+		t.shutdown(f)
 	}
 }

@@ -39,6 +39,7 @@ type loop struct {
 	free     []int32         // numbers of slots that are nil
 	full     []time.Duration // by slot, that of its pacer while the tunnel is idle; nil without a MessageRate
 	asked    []stamp         // by slot, when bytes of its client's last message came, plus one, or 0 for never: see lull
+	secure   [][2]*secureEnd // by slot, those of client and backend; as long as the last slot with TLS needs it
 	due      deadlines
 	alarm    time.Duration // the deadline of epoll's reads, 0 before the first
 	nextPoll time.Duration // when to poll without a wake-up
@@ -47,6 +48,9 @@ type loop struct {
 
 	events [128]syscall.EpollEvent
 	buf    [chunkSize]byte // for one read at a time
+
+	cipher  []byte // for one read of a secureEnd at a time, nil before the first
+	records []byte // what a secureEnd is about to send
 }
 
 // pollTime is how long an event may wait whose wake-up got lost.
@@ -70,7 +74,7 @@ func newLoop(set *loops) (*loop, error) {
 }
 
 // start takes over a tunnel that least has counted already.
-func (l *loop) start(k link, client, backend int) *loopTunnel {
+func (l *loop) start(k link, client, backend int, secure [2]*secureEnd) *loopTunnel {
 	l.lock()
 	defer l.mu.Unlock()
 	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}}
@@ -88,6 +92,15 @@ func (l *loop) start(k link, client, backend int) *loopTunnel {
 		}
 		l.full[t.slot] = 0
 	}
+	if secure != [2]*secureEnd{} {
+		if l.cipher == nil {
+			l.cipher = make([]byte, largeBudget)
+		}
+		for len(l.secure) < len(l.slots) {
+			l.secure = append(l.secure, [2]*secureEnd{})
+		}
+		l.secure[t.slot] = secure
+	}
 	t.begin(k)
 	if l.alarm == 0 {
 		l.setAlarm()
@@ -98,6 +111,9 @@ func (l *loop) start(k link, client, backend int) *loopTunnel {
 // remove removes a tunnel that has ended.
 func (l *loop) remove(t *loopTunnel) {
 	l.slots[t.slot] = nil
+	if int(t.slot) < len(l.secure) {
+		l.secure[t.slot] = [2]*secureEnd{}
+	}
 	l.free = append(l.free, t.slot)
 	if l.tunnels.Add(-1) == 0 {
 		l.retireAt = l.now + linger

@@ -41,6 +41,7 @@ type activeState struct {
 	senders *sender       // a list of those that write or wait, the first one first
 	stall   time.Duration // since when the client has taken nothing of what waits for it, 0 if nothing waits
 	pace    pacer         // of the client's messages; the zero pacer for none
+	secure  [2]*secureEnd // of the client, of the backend; nil for one without TLS
 }
 
 // activate makes an idle tunnel active. update makes it idle again if it can.
@@ -58,7 +59,10 @@ func (t *loopTunnel) activate() {
 		f.messages = passed.messages
 		m.flows[i] = loopFlow{dir: dir, frames: f, bytes: passed.bytes}
 	}
-	m.pace = pacer{}
+	m.pace, m.secure = pacer{}, [2]*secureEnd{}
+	if int(t.slot) < len(t.loop.secure) {
+		m.secure = t.loop.secure[t.slot]
+	}
 	if p := t.tunnel.proxy; t.websocket && p.MessageRate > 0 {
 		m.pace = p.newPacer(t.loop.full[t.slot])
 	}
@@ -73,7 +77,7 @@ func (t *loopTunnel) deactivate() {
 	}
 	for i := range m.flows {
 		f := &m.flows[i]
-		if f.pending != nil || t.websocket && !f.frames.between() {
+		if f.pending != nil || t.unsent(f) || t.websocket && !f.frames.between() {
 			return
 		}
 		t.passed[i] = passed{f.bytes, f.frames.messages}
@@ -134,7 +138,14 @@ func (t *loopTunnel) update() {
 		return
 	}
 	up, down := &t.flows[toBackend], &t.flows[toClient]
-	if t.phase(up) == over && t.phase(down) == over && !t.busy(up) && !t.busy(down) {
+	t.readHeld(up)
+	t.readHeld(down)
+	if t.gone {
+		return
+	}
+	if t.done(up) && t.done(down) {
+		t.closeNotify(up)
+		t.closeNotify(down)
 		t.finish()
 		return
 	}
@@ -285,6 +296,9 @@ func (t *loopTunnel) finish() {
 	}
 	for i := range t.flows {
 		t.flows[i].drop()
+		if e := t.secure[i]; e != nil {
+			e.drop()
+		}
 		if t.interest[i] != 0 {
 			syscall.EpollCtl(t.loop.fd, syscall.EPOLL_CTL_DEL, int(t.fds[i]), nil)
 		}

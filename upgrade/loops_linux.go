@@ -1,11 +1,14 @@
 package upgrade
 
 import (
+	"crypto/tls"
 	"net"
 	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // loops are the event loops of a Proxy. They are the engine for connections that are
@@ -23,29 +26,61 @@ const linger = 100 * time.Millisecond
 // start takes over both connections of l, or returns nil if it can't carry them. Then
 // they are as before.
 func (e *loops) start(l link) engine {
-	proxy := l.tunnel.proxy
-	plainClient, plainBackend := proxy.unwrap(l.client), proxy.unwrap(l.backend)
-	client, ok := duplicate(plainClient)
-	if !ok {
+	client, backend := l.tunnel.proxy.beneath(l.client), l.tunnel.proxy.beneath(l.backend)
+	if !client.duplicate() {
 		return nil
 	}
-	backend, ok := duplicate(plainBackend)
-	if !ok {
-		syscall.Close(client)
+	if !backend.duplicate() {
+		syscall.Close(client.fd)
 		return nil
 	}
 	loop, err := e.least()
 	if err != nil {
-		syscall.Close(client)
-		syscall.Close(backend)
+		syscall.Close(client.fd)
+		syscall.Close(backend.fd)
 		return nil
 	}
-	l.toBackend = append(l.toBackend, ahead(l.client, plainClient)...)
-	l.toClient = append(l.toClient, ahead(l.backend, plainBackend)...)
-	// The duplicates keep the sockets open. Close frees what the runtime keeps for its own.
-	l.client.Close()
-	l.backend.Close()
-	return loop.start(l, client, backend)
+	l.toBackend = append(l.toBackend, client.takeOver(loop)...)
+	l.toClient = append(l.toClient, backend.takeOver(loop)...)
+	return loop.start(l, client.fd, backend.fd, [2]*secureEnd{client.secure, backend.secure})
+}
+
+// A base is what is beneath a connection that a loop takes over.
+type base struct {
+	wrapper, plain net.Conn   // wrapper passes the bytes of plain on
+	secure         *secureEnd // what is above wrapper, nil without TLS
+	fd             int        // a duplicate of that of plain
+}
+
+// beneath returns what is beneath conn.
+func (p *Proxy) beneath(conn net.Conn) base {
+	var secure *secureEnd
+	if t, ok := conn.(*tls.Conn); ok {
+		if below, ok := t.NetConn().(*switchable.Conn); ok {
+			secure = &secureEnd{tls: t, budget: smallBudget, holds: true}
+			conn = below.NetConn()
+		}
+	}
+	return base{wrapper: conn, plain: p.unwrap(conn), secure: secure}
+}
+
+// duplicate sets b.fd, and reports whether a loop can carry b.
+func (b *base) duplicate() (ok bool) {
+	b.fd, ok = duplicate(b.plain)
+	return ok
+}
+
+// takeOver has loop go on with b, and returns what was read ahead, unless that is for TLS.
+func (b *base) takeOver(loop *loop) []byte {
+	early := ahead(b.wrapper, b.plain)
+	// The duplicate keeps the socket open. Close frees what the runtime keeps for its own.
+	b.wrapper.Close()
+	if b.secure == nil {
+		return early
+	}
+	b.secure.loop, b.secure.in = loop, early
+	b.secure.tls.NetConn().(*switchable.Conn).Switch(b.secure)
+	return nil
 }
 
 // unwrap returns the connection below conn, see Proxy.Unwrap.

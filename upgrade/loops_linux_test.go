@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +14,22 @@ import (
 	"github.com/limpet-go/limpet/upgrade"
 )
 
+// loopSetups returns the setups that differ in what a loop does.
+func loopSetups() []setup {
+	return slices.DeleteFunc(slices.Clone(setups), func(s setup) bool {
+		return !strings.HasPrefix(s.name, "epoll") || s.name == "epoll,unwrapped"
+	})
+}
+
 // onLoops is the half of inTime that runs on the loops.
 func onLoops(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t *testing.T, x timed)) {
-	t.Run(name, func(t *testing.T) {
-		t.Parallel()
-		r, client, backend := pair(t, setups[0], proxy())
-		test(t, timed{client, backend, wait(t, r.tunnels), r.closed, func(d time.Duration) { upgrade.Advance(r.proxy, d) }})
-	})
+	for _, s := range loopSetups() {
+		t.Run(name+"/"+s.name, func(t *testing.T) {
+			t.Parallel()
+			r, client, backend := pair(t, s, proxy())
+			test(t, timed{client, backend, wait(t, r.tunnels), r.closed, func(d time.Duration) { upgrade.Advance(r.proxy, d) }})
+		})
+	}
 }
 
 // Tunnels go on even if the loop isn't told of its events.
@@ -72,7 +82,16 @@ func TestLoopsFollowProcessors(t *testing.T) {
 // sockets have room for what it has not read.
 func TestLoopsSlowClient(t *testing.T) {
 	t.Parallel()
-	r, client, backend := pair(t, setups[0], &upgrade.Proxy{})
+	for _, s := range loopSetups() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			slowClient(t, s)
+		})
+	}
+}
+
+func slowClient(t *testing.T, s setup) {
+	r, client, backend := pair(t, s, &upgrade.Proxy{})
 	client.closeWrite()
 	backend.expectEOF()
 	big := text(strings.Repeat("x", 60_000), false)
@@ -117,7 +136,16 @@ func TestNoEventLoop(t *testing.T) {
 
 func TestLoopsSend(t *testing.T) {
 	t.Parallel()
-	r, client, backend := pair(t, setups[0], &upgrade.Proxy{})
+	for _, s := range loopSetups() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			sendOnLoop(t, s)
+		})
+	}
+}
+
+func sendOnLoop(t *testing.T, s setup) {
+	r, client, backend := pair(t, s, &upgrade.Proxy{})
 	tunnel := wait(t, r.tunnels)
 	first, last := frame(0x01, "hel", false), frame(0x80, "lo", false)
 	for _, part := range [][]byte{first[:2], first[2:], frame(0x89, "", false), last[:3]} {
@@ -160,7 +188,16 @@ func TestLoopsSend(t *testing.T) {
 // A sender whose client doesn't read is told when the tunnel is given up.
 func TestLoopsSendClosedMeanwhile(t *testing.T) {
 	t.Parallel()
-	r, _, backend := pair(t, setups[0], &upgrade.Proxy{})
+	for _, s := range loopSetups() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			closedMeanwhile(t, s)
+		})
+	}
+}
+
+func closedMeanwhile(t *testing.T, s setup) {
+	r, _, backend := pair(t, s, &upgrade.Proxy{})
 	tunnel := wait(t, r.tunnels)
 	sent := make(chan error, 1)
 	go func() {

@@ -157,8 +157,11 @@ func (t *pumpTunnel) finish() {
 // raw returns the connection below TLS. To close that one doesn't wait for room to
 // write TLS's close_notify.
 func raw(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
-		return c.NetConn()
+	for {
+		c, ok := conn.(interface{ NetConn() net.Conn }) // *tls.Conn, and that of a Listener
+		if !ok {
+			return conn
+		}
+		conn = c.NetConn()
 	}
-	return conn
 }

@@ -37,9 +37,12 @@ const (
 
 // setup is one way to run the tests of a tunnel: an engine, and what it runs on.
 type setup struct {
-	name string
-	tls  bool
-	use  func(*upgrade.Proxy)
+	name  string
+	tls   bool   // to client and backend
+	front uint16 // or else the version of TLS for clients of a Listener, 0 for none
+	use   func(*upgrade.Proxy)
+
+	narrow bool // sockets to clients keep little
 }
 
 var setups = []setup{
@@ -47,6 +50,8 @@ var setups = []setup{
 	{name: "pump", use: wrapped},
 	{name: "pump,TLS", tls: true, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,unwrapped", use: unwrapped},
+	{name: "epoll,TLS 1.2", front: tls.VersionTLS12, use: func(*upgrade.Proxy) {}},
+	{name: "epoll,TLS 1.3", front: tls.VersionTLS13, use: func(*upgrade.Proxy) {}},
 }
 
 // wrapped has p dial connections that are not quite the kernel's own.
@@ -124,7 +129,7 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 		t: t, proxy: proxy, served: make(chan error, 100),
 		tunnels: make(chan *upgrade.Tunnel, 100), closed: make(chan upgrade.Summary, 100),
 	}
-	r.front = start(t, s.tls, http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+	r.front = s.start(t, http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
 		out := in.Clone(in.Context())
 		out.URL.Scheme, out.URL.Host = target.Scheme, target.Host
 		tunnel, err := proxy.Connect(out, upgrade.ConnectOptions{Heard: &r.heard, Closed: func(s upgrade.Summary) { r.closed <- s }})
@@ -145,8 +150,24 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 	return r
 }
 
-func start(t *testing.T, secure bool, h http.Handler) *httptest.Server {
+// start starts a server for clients.
+func (s setup) start(t *testing.T, h http.Handler) *httptest.Server {
 	server := httptest.NewUnstartedServer(h)
+	if s.narrow {
+		server.Listener = narrowListener{server.Listener}
+	}
+	if s.front != 0 {
+		server.Listener = upgrade.Listener{Listener: server.Listener}
+		server.TLS = &tls.Config{MinVersion: s.front, MaxVersion: s.front}
+	}
+	return begin(t, server, s.tls || s.front != 0)
+}
+
+func start(t *testing.T, secure bool, h http.Handler) *httptest.Server {
+	return begin(t, httptest.NewUnstartedServer(h), secure)
+}
+
+func begin(t *testing.T, server *httptest.Server, secure bool) *httptest.Server {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if secure {
 		server.StartTLS()

@@ -73,7 +73,7 @@ func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error
 		return nil, context.Cause(ctx)
 	}
 	s := sender{frames: frames}
-	if t.senders == nil && f.pending == nil && f.frames.between() {
+	if t.senders == nil && f.pending == nil && !t.unsent(f) && f.frames.between() {
 		if whole, err := t.writeSender(&s); whole || err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error
 func (t *loopTunnel) writeSender(s *sender) (whole bool, err error) {
 	f := &t.flows[toClient]
 	for len(s.frames) > 0 {
-		n, err := write(t.destination(f), s.frames[0][s.at:])
+		n, err := t.write(f, s.frames[0][s.at:])
 		switch {
 		case err == syscall.EAGAIN:
 			return false, nil

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"sync"
 	"testing"
@@ -25,12 +24,15 @@ import (
 // far as it goes, and all of it if nothing happens.
 func TestStorm(t *testing.T) {
 	t.Parallel()
-	for _, s := range setups[:2] {
+	for _, s := range setups {
+		if s.tls || s.name == "epoll,unwrapped" { // narrow knows no such connections
+			continue
+		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			h, ends := backends(t)
 			r := newRig(t, s, &upgrade.Proxy{}, h)
-			r.narrow()
+			r.narrow(s)
 			var wg sync.WaitGroup
 			for i := range 14 {
 				client, backend, tunnel := r.client(), wait(t, ends), wait(t, r.tunnels)
@@ -45,7 +47,7 @@ func TestStorm(t *testing.T) {
 }
 
 // narrow has the gateway's sockets keep little, so that there is often no room.
-func (r *rig) narrow() {
+func (r *rig) narrow(s setup) {
 	dial := r.proxy.Dial
 	if dial == nil {
 		dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
@@ -59,11 +61,8 @@ func (r *rig) narrow() {
 		}
 		return conn, err
 	}
-	front := httptest.NewUnstartedServer(r.front.Config.Handler)
-	front.Listener = narrowListener{front.Listener}
-	front.Start()
-	r.t.Cleanup(front.Close)
-	r.front = front
+	s.narrow = true
+	r.front = s.start(r.t, r.front.Config.Handler)
 }
 
 type narrowListener struct{ net.Listener }

@@ -30,7 +30,7 @@ func inTime(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t 
 		client.Close()
 		backend.Close()
 	})
-	onLoops(t, name+"/epoll", proxy, test)
+	onLoops(t, name, proxy, test)
 }
 
 // A close frame waits for the end of a frame, but not for ever, and neither do the
