@@ -36,6 +36,8 @@ type Gateway struct {
 	lameDuck    time.Duration
 	leaving     atomic.Bool // Leave was called
 	polls       polls
+	scans       later // of polls, while a backend drains
+	releases    later
 	rebalancer  *rebalancer // nil without Options.Rebalance
 	keeper      keeper
 	remarks     remarks
@@ -221,7 +223,8 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
-	g.polls.stop()
+	g.scans.stop()
+	g.releases.stop()
 	g.rebalancer.stop()
 	g.transport.CloseIdleConnections()
 	return err

@@ -68,18 +68,6 @@ func (r *router) movable(t *trip) bool {
 	return answers
 }
 
-// release sends requests elsewhere that wait for b, which is Down, if the half rule keeps b
-// from being lost and another backend is Up. The budget for retries limits them: it may be
-// the checks that fail, and b may be about to answer, while the others can't serve for all.
-func (g *Gateway) release(b *balancer.Backend) {
-	for other := range g.router.pool.All() {
-		if other.State() == balancer.Up {
-			g.transport.Release(b, g.router.budget.spend)
-			return
-		}
-	}
-}
-
 // pay takes what it costs to leave a backend from the budget for retries. It is the Leave of
 // the trip's patience.
 func (t *trip) pay() bool {

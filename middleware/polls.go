@@ -19,10 +19,6 @@ import (
 // share one lock.
 type polls struct {
 	shards [64]pollShard
-
-	mu     sync.Mutex // guards timer and stops
-	timer  *time.Timer
-	stops  bool // no scan begins any more
 	ending endings
 }
 
@@ -93,29 +89,6 @@ func (s *polls) posting(key string) bool {
 	return !s.shard(key).each(func(p *poll) bool { return p.pin.Key != key || p.out.Method == http.MethodGet })
 }
 
-// schedule has f called once within that time.
-func (s *polls) schedule(in time.Duration, f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.stops:
-	case s.timer == nil:
-		s.timer = time.AfterFunc(in, f)
-	default:
-		s.timer.Reset(in)
-	}
-}
-
-// stop keeps scans from beginning.
-func (s *polls) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stops = true
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-}
-
 // send passes a plain request on. One with a Fixed pin is among the polls meanwhile.
 func (g *Gateway) send(p *passage) (*http.Response, error) {
 	if !p.pin.Fixed {
@@ -173,7 +146,7 @@ func (g *Gateway) endDrained() {
 		}
 		return g.polls.ending.room() // the rest has its turn in the next scan
 	})
-	g.polls.schedule(max(scanPause, min(50*time.Since(began), scanPauseMax)), g.endDrained)
+	g.scans.schedule(max(scanPause, min(50*time.Since(began), scanPauseMax)), g.endDrained)
 }
 
 // endPollsOf ends the sessions of the waiting polls of the client whose key has this hash.

@@ -202,7 +202,7 @@ func (g *Gateway) watch(c balancer.Change) {
 		return
 	}
 	if c.To == balancer.Down && c.Backend.Health() == balancer.Dead {
-		g.release(c.Backend) // it isn't lost
+		g.release() // it isn't lost
 	}
 	if c.From == c.To && c.Was.SameState(c.Backend.Wanted()) {
 		return // a drain goes on: tunnels that have a turn keep it
@@ -226,6 +226,6 @@ func (g *Gateway) drain(b *balancer.Backend) {
 	// A drain that begins later by another machine's clock began now by this one's.
 	if left := min(w.Within, time.Until(w.Since.Add(w.Within))); left > 0 {
 		g.upgrade.DrainGroup(b.ID(), closecode.ServiceRestart, "backend is drained", left)
-		g.polls.schedule(0, g.endDrained)
+		g.scans.schedule(0, g.endDrained)
 	}
 }
