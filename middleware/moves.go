@@ -77,7 +77,7 @@ func (g *Gateway) sendAway(to map[string]string) {
 	}
 	for t := range g.upgrade.Tunnels() {
 		if leaves(t.Key(), t.Group()) {
-			t.Close(closecode.ServiceRestart, "moved")
+			t.CloseGracefully(closecode.ServiceRestart, "moved")
 		}
 	}
 	g.polls.each(func(p *poll) bool {

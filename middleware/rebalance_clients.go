@@ -151,7 +151,7 @@ func (r *rebalancer) turn(l *leaving) uint64 {
 // leave has a client leave its backend.
 func (g *Gateway) leave(l *leaving) {
 	if l.tunnel != nil {
-		l.tunnel.Close(closecode.ServiceRestart, "moved")
+		l.tunnel.CloseGracefully(closecode.ServiceRestart, "moved")
 		return
 	}
 	g.polls.shard(l.key).each(func(p *poll) bool {
