@@ -77,6 +77,7 @@ type Pool struct {
 
 	pageWarned atomic.Bool // warnOfPage has warned
 	hasRun     atomic.Bool // Run was called
+	runs       atomic.Bool // Run's context hasn't ended
 
 	turns atomic.Uint64 // of groups that were dealt out: see turn
 

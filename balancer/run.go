@@ -19,6 +19,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	p.running = true
 	p.hasRun.Store(true)
+	p.runs.Store(true)
 	p.unchecked.Store(false)
 	p.checking, p.began = ctx, time.Now()
 	for b := range p.All() {
@@ -27,6 +28,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.mu.Unlock()
 
 	<-ctx.Done()
+	p.runs.Store(false)
 	p.mu.Lock()
 	p.checking = nil
 	p.mu.Unlock()
@@ -53,10 +55,10 @@ func (p *Pool) JudgeWithin() time.Duration {
 // may cause one check, and such checks are at least a tenth of the interval apart. If a
 // report was of a refused connection and the check gets no answer, b is dead at once,
 // whatever Fall says. Errors that are the fault of this machine are ignored. Report never
-// waits.
-func (p *Pool) Report(b *Backend, err error) {
+// waits. It returns whether b will be checked: Run runs, and the error isn't ignored.
+func (p *Pool) Report(b *Backend, err error) (checks bool) {
 	if err == nil || localFault(err) {
-		return
+		return false
 	}
 	if p.unchecked.Load() {
 		p.warnUnchecked(p.check.Interval)
@@ -68,6 +70,7 @@ func (p *Pool) Report(b *Backend, err error) {
 	case b.alarm <- struct{}{}:
 	default:
 	}
+	return p.runs.Load()
 }
 
 // startChecks starts the goroutine that checks b, if Run runs. It ends with Run or when b

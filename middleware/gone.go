@@ -50,14 +50,15 @@ var errUnjudged = errors.New("a request of a session has failed")
 
 // losing waits until health has judged b after a request there has failed. It reports
 // whether a session at b is gone, and otherwise whether b is well: then the failure was that
-// of a single request. It may be neither, if health takes longer than the request may wait.
+// of a single request. It may be neither, if health takes longer than the request may wait,
+// or if nobody checks b any more.
 //
 // The session is gone if b is Down. It also is if b refuses a check that began after the
 // failure, even if b isn't dead because it goes on serving its tunnels: no request can
 // reach the session any more. Only a check that began after the failure can show that b is
 // well.
 func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) (gone, well bool) {
-	if _, answers := r.affinity.(affinity.GoneHandler); !answers || !r.pool.HasRun() {
+	if _, answers := r.affinity.(affinity.GoneHandler); !answers {
 		return false, false
 	}
 	failed := time.Now()
@@ -71,8 +72,7 @@ func (r *router) losing(ctx context.Context, b *balancer.Backend, key string) (g
 				return true, false
 			}
 		}
-		r.pool.Report(b, errUnjudged)
-		if time.Since(failed) > limit || !pause.For(ctx, judgeStep) {
+		if !r.pool.Report(b, errUnjudged) || time.Since(failed) > limit || !pause.For(ctx, judgeStep) {
 			return false, false
 		}
 	}

@@ -1,11 +1,15 @@
 package middleware_test
 
 import (
+	"context"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,6 +105,61 @@ func TestRequestsOfALostSession(t *testing.T) {
 				ask("POST")
 			}
 			all.Wait()
+		})
+	}
+}
+
+// A request of a session doesn't wait for a judgement that will never come.
+func TestNobodyJudges(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		fail func(n *node, endChecks func(), exhausted *atomic.Bool)
+	}{
+		{"the checks have ended", func(n *node, endChecks func(), _ *atomic.Bool) { endChecks(); n.Kill() }},
+		{"this machine has no descriptor left", func(_ *node, _ func(), exhausted *atomic.Bool) { exhausted.Store(true) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			nodes, _ := engines(t, 2)
+			var exhausted atomic.Bool
+			var dialer balancer.Dialer
+			transport := &balancer.Transport{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if exhausted.Load() {
+					return nil, os.NewSyscallError("socket", syscall.EMFILE)
+				}
+				return dialer.DialContext(ctx, network, addr)
+			}}
+			// With so many checks in a row a request would wait for longer than the test.
+			pool := poolOf(t, &balancer.Options{Transport: transport, Check: &balancer.Check{Fall: 100}}, nodes)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				_ = pool.Run(ctx)
+			}()
+			endChecks := func() { cancel(); <-ended }
+			defer endChecks()
+			srv, _ := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+			c := newClient(t)
+			sid, home := open(t, c, srv.URL)
+			tt.fail(nodes[home], endChecks, &exhausted)
+			transport.CloseIdleConnections()
+
+			within, done := context.WithTimeout(t.Context(), patience)
+			defer done()
+			r, err := http.NewRequestWithContext(within, "POST", srv.URL+"/socket.io/?EIO=4&transport=polling&sid="+sid, strings.NewReader("4hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := c.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if res.StatusCode != 502 {
+				t.Errorf("status %d, want 502", res.StatusCode)
+			}
 		})
 	}
 }

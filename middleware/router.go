@@ -201,10 +201,11 @@ func (r *router) send(t *trip) (*http.Response, error) {
 		v := judge(err)
 		well := false
 		if ctx.Err() == nil && !v.fault {
+			judged := true // or will be, by health
 			if !r.gaveUp(t, b, v) && !v.lost {
-				r.pool.Report(b, err)
+				judged = r.pool.Report(b, err)
 			}
-			if t.pin.Fixed && b.ID() == t.pin.Backend {
+			if judged && t.pin.Fixed && b.ID() == t.pin.Backend {
 				t.lost, well = r.losing(ctx, b, t.pin.Key)
 			}
 		}
