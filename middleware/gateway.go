@@ -88,6 +88,7 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		return nil, errors.New("limpet: Options.Upgrade has a Dial, which the gateway sets: is it another gateway's?")
 	}
 	g.upgrade.Dial = g.dial
+	g.polls.began = time.Now()
 	g.keeper.failed = func(err error) {
 		router.warn(context.Background(), "affinity could not keep the pin of a tunnel", "err", err)
 	}

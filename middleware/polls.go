@@ -5,10 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/lull"
 )
 
 // polls are the requests with Fixed pins that a gateway has under way. Most of them are long
@@ -18,6 +17,7 @@ import (
 // The requests are spread over shards by the keys of their clients, so that requests don't
 // share one lock.
 type polls struct {
+	began  time.Time // set before the first request
 	shards [64]pollShard
 	ending endings
 }
@@ -25,7 +25,8 @@ type polls struct {
 type pollShard struct {
 	mu    sync.Mutex
 	first *poll
-	_     [48]byte // keeps the locks of two shards out of one cache line
+	lulls [lullsPerShard]lull.Lull // see place
+	_     [48]byte                 // keeps the locks of two shards out of one cache line
 }
 
 // A poll is one of the requests in polls. While it is there, the handler's goroutine doesn't
@@ -37,22 +38,28 @@ type poll struct {
 	told       bool         // endPolling was called
 }
 
-func (s *polls) shard(key string) *pollShard { return &s.shards[xxhash.Sum64String(key)%64] }
+func (s *polls) shard(key string) *pollShard {
+	h, _ := s.place(key)
+	return h
+}
 
 func (s *polls) add(p *poll) {
-	h := s.shard(p.pin.Key)
+	h, l := s.place(p.pin.Key)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	p.begins(s, l)
 	if p.next = h.first; p.next != nil {
 		p.next.prev = p
 	}
 	h.first = p
 }
 
-func (s *polls) remove(p *poll) {
-	h := s.shard(p.pin.Key)
+// remove removes p, which was answered or has failed.
+func (s *polls) remove(p *poll, answered bool) {
+	h, l := s.place(p.pin.Key)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	p.ends(s, l, answered)
 	if p.next != nil {
 		p.next.prev = p.prev
 	}
@@ -112,10 +119,11 @@ func (g *Gateway) send(p *passage) (*http.Response, error) {
 	return res, err
 }
 
-func (g *Gateway) sendPoll(p *passage) (*http.Response, error) {
+func (g *Gateway) sendPoll(p *passage) (res *http.Response, err error) {
 	p.poll.out, p.poll.pin = &p.out.Request, p.pin
+	p.stays = g.stays(&p.poll)
 	g.polls.add(&p.poll)
-	defer g.polls.remove(&p.poll)
+	defer func() { g.polls.remove(&p.poll, res != nil && p.backend != nil) }()
 	return g.router.send(&p.trip)
 }
 
@@ -124,7 +132,8 @@ const (
 	scanPauseMax = time.Second
 )
 
-// endDrained ends the sessions of all polls whose clients' turns in a drain have come. As
+// endDrained ends the sessions of all polls whose clients' turns in a drain have come, and
+// which don't wait for an answer: see stays. As
 // long as a backend drains, it has itself called again and again, by one timer. The pause is
 // 50 times as long as the scan took, but one second at most, so that scans take about 2% of
 // the time, however many polls there are.
@@ -142,7 +151,9 @@ func (g *Gateway) endDrained() {
 	g.polls.each(func(p *poll) bool {
 		home := pool.Get(p.pin.Backend)
 		if home != nil && home.State() == balancer.Draining && !home.Keeps(p.pin.Key) {
-			g.endPoll(p)
+			if _, l := g.polls.place(p.pin.Key); !g.polls.stays(home, p.pin.Key, l) {
+				g.endPoll(p)
+			}
 		}
 		return g.polls.ending.room() // the rest has its turn in the next scan
 	})

@@ -314,7 +314,11 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if b := r.led(t); b != nil {
 		home = b.ID()
 	}
-	b, err := r.pool.Acquire(t.in.Context(), t.in, home, t.pin.Key, t.tunnel, t.tried...)
+	key := t.pin.Key
+	if t.stays {
+		key = "" // whose turn is the end of the drain
+	}
+	b, err := r.pool.Acquire(t.in.Context(), t.in, home, key, t.tunnel, t.tried...)
 	if err == nil {
 		t.backend, t.counted = b, true
 		return b, nil

@@ -27,6 +27,8 @@ type trip struct {
 	// keep is Keep of affinity.Answer if the answer opens a tunnel. Nil if nobody wants that.
 	keep func(pins affinity.Toucher, key, backend string)
 
+	stays bool // at the home of a Fixed pin, although its turn in a drain has come
+
 	tunnel  bool              // the backend counts it as a tunnel
 	backend *balancer.Backend // of the latest attempt; nil if the affinity has answered
 	counted bool              // the backend counts this request until end

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/lull"
 )
 
 // A course decides how one tunnel ends. An engine reports to it each event that has to
@@ -79,7 +80,8 @@ type course struct {
 	quiet      time.Duration // how long the direction that still relays may be silent
 	quietBy    time.Duration // when that time is over; 0 while both directions relay
 	discardBy  time.Duration // until then a direction whose destination is lost discards
-	lull                     // that closeGracefully waits for
+	waiting    bool          // for a lull, before the tunnel is closing
+	lull       lull.Lull     // what is known of that
 }
 
 // A direction is one of the two of a tunnel.
@@ -281,8 +283,8 @@ func (c *course) deadline(now time.Duration, d direction) time.Duration {
 		return c.frameBy
 	case c.closing:
 		return c.goneBy
-	case c.phases[d] == relaying && c.waiting && (c.quietBy == 0 || c.lull.at() < c.quietBy):
-		return max(1, c.lull.at())
+	case c.phases[d] == relaying && c.waiting && (c.quietBy == 0 || c.lull.At() < c.quietBy):
+		return max(1, c.lull.At())
 	case c.phases[d] == relaying:
 		return c.quietBy
 	case c.phases[d] == discarding:
@@ -305,7 +307,7 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 	case by == 0 || now < by:
 	case c.phases[d] == discarding:
 		c.phases[d] = over
-	case c.waiting && c.lull.at() <= now:
+	case c.waiting && c.lull.At() <= now:
 		return c.closeInLull(now)
 	case busy:
 		c.active(now)

@@ -32,7 +32,7 @@ var courseEvents = []struct {
 	{"deadline", func(c *course, now time.Duration) order { return expireFirst(c, now, false) }},
 	{"deadline, busy", func(c *course, now time.Duration) order { return expireFirst(c, now, true) }},
 	{"close gracefully", func(c *course, now time.Duration) order {
-		return c.closeGracefully(now, 2*time.Second, 1012, "", now-answerTime/2, false)
+		return c.closeGracefully(now, 2*time.Second, 1012, "", now-time.Second/2, false)
 	}},
 }
 
@@ -126,8 +126,8 @@ func TestCourseSettle(t *testing.T) {
 		{name: "client lost", events: []string{"client lost", "close"}, boundary: true, want: [2]string{"frame", "goes on"}},
 		{name: "twice", events: []string{"close", "settle"}, boundary: true, want: [2]string{"goes on", "goes on"}},
 		{name: "after a lull", events: []string{"close gracefully", "deadline"}, boundary: true, want: [2]string{"goes on", "frame"}},
-		{name: "after a lull, just in time", events: []string{"close gracefully", "deadline"}, after: answerTime/2 + frameTime - 1, boundary: true, want: [2]string{"goes on", "frame"}},
-		{name: "after a lull, too late", events: []string{"close gracefully", "deadline"}, after: answerTime/2 + frameTime, boundary: true, want: [2]string{"frame", "frame"}},
+		{name: "after a lull, just in time", events: []string{"close gracefully", "deadline"}, after: time.Second/2 + frameTime - 1, boundary: true, want: [2]string{"goes on", "frame"}},
+		{name: "after a lull, too late", events: []string{"close gracefully", "deadline"}, after: time.Second/2 + frameTime, boundary: true, want: [2]string{"frame", "frame"}},
 		{name: "after a lull, the client answered", events: []string{"close gracefully", "deadline", "settle", "client's close frame"}, want: [2]string{"ends", "goes on"}},
 		{name: "after a lull, the client ended", events: []string{"close gracefully", "deadline", "settle", "client ends"}, boundary: true, want: [2]string{"frame", "goes on"}},
 		{name: "after a lull, the backend ended", events: []string{"close gracefully", "deadline", "settle", "backend ends"}, boundary: true, want: [2]string{"frame", "goes on"}},

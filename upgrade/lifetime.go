@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/lull"
 )
 
 // One timer closes all tunnels that an idle or stall timeout, a maximum age or a drain
@@ -40,7 +41,7 @@ func (p *Proxy) parting(t *Tunnel, now time.Duration) parting {
 	}
 	if p.MaxAge > 0 {
 		age := p.MaxAge - time.Duration(t.ageJitter*float32(p.MaxAge/10))
-		sooner(t.began+age-now, lullTime, closecode.ServiceRestart, "maximum age")
+		sooner(t.began+age-now, lull.Most, closecode.ServiceRestart, "maximum age")
 	}
 	drain := func(d drain) {
 		turn := time.Duration(t.opts.Turn * float64(d.within))

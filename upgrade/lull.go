@@ -1,84 +1,41 @@
 package upgrade
 
-import "time"
+import (
+	"time"
 
-// A lull is the moment at which a WebSocket is closed gracefully: when nothing that the
-// client has sent is waiting for its answer. Nothing tells the gateway which message answers
-// which, if any does. What it goes by is who has sent a message last, and when:
-//
-//	the client has sent        the backend, since   the lull comes
-//	nothing yet                                     at once
-//	a message                  nothing              when the message is answerTime old
-//	a message, and there is    a message            when the client's message is calmTime old
-//	calmTime + nextTime until
-//	latest
-//	a message, later           a message            at once
-//
-// It comes at latest in any case. The third case is for what the backend sends of its own
-// accord, and for clients that send several messages before they wait for an answer: what
-// the backend has sent need not have been the answer. The fourth is for clients that don't
-// pause for so long: then the next answer may come too late. An idle client most often is one that has sent the last message, such as an
-// Engine.IO client, which answers its server's pings: that message is old.
-//
-// An engine keeps the times for each of its tunnels, and hands them to the course at the
-// tunnel's turn. From then on it reports each message to the course.
-type lull struct {
-	waiting  bool          // for the lull; the others are set only then
-	answered bool          // the backend has sent a whole message since the client's last one
-	asked    time.Duration // when bytes of the client's last message came, 0 for never
-	latest   time.Duration
-}
-
-const (
-	// lullTime is how long a tunnel waits for a lull, at most.
-	lullTime = time.Second
-	// answerTime is how long a message may still be answered, as far as a lull is concerned.
-	answerTime = time.Second
-	// calmTime is how long a client has to be silent although the backend has sent
-	// something. Most answers come sooner.
-	calmTime = 400 * time.Millisecond
-	// nextTime is how long a client's next message has to be answered, if it comes while
-	// calmTime runs.
-	nextTime = 300 * time.Millisecond
+	"github.com/limpet-go/limpet/internal/lull"
 )
 
-// at returns when the lull comes if nobody sends anything until then.
-func (l *lull) at() time.Duration {
-	var at time.Duration // long ago
-	switch {
-	case l.asked == 0:
-	case !l.answered:
-		at = l.asked + answerTime
-	case l.asked+calmTime+nextTime <= l.latest:
-		at = l.asked + calmTime
-	}
-	return min(at, l.latest)
-}
+// An engine keeps, for each of its tunnels, when the ends have last sent a message, and
+// hands that to the course at the tunnel's turn. From then on it reports each message.
 
-// sent reports a message in direction d, which is whole if it is the backend's. A message of
-// the client's counts from its first byte on.
-func (l *lull) sent(now time.Duration, d direction) {
-	if l.answered = d == toClient; !l.answered {
-		l.asked = max(1, now)
+// sent reports a message in direction d, for a lull that the tunnel may be waiting for. A
+// message of the client's counts from its first byte on, one of the backend's when it is
+// whole.
+func (c *course) sent(now time.Duration, d direction) {
+	if d == toBackend {
+		c.lull.Ask(now)
+	} else {
+		c.lull.Answer()
 	}
 }
 
 // closeGracefully is close at the next lull, or when grace is over. asked and answered
-// are as in lull. A tunnel of which something has ended is closed at once.
+// are as in [lull.Lull]. A tunnel of which something has ended is closed at once.
 func (c *course) closeGracefully(now, grace time.Duration, code int, reason string, asked time.Duration, answered bool) order {
-	latest := now + min(grace, lullTime)
+	latest := now + min(grace, lull.Most)
 	switch {
 	case c.closing:
 		return carryOn
 	case c.waiting && grace > 0:
-		c.latest = min(c.latest, latest)
+		c.lull.Latest = min(c.lull.Latest, latest)
 	case grace <= 0 || c.endsAlready():
 		return c.close(now, code, reason)
 	default:
-		c.lull = lull{waiting: true, answered: answered, asked: asked, latest: latest}
-		c.code, c.reason = code, reason
+		c.waiting, c.code, c.reason = true, code, reason
+		c.lull = lull.Lull{Asked: asked, Answered: answered, Latest: latest}
 	}
-	if now < c.lull.at() {
+	if now < c.lull.At() {
 		return carryOn
 	}
 	return c.closeInLull(now)

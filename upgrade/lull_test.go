@@ -55,11 +55,11 @@ func TestLull(t *testing.T) {
 				grace = 2 * time.Second
 			}
 			c := course{websocket: true}
-			var before lull // as an engine knows it
+			var before course // which the engine has not told yet
 			closed, begun := time.Duration(-1), false
 			begin := func() {
 				begun = true
-				if c.closeGracefully(turn, grace, 1012, "", before.asked, before.answered) == settleBoth {
+				if c.closeGracefully(turn, grace, 1012, "", before.lull.Asked, before.lull.Answered) == settleBoth {
 					closed = turn
 				}
 			}

@@ -53,7 +53,7 @@ type pumpTunnel struct {
 
 	last    atomic.Int64 // when the last byte came, counted from began
 	spoken  atomic.Int64 // when the last byte came from the backend, see heard
-	asked   atomic.Int64 // when bytes of the client's last message came, 0 for never: see lull
+	asked   atomic.Int64 // when bytes of the client's last message came, 0 for never: see package lull
 	replied atomic.Int64 // when the backend's last whole message came
 	waits   atomic.Bool  // down is reading
 	stuck   atomic.Int64 // when the write to the client began that is under way, 0 for none; kept with a StallTimeout only

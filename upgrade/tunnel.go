@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/lull"
 )
 
 // A Tunnel is an upgraded connection from a client to a backend. Between
@@ -202,7 +203,7 @@ func (t *Tunnel) Close(code int, reason string) {
 // A Close that comes meanwhile, and whatever else ends the tunnel, doesn't wait. Protocols
 // other than WebSocket are closed at once.
 func (t *Tunnel) CloseGracefully(code int, reason string) {
-	t.close(code, reason, lullTime)
+	t.close(code, reason, lull.Most)
 }
 
 func (t *Tunnel) close(code int, reason string, grace time.Duration) {
