@@ -50,10 +50,12 @@ type Backend struct {
 	gone   context.Context // ends when the backend is removed from its pool, and ends all lives with it
 	remove context.CancelCauseFunc
 
-	begins    pace         // how long it takes until answers begin: see Took
-	connects  pace         // how long it takes to connect
-	slow      atomic.Bool  // picked last; changed with the pool's mutex held
-	slowSince atomic.Int64 // when that was reported, in Unix nanoseconds
+	begins       pace         // how long it takes until answers begin: see Took
+	connects     pace         // how long it takes to connect
+	waitsSince   atomic.Int64 // the first wait that was reported since it answered last, in Unix nanoseconds
+	stalled      atomic.Bool  // picked last; changed with the pool's mutex held
+	stalledSince atomic.Int64 // in Unix nanoseconds
+	late         atomic.Bool  // it is sick for lateness only; changed with the pool's mutex held
 
 	pool    atomic.Pointer[Pool] // that it belongs to, or did
 	alarm   chan struct{}        // asks the goroutine that checks it for a check at once
@@ -65,12 +67,13 @@ type Backend struct {
 	offWhy     string // why off is set, or drain, in words
 	found      Health // by the checks
 	foundWhy   string // why found is as it is
+	foundLate  bool   // found is Sick since a check got no answer in time, and no check since then was answered otherwise than well
 	ejection   ejection
 	sickWhy    string // why health isn't Well: foundWhy, or that of the ejection
 	emptyTold  bool   // since the wish was made: see Change.Empty
 	stopChecks context.CancelFunc
 	start      slowStart
-	slowEnd    *time.Timer // ends slow
+	stalledEnd *time.Timer // ends stalled
 
 	vitals vitals // used only by the goroutine that checks it
 }

@@ -19,8 +19,10 @@
 //
 // A sick backend lives, but doesn't answer its health check as expected, or not at all; a
 // dead one gives no sign of life. So a health page that is broken, or hangs, never ends a
-// session that works. When no backend is Up the sick ones take new clients. Pool.judge has
-// the table of how a check's result changes health.
+// session that works. When no backend is Up the sick ones take new clients. And when most
+// backends let new clients wait, so that the machines are likely just busy, those that are
+// sick only because their checks are answered too late take new clients like the others.
+// Pool.judge has the table of how a check's result changes health.
 //
 // With Options.Outliers health also depends on how backends treat clients' requests: an
 // outlier is ejected for a while, which makes it sick, and never dead (see [Outliers]).

@@ -34,6 +34,7 @@ type finding struct {
 	answered bool  // the backend sent anything, or accepted the connection if no more is checked
 	err      error // why it isn't well, nil if it is
 	lives    bool  // it answered, or gave another sign of life while it let the check wait
+	late     bool  // nothing came until the check's timeout
 	refused  bool  // a request's dial was refused since the check before
 }
 
@@ -45,8 +46,15 @@ type finding struct {
 //	------------------  ------------------  ------------------  ------------------
 //	as expected         Well                Well after Rise     Well after Rise
 //	answered otherwise  Sick after Fall     Sick                Sick after Rise
-//	unanswered, lives   Sick after Fall     Sick                Sick after Rise
+//	late, lives         Sick*  after Fall   Sick*               Sick*  after Rise
+//	turned away, lives  Sick after Fall     Sick                Sick after Rise
 //	unanswered          Dead after Fall     Dead after Fall     Dead
+//
+// A check is late if nothing came until its timeout. Turned away, it was refused or broken off
+// before. Sick* is sick for lateness only, which holds until a check is answered or turned
+// away and the backend is still sick; a check as expected doesn't change it before Rise.
+// Such a backend gets new clients like one that is Up while more than half of those that
+// are Up or Sick* delay: see takers.
 //
 // An unanswered check says that the backend takes no new connections, or not in time: it
 // gets no new clients. Only if it gives no other sign of life is it taken to be dead, since
@@ -89,12 +97,13 @@ func (p *Pool) judge(b *Backend, f finding) (again bool) {
 	if health == Sick && !v.wasWell {
 		p.warnOfPage(b, f.err)
 	}
+	late := health == Sick && (f.late || well && b.foundLate)
 	// If the half rule has kept the Lost of a dead backend open, each failed check
 	// of that backend tries again to close it. Another backend that is back only
 	// makes room for that.
-	if health != b.found || health == Dead && !f.lives && !b.lost() {
+	if health != b.found || late != b.foundLate || health == Dead && !f.lives && !b.lost() {
 		p.mu.Lock()
-		b.found, b.foundWhy = health, f.why()
+		b.found, b.foundWhy, b.foundLate = health, f.why(), late
 		b.diagnose()
 		p.settle(&Change{Backend: b, Why: b.foundWhy})
 		p.unlock()
@@ -122,6 +131,7 @@ func (b *Backend) diagnose() {
 		health, b.sickWhy = Sick, b.ejection.why
 	}
 	b.health.Store(int32(health))
+	b.late.Store(health == Sick && b.foundLate && b.ejection.timer == nil)
 }
 
 // why says what was found, for people to read.

@@ -21,10 +21,13 @@ var ErrNoBackend = errors.New("balancer: no backend is up")
 //   - The backend that the [Picker] picks among those that are Up.
 //
 // With shares the last three choose within a group: see [Pool.SetShares].
-// The last two pass over backends that let requests wait (see [Pool.ReportSlow]) while
-// there are others.
+// The last two pass over backends that are stalled (see [Pool.ReportSlow]) while there are
+// others.
 //
 // When no backend is left that is Up, the last three apply to those that are only sick.
+// Backends that are only sick because their checks get no answer in time count as Up here
+// when more than half of both are late or stalled: the machines are busy then, and what is
+// left couldn't serve all clients.
 // When none of these is left either, the error is [ErrNoBackend].
 //
 // Pick doesn't count the request: see [Backend.Begin]. It knows nothing of a [Limit]: see

@@ -102,8 +102,8 @@ type Pool struct {
 type snapshot struct {
 	byID map[string]*Backend
 	all  []*Backend // in the order added
-	up   candidates
-	sick candidates // that are Draining only because they are sick
+	up   candidates // and the late ones if most backends delay: see takers
+	sick candidates // the others that are Draining only because they are sick
 
 	shares map[string]int    // of the groups
 	former map[string]string // the groups of backends that were removed, by ID
@@ -308,15 +308,7 @@ func (p *Pool) Len() int { return len(p.now.Load().all) }
 // publish makes a snapshot of these backends that Pick and other readers use from now on.
 // The caller holds the mutex.
 func (p *Pool) publish(byID map[string]*Backend, all []*Backend) {
-	var up, sick []*Backend
-	for _, b := range all {
-		switch {
-		case b.State() == Up:
-			up = append(up, b)
-		case b.State() == Draining && b.drain.Load() == nil:
-			sick = append(sick, b)
-		}
-	}
+	up, sick := takers(all)
 	p.now.Store(&snapshot{
 		byID: byID, all: all, up: newCandidates(up, p.shares), sick: newCandidates(sick, p.shares),
 		shares: p.shares, former: p.former,

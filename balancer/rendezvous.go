@@ -10,7 +10,7 @@ import (
 // never changed.
 type candidates struct {
 	backends []*Backend
-	quick    []*Backend // those that aren't picked last: see ReportSlow
+	quick    []*Backend // those that aren't picked last: see the function quick
 	seeds    []uint64   // of the backends, side by side so that the loop over them is fast
 	weights  []float64  // that count now; nil if all are equal
 	groups   []group    // nil if groups don't matter

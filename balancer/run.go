@@ -123,7 +123,8 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if ctx.Err() != nil {
 			return
 		}
-		b.checked.Store(&checked{time.Now(), time.Since(last), f.err})
+		took := time.Since(last)
+		b.checked.Store(&checked{time.Now(), took, f.err})
 		next = began.Add(together(last.Add(interval).Sub(began), interval))
 		look.checked(b.sounds())
 		if localFault(f.err) {
@@ -132,6 +133,7 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if f.err == nil {
 			b.cleared()
 		}
+		f.late = !f.answered && took >= p.check.Timeout
 		f.lives = f.lives || p.lives(ctx, b, last, f.err)
 		if p.judge(b, f) {
 			next = time.Now()

@@ -150,7 +150,7 @@ func (t *Transport) client(b *Backend, l *life) *http1.Client {
 		IdleTimeout: cmp.Or(t.IdleTimeout, 4*time.Second),
 		MaxIdle:     cmp.Or(t.MaxIdle, 256),
 		Life:        l,
-		Answered:    func() { b.answered.Store(time.Now().UnixNano()) },
+		Answered:    b.answers,
 		Reads:       &b.reads,
 		Error: func(sent, invalid bool, err error) error {
 			return &Error{Backend: b.id, Sent: sent, Invalid: invalid, Err: err}

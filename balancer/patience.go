@@ -12,9 +12,6 @@ const (
 	patienceMost  = time.Second            // a lost SYN is sent again after that
 )
 
-// slowFor is how long a backend is picked last if no health check can clear it.
-const slowFor = 10 * time.Second
-
 // Patience says how long a request waits for a backend before it is sent to another one.
 // The zero value sets no limits.
 type Patience struct {
@@ -34,9 +31,9 @@ type Patience struct {
 // what b usually takes, and are between 200 ms and one second. They are one second while
 // nothing is known about b, and that for the answer is one second too if tried isn't
 // empty, since the request may take longer than others everywhere. A limit is 0, for none,
-// if b usually takes more than a second, or if no backend is left that is Up, wasn't reported
-// (see [Pool.ReportSlow]) unless b was reported too, and has room for the request or tunnel
-// (see [Limit]): who leaves b then only waits elsewhere. Leave is nil, and Movable false.
+// if b usually takes more than a second, or if no backend is left that is Up, isn't stalled
+// (see [Pool.ReportSlow]) unless b is too, and has room for the request or tunnel (see
+// [Limit]): who leaves b then only waits elsewhere. Leave is nil, and Movable false.
 //
 // The caller is to give up at most all attempts but the last, so that a request that takes
 // long everywhere is answered.
@@ -53,9 +50,9 @@ func (p *Pool) Patience(b *Backend, tunnel bool, tried ...*Backend) Patience {
 
 // spare reports whether a new client can be sent to another backend than b at once.
 func (c *candidates) spare(b *Backend, without skip) bool {
-	slow := b.slow.Load()
+	delays := b.delays()
 	for _, other := range c.backends {
-		if other != b && (slow || !other.slow.Load()) && !without.has(other) {
+		if other != b && (delays || !other.delays()) && !without.has(other) {
 			return true
 		}
 	}
@@ -70,97 +67,10 @@ func (b *Backend) Usual() time.Duration { return b.begins.usual() }
 
 // Took notes how long a request has waited until b began its answer. It should be called
 // for requests that are alike and that a backend answers at once, and not for long polls.
-// It takes no lock.
-func (b *Backend) Took(d time.Duration) { b.begins.note(d) }
-
-// Slow reports whether b is picked last: see [Pool.ReportSlow].
-func (b *Backend) Slow() bool { return b.slow.Load() }
-
-// ReportSlow reports that b has let a request wait since then for longer than it usually
-// takes, and that the request wasn't to blame: it was the connection that took so long, or
-// another backend has answered sooner. If b has answered other requests meanwhile it is only
-// busy, and the report is ignored. Otherwise, while Run runs, b is checked at once.
-//
-// From now on b is picked last among the backends that are Up, for clients without home and
-// key. When more than half of these backends were reported, none is: all of them may just be
-// busy, and the rest couldn't serve all clients.
-//
-// It ends with a good health check that comes a check's interval later or more. It ends after
-// ten seconds in any case, since a check without a Path can't find out that a backend accepts
-// connections and is silent, and Run may not run.
-func (p *Pool) ReportSlow(b *Backend, since time.Time) {
-	if b.slow.Load() || b.answered.Load() >= since.UnixNano() || !p.markSlow(b) {
-		return
-	}
-	p.log().Info("backend lets requests wait: it is picked last until a check is good", "backend", b.id, "usual", b.Usual())
-	select {
-	case b.alarm <- struct{}{}:
-	default:
-	}
-}
-
-// markSlow has b picked last, and reports whether it wasn't yet.
-func (p *Pool) markSlow(b *Backend) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.now.Load()
-	if s.byID[b.id] != b || b.slow.Load() {
-		return false
-	}
-	b.slowSince.Store(time.Now().UnixNano())
-	b.slow.Store(true)
-	b.slowEnd = time.AfterFunc(slowFor, func() { p.clearSlow(b) })
-	p.publish(s.byID, s.all)
-	return true
-}
-
-// cleared is called after each good check. It ends that b is picked last, unless the check
-// proves little: one that only connects, or one right after the report, when b would be
-// picked first again at once and let the next client wait.
-func (b *Backend) cleared() {
-	if !b.slow.Load() {
-		return
-	}
-	p := b.pool.Load()
-	if p.check.Path != "" && time.Now().UnixNano()-b.slowSince.Load() >= int64(p.check.Interval) {
-		p.clearSlow(b)
-	}
-}
-
-// clearSlow ends that b is picked last.
-func (p *Pool) clearSlow(b *Backend) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !b.slow.Load() {
-		return
-	}
-	b.slow.Store(false)
-	b.slowEnd.Stop()
-	s := p.now.Load()
-	p.publish(s.byID, s.all)
-}
-
-// quick returns the backends that aren't picked last, or all of them if those are fewer than
-// half. Then it is likely that all are busy, as when all clients come back at once, and the
-// few others would get all of them. It returns the slice itself if it can, for which pickers
-// keep what they have computed.
-func quick(backends []*Backend) []*Backend {
-	slow := 0
-	for _, b := range backends {
-		if b.slow.Load() {
-			slow++
-		}
-	}
-	if slow == 0 || 2*slow > len(backends) {
-		return backends
-	}
-	rest := make([]*Backend, 0, len(backends)-slow)
-	for _, b := range backends {
-		if !b.slow.Load() {
-			rest = append(rest, b)
-		}
-	}
-	return rest
+// It takes no lock unless b is stalled, which ends with this answer: see [Pool.ReportSlow].
+func (b *Backend) Took(d time.Duration) {
+	b.begins.note(d)
+	b.answers()
 }
 
 // A pace is how long something takes: the smoothed mean, in the upper 32 bits, and the

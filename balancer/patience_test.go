@@ -16,138 +16,6 @@ import (
 	"github.com/limpet-go/limpet/balancer"
 )
 
-// A backend that was reported is picked for nobody who may go elsewhere, and for everybody
-// else as before.
-func TestReportSlowIsPickedLast(t *testing.T) {
-	t.Parallel()
-	for name, picker := range pickers() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPool(t, &balancer.Options{Picker: picker}, "a", "b", "c")
-			a, b, c := p.Get("a"), p.Get("b"), p.Get("c")
-			picks := func(home, key string, tried ...*balancer.Backend) map[string]int {
-				got := make(map[string]int)
-				for range 200 {
-					b, err := p.Pick(nil, home, key, tried...)
-					must(t, err)
-					got[b.ID()]++
-				}
-				return got
-			}
-			placed := picks("", "somebody")
-			p.ReportSlow(a, time.Now())
-			p.ReportSlow(a, time.Now())
-			if got := picks("", ""); got["a"] > 0 || got["b"] == 0 || got["c"] == 0 {
-				t.Errorf("a new client goes to %v", got)
-			}
-			if got := picks("", "", b); got["c"] != 200 {
-				t.Errorf("after b it goes to %v", got)
-			}
-			if got := picks("", "", b, c); got["a"] != 200 {
-				t.Errorf("after b and c it goes to %v", got)
-			}
-			if got := picks("a", "x"); got["a"] != 200 {
-				t.Errorf("a client of a goes to %v", got)
-			}
-			if got := picks("", "somebody"); got["a"] != placed["a"] {
-				t.Errorf("a client with a key goes to %v, and went to %v", got, placed)
-			}
-			if a.State() != balancer.Up || !a.Slow() || b.Slow() {
-				t.Errorf("a is %v, slow %v; b slow %v", a.State(), a.Slow(), b.Slow())
-			}
-			p.ReportSlow(b, time.Now())
-			if got := picks("", ""); len(got) != 3 {
-				t.Errorf("two of three are slow: a new client goes to %v", got)
-			}
-			if got := picks("", "", a); len(got) == 0 || got["a"] > 0 {
-				t.Errorf("two of three are slow: after a it goes to %v", got)
-			}
-			p.ReportSlow(c, time.Now())
-			if got := picks("", ""); len(got) != 3 {
-				t.Errorf("all are slow: a new client goes to %v", got)
-			}
-		})
-	}
-}
-
-// A backend that answers others while a request waits is busy, and not ill.
-func TestReportSlowOfABusyBackend(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := &fleet{does: make(map[string]string), checks: make(map[string][]time.Time)}
-		tr := &balancer.Transport{Dial: f.dial}
-		p := newPool(t, &balancer.Options{Transport: tr}, "a", "b")
-		a := p.Get("a")
-		f.set("busy", "a")
-		before := time.Now()
-		time.Sleep(time.Second)
-		req, err := http.NewRequestWithContext(balancer.WithBackend(t.Context(), a), "GET", "http://a.test/", nil)
-		must(t, err)
-		res, err := tr.RoundTrip(req)
-		must(t, err)
-		res.Body.Close()
-		if p.ReportSlow(a, before); a.Slow() {
-			t.Error("it is picked last, although it has answered since")
-		}
-		time.Sleep(time.Second)
-		if p.ReportSlow(a, time.Now()); !a.Slow() {
-			t.Error("it isn't picked last, although it has answered nobody since")
-		}
-		tr.CloseIdleConnections()
-		time.Sleep(10 * time.Second) // until the mark's timer is over
-		synctest.Wait()
-	})
-}
-
-// What ends that a backend is picked last.
-func TestSlowEnds(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name        string
-		path        string
-		runs, hangs bool
-		within      [2]time.Duration
-	}{
-		{"a good check", "/health", true, false, [2]time.Duration{time.Second, 2100 * time.Millisecond}},
-		{"a check that only connects proves nothing", "", true, false, [2]time.Duration{10 * time.Second, 10 * time.Second}},
-		{"nobody checks", "/health", false, false, [2]time.Duration{10 * time.Second, 10 * time.Second}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				f := &fleet{does: make(map[string]string), checks: make(map[string][]time.Time)}
-				p := newPool(t, &balancer.Options{Check: &balancer.Check{Path: tt.path}, Transport: &balancer.Transport{Dial: f.dial}}, "a", "b")
-				if tt.runs {
-					ctx, cancel := context.WithCancel(t.Context())
-					ended := make(chan struct{})
-					go func() {
-						defer close(ended)
-						p.Run(ctx)
-					}()
-					defer func() {
-						cancel()
-						<-ended
-					}()
-				}
-				time.Sleep(3300 * time.Millisecond)
-				f.checked("a")
-				p.ReportSlow(p.Get("a"), time.Now())
-				began := time.Now()
-				time.Sleep(150 * time.Millisecond)
-				if n := len(f.checked("a")); (n > 0) != tt.runs {
-					t.Errorf("the report has caused %d checks", n)
-				}
-				for p.Get("a").Slow() && time.Since(began) < time.Minute {
-					time.Sleep(time.Millisecond)
-				}
-				if took := time.Since(began); took < tt.within[0] || took > tt.within[1]+2*time.Millisecond {
-					t.Errorf("it ended after %v, want %v", took, tt.within)
-				}
-			})
-		})
-	}
-}
-
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -168,23 +36,26 @@ func TestPatience(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPool(t, nil, "a", "b", "c")
-			a := p.Get("a")
-			for _, d := range tt.took {
-				a.Took(d)
-			}
-			for _, id := range tt.slow {
-				p.ReportSlow(p.Get(id), time.Now())
-			}
-			if got := p.Patience(a, false); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
-				t.Errorf("at first %+v, want %v", got, tt.one)
-			}
-			if got := p.Patience(a, false, p.Get("c")); got.Begin != tt.other {
-				t.Errorf("after another %+v, want %v", got, tt.other)
-			}
-			if got := p.Patience(a, false, p.Get("c"), p.Get("b")); got.Begin != 0 || got.Connect != 0 {
-				t.Errorf("after all others: %+v", got)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(t, nil, "a", "b", "c")
+				a := p.Get("a")
+				for _, d := range tt.took {
+					a.Took(d)
+				}
+				time.Sleep(2 * time.Second)
+				for _, id := range tt.slow {
+					stall(p, p.Get(id))
+				}
+				if got := p.Patience(a, false); got.Begin != tt.one || (got.Connect == 0) != (tt.one == 0 && tt.slow != nil) {
+					t.Errorf("at first %+v, want %v", got, tt.one)
+				}
+				if got := p.Patience(a, false, p.Get("c")); got.Begin != tt.other {
+					t.Errorf("after another %+v, want %v", got, tt.other)
+				}
+				if got := p.Patience(a, false, p.Get("c"), p.Get("b")); got.Begin != 0 || got.Connect != 0 {
+					t.Errorf("after all others: %+v", got)
+				}
+			})
 		})
 	}
 }
