@@ -57,7 +57,7 @@ type fetcher struct {
 }
 
 func (l *load) fetcher(visitors []*visitor) (*fetcher, error) {
-	conn, err := l.dial(l.port)
+	conn, err := l.connect()
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ type load struct {
 	*loop
 	ctx   context.Context
 	port  int
+	tls   bool
 	until time.Time // no operation begins after this
 	busy  int       // operations under way
 
@@ -22,12 +23,12 @@ type load struct {
 	first  error
 }
 
-func newLoad(ctx context.Context, port int) (*load, error) {
+func newLoad(ctx context.Context, port int, tls bool) (*load, error) {
 	l, err := newLoop()
 	if err != nil {
 		return nil, err
 	}
-	return &load{loop: l, ctx: ctx, port: port, times: make([]time.Duration, 0, 1<<16)}, nil
+	return &load{loop: l, ctx: ctx, port: port, tls: tls, times: make([]time.Duration, 0, 1<<16)}, nil
 }
 
 // patience is how long the last operations may take once no more begin.

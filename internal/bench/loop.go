@@ -20,6 +20,7 @@ type loop struct {
 	conns  []*conn // by descriptor
 	events []syscall.EpollEvent
 	buf    []byte // what is being read, for one call of received
+	plain  []byte // the same without TLS
 }
 
 // A conn is one connection of a loop, or its listener.
@@ -29,6 +30,7 @@ type conn struct {
 	closed bool
 	out    [][]byte // not yet written
 	ready  func()   // instead of received: for listeners and timers
+	secure *secure  // nil without TLS
 
 	// received is told what came. The bytes are valid during the call. With an
 	// error, io.EOF at the end, it is called once, and the connection is closed.
@@ -40,7 +42,7 @@ func newLoop() (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	return &loop{epoll: fd, events: make([]syscall.EpollEvent, 256), buf: make([]byte, 256<<10)}, nil
+	return &loop{epoll: fd, events: make([]syscall.EpollEvent, 256), buf: make([]byte, 256<<10), plain: make([]byte, 16<<10)}, nil
 }
 
 // close closes all connections, too.
@@ -87,6 +89,21 @@ func (l *loop) dial(port int) (*conn, error) {
 	if err != nil {
 		syscall.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
+	}
+	return l.add(fd)
+}
+
+// adopt has the loop serve a duplicate of a socket.
+func (l *loop) adopt(fd int) (*conn, error) {
+	fd, err := syscall.Dup(fd)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+		if err = prepare(fd); err != nil {
+			syscall.Close(fd)
+		}
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
 	}
 	return l.add(fd)
 }
@@ -156,6 +173,8 @@ func (l *loop) turn(most time.Duration) error {
 func (c *conn) read() {
 	n, err := syscall.Read(c.fd, c.loop.buf)
 	switch {
+	case n > 0 && c.secure != nil:
+		c.decrypt(c.loop.buf[:n])
 	case n > 0:
 		c.received(c.loop.buf[:n], nil)
 	case err == syscall.EAGAIN || err == syscall.EINTR:
@@ -173,6 +192,9 @@ func (c *conn) fail(err error) {
 
 // send writes p, later what the socket has no room for.
 func (c *conn) send(p []byte) {
+	if c.secure != nil {
+		p = c.encrypt(p)
+	}
 	if n := c.write(p); n < len(p) {
 		c.keep(bytes.Clone(p[n:]))
 	}

@@ -67,7 +67,9 @@ func act() error {
 		}
 		return backends(n)
 	case len(args) == 3 && args[0] == "reverseproxy":
-		return reverseProxy(args[1], args[2])
+		return reverseProxy(args[1], args[2], "")
+	case len(args) == 4 && args[0] == "reverseproxy":
+		return reverseProxy(args[1], args[2], args[3])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

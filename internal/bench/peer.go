@@ -26,9 +26,16 @@ type peer struct {
 	path string   // of the program, "" if it isn't installed
 	ask  []string // arguments that make it print its version
 
-	// command returns how to run it on a port of 127.0.0.1 before these
-	// backends. It may write files to dir.
-	command func(path, dir string, port int, backends []string) (*exec.Cmd, error)
+	// command returns how to run it. It may write files to the site's dir.
+	command func(path string, s site) (*exec.Cmd, error)
+}
+
+// A site is where a gateway is to run.
+type site struct {
+	dir      string
+	port     int // of 127.0.0.1
+	backends []string
+	tls      bool // clients come by TLS; certificate and key are in dir
 }
 
 // version returns the first line of what the program says about itself.
@@ -71,12 +78,17 @@ func allPeers(ctx context.Context, dir string) ([]*peer, error) {
 }
 
 // run starts the peer and waits until it passes a request on.
-func (p *peer) run(ctx context.Context, dir string, cores cpuSet, backends []string) (*process, int, error) {
-	port, err := freePort()
-	if err != nil {
+func (p *peer) run(ctx context.Context, s site, cores cpuSet) (*process, int, error) {
+	var err error
+	if s.port, err = freePort(); err != nil {
 		return nil, 0, err
 	}
-	cmd, err := p.command(p.path, dir, port, backends)
+	if s.tls {
+		if err := writeKeys(s.dir); err != nil {
+			return nil, 0, err
+		}
+	}
+	cmd, err := p.command(p.path, s)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -84,7 +96,7 @@ func (p *peer) run(ctx context.Context, dir string, cores cpuSet, backends []str
 	if err != nil {
 		return nil, 0, err
 	}
-	err = await(ctx, port, proc.ended)
+	err = await(ctx, s, proc.ended)
 	if err == nil {
 		err = proc.count()
 	}
@@ -92,14 +104,14 @@ func (p *peer) run(ctx context.Context, dir string, cores cpuSet, backends []str
 		proc.stop()
 		return nil, 0, fmt.Errorf("%s: %w\n%s", p.name, err, proc.said)
 	}
-	return proc, port, nil
+	return proc, s.port, nil
 }
 
 // await waits until a gateway serves.
-func await(ctx context.Context, port int, ended <-chan struct{}) error {
+func await(ctx context.Context, s site, ended <-chan struct{}) error {
 	var last error
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
-		l, err := newLoad(ctx, port)
+		l, err := newLoad(ctx, s.port, s.tls)
 		if err != nil {
 			return err
 		}
@@ -151,9 +163,7 @@ func descriptors() int {
 	return int(min(limit.Max, 1<<20))
 }
 
-func limpet(path, _ string, port int, backends []string) (*exec.Cmd, error) {
-	return limpetChecking("1s")(path, "", port, backends)
-}
+func limpet(path string, s site) (*exec.Cmd, error) { return limpetChecking("1s")(path, s) }
 
 // variant is Limpet with more flags of examples/gateway.
 func variant(limpet *peer, flags string) *peer {
@@ -161,12 +171,15 @@ func variant(limpet *peer, flags string) *peer {
 }
 
 // limpetChecking is Limpet with this time between two health checks, and more flags.
-func limpetChecking(interval string, flags ...string) func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
-	return func(path, _ string, port int, backends []string) (*exec.Cmd, error) {
+func limpetChecking(interval string, flags ...string) func(path string, s site) (*exec.Cmd, error) {
+	return func(path string, s site) (*exec.Cmd, error) {
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails
-		args := []string{"-listen", "127.0.0.1:" + strconv.Itoa(port), "-key", hex.EncodeToString(key), "-health", "/health", "-health-interval", interval}
-		for i, addr := range backends {
+		args := []string{"-listen", "127.0.0.1:" + strconv.Itoa(s.port), "-key", hex.EncodeToString(key), "-health", "/health", "-health-interval", interval}
+		if s.tls {
+			args = append(args, "-tls-cert", certFile(s.dir), "-tls-key", keyFile(s.dir))
+		}
+		for i, addr := range s.backends {
 			args = append(args, "-backend", fmt.Sprintf("node%d=http://%s", i, addr))
 		}
 		args = append(args, flags...)
@@ -181,8 +194,12 @@ func limpetChecking(interval string, flags ...string) func(path, _ string, port 
 // home that fails is backed up by the others. It resets new connections when less
 // than a sixteenth of worker_connections is left, so these are more than can be
 // open.
-func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
-	var user, parts, homes, known, nodes string
+func nginx(path string, s site) (*exec.Cmd, error) {
+	var user, secure, parts, homes, known, nodes string
+	if s.tls {
+		secure = fmt.Sprintf(" ssl; ssl_certificate %s; ssl_certificate_key %s", certFile(s.dir), keyFile(s.dir))
+	}
+	backends, file := s.backends, filepath.Join(s.dir, "nginx.conf")
 	if os.Geteuid() == 0 {
 		user = "user root;" // or the worker can't write to dir
 	}
@@ -202,7 +219,6 @@ func nginx(path, dir string, port int, backends []string) (*exec.Cmd, error) {
 		}
 		nodes += " keepalive 256; keepalive_requests 100000000; }\n"
 	}
-	file := filepath.Join(dir, "nginx.conf")
 	err := os.WriteFile(file, fmt.Appendf(nil, `daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log stderr crit; %[2]s
 worker_rlimit_nofile %[3]d;
 events { worker_connections %[4]d; }
@@ -214,7 +230,7 @@ http {
   map $cookie_home $node { default $new;%[7]s }
   map $cookie_home $set_home { default "home=$new; Path=/; HttpOnly";%[8]s }
 %[9]s  server {
-    listen 127.0.0.1:%[5]d backlog=4096;
+    listen 127.0.0.1:%[5]d backlog=4096%[10]s;
     keepalive_requests 100000000;
     location / {
       proxy_pass http://$node;
@@ -228,16 +244,19 @@ http {
     }
   }
 }
-`, dir, user, descriptors(), 2*descriptors(), port, parts, homes, known, nodes), 0o600)
-	return exec.Command(path, "-p", dir, "-e", "stderr", "-c", file), err
+`, s.dir, user, descriptors(), 2*descriptors(), s.port, parts, homes, known, nodes, secure), 0o600)
+	return exec.Command(path, "-p", s.dir, "-e", "stderr", "-c", file), err
 }
 
-func haproxy(path, dir string, port int, backends []string) (*exec.Cmd, error) {
-	var servers string
-	for i, addr := range backends {
+func haproxy(path string, s site) (*exec.Cmd, error) {
+	var servers, secure string
+	if s.tls {
+		secure = " ssl crt " + certFile(s.dir) // which has the key too
+	}
+	for i, addr := range s.backends {
 		servers += fmt.Sprintf("  server node%d %s check inter 1s cookie node%[1]d\n", i, addr)
 	}
-	file := filepath.Join(dir, "haproxy.cfg")
+	file := filepath.Join(s.dir, "haproxy.cfg")
 	err := os.WriteFile(file, fmt.Appendf(nil, `global
   nbthread 1
   maxconn %d
@@ -249,18 +268,22 @@ defaults
   timeout server 60s
   timeout tunnel 1h
 frontend gateway
-  bind 127.0.0.1:%d backlog 4096
+  bind 127.0.0.1:%d%s backlog 4096
   default_backend nodes
 backend nodes
   balance roundrobin
   cookie home insert indirect nocache
   option httpchk GET /health
-%s`, (descriptors()-100)/2, port, servers), 0o600)
+%s`, (descriptors()-100)/2, s.port, secure, servers), 0o600)
 	return exec.Command(path, "-db", "-f", file), err
 }
 
-func caddy(path, dir string, port int, backends []string) (*exec.Cmd, error) {
-	file := filepath.Join(dir, "Caddyfile")
+func caddy(path string, s site) (*exec.Cmd, error) {
+	scheme, secure := "http", ""
+	if s.tls {
+		scheme, secure = "https", fmt.Sprintf("\ttls %s %s\n", certFile(s.dir), keyFile(s.dir))
+	}
+	file := filepath.Join(s.dir, "Caddyfile")
 	err := os.WriteFile(file, fmt.Appendf(nil, `{
 	admin off
 	auto_https off
@@ -268,16 +291,16 @@ func caddy(path, dir string, port int, backends []string) (*exec.Cmd, error) {
 		level ERROR
 	}
 }
-http://:%d {
+%s://:%d {
 	bind 127.0.0.1
-	reverse_proxy %s {
+%s	reverse_proxy %s {
 		lb_policy cookie home not-a-secret
 		health_uri /health
 		health_interval 1s
 	}
 }
-`, port, strings.Join(backends, " ")), 0o600)
+`, scheme, s.port, secure, strings.Join(s.backends, " ")), 0o600)
 	cmd := exec.Command(path, "run", "--adapter", "caddyfile", "--config", file)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
 	return cmd, err
 }

@@ -52,6 +52,9 @@ var scenes = []*scene{
 	{"open-echo-close", "WebSocket opened, used once and closed", (*trial).churn},
 	{"idle", "first message on each of many tunnels", (*trial).idle},
 	{"broadcast", "one of many deliveries of a message", (*trial).broadcast},
+	{"wss echo 64 B", "the same, the client over TLS", func(t *trial) error { return t.echo(64, t.Clients) }},
+	{"wss echo 4 KiB", "the same, the client over TLS", func(t *trial) error { return t.echo(4<<10, t.Clients) }},
+	{"wss idle", "the same, the clients over TLS", (*trial).idle},
 }
 
 func poller() *visitor {
@@ -103,7 +106,11 @@ func (t *trial) open(n int) ([]*socket, error) {
 		}
 		sockets = append(sockets, s)
 	}
-	err := t.drive(patience, func() {
+	most := patience
+	if t.tls {
+		most *= 10 // one handshake of TLS at a time
+	}
+	err := t.drive(most, func() {
 		for range t.Clients {
 			next()
 		}

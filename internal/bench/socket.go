@@ -27,7 +27,7 @@ type socket struct {
 
 // socket dials. Its handshake has ended when then is called.
 func (l *load) socket(number int, then func(error)) (*socket, error) {
-	conn, err := l.dial(l.port)
+	conn, err := l.connect()
 	if err != nil {
 		return nil, err
 	}

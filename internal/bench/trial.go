@@ -51,12 +51,12 @@ type trial struct {
 // the result.
 func (b *bench) try(ctx context.Context, p *peer, c *scene, backends []string) (result, error) {
 	r := result{Case: c.name, Peer: p.name}
-	gateway, port, err := p.run(ctx, b.dir, b.core, backends)
+	gateway, port, err := p.run(ctx, site{dir: b.dir, backends: backends, tls: c.secure()}, b.core)
 	if err != nil {
 		return r, err
 	}
 	defer gateway.stop()
-	l, err := newLoad(ctx, port)
+	l, err := newLoad(ctx, port, c.secure())
 	if err != nil {
 		return r, err
 	}
