@@ -77,3 +77,26 @@ func Waiting(t *Tunnel, n int) {
 		runtime.Gosched()
 	}
 }
+
+// Unsent returns how many encrypted bytes wait for room at the client of a tunnel.
+func Unsent(t *Tunnel) int {
+	unsent, _ := secureClient(t)
+	return unsent
+}
+
+// Budget returns how many encrypted bytes are taken from the client of a tunnel at a time.
+func Budget(t *Tunnel) int {
+	_, budget := secureClient(t)
+	return budget
+}
+
+func secureClient(t *Tunnel) (unsent, budget int) {
+	u := t.engine.(*loopTunnel)
+	u.loop.mu.Lock()
+	defer u.loop.mu.Unlock()
+	e := u.loop.secure[u.slot][0]
+	if e.out != nil {
+		unsent = len(e.out.b)
+	}
+	return unsent, int(e.budget)
+}
