@@ -10,6 +10,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // connect opens a connection to b within DialTimeout, and secures it if the URL is
@@ -73,7 +75,7 @@ func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config
 	config = config.Clone()
 	config.NextProtos = []string{"http/1.1"}
 	config.ServerName = cmp.Or(config.ServerName, b.url.Hostname())
-	secured := tls.Client(raw, config)
+	secured := tls.Client(switchable.New(raw), config) // so that a tunnel can run on an event loop
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS handshake with %s: %w", b.addr, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // Connect asks a backend for the upgrade that out asks for. out is the request as the
@@ -108,10 +110,26 @@ func dialURL(ctx context.Context, out *http.Request) (net.Conn, error) {
 	case "http", "ws":
 		return dialer.DialContext(ctx, "tcp", hostPort(out.URL, "80"))
 	case "https", "wss":
-		secure := tls.Dialer{NetDialer: dialer, Config: &tls.Config{NextProtos: []string{"http/1.1"}}}
-		return secure.DialContext(ctx, "tcp", hostPort(out.URL, "443"))
+		conn, err := dialer.DialContext(ctx, "tcp", hostPort(out.URL, "443"))
+		if err != nil {
+			return nil, err
+		}
+		return secure(ctx, conn, &tls.Config{NextProtos: []string{"http/1.1"}, ServerName: out.URL.Hostname()})
 	}
 	return nil, fmt.Errorf("scheme %q is not one of http, https, ws, wss", out.URL.Scheme)
+}
+
+// secure has a connection to a backend secured, in such a way that a tunnel can run on an
+// event loop. Like the dialling, the handshake may take 10 seconds.
+func secure(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	secured := tls.Client(switchable.New(conn), config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secured, nil
 }
 
 // hostPort returns the address of u, with port if u has none.

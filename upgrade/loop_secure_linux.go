@@ -19,7 +19,9 @@ func (t *loopTunnel) readSecure(f *loopFlow, e *secureEnd) {
 	}
 	full := len(e.in) == int(e.budget)
 	n := e.decrypt(t.loop.buf[:])
-	e.flush(t.source(f)) // answers of crypto/tls; if it fails, so does what is written next
+	if e.out == nil { // else only flush of the other direction may, which then goes on there
+		e.flush(t.source(f)) // answers of crypto/tls; if it fails, so does what is written next
+	}
 	if n > 0 {
 		t.received(f, t.loop.buf[:n], full)
 	}

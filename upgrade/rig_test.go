@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/limpet-go/limpet/internal/switchable"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -38,8 +39,8 @@ const (
 // setup is one way to run the tests of a tunnel: an engine, and what it runs on.
 type setup struct {
 	name  string
-	tls   bool   // to client and backend
-	front uint16 // or else the version of TLS for clients of a Listener, 0 for none
+	tls   bool   // to client and backend; a loop can carry that with front only
+	front uint16 // the version of TLS for clients of a Listener, 0 for none
 	use   func(*upgrade.Proxy)
 
 	narrow bool // sockets to clients keep little
@@ -50,6 +51,7 @@ var setups = []setup{
 	{name: "pump", use: wrapped},
 	{name: "pump,TLS", tls: true, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,unwrapped", use: unwrapped},
+	{name: "epoll,TLS both", tls: true, front: tls.VersionTLS13, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,TLS 1.2", front: tls.VersionTLS12, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,TLS 1.3", front: tls.VersionTLS13, use: func(*upgrade.Proxy) {}},
 }
@@ -122,7 +124,15 @@ func newRig(t *testing.T, s setup, proxy *upgrade.Proxy, backend http.Handler) *
 	target, _ := url.Parse(behind.URL)
 	if s.tls {
 		proxy.Dial = func(ctx context.Context, out *http.Request) (net.Conn, error) {
-			return (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(ctx, "tcp", out.URL.Host)
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", out.URL.Host)
+			if err != nil {
+				return nil, err
+			}
+			if s.front != 0 {
+				conn = switchable.New(conn)
+			}
+			secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+			return secured, secured.HandshakeContext(ctx)
 		}
 	}
 	r := &rig{

@@ -21,7 +21,7 @@ import (
 // secure returns the setups with TLS on a loop.
 func secure() (some []setup) {
 	for _, s := range setups {
-		if s.front != 0 {
+		if s.front != 0 && !s.tls {
 			some = append(some, s)
 		}
 	}
