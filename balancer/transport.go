@@ -25,7 +25,8 @@ import (
 //
 // The goroutine that calls RoundTrip writes the request and reads the answer. Only a
 // request with a body is sent by another goroutine, since the backend may answer before the
-// body ends. An idle connection has neither a goroutine nor a buffer.
+// body ends. An idle connection has neither a goroutine nor a buffer, and a request over TCP
+// or a Unix socket that waits for its answer has no buffer.
 type Transport struct {
 	// TLS is the configuration for https backends. Nil: the default one. An empty
 	// ServerName stands for the host of the backend's URL. ALPN offers http/1.1 only.
@@ -127,6 +128,16 @@ func (t *Transport) RoundTripTo(b *Backend, req *http.Request, informed func(cod
 // of the limits it was. A request with a body isn't limited by Begin, nor is one over a
 // connection that has no read deadlines.
 func (t *Transport) RoundTripWithin(b *Backend, req *http.Request, informed func(code int, header textproto.MIMEHeader) error, p Patience) (*http.Response, error) {
+	c, err := t.fit(b, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.RoundTrip(req, informed, http1.Patience(p))
+}
+
+// fit returns the HTTP client for b, or an error if it can't be asked, for which it closes
+// the body of req.
+func (t *Transport) fit(b *Backend, req *http.Request) (*http1.Client, error) {
 	l := b.life.Load()
 	if err := l.over(); err != nil {
 		closeBody(req)
@@ -136,7 +147,7 @@ func (t *Transport) RoundTripWithin(b *Backend, req *http.Request, informed func
 		closeBody(req)
 		return nil, &Error{Backend: b.id, Invalid: true, Err: cmp.Or(req.Context().Err(), err)}
 	}
-	return t.client(b, l).RoundTrip(req, informed, http1.Patience(p))
+	return t.client(b, l), nil
 }
 
 // client returns the HTTP client for b during its life l. It makes one if there is none.

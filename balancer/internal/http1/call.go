@@ -61,34 +61,16 @@ const (
 
 // send makes one attempt to send req and to get its answer. With fresh it uses no kept
 // connection.
+//
+// What it does before and after the wait for the answer is in functions of their own, and
+// so it is up to the handler of a gateway: their frames would otherwise lie on the stack
+// for as long as a poll waits, and make it twice as large.
 func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader) error, p Patience, fresh bool) (*http.Response, *failure) {
-	ctx := req.Context()
-	call := &call{client: c, req: req, informed: informed, patience: p, trace: httptrace.ContextClientTrace(ctx)}
-	var head []byte // nil: net/http writes the request
-	if call.trace == nil {
-		room := heads.Get().(*[]byte)
-		defer heads.Put(room)
-		head = appendHead((*room)[:0], req, c.origin.Host)
-		if cap(head) > cap(*room) && cap(head) <= 16<<10 { // a larger one was rare
-			*room = head
-		}
+	call := &call{client: c, req: req, informed: informed, patience: p, trace: httptrace.ContextClientTrace(req.Context())}
+	if failed := call.begin(fresh); failed != nil {
+		return nil, failed
 	}
-	var err error
-	if head == nil {
-		err = valid(req)
-	}
-	if call.invalid = err != nil; !call.invalid {
-		err = ctx.Err()
-	}
-	if err == nil {
-		call.conn, err = c.get(ctx, call.trace, p.Connect, fresh, head != nil && !hasBody(req))
-	}
-	if err != nil {
-		closeBody(req)
-		return nil, &failure{invalid: call.invalid, err: cmp.Or(call.ended(), err)}
-	}
-	c.origin.Canceler.begin(call)
-	res, err := call.exchange(head)
+	res, err := call.exchange()
 	if err != nil {
 		return nil, call.failed(err)
 	}
@@ -96,19 +78,53 @@ func (c *Client) send(req *http.Request, informed func(int, textproto.MIMEHeader
 	return res, nil
 }
 
-// exchange sends the request, or begins to, and reads the answer up to its body. A
-// head that isn't nil is sent as it is, else net/http writes the request.
-func (c *call) exchange(head []byte) (*http.Response, error) {
+// begin gets a connection, and sends the request or begins to. The wait for the answer
+// sends the request if it waits in the connection's head.
+func (c *call) begin(fresh bool) *failure {
+	head, err := c.head()
+	if c.invalid = err != nil; !c.invalid {
+		err = c.req.Context().Err()
+	}
+	if err == nil {
+		c.conn, err = c.client.get(c.req.Context(), c.trace, c.patience.Connect, fresh, head != nil && !hasBody(c.req))
+	}
+	if err != nil {
+		closeBody(c.req)
+		return &failure{invalid: c.invalid, err: cmp.Or(c.ended(), err)}
+	}
+	c.client.origin.Canceler.begin(c)
 	switch {
 	case hasBody(c.req):
 		c.upload = newUpload(c, head)
 	case head != nil:
-		c.conn.head = head // conn.Read writes it: see "What is written within a Read" in doc.go
+		c.conn.head = head
 	default:
-		if err := c.write(); err != nil {
-			return nil, err
-		}
+		err = c.write()
 	}
+	if err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// head returns the head of the request in a buffer of heads. It is nil if net/http has to
+// write the request.
+func (c *call) head() (*[]byte, error) {
+	if c.trace != nil {
+		return nil, valid(c.req)
+	}
+	room := heads.Get().(*[]byte)
+	head := appendHead((*room)[:0], c.req, c.client.origin.Host)
+	if head == nil {
+		heads.Put(room)
+		return nil, valid(c.req)
+	}
+	*room = head
+	return room, nil
+}
+
+// exchange reads the answer up to its body.
+func (c *call) exchange() (*http.Response, error) {
 	c.conn.readLeft = maxHeader
 	for {
 		if err := c.await(); err != nil {
@@ -158,7 +174,7 @@ func (c *call) awaitContinue() error {
 		return err
 	}
 	if err == nil {
-		_, err = c.conn.in.Peek(1)
+		err = c.conn.await()
 		_ = c.conn.SetReadDeadline(time.Time{})
 		if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
 			return err

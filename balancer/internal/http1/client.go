@@ -46,20 +46,26 @@ func (c *Client) CloseIdle() { c.idle.clear() }
 // come from [Origin.Error].
 func (c *Client) RoundTrip(req *http.Request, informed func(code int, header textproto.MIMEHeader) error, p Patience) (*http.Response, error) {
 	res, failed := c.send(req, informed, p, false)
-	if failed != nil && failed.stale {
+	if failed == nil {
+		return res, nil
+	}
+	return c.afresh(req, informed, p, failed)
+}
+
+// afresh is the rest of RoundTrip after an attempt that has failed.
+func (c *Client) afresh(req *http.Request, informed func(code int, header textproto.MIMEHeader) error, p Patience, failed *failure) (*http.Response, error) {
+	if failed.stale {
 		if again := rewound(req); again != nil {
-			sent := failed.sent
-			if res, failed = c.send(again, informed, p, true); failed == nil {
+			res, failedAgain := c.send(again, informed, p, true)
+			if failedAgain == nil {
 				res.Request = req
-			} else {
-				failed.sent = failed.sent || sent
+				return res, nil
 			}
+			failedAgain.sent = failedAgain.sent || failed.sent
+			failed = failedAgain
 		}
 	}
-	if failed != nil {
-		return nil, c.origin.Error(failed.sent, failed.invalid, failed.err)
-	}
-	return res, nil
+	return nil, c.origin.Error(failed.sent, failed.invalid, failed.err)
 }
 
 // rewound returns a request like req whose body begins anew, or nil if the body can't
@@ -81,9 +87,9 @@ func rewound(req *http.Request) *http.Request {
 }
 
 // get returns a connection that is ready for a request: an idle one or, if there is
-// none or fresh is true, a new one. With byRead the request will be written by the
-// connection's first Read, which then finds out itself whether the connection is fit.
-func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within time.Duration, fresh, byRead bool) (*conn, error) {
+// none or fresh is true, a new one. With byAwait the request will be written by the
+// connection's await, which then finds out itself whether the connection is fit.
+func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within time.Duration, fresh, byAwait bool) (*conn, error) {
 	if trace != nil && trace.GetConn != nil {
 		trace.GetConn(c.origin.Addr)
 	}
@@ -94,7 +100,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within t
 	info := httptrace.GotConnInfo{}
 	var conn *conn
 	if !fresh {
-		conn = c.kept(key, byRead)
+		conn = c.kept(key, byAwait)
 	}
 	if conn != nil {
 		info = httptrace.GotConnInfo{Reused: true, WasIdle: true, IdleTime: time.Since(conn.since)}
@@ -103,7 +109,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within t
 		if conn, err = c.open(ctx, within); err != nil {
 			return nil, err
 		}
-		if conn.key = key; !conn.ready(byRead) {
+		if conn.key = key; !conn.ready(byAwait) {
 			return nil, io.EOF
 		}
 	}
@@ -116,7 +122,7 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within t
 
 // kept returns an idle connection with this key that is still fit, or nil. It closes
 // those that aren't.
-func (c *Client) kept(key string, byRead bool) *conn {
+func (c *Client) kept(key string, byAwait bool) *conn {
 	for {
 		conn := c.idle.pop(key)
 		if conn == nil {
@@ -125,7 +131,7 @@ func (c *Client) kept(key string, byRead bool) *conn {
 		conn.reused = true
 		if !time.Now().Before(conn.until) {
 			conn.close()
-		} else if conn.ready(byRead) {
+		} else if conn.ready(byAwait) {
 			return conn
 		}
 	}

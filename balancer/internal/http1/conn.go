@@ -15,29 +15,31 @@ import (
 	"time"
 )
 
-// A conn is a connection to an origin. It serves one request at a time, has a buffer
-// only while it does, and is read by one goroutine at a time. Only abort may be called
-// by others.
+// A conn is a connection to an origin. It serves one request at a time and is read by one
+// goroutine at a time. Only abort may be called by others.
+//
+// A long poll waits for its answer for most of the time, and there may be thousands. So a
+// direct connection has a buffer only from the first byte of the answer to its end.
 type conn struct {
 	net.Conn
 	client *Client
 	key    string // of the requests that it may serve: see Origin.Key
 	socket *socket
-	direct bool   // bytes go to the kernel as they are: socket.writeRead works
+	direct bool   // bytes go to the kernel as they are: socket.await works
 	abort  func() // makes reads and writes fail; the owner of the connection still has to close it
 
 	// While it is idle:
 	since, until time.Time
 
 	// While it serves a request:
-	in       *bufio.Reader
-	readLeft int64  // bytes that may still be read: of the header at first, then unlimited
-	head     []byte // a request that the first Read has to write
-	reused   bool   // it has served another request before
-	early    bool   // the origin spoke before the request, or may have: see probe
-	wrote    bool   // bytes of the request may have gone out
-	writeErr error  // of the last write that failed
-	waits    atomic.Int32
+	in       *bufio.Reader         // nil if c is direct and nothing of the answer was read yet
+	readLeft int64                 // bytes that may still be read: of the header at first, then unlimited
+	head     *[]byte               // of heads: a request that await has to write
+	reused   bool                  // it has served another request before
+	early    bool                  // the origin spoke before the request, or may have: see probe
+	wrote    bool                  // bytes of the request may have gone out
+	writeErr error                 // of the last write that failed
+	waits    atomic.Int32          // see patience.go
 	why      atomic.Pointer[error] // it was released
 }
 
@@ -71,13 +73,14 @@ func newConn(raw net.Conn, client *Client) *conn {
 }
 
 // ready prepares c for a request, and reports whether it is fit for one. If it isn't, c
-// is closed. With byRead the question is left to the first Read, if that can answer it.
-func (c *conn) ready(byRead bool) bool {
-	c.in = readers.Get().(*bufio.Reader)
-	c.in.Reset(c)
+// is closed. With byAwait the question is left to await, if that can answer it.
+func (c *conn) ready(byAwait bool) bool {
 	c.readLeft = maxHeader
 	c.wrote, c.writeErr = false, nil
-	if byRead && c.direct || c.probe() {
+	if !c.direct {
+		c.takeBuffer()
+	}
+	if byAwait && c.direct || c.probe() {
 		return true
 	}
 	c.close()
@@ -85,11 +88,19 @@ func (c *conn) ready(byRead bool) bool {
 	return false
 }
 
-// releaseBuffer gives the read buffer back. Nobody may be reading from c.
+// takeBuffer gets a read buffer.
+func (c *conn) takeBuffer() {
+	c.in = readers.Get().(*bufio.Reader)
+	c.in.Reset(c)
+}
+
+// releaseBuffer gives the read buffer back, if there is one. Nobody may be reading from c.
 func (c *conn) releaseBuffer() {
-	c.in.Reset(nil)
-	readers.Put(c.in)
-	c.in = nil
+	if c.in != nil {
+		c.in.Reset(nil)
+		readers.Put(c.in)
+		c.in = nil
+	}
 }
 
 // close closes c for good. Only the owner may call it.
@@ -98,8 +109,58 @@ func (c *conn) close() {
 	c.Conn.Close()
 }
 
-// Read implements [io.Reader]. It reads no more than readLeft allows, and first writes
-// the request that waits in head.
+// await returns when there is something to read, which in has then, or when reading fails.
+// It first writes the request that waits in head.
+func (c *conn) await() error {
+	if c.in == nil {
+		if err := c.awaitKernel(); err != nil {
+			return err
+		}
+		c.takeBuffer()
+	} else if c.head != nil {
+		if err := c.writeRest(0, nil); err != nil {
+			return err
+		}
+	}
+	_, err := c.in.Peek(1)
+	return err
+}
+
+// awaitKernel is await for a direct connection, which needs no buffer to wait. What the
+// origin said before it took the whole request is still read.
+func (c *conn) awaitKernel() error {
+	reads := c.client.origin.Reads
+	reads.Begun.Add(1)
+	defer reads.end(0) // what is there is read later
+	if c.head == nil {
+		return c.socket.await(nil, false)
+	}
+	err := c.socket.await(*c.head, c.reused)
+	sent := c.socket.sent
+	c.wrote = sent > 0
+	c.early = c.socket.activity == spoke
+	if sent < len(*c.head) {
+		return c.writeRest(sent, err)
+	}
+	releaseHead(c.head)
+	c.head = nil
+	return err
+}
+
+// writeRest writes head from that byte on, unless err has ended that.
+func (c *conn) writeRest(from int, err error) error {
+	if err == nil {
+		_, err = c.Write((*c.head)[from:])
+	}
+	releaseHead(c.head)
+	c.head = nil
+	if c.writeErr = err; c.rebuffed() {
+		err = nil
+	}
+	return err
+}
+
+// Read implements [io.Reader]. It reads no more than readLeft allows.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.readLeft <= 0 {
 		return 0, errHeader
@@ -109,42 +170,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	reads := c.client.origin.Reads
 	reads.Begun.Add(1)
-	defer reads.Ended.Add(1)
-	n, err := 0, error(nil)
-	if c.head != nil {
-		n, err = c.writeHead(p)
-	} else {
-		n, err = c.Conn.Read(p)
-	}
-	if n == 0 {
-		reads.Empty.Add(1)
-	}
+	n, err := c.Conn.Read(p)
+	reads.end(n)
 	c.readLeft -= int64(n)
-	return n, err
-}
-
-// writeHead writes the request that waits in head and reads what comes then. After a
-// request that the origin didn't take to its end, what it said before is still read.
-func (c *conn) writeHead(p []byte) (n int, err error) {
-	head := c.head
-	c.head = nil
-	sent := 0
-	if c.direct {
-		sent, n, err = c.socket.writeRead(head, p, c.reused)
-		c.wrote = sent > 0
-		c.early = c.socket.activity == spoke
-	}
-	if sent < len(head) {
-		if err == nil {
-			_, err = c.Write(head[sent:])
-		}
-		if c.writeErr = err; c.rebuffed() {
-			err = nil
-		}
-	}
-	if n == 0 && err == nil {
-		n, err = c.Conn.Read(p)
-	}
 	return n, err
 }
 
@@ -163,7 +191,7 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // probe peeks at what the origin did before a request is written to c, and reports
-// whether the request may be written. (socket.writeRead does the same for itself.)
+// whether the request may be written. (socket.await does the same for itself.)
 //
 // Nothing is written to a connection that the origin has closed, as a process does that
 // is being killed: a request of which no byte was written may be sent elsewhere, a POST

@@ -33,7 +33,7 @@
 // A connection has one writer at a time:
 //
 //  1. The goroutine of RoundTrip writes a request without a body that appendHead has
-//     put together. It does so within its first Read of the connection (see below).
+//     put together. It does so while it awaits the answer (see below).
 //  2. The goroutine of RoundTrip writes any other request without a body, by
 //     http.Request.Write, before it reads: a request with a httptrace hook, whose
 //     moments must be right, and what is too rare for appendHead.
@@ -45,12 +45,11 @@
 //
 // After a 101 the owner of the answer's body writes.
 //
-// # What is written within a Read
+// # What is written while the answer is awaited
 //
-// A request that appendHead has put together and that has no body goes out in conn.Read,
-// by the first Read that looks for the answer. Within one call of the runtime's poller,
-// socket.writeRead peeks at the socket, writes the request, and waits for the answer.
-// There are two reasons:
+// A request that appendHead has put together and that has no body goes out in conn.await,
+// which looks for the answer. Within one call of the runtime's poller, socket.await peeks
+// at the socket, writes the request, and waits for the answer. There are two reasons:
 //
 //   - Only a moment passes between the peek and the write. A kept connection that the
 //     origin has closed before that is found out with no byte written, so that any such
@@ -59,6 +58,13 @@
 //     write, a read that returns EAGAIN, a wait, and a read.
 //
 // It needs a connection whose bytes go to the kernel as they are (conn.direct). For
-// TLS, and on systems that aren't Unix, conn.ready probes the connection and the Read
+// TLS, and on systems that aren't Unix, conn.ready probes the connection and conn.await
 // writes and then reads.
+//
+// # What a call holds while it waits
+//
+// Thousands of long polls may wait at the same time. So a call over a direct connection has
+// a buffer for the head of the request until that was written, and one to read from the
+// first byte of the answer on. Between the two it has only the call, the connection, and a
+// stack that is kept small: see Client.send.
 package http1

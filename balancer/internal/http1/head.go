@@ -14,6 +14,13 @@ import (
 // heads are buffers for appendHead, mostly of two kilobytes each.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
 
+// releaseHead gives a buffer of heads back. A very large one was rare, and is dropped.
+func releaseHead(head *[]byte) {
+	if cap(*head) <= 16<<10 {
+		heads.Put(head)
+	}
+}
+
 // appendHead appends the head of a request to b: its first line and its header. They
 // are what http.Request.Write would write, but the fields aren't sorted. It returns nil
 // for a request that is rare, such as one with a body of unknown length, or wrong: then

@@ -48,6 +48,14 @@ type Origin struct {
 // end of its connection. Those of the ended ones that brought nothing are Empty.
 type Reads struct{ Begun, Ended, Empty atomic.Int64 }
 
+// end notes that a read has ended, and how many bytes it has brought.
+func (r *Reads) end(n int) {
+	if n == 0 {
+		r.Empty.Add(1)
+	}
+	r.Ended.Add(1)
+}
+
 // Heard returns how many reads have brought something.
 func (r *Reads) Heard() int64 {
 	empty := r.Empty.Load() // before Ended, or it might count a read that Ended doesn't

@@ -66,7 +66,7 @@ func (c *call) waitFirstByte() error {
 		if err != nil {
 			break
 		}
-		_, err = c.conn.in.Peek(1)
+		err = c.conn.await()
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			_ = c.conn.SetReadDeadline(time.Time{})
@@ -76,6 +76,5 @@ func (c *call) waitFirstByte() error {
 			return fmt.Errorf("no answer has begun within %v: %w", begin, err)
 		}
 	}
-	_, err := c.conn.in.Peek(1)
-	return err
+	return c.conn.await()
 }

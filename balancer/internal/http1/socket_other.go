@@ -8,15 +8,16 @@ import (
 )
 
 // A socket can't ask the kernel on systems that aren't Unix.
-type socket struct{ activity activity }
+type socket struct {
+	activity activity
+	sent     int
+}
 
 func newSocket(net.Conn) *socket { return &socket{activity: hidden} }
 
 func (s *socket) peek() activity { return s.activity }
 
-// direct reports false: writeRead works for no connection here.
+// direct reports false: await works for no connection here.
 func direct(net.Conn) bool { return false }
 
-func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error) {
-	return 0, 0, errors.ErrUnsupported
-}
+func (s *socket) await(out []byte, reused bool) error { return errors.ErrUnsupported }

@@ -18,12 +18,12 @@ type socket struct {
 	activity activity // what recvPeek found
 	peeked   [1]byte  // what it read
 
-	turn    func(fd uintptr) (done bool) // of writeRead, for which the rest is too
-	reused  bool
-	out, in []byte
-	sent    int
-	n       int
-	err     error
+	turn   func(fd uintptr) (done bool) // of await, for which the rest is too
+	reused bool
+	out    []byte
+	waits  bool // turn has been called before
+	sent   int  // bytes of out that were written
+	err    error
 }
 
 func newSocket(c net.Conn) *socket {
@@ -34,27 +34,22 @@ func newSocket(c net.Conn) *socket {
 	s.recvPeek = func(fd uintptr) {
 		s.activity = closed // stays so if it was closed on this side
 		n, _, err := syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
+		for err == syscall.EINTR {
+			n, _, err = syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
+		}
 		switch {
 		case n > 0:
 			s.activity = spoke
-		case err == syscall.EAGAIN || err == syscall.EINTR:
+		case err == syscall.EAGAIN:
 			s.activity = silent
 		}
 	}
 	s.turn = func(fd uintptr) bool {
-		if s.sent == 0 {
-			return s.begin(fd)
+		if s.waits { // and now there is something
+			return true
 		}
-		s.n, s.err = untilDone(syscall.Read, fd, s.in)
-		switch {
-		case s.err == syscall.EAGAIN:
-			return false
-		case s.err != nil:
-			s.err = os.NewSyscallError("read", s.err)
-		case s.n == 0:
-			s.err = io.EOF
-		}
-		return true
+		s.waits = true
+		return s.begin(fd)
 	}
 	return s
 }
@@ -71,8 +66,7 @@ func (s *socket) peek() activity {
 	return s.activity
 }
 
-// direct reports whether c passes bytes to the kernel as they are, so that writeRead
-// works.
+// direct reports whether c passes bytes to the kernel as they are, so that await works.
 func direct(c net.Conn) bool {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -81,28 +75,31 @@ func direct(c net.Conn) bool {
 	return false
 }
 
-// writeRead writes the request in out, unless a peek finds the connection unfit for it,
-// and reads what comes of the answer into in. Reused says that the connection has served
-// a request before. The runtime's poller is armed before the request is written, so that
-// no read has to fail with EAGAIN first: it is cheaper than peek, Write and Read.
+// await writes the request in out, if there is one, unless a peek finds the connection unfit
+// for it, and returns when there is something to read, or the end. Reused says that the
+// connection has served a request before. The runtime's poller is armed before the request
+// is written, so that no read has to fail with EAGAIN first: it is cheaper than peek, Write
+// and Read. While await waits it holds no buffer but out.
 //
-// Without an error n is 0 if nothing was read: because the socket was full, in which
-// case sent is below len(out), or because the other end had spoken first.
-func (s *socket) writeRead(out, in []byte, reused bool) (sent, n int, err error) {
-	s.out, s.in, s.reused = out, in, reused
-	s.sent, s.n, s.err = 0, 0, nil
-	err = s.raw.Read(s.turn)
+// Without an error sent is below len(out) if the socket was full. It then returns at once.
+func (s *socket) await(out []byte, reused bool) error {
+	s.out, s.reused = out, reused
+	s.waits, s.sent, s.err = false, 0, nil
+	err := s.raw.Read(s.turn)
 	if err == nil {
 		err = s.err
 	}
-	s.out, s.in = nil, nil
-	return s.sent, s.n, err
+	s.out = nil
+	return err
 }
 
-// begin is the first turn of writeRead: it peeks and writes. It is done if there is
-// nothing to wait for.
+// begin is the first turn of await: it peeks and writes. It is done if there is nothing to
+// wait for.
 func (s *socket) begin(fd uintptr) (done bool) {
 	s.recvPeek(fd)
+	if len(s.out) == 0 {
+		return s.activity != silent
+	}
 	if s.activity == closed || s.activity == spoke && s.reused {
 		s.err = io.EOF
 		return true

@@ -84,9 +84,9 @@ const lastBytes = 50 * time.Millisecond
 // pieces are buffers for bodies.
 var pieces = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
-// newUpload begins to send the request of c: head and then the body as it is. If head is
-// nil, or too long for the buffer, net/http writes the request.
-func newUpload(c *call, head []byte) *upload {
+// newUpload begins to send the request of c: head, which it gives back, and then the body as
+// it is. If head is nil, or too long for the buffer, net/http writes the request.
+func newUpload(c *call, head *[]byte) *upload {
 	u := &upload{
 		conn: c.conn, src: c.req.Body, trace: c.trace, left: c.req.ContentLength,
 		out: writers.Get().(*bufio.Writer), done: make(chan struct{}),
@@ -96,10 +96,13 @@ func newUpload(c *call, head []byte) *upload {
 		u.gate, u.undecided, u.goOnAt = make(chan bool, 1), true, time.Now().Add(continueTimeout)
 	}
 	var req *http.Request
-	if head != nil && len(head) <= u.out.Available() { // else writing it could block
-		_, _ = u.out.Write(head)
+	if head != nil && len(*head) <= u.out.Available() { // else writing it could block
+		_, _ = u.out.Write(*head)
 	} else {
 		req = u.spelledOut(c)
+	}
+	if head != nil {
+		releaseHead(head)
 	}
 	u.mu.Lock()
 	go u.run(req) // it ends when the request is sent, src fails, or the connection is closed
