@@ -27,7 +27,9 @@ import (
 //	balance   moved may not be back yet
 //
 // A run ends after runMost times Rebalance, too, not counting the time in which it waited:
-// clients that come and go would give it something to do for ever.
+// clients that come and go would give it something to do for ever. It goes on for twice
+// balancedFor at least: who was moved, and came back as a new client at another replica or
+// not at all, is expected in vain until arrivalFor has passed, and only then is missed.
 type rebalancer struct {
 	gateway  *Gateway
 	within   time.Duration // Options.Rebalance
@@ -162,7 +164,7 @@ func (r *rebalancer) step() {
 			r.balanced = now
 		}
 	}
-	if !r.balanced.IsZero() && now.Sub(r.balanced) > balancedFor || r.worked > runMost*r.within {
+	if !r.balanced.IsZero() && now.Sub(r.balanced) > balancedFor || r.worked > max(runMost*r.within, 2*balancedFor) {
 		r.end()
 	} else {
 		r.timer.Reset(r.every)

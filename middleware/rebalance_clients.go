@@ -176,22 +176,23 @@ const (
 type arrivals struct {
 	waiting atomic.Int64 // how many there are, so that most requests need no lock
 	mu      sync.Mutex
-	all     []arrival // the oldest first
+	all     []*arrival // the oldest first
 }
 
 type arrival struct {
 	to      string
 	move    *move // nil without a key
 	byOther bool  // another replica has moved it, and expects it as well
+	led     bool  // a new client is on its way in its place
 	until   time.Time
 }
 
-func (x arrival) came() bool { return x.move != nil && x.move.came.Load() }
+func (x *arrival) came() bool { return x.move != nil && x.move.came.Load() }
 
 func (a *arrivals) expect(to string, m *move, byOther bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.all = append(a.all, arrival{to, m, byOther, time.Now().Add(arrivalFor)})
+	a.all = append(a.all, &arrival{to: to, move: m, byOther: byOther, until: time.Now().Add(arrivalFor)})
 	if !byOther {
 		a.waiting.Add(1)
 	}
@@ -200,9 +201,9 @@ func (a *arrivals) expect(to string, m *move, byOther bool) {
 // tidy forgets the clients that have come or are late. The mutex is held.
 func (a *arrivals) tidy() {
 	now, own := time.Now(), int64(0)
-	a.all = slices.DeleteFunc(a.all, func(x arrival) bool { return now.After(x.until) || !x.byOther && x.came() })
+	a.all = slices.DeleteFunc(a.all, func(x *arrival) bool { return now.After(x.until) || !x.byOther && !x.led && x.came() })
 	for _, x := range a.all {
-		if !x.byOther {
+		if !x.byOther && !x.led {
 			own++
 		}
 	}
@@ -228,34 +229,56 @@ func (a *arrivals) count() map[string]int {
 	return n
 }
 
-// lead returns the backend to which a new client is led in place of one that was moved, nil
-// for none.
-func (a *arrivals) lead(pool *balancer.Pool) *balancer.Backend {
+// lead returns the backend to which a new client is led in place of one that was moved, and
+// that one; nil for none. It is expected until arrived or giveBack is called: the tunnel of the
+// new client doesn't count before the backend has answered, and without either of them the
+// backend would seem to lack a client.
+func (a *arrivals) lead(pool *balancer.Pool) (*balancer.Backend, *arrival) {
 	if a.waiting.Load() == 0 {
-		return nil
+		return nil, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.all) > 0 && time.Now().After(a.all[0].until) {
 		a.tidy()
 	}
-	for i, x := range a.all {
-		if b := pool.Get(x.to); !x.byOther && !x.came() && b != nil && b.State() == balancer.Up {
-			a.all = slices.Delete(a.all, i, i+1)
+	for _, x := range a.all {
+		if b := pool.Get(x.to); !x.byOther && !x.led && !x.came() && b != nil && b.State() == balancer.Up {
+			x.led = true
 			a.waiting.Add(-1)
-			return b
+			return b, x
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// arrived is called when the client that was led in place of x has its answer.
+func (a *arrivals) arrived(x *arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = slices.DeleteFunc(a.all, func(other *arrival) bool { return other == x })
+}
+
+// giveBack is called when the client that was led in place of x goes elsewhere.
+func (a *arrivals) giveBack(x *arrival) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	x.led = false
+	a.tidy()
 }
 
 // led returns the backend to which the client of t is led, if it is a new one that opens
 // a tunnel or a session.
-func (r *router) led(t *trip) *balancer.Backend {
+func (r *router) led(t *trip) (b *balancer.Backend) {
+	if t.led != nil {
+		r.arrivals.giveBack(t.led)
+		t.led = nil
+	}
 	if r.arrivals == nil || t.pin.Backend != "" || t.pin.Key != "" || t.move != nil || len(t.tried) > 0 || !opens(t.in) {
 		return nil
 	}
-	return r.arrivals.lead(r.pool)
+	b, t.led = r.arrivals.lead(r.pool)
+	return b
 }
 
 // opens reports whether the request is likely to begin something long-lived.

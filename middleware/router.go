@@ -360,6 +360,10 @@ func (r *router) bind(t *trip, res *http.Response) {
 	if t.move != nil {
 		t.move.bound(t.pin, home)
 	}
+	if t.led != nil {
+		r.arrivals.arrived(t.led)
+		t.led = nil
+	}
 	key, err := r.affinity.Bind(a)
 	if err != nil {
 		r.warn(t.in.Context(), "affinity could not bind a client", "backend", home, "err", err)

@@ -29,6 +29,8 @@ type trip struct {
 
 	stays bool // at the home of a Fixed pin, although its turn in a drain has come
 
+	led *arrival // in whose place this client is led to its first home, nil for nobody
+
 	tunnel  bool              // the backend counts it as a tunnel
 	backend *balancer.Backend // of the latest attempt; nil if the affinity has answered
 	counted bool              // the backend counts this request until end
