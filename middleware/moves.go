@@ -14,9 +14,10 @@ import (
 )
 
 // MovePin moves a client to another backend, on this replica and on all that the Bus
-// reaches: its tunnels are closed with 1012 (service restart), its sessions of Engine.IO
-// are ended at their node and answered as if that were gone, and its next request gets the
-// new home, as one whose home is gone does. With an empty backend the client is placed
+// reaches: its tunnels are closed with 1012 (service restart), as by
+// [upgrade.Tunnel.CloseGracefully], its sessions of Engine.IO are ended at once at their node
+// and answered as if that were gone, and its next request gets the new home, as one whose
+// home is gone does. With an empty backend the client is placed
 // anew, which may be where it was, and in any group (see [balancer.Pool.SetShares]). So it
 // is while the new home isn't Up.
 //

@@ -134,6 +134,45 @@ func TestMovePinOverTheBus(t *testing.T) {
 	}
 }
 
+// A message that waits for its answer while the client is moved is answered.
+func TestMovePinAnswers(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	pool, _ := cluster(t, 2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		if _, _, err := conn.Read(r.Context()); err != nil {
+			return
+		}
+		close(asked)
+		<-answer
+		_ = conn.Write(r.Context(), websocket.MessageText, []byte("answer"))
+		_, _, _ = conn.Read(r.Context())
+	}))
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: &affinity.Cookie{Secrets: testKeys}})
+	w := watch(t, gw)
+	c := newClient(t)
+	res, _ := get(t, c, srv.URL)
+	key := w.next(t).Key
+	conn, _ := dial(t, c, srv)
+	ok(t, conn.Write(t.Context(), websocket.MessageText, []byte("question")))
+	<-asked
+	ok(t, gw.MovePin(t.Context(), key, map[string]string{"a": "b", "b": "a"}[res.Header.Get("Node")]))
+	close(answer)
+	if _, data, err := conn.Read(t.Context()); string(data) != "answer" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+}
+
 // A tunnel that is being opened at the old home while its client is moved doesn't stay there.
 func TestMovePinDuringAHandshake(t *testing.T) {
 	t.Parallel()
