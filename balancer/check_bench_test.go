@@ -26,7 +26,7 @@ func BenchmarkChecks(b *testing.B) {
 	}{
 		{"connect", balancer.Check{}},
 		{"path", balancer.Check{Path: "/"}},
-		{"path/KeepAlive", balancer.Check{Path: "/", KeepAlive: true}},
+		{"KeepAlive", balancer.Check{Path: "/", KeepAlive: true}},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			bb.check.Timeout = 10 * time.Second

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -112,6 +113,13 @@ func TestChecksKeepTheirConnection(t *testing.T) {
 		{"HEAD", balancer.Check{}, ok, 0, true},
 		{"GET", balancer.Check{Method: "GET"}, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0, true},
 		{"chunked", balancer.Check{Method: "GET"}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 0, true},
+		{"a longer page", balancer.Check{Method: "GET"}, "HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + strings.Repeat("x", 3000), 0, true},
+		{"a page without a length", balancer.Check{Method: "GET"}, "HTTP/1.1 204 No Content\r\n\r\n", 0, true},
+		{"a long header", balancer.Check{}, "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 3000) + "\r\n\r\n", 0, true},
+		{"early hints", balancer.Check{}, "HTTP/1.1 103 Early Hints\r\n\r\n" + ok, 0, true},
+		{"Connection: keep-alive", balancer.Check{}, "HTTP/1.1 200 OK\r\nconnection: Keep-Alive\r\nKeep-Alive: timeout=5\r\n\r\n", 0, true},
+		{"Connection: close after others", balancer.Check{Method: "GET"}, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x, close\r\n\r\nok", 0, false},
+		{"more than a page", balancer.Check{Method: "GET"}, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok!", 0, false},
 		{"Connection: close", balancer.Check{}, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", 0, false},
 		{"HTTP/1.0", balancer.Check{}, "HTTP/1.0 200 OK\r\n\r\n", 0, false},
 		{"more than the answer", balancer.Check{}, ok + "x", 0, false},

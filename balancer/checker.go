@@ -127,6 +127,10 @@ func (c *checker) converse(conn *checkConn) error {
 	if _, err := conn.Write(c.wire); err != nil {
 		return err
 	}
+	if c.plain(conn) {
+		conn.final, c.kept = true, conn
+		return nil
+	}
 	for {
 		res, err := http.ReadResponse(conn.in, c.request)
 		switch {

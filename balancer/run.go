@@ -95,7 +95,8 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 	check := &checker{Check: p.check, backend: b}
 	defer check.close()
 	var last time.Time
-	fresh := false // the next check follows a failure
+	fresh := false                             // the next check follows a failure
+	after := interval/5 + jitter(interval*4/5) // until the second check: later ones are as far apart as these
 	next := time.Now().Add(jitter(interval / 10))
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
@@ -116,6 +117,9 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 				continue
 			}
 		}
+		if ctx.Err() != nil {
+			return // at the same moment
+		}
 		last = time.Now()
 		refused := b.refused.Swap(false)
 		f := check.ask(ctx, fresh || b.Slow())
@@ -125,7 +129,8 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		}
 		took := time.Since(last)
 		b.checked.Store(&checked{time.Now(), took, f.err})
-		next = began.Add(together(last.Add(interval).Sub(began), interval))
+		next = began.Add(together(last.Add(after).Sub(began), interval))
+		after = interval
 		look.checked(b.sounds())
 		if localFault(f.err) {
 			continue
@@ -142,11 +147,12 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 }
 
 // together returns a time at, counted from any moment that is the same for the whole pool,
-// less a random part of up to 10% of the interval. It is a multiple of a hundredth of that:
-// checks of a large pool that are due at the same moment wake this process only once.
+// less a random part of up to 10% of the interval. It is rounded down to a multiple of a tenth
+// of a second, or of that 10% if it is less: to wake this process costs more than a check, and
+// checks that are due at the same moment wake it only once.
 func together(at, interval time.Duration) time.Duration {
-	step := interval / 100
-	return (at - jitter(interval/10-step)).Truncate(step)
+	step := min(interval/10, 100*time.Millisecond)
+	return at.Truncate(step) - step*rand.N(interval/10/step+1)
 }
 
 func jitter(most time.Duration) time.Duration {
