@@ -75,7 +75,10 @@ func handshake(ctx context.Context, raw net.Conn, b *Backend, config *tls.Config
 	config = config.Clone()
 	config.NextProtos = []string{"http/1.1"}
 	config.ServerName = cmp.Or(config.ServerName, b.url.Hostname())
-	secured := tls.Client(switchable.New(raw), config) // so that a tunnel can run on an event loop
+	if config.Renegotiation == tls.RenegotiateNever { // else crypto/tls waits within a read
+		raw = switchable.New(raw) // so that a tunnel can run on an event loop
+	}
+	secured := tls.Client(raw, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS handshake with %s: %w", b.addr, err)
 	}

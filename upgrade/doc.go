@@ -18,10 +18,12 @@
 // # Engines
 //
 // On Linux, tunnels between two plain sockets (*net.TCPConn, *net.UnixConn) run on a few
-// event loops, and an idle one costs some hundred bytes. If one of the two is anything
-// else, TLS or a wrapped connection (but see [Proxy].Unwrap), and on other systems, a
-// tunnel has two goroutines and costs ten times as much. [Proxy].NoEventLoop gives every
-// tunnel two goroutines.
+// event loops, and an idle one costs some hundred bytes. So do tunnels over TLS, which
+// cost what crypto/tls keeps for a connection: if the client has come through a
+// [Listener], and for backends of https if [Proxy].Dial is nil or the Connect of package
+// balancer's Transport. If one of the two connections is anything else, other TLS or a
+// wrapped connection (but see [Proxy].Unwrap), and on other systems, a tunnel has two
+// goroutines and costs much more. [Proxy].NoEventLoop gives every tunnel two goroutines.
 //
 // A loop's system calls never wait, and it makes them without telling Go's scheduler,
 // which saves a tenth of a message's cost. In some places such a call takes long all the

@@ -18,8 +18,8 @@ type link struct {
 	tunnel              *Tunnel // the engine calls its end method once, when both connections are closed, and never before it has started
 }
 
-// An engine carries one served tunnel: a loopTunnel on Linux between plain sockets, or
-// else a pumpTunnel. Its methods may be called at any time from any goroutine, also
+// An engine carries one served tunnel: a loopTunnel on Linux between sockets, plain or
+// below TLS that it can drive, or else a pumpTunnel. Its methods may be called at any time from any goroutine, also
 // after the tunnel has ended. All but send return at once.
 type engine interface {
 	// close waits for a lull, for grace at most. Then it sends a close frame to both ends,

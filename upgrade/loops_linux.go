@@ -12,7 +12,7 @@ import (
 )
 
 // loops are the event loops of a Proxy. They are the engine for connections that are
-// plain sockets, on Linux. An idle tunnel has no goroutine, no timer and no buffer
+// sockets, plain or below TLS of ours, on Linux. An idle tunnel has no goroutine, no timer and no buffer
 // there. The zero value is ready to use.
 type loops struct {
 	mu  sync.Mutex

@@ -31,10 +31,10 @@ type Proxy struct {
 	// plain TCP or Unix connection costs far less than one that is hidden in a
 	// wrapper.
 	//
-	// Unwrap is called once for each end of a tunnel. If an event loop can carry what
-	// it returns, the wrapper is read until a deadline in the past stops that, to get
-	// the bytes that it has read ahead. Then the wrapper is closed, long before the
-	// tunnel ends.
+	// Unwrap is called once for each end of a tunnel. The end of a client that came over TLS
+	// through a Listener is the connection below that. If an event loop can carry what Unwrap
+	// returns, the wrapper is read until a deadline in the past stops that, to get the bytes
+	// that it has read ahead. Then the wrapper is closed, long before the tunnel ends.
 	Unwrap func(conn net.Conn) net.Conn
 
 	// HandshakeTimeout is how long a backend may take to answer a handshake, once it

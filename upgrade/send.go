@@ -53,9 +53,9 @@ func isMessage(frame []byte) bool {
 // read.
 //
 // If ctx ends before a byte is written, nothing is sent and the tunnel goes on. If it
-// ends later, the message is torn and the tunnel is cut. A client that came over TLS
-// loses its tunnel as soon as writing has begun, since a TLS connection can't be used
-// after a write that was interrupted.
+// ends later, the message is torn and the tunnel is cut. A client that came over TLS, and
+// whose tunnel is not on an event loop, loses its tunnel as soon as writing has begun,
+// since a TLS connection can't be used after a write that was interrupted.
 //
 // The error wraps the cause of ctx's end, or [ErrClosed] if the tunnel is closing or
 // closed, or has passed a close frame of either end, or an invalid frame of the
