@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,4 +123,18 @@ func ExampleProxy_DrainGroup() {
 	// 0 failed to get reader: received close frame: status = StatusServiceRestart and reason = "moving"
 	// 1 failed to get reader: received close frame: status = StatusServiceRestart and reason = "moving"
 	// 2 failed to get reader: received close frame: status = StatusServiceRestart and reason = "moving"
+}
+
+// A server of one's own, whose tunnels over TLS run on event loops.
+func ExampleListener() {
+	serve := func(server *http.Server, addr, certFile, keyFile string) error {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		return server.ServeTLS(upgrade.Listener{Listener: l}, certFile, keyFile)
+	}
+	err := serve(&http.Server{}, "127.0.0.1:0", "missing.pem", "missing.pem")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output: true
 }
