@@ -120,9 +120,10 @@
 //	its tunnel's backend dies or goes Down  a WebSocket close frame 1012 (service restart), or
 //	                                        none if a frame was cut in half, and the TCP close
 //	drain                                   no new pins; each client leaves at its own moment
-//	                                        of the drain's time: its tunnel with 1012, its
-//	                                        polling session by Engine.IO's close packet to its
-//	                                        node
+//	                                        of the drain's time, when none of its messages
+//	                                        waits for an answer (a second at most): its tunnel
+//	                                        with 1012, its polling session by Engine.IO's close
+//	                                        packet to its node
 //	backend joins or comes back             new clients only; with Options.Rebalance its share
 //	                                        of the WebSockets and polling sessions too, each
 //	                                        of which leaves as in a drain
