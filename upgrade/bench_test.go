@@ -2,10 +2,12 @@ package upgrade_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +44,7 @@ func BenchmarkSend(b *testing.B) {
 
 func benchSend(b *testing.B, s setup) {
 	addr, proxy := benchGateway(b, s)
-	conn := benchDial(b, addr)
+	conn := benchDial(b, s, addr)
 	var draining sync.WaitGroup
 	defer draining.Wait()
 	defer conn.Close()
@@ -66,7 +68,7 @@ func BenchmarkOpen(b *testing.B) {
 		addr, _ := benchGateway(b, s)
 		b.ReportAllocs()
 		for b.Loop() {
-			benchDial(b, addr).Close()
+			benchDial(b, s, addr).Close()
 		}
 	})
 }
@@ -82,13 +84,16 @@ func benchEach(b *testing.B, name string, bench func(b *testing.B, s setup)) {
 
 func benchTunnel(b *testing.B, s setup) net.Conn {
 	addr, _ := benchGateway(b, s)
-	conn := benchDial(b, addr)
+	conn := benchDial(b, s, addr)
 	b.Cleanup(func() { conn.Close() })
 	return conn
 }
 
-func benchDial(b *testing.B, addr string) net.Conn {
+func benchDial(b *testing.B, s setup, addr string) net.Conn {
 	conn, err := net.Dial("tcp", addr)
+	if err == nil && s.front != 0 {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -156,7 +161,15 @@ func benchGateway(b *testing.B, s setup) (addr string, p *upgrade.Proxy) {
 			b.Error(err)
 		}
 	})}
-	go server.Serve(front)
+	if s.front != 0 {
+		keys := httptest.NewUnstartedServer(nil) // of its certificate
+		keys.StartTLS()
+		defer keys.Close()
+		server.TLSConfig = &tls.Config{Certificates: keys.TLS.Certificates, MinVersion: s.front, MaxVersion: s.front}
+		go server.ServeTLS(upgrade.Listener{Listener: front}, "", "")
+	} else {
+		go server.Serve(front)
+	}
 	b.Cleanup(func() {
 		server.Close()
 		l.Close()
