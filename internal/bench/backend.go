@@ -37,9 +37,10 @@ func backends(n int) error {
 	}
 	defer l.close()
 	tunnels := make(map[*conn]struct{})
+	room := &waitingRoom{loop: l}
 	ports := make([]string, n)
 	for i := range n {
-		node := &node{tunnels: tunnels, big: answer("application/octet-stream", nil, len(bigBody))}
+		node := &node{tunnels: tunnels, room: room, big: answer("application/octet-stream", nil, len(bigBody))}
 		node.small = answer("application/json", []byte(smallBody), len(smallBody))
 		node.well = answer("application/json", nil, len(smallBody))
 		for body, whole := range map[string]*[]byte{pollBody: &node.poll, postBody: &node.post} {
@@ -74,6 +75,7 @@ type node struct {
 	big, well         []byte // without the body
 	frame             []byte // for the next message
 	tunnels           map[*conn]struct{}
+	room              *waitingRoom
 }
 
 func (n *node) accept(c *conn) {
@@ -146,6 +148,14 @@ func (g *guest) request(p []byte) int {
 		g.send(g.well)
 	case bytes.HasPrefix(line, []byte("GET /poll")):
 		g.send(g.poll)
+	case bytes.HasPrefix(line, []byte("GET "+waits)):
+		g.room.hold(g, line)
+	case bytes.HasPrefix(line, []byte("GET "+keeps+" ")):
+		g.room.keep()
+		g.send(g.small)
+	case bytes.HasPrefix(line, []byte("GET "+releases+" ")):
+		g.room.release()
+		g.send(g.small)
 	case bytes.HasPrefix(line, []byte("GET /big ")):
 		g.send(g.big)
 		g.sendShared(bigBody)

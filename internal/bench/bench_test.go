@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // small is a bench that is over at once.
 func small(t *testing.T) *bench {
 	return &bench{dir: t.TempDir(), sizes: sizes{
-		Time: 50 * time.Millisecond, Clients: 4, Quiet: 10, Rate: 1000, Idle: 30, Members: 20, Messages: 2,
+		Time: 50 * time.Millisecond, Clients: 4, Quiet: 10, Rate: 1000, Idle: 30, Members: 20, Messages: 2, Polls: 20, Hold: 20 * time.Millisecond,
 	}}
 }
 
@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 	jsonFile, svgFile := filepath.Join(dir, "json"), filepath.Join(dir, "svg")
 	var tables bytes.Buffer
 	err := run(t.Context(), &tables, []string{"-peers", "Limpet,ReverseProxy", "-rounds", "1", "-time", "50ms", "-settle", "0s", "-clients", "4",
-		"-paced-tunnels", "10", "-rate", "1000", "-idle", "30", "-members", "20", "-messages", "2", "-scaling=false", "-json", jsonFile, "-svg", svgFile})
+		"-paced-tunnels", "10", "-rate", "1000", "-idle", "30", "-members", "20", "-messages", "2", "-polls", "20", "-hold", "20ms", "-scaling=false", "-json", jsonFile, "-svg", svgFile})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &tables)
 	}
@@ -83,8 +83,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bars := parsed(t, chart).all(func(e element) bool { return e.Class == "ours" }); len(bars) != len(scenes)+2 {
-		t.Errorf("the chart has %d bars of Limpet's, want one for each case and two for idle tunnels", len(bars))
+	if bars := parsed(t, chart).all(func(e element) bool { return e.Class == "ours" }); len(bars) != len(scenes)+3 {
+		t.Errorf("the chart has %d bars of Limpet's, want one for each case and two for idle tunnels, over TLS too, and waiting polls", len(bars))
 	}
 }
 

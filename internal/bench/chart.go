@@ -14,11 +14,11 @@ func (r *report) chart() []byte {
 	c := new(chart.Chart)
 	c.Heading("What a gateway costs", "Processor time per operation, user and system, of one worker on one core; memory per idle WebSocket. Shorter is better.")
 	for _, s := range r.cases {
-		if s.idles() {
-			c.Bars(s.name+" tunnel", "memory of each, just opened", r.figures(s, func(m *result) (float64, string) {
+		if s.rests != nil {
+			c.Bars(s.name, "memory of each, "+s.rests[0], r.figures(s, func(m *result) (float64, string) {
 				return m.Opened, chart.Short(m.Opened/1024) + " KiB"
 			}))
-			c.Bars(s.name+" tunnel, used once", "memory of each, after one message", r.figures(s, func(m *result) (float64, string) {
+			c.Bars(s.name+",", "memory of each, "+s.rests[1], r.figures(s, func(m *result) (float64, string) {
 				return m.Used, chart.Short(m.Used/1024) + " KiB"
 			}))
 			continue

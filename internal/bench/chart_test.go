@@ -87,8 +87,8 @@ func TestChartLayout(t *testing.T) {
 		report *report
 		texts  int
 	}{
-		{"all", wide(true), 2 + 16*(2+2*5) + 2 + 3*(2+2*3)},
-		{"without scaling", wide(false), 2 + 16*(2+2*5)},
+		{"all", wide(true), 2 + 19*(2+2*5) + 2 + 3*(2+2*3)},
+		{"without scaling", wide(false), 2 + 19*(2+2*5)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := parsed(t, tt.report.chart())

@@ -96,6 +96,11 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 		variants = append(variants, flags)
 		return nil
 	})
+	var builds []string
+	fs.Func("beside", "measure this `file`, another build of examples/gateway, too; repeatable", func(file string) error {
+		builds = append(builds, file)
+		return nil
+	})
 	scales := fs.Bool("scaling", true, "measure how Limpet scales with backends and tunnels, too")
 	fs.DurationVar(&b.Time, "time", time.Second, "how long a case is measured, after half of it to warm up")
 	fs.DurationVar(&b.Settle, "settle", time.Second, "how long to wait before memory is read")
@@ -105,10 +110,12 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	fs.IntVar(&b.Idle, "idle", min(9500, most), "idle `tunnels`; the limit of open files allows for the default")
 	fs.IntVar(&b.Members, "members", min(5000, most), "`tunnels` of the broadcast")
 	fs.IntVar(&b.Messages, "messages", 20, "`messages` of the broadcast")
+	fs.IntVar(&b.Polls, "polls", min(4000, most), "`polls` that wait at the same time")
+	fs.DurationVar(&b.Hold, "hold", time.Second, "how long a poll waits, in the mean")
 	jsonFile := fs.String("json", "", "write all results to this `file`")
 	svgFile := fs.String("svg", "", "draw a chart of processor time and memory into this `file`")
 	_ = fs.Parse(args)
-	if fs.NArg() > 0 || min(*rounds, b.Clients, b.Quiet, b.Rate, b.Idle, b.Members, b.Messages) < 1 {
+	if fs.NArg() > 0 || min(*rounds, b.Clients, b.Quiet, b.Rate, b.Idle, b.Members, b.Messages, b.Polls, int(b.Hold/tick)) < 1 {
 		return errors.New("wrong arguments: see -h")
 	}
 	for _, name := range []string{*jsonFile, *svgFile} {
@@ -138,6 +145,9 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	if limpet := named(peers, "Limpet"); limpet != nil {
 		for _, flags := range variants {
 			peers = append(peers, variant(limpet, flags))
+		}
+		for _, file := range builds {
+			peers = append(peers, &peer{name: "Limpet " + file, path: file, command: limpet.command})
 		}
 	}
 	report := newReport(b, *rounds, cases, peers)

@@ -34,34 +34,35 @@ func (r *report) markdown(w io.Writer) {
 	}
 	r.table(w, "Processor time, µs an operation", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.1f", m.CPU), m.CPU
-	}, (*scene).idles)
+	}, func(c *scene) bool { return !strings.HasSuffix(c.name, "idle") })
 	for _, c := range r.cases {
-		if c.idles() {
-			r.idle(w, c)
+		if c.rests != nil {
+			r.resting(w, c)
 		}
 	}
+	busy := func(c *scene) bool { return c.rests == nil } // the others don't go as fast as they can
 	r.table(w, "Operations a second (the gateway's processor busy, %)", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.0f (%.0f)", m.Throughput, 100*m.Busy), 0
-	}, (*scene).idles)
-	r.table(w, "p50, ms", func(m *result) (string, float64) { return milliseconds(m.P50), float64(m.P50) }, (*scene).idles)
-	r.table(w, "p99, ms", func(m *result) (string, float64) { return milliseconds(m.P99), float64(m.P99) }, (*scene).idles)
+	}, busy)
+	r.table(w, "p50, ms", func(m *result) (string, float64) { return milliseconds(m.P50), float64(m.P50) }, busy)
+	r.table(w, "p99, ms", func(m *result) (string, float64) { return milliseconds(m.P99), float64(m.P99) }, busy)
 	r.table(w, "Peak memory, MiB", func(m *result) (string, float64) {
 		return fmt.Sprintf("%.1f", m.Memory/(1<<20)), m.Memory
-	}, func(*scene) bool { return false })
+	}, func(*scene) bool { return true })
 	r.errors(w)
 	if r.Scaling != nil {
 		r.Scaling.markdown(w)
 	}
 }
 
-// table prints a figure of all cases but some, and how it compares if it isn't 0.
-func (r *report) table(w io.Writer, title string, figure func(*result) (string, float64), except func(*scene) bool) {
-	if !slices.ContainsFunc(r.cases, func(c *scene) bool { return !except(c) }) {
+// table prints a figure of some cases, and how it compares if it isn't 0.
+func (r *report) table(w io.Writer, title string, figure func(*result) (string, float64), which func(*scene) bool) {
+	if !slices.ContainsFunc(r.cases, which) {
 		return
 	}
 	r.header(w, title)
 	for _, c := range r.cases {
-		if !except(c) {
+		if which(c) {
 			r.row(w, c, c.name, figure)
 		}
 	}
@@ -100,10 +101,10 @@ func (r *report) row(w io.Writer, c *scene, name string, figure func(*result) (s
 	fmt.Fprintln(w)
 }
 
-func (r *report) idle(w io.Writer, c *scene) {
-	r.header(w, fmt.Sprintf("Memory of an idle tunnel, bytes (%s, %d tunnels)", c.name, r.Sizes.Idle))
-	r.row(w, c, "opened", func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Opened), m.Opened })
-	r.row(w, c, "after one message on each", func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Used), m.Used })
+func (r *report) resting(w io.Writer, c *scene) {
+	r.header(w, "Memory of each, bytes: "+c.name)
+	r.row(w, c, c.rests[0], func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Opened), m.Opened })
+	r.row(w, c, c.rests[1], func(m *result) (string, float64) { return fmt.Sprintf("%.0f", m.Used), m.Used })
 }
 
 func (r *report) errors(w io.Writer) {

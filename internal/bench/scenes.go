@@ -14,47 +14,54 @@ type scene struct {
 	name string
 	does string // what one operation is
 	play func(*trial) error
+
+	rests []string // when the memory of each of its clients is read, for a case that is about this
 }
 
 var scenes = []*scene{
-	{"GET", "small answer, client without cookies", func(t *trial) error {
+	{name: "GET", does: "small answer, client without cookies", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("GET", "/small", "", false)
 			v.want = []byte(smallBody)
 			return v
 		})
 	}},
-	{"GET with cookie", "small answer, client with its cookie", func(t *trial) error {
+	{name: "GET with cookie", does: "small answer, client with its cookie", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("GET", "/small", "", true)
 			v.want = []byte(smallBody)
 			return v
 		})
 	}},
-	{"polling GET", "Engine.IO poll with cookie", func(t *trial) error { return t.fetch(t.Clients, poller) }},
-	{"polling POST", "Engine.IO message with cookie", func(t *trial) error {
+	{name: "polling GET", does: "Engine.IO poll with cookie", play: func(t *trial) error { return t.fetch(t.Clients, poller) }},
+	{name: "polling POST", does: "Engine.IO message with cookie", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("POST", "/poll/?EIO=4&transport=polling&sid=lv_VI97HAXpY6yYWAAAC", posted, true)
 			v.begins = postBody
 			return v
 		})
 	}},
-	{"1 MiB", "answer of 1 MiB", func(t *trial) error {
+	{name: "1 MiB", does: "answer of 1 MiB", play: func(t *trial) error {
 		return t.fetch(min(t.Clients, 4), func() *visitor {
 			v := newVisitor("GET", "/big", "", true)
 			v.want = bigBody
 			return v
 		})
 	}},
-	{"echo 64 B", "WebSocket message there and back", func(t *trial) error { return t.echo(64, t.Clients) }},
-	{"echo 4 KiB", "WebSocket message there and back", func(t *trial) error { return t.echo(4<<10, t.Clients) }},
-	{"paced", "64 bytes there and back, at a fixed rate", (*trial).paced},
-	{"open-echo-close", "WebSocket opened, used once and closed", (*trial).churn},
-	{"idle", "first message on each of many tunnels", (*trial).idle},
-	{"broadcast", "one of many deliveries of a message", (*trial).broadcast},
-	{"wss echo 64 B", "the same, the client over TLS", func(t *trial) error { return t.echo(64, t.Clients) }},
-	{"wss echo 4 KiB", "the same, the client over TLS", func(t *trial) error { return t.echo(4<<10, t.Clients) }},
-	{"wss idle", "the same, the clients over TLS", (*trial).idle},
+	{name: "echo 64 B", does: "WebSocket message there and back", play: func(t *trial) error { return t.echo(64, t.Clients) }},
+	{name: "echo 4 KiB", does: "WebSocket message there and back", play: func(t *trial) error { return t.echo(4<<10, t.Clients) }},
+	{name: "paced", does: "64 bytes there and back, at a fixed rate", play: (*trial).paced},
+	{name: "open-echo-close", does: "WebSocket opened, used once and closed", play: (*trial).churn},
+	{name: "opening", does: "WebSocket opened, and kept", play: (*trial).opening},
+	{name: "idle", does: "first message on each of many tunnels", play: (*trial).idle,
+		rests: []string{"opened", "after one message on each"}},
+	{name: "broadcast", does: "one of many deliveries of a message", play: (*trial).broadcast},
+	{name: "waiting polls", does: "answer to one of many polls, each of which waits for some time", play: (*trial).waiting,
+		rests: []string{"first", "steady"}},
+	{name: "wss echo 64 B", does: "the same, the client over TLS", play: func(t *trial) error { return t.echo(64, t.Clients) }},
+	{name: "wss echo 4 KiB", does: "the same, the client over TLS", play: func(t *trial) error { return t.echo(4<<10, t.Clients) }},
+	{name: "wss idle", does: "the same, the clients over TLS", play: (*trial).idle,
+		rests: []string{"opened", "after one message on each"}},
 }
 
 func poller() *visitor {
@@ -87,35 +94,53 @@ func (t *trial) fetch(visitors int, one func() *visitor) error {
 
 // open opens n tunnels, as many at a time as there are clients.
 func (t *trial) open(n int) ([]*socket, error) {
-	var sockets []*socket
-	var failed error
-	var next func()
-	next = func() {
-		if len(sockets) == n || failed != nil {
-			return
-		}
-		since := t.begin()
-		s, err := t.socket(len(sockets), func(err error) {
-			t.end(since, err)
-			next()
-		})
-		if err != nil {
-			t.busy--
-			failed = err
-			return
-		}
-		sockets = append(sockets, s)
-	}
+	o := &opener{trial: t, n: n}
 	most := patience
 	if t.tls {
 		most *= 10 // one handshake of TLS at a time
 	}
-	err := t.drive(most, func() {
-		for range t.Clients {
-			next()
-		}
+	err := t.drive(most, o.start)
+	return o.sockets, errors.Join(err, o.failed)
+}
+
+// An opener opens n tunnels.
+type opener struct {
+	*trial
+	n       int
+	sockets []*socket
+	failed  error
+}
+
+func (o *opener) start() {
+	for range o.Clients {
+		o.next()
+	}
+}
+
+func (o *opener) next() {
+	if len(o.sockets) == o.n || o.failed != nil {
+		return
+	}
+	since := o.begin()
+	s, err := o.socket(len(o.sockets), func(err error) {
+		o.end(since, err)
+		o.next()
 	})
-	return sockets, errors.Join(err, failed)
+	if err != nil {
+		o.busy--
+		o.failed = err
+		return
+	}
+	o.sockets = append(o.sockets, s)
+}
+
+// opening opens tunnels and keeps them.
+func (t *trial) opening() error {
+	if _, err := t.open(t.Clients); err != nil { // warms up
+		return err
+	}
+	o := &opener{trial: t, n: t.Members}
+	return errors.Join(t.measure(patience, o.start), o.failed)
 }
 
 // echo keeps one message under way for each client, on each of n tunnels in turn.
@@ -252,9 +277,8 @@ func (t *trial) churn() error {
 }
 
 // idle opens many tunnels, which do nothing, and then has one message on each.
-// The gateway has just begun, so that what it needs once is in the figures.
 func (t *trial) idle() error {
-	if err := t.settle(t.Settle); err != nil {
+	if err := t.work(); err != nil {
 		return err
 	}
 	before, err := t.gateway.memory()

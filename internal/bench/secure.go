@@ -24,8 +24,6 @@ import (
 // secure reports whether the clients of a case come by TLS.
 func (c *scene) secure() bool { return strings.HasPrefix(c.name, "wss ") }
 
-// idles reports whether a case is about the memory of idle tunnels.
-func (c *scene) idles() bool { return c.name == "idle" || c.name == "wss idle" }
 
 func certFile(dir string) string { return filepath.Join(dir, "cert.pem") }
 func keyFile(dir string) string  { return filepath.Join(dir, "key.pem") }

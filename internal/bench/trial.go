@@ -18,6 +18,8 @@ type sizes struct {
 	Idle     int           // tunnels without traffic
 	Members  int           // tunnels of the broadcast
 	Messages int           // broadcasts
+	Polls    int           // that wait
+	Hold     time.Duration // how long each of them waits, in the mean
 }
 
 // A result is what one trial measured, or the median of several.
@@ -36,7 +38,7 @@ type result struct {
 	P99        time.Duration `json:"p99Nanoseconds"`
 	Memory     float64       `json:"peakBytes"`                    // proportional set size
 	Opened     float64       `json:"bytesPerTunnel,omitempty"`     // growth of it over the idle tunnels
-	Used       float64       `json:"bytesPerTunnelOnce,omitempty"` // the same after a message on each
+	Used       float64       `json:"bytesPerTunnelOnce,omitempty"` // the same later
 }
 
 // A trial is one case at one freshly started gateway.
