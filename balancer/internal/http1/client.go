@@ -2,7 +2,9 @@ package http1
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -146,7 +148,7 @@ func (c *Client) open(ctx context.Context, within time.Duration) (*conn, error) 
 		defer cancel()
 	}
 	defer context.AfterFunc(c.origin.Life, cancel)()
-	raw, err := c.origin.Dial(ctx)
+	raw, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +164,33 @@ func (c *Client) open(ctx context.Context, within time.Duration) (*conn, error) 
 		return nil, c.origin.lost()
 	}
 	return conn, nil
+}
+
+// dial calls Origin.Dial in a goroutine of its own. Package net needs a stack of 16 KiB, and
+// that of the caller would stay so large while a long poll waits for its answer. If Dial
+// panics so does dial.
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	d := &dialing{err: errors.New("Dial has ended its goroutine"), done: make(chan struct{})}
+	go d.run(ctx, c.origin.Dial) // it ends when Dial returns, which ctx sees to
+	<-d.done
+	if d.panicked != nil {
+		panic(d.panicked)
+	}
+	return d.conn, d.err
+}
+
+// A dialing is a call of Origin.Dial.
+type dialing struct {
+	conn     net.Conn
+	err      error
+	panicked any
+	done     chan struct{}
+}
+
+func (d *dialing) run(ctx context.Context, dial func(context.Context) (net.Conn, error)) {
+	defer close(d.done)
+	defer func() { d.panicked = recover() }()
+	d.conn, d.err = dial(ctx)
 }
 
 // keep makes conn idle. It is closed if nobody has used it within limit.

@@ -118,7 +118,9 @@ func (c *conn) await() error {
 		}
 		c.takeBuffer()
 	} else if c.head != nil {
-		if err := c.writeRest(0, nil); err != nil {
+		head := c.head
+		c.head = nil
+		if err := c.writeRest(head, 0, nil); err != nil {
 			return err
 		}
 	}
@@ -135,25 +137,24 @@ func (c *conn) awaitKernel() error {
 	if c.head == nil {
 		return c.socket.await(nil, false)
 	}
-	err := c.socket.await(*c.head, c.reused)
-	sent := c.socket.sent
-	c.wrote = sent > 0
-	c.early = c.socket.activity == spoke
-	if sent < len(*c.head) {
-		return c.writeRest(sent, err)
-	}
-	releaseHead(c.head)
+	head := c.head
 	c.head = nil
+	err := c.socket.await(head, c.reused)
+	c.wrote = c.socket.sent > 0
+	c.early = c.socket.activity == spoke
+	if c.socket.head != nil {
+		c.socket.head = nil
+		return c.writeRest(head, c.socket.sent, err)
+	}
 	return err
 }
 
-// writeRest writes head from that byte on, unless err has ended that.
-func (c *conn) writeRest(from int, err error) error {
+// writeRest writes head from that byte on, unless err has ended that, and gives it back.
+func (c *conn) writeRest(head *[]byte, from int, err error) error {
 	if err == nil {
-		_, err = c.Write((*c.head)[from:])
+		_, err = c.Write((*head)[from:])
 	}
-	releaseHead(c.head)
-	c.head = nil
+	releaseHead(head)
 	if c.writeErr = err; c.rebuffed() {
 		err = nil
 	}

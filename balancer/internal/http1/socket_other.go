@@ -10,6 +10,7 @@ import (
 // A socket can't ask the kernel on systems that aren't Unix.
 type socket struct {
 	activity activity
+	head     *[]byte
 	sent     int
 }
 
@@ -20,4 +21,4 @@ func (s *socket) peek() activity { return s.activity }
 // direct reports false: await works for no connection here.
 func direct(net.Conn) bool { return false }
 
-func (s *socket) await(out []byte, reused bool) error { return errors.ErrUnsupported }
+func (s *socket) await(head *[]byte, reused bool) error { return errors.ErrUnsupported }

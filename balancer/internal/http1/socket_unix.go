@@ -20,9 +20,9 @@ type socket struct {
 
 	turn   func(fd uintptr) (done bool) // of await, for which the rest is too
 	reused bool
-	out    []byte
-	waits  bool // turn has been called before
-	sent   int  // bytes of out that were written
+	head   *[]byte // nil when it was written
+	waits  bool    // turn has been called before
+	sent   int     // bytes of head that were written
 	err    error
 }
 
@@ -75,21 +75,21 @@ func direct(c net.Conn) bool {
 	return false
 }
 
-// await writes the request in out, if there is one, unless a peek finds the connection unfit
-// for it, and returns when there is something to read, or the end. Reused says that the
-// connection has served a request before. The runtime's poller is armed before the request
-// is written, so that no read has to fail with EAGAIN first: it is cheaper than peek, Write
-// and Read. While await waits it holds no buffer but out.
+// await writes the request in head, if there is one, unless a peek finds the connection
+// unfit for it, and returns when there is something to read, or the end. Reused says that
+// the connection has served a request before. The runtime's poller is armed before the
+// request is written, so that no read has to fail with EAGAIN first: it is cheaper than
+// peek, Write and Read. When the request was written await gives the buffer back, before it
+// waits, and s.head is nil.
 //
-// Without an error sent is below len(out) if the socket was full. It then returns at once.
-func (s *socket) await(out []byte, reused bool) error {
-	s.out, s.reused = out, reused
+// If the socket was full await returns at once, without an error.
+func (s *socket) await(head *[]byte, reused bool) error {
+	s.head, s.reused = head, reused
 	s.waits, s.sent, s.err = false, 0, nil
 	err := s.raw.Read(s.turn)
 	if err == nil {
 		err = s.err
 	}
-	s.out = nil
 	return err
 }
 
@@ -97,20 +97,25 @@ func (s *socket) await(out []byte, reused bool) error {
 // wait for.
 func (s *socket) begin(fd uintptr) (done bool) {
 	s.recvPeek(fd)
-	if len(s.out) == 0 {
+	if s.head == nil {
 		return s.activity != silent
 	}
 	if s.activity == closed || s.activity == spoke && s.reused {
 		s.err = io.EOF
 		return true
 	}
-	s.sent, s.err = untilDone(syscall.Write, fd, s.out)
+	s.sent, s.err = untilDone(syscall.Write, fd, *s.head)
 	if s.err == syscall.EAGAIN {
 		s.err = nil
 	} else if s.err != nil {
 		s.err = os.NewSyscallError("write", s.err)
 	}
-	return s.sent < len(s.out) || s.activity == spoke // the poller may not report again what is there already
+	if s.sent < len(*s.head) {
+		return true
+	}
+	releaseHead(s.head)
+	s.head = nil
+	return s.activity == spoke // the poller may not report again what is there already
 }
 
 // untilDone repeats a system call for as long as a signal interrupts it.
