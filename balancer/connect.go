@@ -17,9 +17,13 @@ import (
 // connect opens a connection to b within DialTimeout, and secures it if the URL is
 // https.
 func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(t.DialTimeout, 2*time.Second))
-	defer cancel()
 	began := time.Now()
+	until := began.Add(cmp.Or(t.DialTimeout, 2*time.Second))
+	if sooner, ok := ctx.Deadline(); !ok || sooner.After(until) {
+		limited, cancel := context.WithDeadline(ctx, until)
+		defer cancel()
+		ctx = limited
+	}
 	conn, err := t.open(ctx, b)
 	if err != nil {
 		return nil, err

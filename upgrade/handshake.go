@@ -144,12 +144,11 @@ func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byt
 	if err != nil {
 		return nil, nil, fmt.Errorf("send the request: %w", err)
 	}
-	// The limit has to be below the buffer. It would not bind ReadResponse above it.
-	limited := &io.LimitedReader{R: conn, N: headerLimit}
-	br := bufio.NewReaderSize(limited, 1<<10) // small, since many handshakes may wait at once
+	r := answerReaders.Get().(*answerReader)
+	r.limited = io.LimitedReader{R: conn, N: headerLimit}
 	for {
-		res, err = http.ReadResponse(br, req)
-		if err != nil && limited.N <= 0 {
+		res, err = http.ReadResponse(r.Reader, req)
+		if err != nil && r.limited.N <= 0 {
 			err = fmt.Errorf("header of more than %d bytes", headerLimit)
 		}
 		if err != nil {
@@ -165,14 +164,32 @@ func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byt
 			}
 		}
 	}
-	limited.N = math.MaxInt64
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		early = buffered(br)
+	if res.StatusCode != http.StatusSwitchingProtocols { // the body goes on to read from r
+		r.limited.N = math.MaxInt64
+		return res, nil, nil
 	}
+	early = buffered(r.Reader)
+	r.limited.R = nil
+	r.Reset(&r.limited)
+	answerReaders.Put(r)
 	return res, early, nil
 }
 
-var writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+// An answerReader reads the answer to a handshake. The limit is below the buffer, since it
+// would not bind http.ReadResponse above it.
+type answerReader struct {
+	*bufio.Reader // a small one, since many handshakes may wait at once
+	limited       io.LimitedReader
+}
+
+var (
+	writers       = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+	answerReaders = sync.Pool{New: func() any {
+		r := &answerReader{}
+		r.Reader = bufio.NewReaderSize(&r.limited, 1<<10)
+		return r
+	}}
+)
 
 // buffered returns what r has read ahead of a handshake's end, nil if that is nothing.
 func buffered(r *bufio.Reader) []byte {

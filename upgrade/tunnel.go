@@ -161,6 +161,7 @@ func head(own, backend http.Header) []byte {
 	}
 	setUpgrade(h, protocol)
 	var b bytes.Buffer
+	b.Grow(512) // mostly enough
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	h.Write(&b)
 	b.WriteString("\r\n")

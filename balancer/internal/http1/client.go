@@ -99,14 +99,11 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within t
 	if c.origin.Key != nil {
 		key = c.origin.Key(ctx)
 	}
-	info := httptrace.GotConnInfo{}
 	var conn *conn
 	if !fresh {
 		conn = c.kept(key, byAwait)
 	}
-	if conn != nil {
-		info = httptrace.GotConnInfo{Reused: true, WasIdle: true, IdleTime: time.Since(conn.since)}
-	} else {
+	if conn == nil {
 		var err error
 		if conn, err = c.open(ctx, within); err != nil {
 			return nil, err
@@ -116,7 +113,10 @@ func (c *Client) get(ctx context.Context, trace *httptrace.ClientTrace, within t
 		}
 	}
 	if trace != nil && trace.GotConn != nil {
-		info.Conn = conn.Conn
+		info := httptrace.GotConnInfo{Conn: conn.Conn, Reused: conn.reused, WasIdle: conn.reused}
+		if conn.reused {
+			info.IdleTime = time.Since(conn.since)
+		}
 		trace.GotConn(info)
 	}
 	return conn, nil
@@ -141,12 +141,13 @@ func (c *Client) kept(key string, byAwait bool) *conn {
 
 // open dials a connection, which End will close. A time of 0 sets no limit of its own.
 func (c *Client) open(ctx context.Context, within time.Duration) (*conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	var cancel context.CancelFunc
 	if within > 0 {
 		ctx, cancel = context.WithTimeout(ctx, within)
-		defer cancel()
+	} else {
+		ctx, cancel = context.WithCancel(ctx)
 	}
+	defer cancel()
 	defer context.AfterFunc(c.origin.Life, cancel)()
 	raw, err := c.dial(ctx)
 	if err != nil {
