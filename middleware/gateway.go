@@ -298,10 +298,8 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, rec *Record, id 
 			rec.body = p.body
 		}
 		defer p.body.join()
-		if ctx := p.out.Context(); p.body.touches && r.ProtoMajor == 1 && ctx.Done() != nil {
-			ctx, cancel := p.body.outlive(ctx)
-			defer cancel()
-			p.out.Request = *p.out.WithContext(ctx)
+		if p.body.touches && r.ProtoMajor == 1 && p.out.Context().Done() != nil {
+			defer p.outlive()()
 		}
 	}
 	res, err := g.send(p)

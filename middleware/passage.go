@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"net/http"
 	"net/textproto"
 	"sync"
@@ -28,6 +29,15 @@ var passages = sync.Pool{New: func() any {
 	p.try, p.informed, p.leave = p.attempt, p.inform, p.pay
 	return p
 }}
+
+// outlive gives the outgoing request a context that outlives the reading of the body: see
+// outlive of a replay. It isn't part of proxy, on whose stack the copy of the request would
+// lie for as long as the request lasts.
+func (p *passage) outlive() context.CancelFunc {
+	ctx, cancel := p.body.outlive(p.out.Context())
+	p.out.Request = *p.out.WithContext(ctx)
+	return cancel
+}
 
 // attempt sends the request to b and returns the final answer. It is the trip's try.
 func (p *passage) attempt(b *balancer.Backend) (*http.Response, error) {
