@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 )
@@ -38,8 +37,8 @@ var bugs = []bug{
 		"s.Duration = t.proxy.forget(t)", "s.Duration = 0"},
 	{"retry a POST", "middleware/retry.go",
 		"case \"\", http.MethodGet,", "case \"\", http.MethodPost, http.MethodGet,"},
-	{"new pins on a draining backend", "balancer/pool.go",
-		"case b.State() == Up:", "case b.State() == Up || b.drain.Load() != nil && b.State() == Draining:"},
+	{"new pins on a draining backend", "balancer/late.go",
+		"case b.State() == Up, busy", "case b.State() == Up, b.drain.Load() != nil && b.State() == Draining, busy"},
 	{"tunnels of a lost backend stay", "middleware/tunnel.go",
 		"if c.Lost {", "if c.Lost && c.From == c.To {"},
 	{"a gateway that leaves stays ready", "middleware/ready.go",
@@ -48,6 +47,15 @@ var bugs = []bug{
 		"note.plain = plain\n\treturn Pin{Backend: home,", "note.plain = plain\n\t_ = home\n\treturn Pin{Backend: \"\","},
 	{"a drain is told to nobody", "middleware/replicas.go",
 		"if r.pool.SetWish(d.Backend, d.wish()) == nil {", "if d.Backend == \"\" {"},
+}
+
+// Each bug can be planted.
+func TestPlantsFit(t *testing.T) {
+	for _, b := range bugs {
+		if _, _, err := b.planted(filepath.Join("..", "..")); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestPlants takes a minute for each bug: it isn't for every day.
@@ -68,19 +76,28 @@ func TestPlants(t *testing.T) {
 	}
 }
 
+// planted returns what the bug's file in a copy of the module has, and would have with the bug.
+func (b *bug) planted(dir string) (text, planted []byte, err error) {
+	text, err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(b.file)))
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := bytes.Count(text, []byte(b.is)); n != 1 {
+		return nil, nil, fmt.Errorf("%s has %d times %q: want it once", b.file, n, b.is)
+	}
+	return text, bytes.Replace(text, []byte(b.is), []byte(b.becomes), 1), nil
+}
+
 var firstFound = regexp.MustCompile(`first found: .*|seed \d+: map.*|LEAK: .*`)
 
 // find plants the bug, and expects that the chaos test fails.
 func (b *bug) find(t *testing.T, dir string) {
-	file := filepath.Join(dir, filepath.FromSlash(b.file))
-	text, err := os.ReadFile(file)
+	text, planted, err := b.planted(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(text), b.is); n != 1 {
-		t.Fatalf("%s has %d times %q: want it once", b.file, n, b.is)
-	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), b.is, b.becomes, 1)), 0o600); err != nil {
+	file := filepath.Join(dir, filepath.FromSlash(b.file))
+	if err := os.WriteFile(file, planted, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	defer os.WriteFile(file, text, 0o600)
