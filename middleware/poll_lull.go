@@ -44,7 +44,7 @@ func (p *poll) begins(s *polls, l *lull.Lull) {
 func (p *poll) ends(s *polls, l *lull.Lull, answered bool) {
 	switch {
 	case p.out.Method != http.MethodGet:
-		l.Ask(s.now())
+		l.Asked = max(1, s.now()) // a node may answer what was posted before it answers the POST
 	case answered:
 		l.Answer()
 	}
