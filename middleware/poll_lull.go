@@ -65,7 +65,8 @@ func (s *polls) stays(home *balancer.Backend, key string, l *lull.Lull) bool {
 }
 
 // stays reports whether the client of a session stays at its home although its turn has
-// come.
+// come. It also does for a POST as long as the session wasn't ended: endDrained ends it where
+// its poll waits, and not this message.
 func (g *Gateway) stays(p *poll) bool {
 	home := g.router.pool.Get(p.pin.Backend)
 	if home == nil || home.State() != balancer.Draining || home.Keeps(p.pin.Key) {
@@ -74,5 +75,13 @@ func (g *Gateway) stays(p *poll) bool {
 	h, l := g.polls.place(p.pin.Key)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return g.polls.stays(home, p.pin.Key, l)
+	if g.polls.stays(home, p.pin.Key, l) {
+		return true
+	}
+	for o := h.first; o != nil && p.out.Method != http.MethodGet; o = o.next {
+		if o.pin.Key == p.pin.Key && !o.told {
+			return true
+		}
+	}
+	return false
 }
