@@ -24,7 +24,6 @@ import (
 // secure reports whether the clients of a case come by TLS.
 func (c *scene) secure() bool { return strings.HasPrefix(c.name, "wss ") }
 
-
 func certFile(dir string) string { return filepath.Join(dir, "cert.pem") }
 func keyFile(dir string) string  { return filepath.Join(dir, "key.pem") }
 
