@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,42 @@ func TestDrainAnswers(t *testing.T) {
 		for _, k := range talks {
 			k.check(t, began.Add(2*time.Second+patience), 100*time.Millisecond)
 		}
+	})
+}
+
+// A tunnel that waits for a lull is closed in time, although nothing moves in it.
+func TestLullOfStuckTunnel(t *testing.T) {
+	t.Parallel()
+	plain := func() *upgrade.Proxy { return &upgrade.Proxy{} }
+	question := text("question", true)
+	fill := func(e *end, masked bool) { // all buffers from e to the other end
+		message := text(strings.Repeat("x", 60_000), masked)
+		for err := error(nil); err == nil; {
+			e.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+			_, err = e.Write(message)
+		}
+	}
+	ended := func(t *testing.T, x timed) {
+		t.Helper()
+		x.pass(1001 * time.Millisecond) // the longest wait
+		x.pass(2001 * time.Millisecond) // for close frames, and for both ends
+		if s := wait(t, x.closed); s.By != upgrade.SideGateway && s.By != upgrade.SideClient {
+			t.Errorf("%+v", s)
+		}
+	}
+	inTime(t, "the client takes nothing, and ends its half", plain, func(t *testing.T, x timed) {
+		fill(x.backend, false)
+		x.client.send(question)
+		x.backend.expect(string(question))
+		x.tunnel.CloseGracefully(1012, "")
+		x.client.closeWrite()
+		ended(t, x)
+	})
+	inTime(t, "neither end takes anything", plain, func(t *testing.T, x timed) {
+		fill(x.backend, false)
+		fill(x.client, true)
+		x.tunnel.CloseGracefully(1012, "")
+		ended(t, x)
 	})
 }
 

@@ -17,7 +17,8 @@ import (
 // What a pumpTunnel's goroutines share, and how:
 //
 //	state          who changes it                          guarded by
-//	course         both flows, close, cut, send            mu
+//	course         both flows, close, cut, send, endLull   mu
+//	lullEnd        close                                   mu
 //	ending         whoever reports the first event         mu; read without it
 //	deadlines      whoever changes the course; each flow   mu, from the first event on
 //	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
@@ -63,8 +64,9 @@ type pumpTunnel struct {
 	// passes its bytes on without taking mu.
 	ending atomic.Bool
 
-	mu     sync.Mutex // see startPump
-	course course
+	mu      sync.Mutex // see startPump
+	course  course
+	lullEnd *time.Timer // calls endLull; nil until the tunnel waits for a lull
 }
 
 // now returns the time as the course counts it.
@@ -97,7 +99,32 @@ func (t *pumpTunnel) wake(before bool) {
 func (t *pumpTunnel) close(code int, reason string, grace time.Duration) {
 	t.happens(func(c *course, now time.Duration) order {
 		asked := time.Duration(t.asked.Load())
-		return c.closeGracefully(now, grace, code, reason, asked, t.replied.Load() >= int64(asked))
+		order := c.closeGracefully(now, grace, code, reason, asked, t.replied.Load() >= int64(asked))
+		if c.waiting {
+			t.endLullIn(c.lull.Latest - now)
+		}
+		return order
+	})
+}
+
+// endLullIn has endLull called in that time. mu is held.
+func (t *pumpTunnel) endLullIn(in time.Duration) {
+	if t.lullEnd == nil {
+		t.lullEnd = time.AfterFunc(in, t.endLull)
+	} else {
+		t.lullEnd.Reset(in)
+	}
+}
+
+// endLull closes the tunnel if it still waits for a lull. A flow does that itself while it
+// reads. But one that writes to an end which takes nothing has no deadline until the tunnel
+// is closing, and the other flow may do the same, or have ended.
+func (t *pumpTunnel) endLull() {
+	t.happens(func(c *course, now time.Duration) order {
+		if !c.waiting {
+			return carryOn
+		}
+		return c.closeInLull(now)
 	})
 }
 
@@ -148,6 +175,9 @@ func (t *pumpTunnel) finish() {
 	t.backend.Close()
 	t.mu.Lock()
 	s := t.course.cause
+	if t.lullEnd != nil {
+		t.lullEnd.Stop()
+	}
 	t.mu.Unlock()
 	s.ToClient, s.MessagesToClient = t.down.bytes, t.down.frames.messages+t.down.sent
 	s.ToBackend, s.MessagesToBackend = t.up.bytes, t.up.frames.messages
