@@ -53,6 +53,39 @@ func TestDrainAnswers(t *testing.T) {
 	})
 }
 
+// Neither what is no whole message nor what has come before the question is its answer.
+func TestLullWaitsForAnswer(t *testing.T) {
+	t.Parallel()
+	plain := func() *upgrade.Proxy { return &upgrade.Proxy{} }
+	question := text("question", true)
+	say := func(x timed, b []byte) {
+		x.backend.send(b)
+		x.client.expect(string(b))
+	}
+	for _, tt := range []struct {
+		name                  string
+		before, after, answer []byte
+	}{
+		{"nothing else", nil, nil, text("answer", false)},
+		{"a message before", text("push", false), nil, text("answer", false)},
+		{"a ping behind", nil, frame(0x89, "", false), text("answer", false)},
+		{"a part of a frame behind", nil, text("answer", false)[:3], text("answer", false)[3:]},
+		{"a fragment behind", nil, frame(0x01, "answer", false), frame(0x80, "", false)},
+	} {
+		inTime(t, tt.name, plain, func(t *testing.T, x timed) {
+			x.pass(time.Hour)
+			say(x, tt.before)
+			x.client.send(question)
+			x.backend.expect(string(question))
+			say(x, tt.after)
+			x.tunnel.CloseGracefully(1012, "")
+			x.pass(500 * time.Millisecond)
+			say(x, tt.answer)
+			x.client.expectCloseFrame(1012, "")
+		})
+	}
+}
+
 // A tunnel that waits for a lull is closed in time, although nothing moves in it.
 func TestLullOfStuckTunnel(t *testing.T) {
 	t.Parallel()

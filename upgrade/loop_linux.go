@@ -38,7 +38,7 @@ type loop struct {
 	slots    []*loopTunnel   // by the number that an event carries
 	free     []int32         // numbers of slots that are nil
 	full     []time.Duration // by slot, that of its pacer while the tunnel is idle; nil without a MessageRate
-	asked    []stamp         // by slot, when bytes of its client's last message came, plus one, or 0 for never: see package lull
+	asked    []question      // by slot
 	secure   [][2]*secureEnd // by slot, those of client and backend; as long as the last slot with TLS needs it
 	due      deadlines
 	alarm    time.Duration // the deadline of epoll's reads, 0 before the first

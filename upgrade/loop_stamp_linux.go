@@ -20,15 +20,29 @@ func (s stamp) since(now time.Duration) time.Duration {
 	return time.Duration(n-1) * stampUnit
 }
 
-// at returns the time of s, to the hundredth of a second, as it was on a clock that shows now.
-func (s stamp) at(now time.Duration) time.Duration {
-	return time.Duration(int64(now/stampUnit)-int64(stampOf(now)-s)) * stampUnit
+// A question is what is known of the last message of a client, for a lull: 0 if it has sent
+// none, or else the stamp plus one of when bytes of that came, without its highest bit, and
+// behind that the bit answered. Differences are right if they are below 248 days.
+type question uint32
+
+// answered tells that the backend has sent a whole message since.
+const answered question = 1
+
+func questionAt(now time.Duration) question { return question(stampOf(now)+1) << 1 }
+
+// at returns the time of q, to the hundredth of a second, as it was on a clock that shows now.
+func (q question) at(now time.Duration) time.Duration {
+	ago := (questionAt(now) - q&^answered) >> 1
+	return (now/stampUnit - time.Duration(ago)) * stampUnit
 }
 
 // sent notes a message in direction d for the next lull.
 func (t *loopTunnel) sent(d direction) {
-	if d == toBackend {
-		t.loop.asked[t.slot] = stampOf(t.loop.now) + 1
+	switch q := &t.loop.asked[t.slot]; {
+	case d == toBackend:
+		*q = questionAt(t.loop.now)
+	case *q != 0:
+		*q |= answered
 	}
 	if t.ending != nil {
 		t.ending.sent(t.loop.now, d)
@@ -36,14 +50,11 @@ func (t *loopTunnel) sent(d direction) {
 }
 
 // asked returns when the client has sent its last message, and whether the backend has sent
-// one since, as a lull wants to know it. The tunnel is active.
-func (t *loopTunnel) asked() (at time.Duration, answered bool) {
-	s := t.loop.asked[t.slot]
-	if s == 0 {
+// one since, as a lull wants to know it.
+func (t *loopTunnel) asked() (at time.Duration, isAnswered bool) {
+	q := t.loop.asked[t.slot]
+	if q == 0 {
 		return 0, false
 	}
-	s--
-	const before = 1 << 31 // half of all differences are negative
-	answered = t.spoken-s < before && t.flows[toClient].frames.between()
-	return max(1, s.at(t.loop.now)), answered
+	return max(1, q.at(t.loop.now)), q&answered != 0
 }

@@ -24,7 +24,8 @@ import (
 //	frames, bytes  the flow itself; send, of down's bytes  the flow's goroutine; down's lock
 //	last, running  both flows                              atomic
 //	spoken, waits  down                                    atomic
-//	asked, replied up; down                                atomic
+//	asked          up                                      atomic
+//	answered       both flows                              atomic
 //	stuck          down; send, with down's lock            atomic
 func startPump(l link) engine {
 	t := &pumpTunnel{client: l.client, backend: l.backend, tunnel: l.tunnel, began: time.Now()}
@@ -52,13 +53,13 @@ type pumpTunnel struct {
 	began           time.Time
 	down, up        pumpFlow // down leads to the client, up to the backend
 
-	last    atomic.Int64 // when the last byte came, counted from began
-	spoken  atomic.Int64 // when the last byte came from the backend, see heard
-	asked   atomic.Int64 // when bytes of the client's last message came, 0 for never: see package lull
-	replied atomic.Int64 // when the backend's last whole message came
-	waits   atomic.Bool  // down is reading
-	stuck   atomic.Int64 // when the write to the client began that is under way, 0 for none; kept with a StallTimeout only
-	running atomic.Int32 // flows that have not ended
+	last     atomic.Int64 // when the last byte came, counted from began
+	spoken   atomic.Int64 // when the last byte came from the backend, see heard
+	asked    atomic.Int64 // when bytes of the client's last message came, 0 for never: see package lull
+	answered atomic.Bool  // the backend has sent a whole message since
+	waits    atomic.Bool  // down is reading
+	stuck    atomic.Int64 // when the write to the client began that is under way, 0 for none; kept with a StallTimeout only
+	running  atomic.Int32 // flows that have not ended
 
 	// ending is set with the first event of the course. A flow that finds it unset
 	// passes its bytes on without taking mu.
@@ -99,7 +100,7 @@ func (t *pumpTunnel) wake(before bool) {
 func (t *pumpTunnel) close(code int, reason string, grace time.Duration) {
 	t.happens(func(c *course, now time.Duration) order {
 		asked := time.Duration(t.asked.Load())
-		order := c.closeGracefully(now, grace, code, reason, asked, t.replied.Load() >= int64(asked))
+		order := c.closeGracefully(now, grace, code, reason, asked, t.answered.Load())
 		if c.waiting {
 			t.endLullIn(c.lull.Latest - now)
 		}

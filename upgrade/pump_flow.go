@@ -216,12 +216,10 @@ func (f *pumpFlow) closeFrame() {
 
 // spoke notes a message in f's direction for the next lull.
 func (f *pumpFlow) spoke() {
-	last := max(1, f.last.Load())
 	if f.dir == toBackend {
-		f.asked.Store(last)
-	} else {
-		f.replied.Store(last)
+		f.asked.Store(max(1, f.last.Load()))
 	}
+	f.answered.Store(f.dir == toClient)
 	if f.ending.Load() {
 		f.mu.Lock()
 		f.course.sent(f.now(), f.dir)
