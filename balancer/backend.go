@@ -52,7 +52,8 @@ type Backend struct {
 
 	begins       pace         // how long it takes until answers begin: see Took
 	connects     pace         // how long it takes to connect
-	waitsSince   atomic.Int64 // the first wait that was reported since it answered last, in Unix nanoseconds
+	waitsSince   atomic.Int64 // the first reported wait that counts, in Unix nanoseconds: see ReportSlow
+	waitsLast    atomic.Int64 // the last report, in Unix nanoseconds
 	stalled      atomic.Bool  // picked last; changed with the pool's mutex held
 	stalledSince atomic.Int64 // in Unix nanoseconds
 	late         atomic.Bool  // it is sick for lateness only; changed with the pool's mutex held

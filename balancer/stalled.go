@@ -8,6 +8,10 @@ const (
 	// rest of a rush has too few clients for as long as these stay.
 	stalledAfter = 500 * time.Millisecond
 
+	// waitsApart is how long after a report the next one still belongs to it. A backend that
+	// nobody asks meanwhile answers nobody either.
+	waitsApart = stalledAfter + patienceMost
+
 	// stalledFor is how long a backend is stalled if neither an answer nor a check ends it.
 	stalledFor = 10 * time.Second
 )
@@ -23,7 +27,8 @@ func (b *Backend) Slow() bool { return b.stalled.Load() }
 //
 // If requests that were reported wait for half a second or more, and b has answered nobody
 // since the first of them, b is stalled: from now on it is picked last among the backends
-// that are Up, for clients without home and key. When more than half of these backends are
+// that are Up, for clients without home and key. Reports count anew after 1.5 seconds without
+// one. When more than half of these backends are
 // stalled or late (see [Pool.Pick]), none is picked last: all of them may just be busy, and the
 // rest couldn't serve all clients.
 //
@@ -39,11 +44,13 @@ func (p *Pool) ReportSlow(b *Backend, since time.Time) {
 	case b.alarm <- struct{}{}:
 	default:
 	}
+	now := time.Now().UnixNano()
 	// Of two first reports at once either may count: they came at the same time.
-	if b.waitsSince.Load() <= answered {
+	if b.waitsSince.Load() <= answered || now-b.waitsLast.Load() > int64(waitsApart) {
 		b.waitsSince.Store(since.UnixNano())
 	}
-	if time.Now().UnixNano()-b.waitsSince.Load() >= int64(stalledAfter) && p.stall(b) {
+	b.waitsLast.Store(now)
+	if now-b.waitsSince.Load() >= int64(stalledAfter) && p.stall(b) {
 		p.log().Info("backend answers nobody: it is picked last until it answers, or a check is good", "backend", b.id, "usual", b.Usual())
 	}
 }

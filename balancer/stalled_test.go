@@ -85,6 +85,7 @@ func TestStalledIsSilent(t *testing.T) {
 		{"one long wait", []step{{1000 * ms, false, 600 * ms, true}}},
 		{"many short waits at once", []step{{1000 * ms, false, 200 * ms, false}, {0, false, 210 * ms, false}, {10 * ms, false, 200 * ms, false}}},
 		{"one short wait after the other", []step{{1000 * ms, false, 200 * ms, false}, {200 * ms, false, 200 * ms, false}, {100 * ms, false, 200 * ms, true}}},
+		{"a short wait long after another", []step{{1000 * ms, false, 200 * ms, false}, {time.Hour, false, 200 * ms, false}, {300 * ms, false, 200 * ms, true}}},
 		{"an answer within the wait", []step{{1000 * ms, true, 0, false}, {500 * ms, false, 600 * ms, false}, {200 * ms, false, 600 * ms, true}}},
 		{"an answer between two waits", []step{{1000 * ms, false, 400 * ms, false}, {1 * ms, true, 0, false}, {300 * ms, false, 200 * ms, false}}},
 		{"an answer after it", []step{{1000 * ms, false, 600 * ms, true}, {1 * ms, true, 0, false}, {300 * ms, false, 200 * ms, false}}},
