@@ -63,7 +63,7 @@ func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, err error
 			return false
 		}
 	}
-	return s.Waiting > 0 && b.vitals.moves(s.Heard, b.reads.Heard(), began)
+	return s.Waiting > 0 && b.vitals.moves(s.Heard, b.reads.Heard.Load(), began)
 }
 
 // signs returns the signs of life on all of b's connections.
@@ -89,7 +89,7 @@ func (p *Pool) signs(b *Backend) Signs {
 
 // sounds counts what was heard of b ever: the reads on its connections that have brought
 // something.
-func (b *Backend) sounds() int64 { return b.reads.Heard() + b.heard.Load() }
+func (b *Backend) sounds() int64 { return b.reads.Heard.Load() + b.heard.Load() }
 
 // Heard counts what is heard of b on connections that the pool's Transport doesn't know, such
 // as tunnels. Who serves them adds one for each read that has brought bytes which b may have

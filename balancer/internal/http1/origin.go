@@ -45,21 +45,15 @@ type Origin struct {
 
 // Reads counts reads of connections to an origin that have begun and that have ended. While
 // more have begun than ended, a request waits for bytes, and the kernel has not reported the
-// end of its connection. Those of the ended ones that brought nothing are Empty.
-type Reads struct{ Begun, Ended, Empty atomic.Int64 }
+// end of its connection. Heard counts those that have brought something.
+type Reads struct{ Begun, Ended, Heard atomic.Int64 }
 
 // end notes that a read has ended, and how many bytes it has brought.
 func (r *Reads) end(n int) {
-	if n == 0 {
-		r.Empty.Add(1)
+	if n > 0 {
+		r.Heard.Add(1)
 	}
 	r.Ended.Add(1)
-}
-
-// Heard returns how many reads have brought something.
-func (r *Reads) Heard() int64 {
-	empty := r.Empty.Load() // before Ended, or it might count a read that Ended doesn't
-	return r.Ended.Load() - empty
 }
 
 // lost returns why the origin's life has ended, nil while it lasts.
