@@ -27,12 +27,17 @@ const (
 func (c *Client) Release(err error, may func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	allowed := false // by may, which has a price; if the answer comes just then, the next call may go for that
 	for conn := range c.conns {
-		if conn.waits.Load() != waiting || !may() {
+		if conn.waits.Load() != waiting {
+			continue
+		}
+		if allowed = allowed || may(); !allowed {
 			continue
 		}
 		conn.why.Store(&err)
 		if conn.waits.CompareAndSwap(waiting, released) {
+			allowed = false
 			conn.abort()
 		}
 	}
