@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // A backend that ends TLS with its answer, unannounced, costs the next request nothing.
@@ -106,5 +108,66 @@ func TestUnaskedAnswerOnAnyConnection(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A stubborn is a connection whose Read doesn't notice that what is within was closed.
+type stubborn struct {
+	nested
+	asked  sync.Once
+	asks   chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (s *stubborn) Write(p []byte) (int, error) {
+	s.asked.Do(func() { close(s.asks) })
+	return s.Conn.Write(p)
+}
+
+func (s *stubborn) Read(p []byte) (int, error) {
+	select {
+	case <-s.asks:
+		<-s.closed
+		return 0, net.ErrClosed
+	default:
+		return s.Conn.Read(p)
+	}
+}
+
+func (s *stubborn) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
+}
+
+// A request whose client goes away closes the connection that Dial has returned, and not only
+// what is within.
+func TestCancelClosesTheWholeConnection(t *testing.T) {
+	t.Parallel()
+	s := reach(t, raw(t, func(c net.Conn) { io.Copy(io.Discard, c) }))
+	dial, conns := s.Dial, make(chan *stubborn, 1)
+	s.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		wrapped := &stubborn{nested: nested{c}, asks: make(chan struct{}), closed: make(chan struct{})}
+		conns <- wrapped
+		return wrapped, err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() {
+		_, err := s.send(ctx, "GET", "")
+		over <- err
+	}()
+	c := <-conns
+	<-c.asks
+	cancel()
+	select {
+	case err := <-over:
+		if err == nil {
+			t.Error("it has an answer")
+		}
+	case <-time.After(5 * time.Second):
+		c.Close()
+		t.Errorf("only what is within was closed: %v", <-over)
 	}
 }

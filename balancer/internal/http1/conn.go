@@ -56,11 +56,12 @@ var (
 
 func newConn(raw net.Conn, client *Client) *conn {
 	c := &conn{Conn: raw, client: client}
-	below := raw
+	top := raw
 	if t, ok := raw.(*tls.Conn); ok {
-		below = t.NetConn() // closing a tls.Conn may wait
+		top = t.NetConn() // closing a tls.Conn may wait
 	}
-	c.abort = func() { below.Close() }
+	c.abort = func() { top.Close() }
+	below := top
 	for {
 		t, ok := below.(interface{ NetConn() net.Conn })
 		if !ok {
