@@ -35,7 +35,7 @@ type Check struct {
 	Host   string // of the request; "": the backend's own
 	Expect []int  // status codes of a well backend; nil: 200 to 399
 
-	Interval time.Duration // between two checks, up to 10% less at random so that they spread, in steps of 100 ms or less; 0: 1 s
+	Interval time.Duration // between two checks, up to 10% less at random so that they spread, in steps of 100 ms or less, and up to one step less after a check that a report has caused; 0: 1 s
 	Timeout  time.Duration // of one check from dial to answer; 0: half of Interval, but 500 ms at least
 	Rise     int           // good checks in a row that a backend needs to be well again; 0: 2
 	Fall     int           // failed checks in a row until it is sick or dead; 0: 2
