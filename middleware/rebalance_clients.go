@@ -259,7 +259,7 @@ func (a *arrivals) arrived(x *arrival) {
 	a.all = slices.DeleteFunc(a.all, func(other *arrival) bool { return other == x })
 }
 
-// giveBack is called when the client that was led in place of x goes elsewhere.
+// giveBack is called when the client that was led in place of x goes elsewhere, or gets no answer.
 func (a *arrivals) giveBack(x *arrival) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -270,15 +270,19 @@ func (a *arrivals) giveBack(x *arrival) {
 // led returns the backend to which the client of t is led, if it is a new one that opens
 // a tunnel or a session.
 func (r *router) led(t *trip) (b *balancer.Backend) {
-	if t.led != nil {
-		r.arrivals.giveBack(t.led)
-		t.led = nil
-	}
 	if r.arrivals == nil || t.pin.Backend != "" || t.pin.Key != "" || t.move != nil || len(t.tried) > 0 || !opens(t.in) {
 		return nil
 	}
 	b, t.led = r.arrivals.lead(r.pool)
 	return b
+}
+
+// notLed is called when this attempt doesn't take the client of t to where it was led.
+func (r *router) notLed(t *trip) {
+	if t.led != nil {
+		r.arrivals.giveBack(t.led)
+		t.led = nil
+	}
 }
 
 // opens reports whether the request is likely to begin something long-lived.

@@ -273,6 +273,7 @@ func (r *router) attempt(t *trip, b *balancer.Backend) (res *http.Response, err 
 	defer func() {
 		if !answered { // also if a hook has panicked
 			t.end()
+			r.notLed(t)
 		}
 	}()
 	// t.try is passage.attempt for a plain request, and a function of tunnel.go or sticky.go
@@ -319,6 +320,9 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 		key = "" // whose turn is the end of the drain
 	}
 	b, err := r.pool.Acquire(t.in.Context(), t.in, home, key, t.tunnel, t.tried...)
+	if b == nil || b.ID() != home {
+		r.notLed(t)
+	}
 	if err == nil {
 		t.backend, t.counted = b, true
 		return b, nil
