@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
@@ -206,7 +207,12 @@ func TestDoctor(t *testing.T) {
 				nodes[id] = newNode(t, id, h)
 			}
 			var log notes
-			gw := newGateway(t, poolOf(t, &balancer.Options{Logger: slog.New(slog.DiscardHandler)}, nodes), &limpet.Options{Affinity: tt.affinity(), Logger: log.logger()})
+			pool := poolOf(t, &balancer.Options{
+				Check:  &balancer.Check{Interval: time.Hour, Timeout: time.Minute},
+				Logger: slog.New(slog.DiscardHandler),
+			}, nodes)
+			run(t, pool) // or that it doesn't run would be found on a machine that is slow enough
+			gw := newGateway(t, pool, &limpet.Options{Affinity: tt.affinity(), Logger: log.logger()})
 			front := http.Handler(gw)
 			if tt.front != nil {
 				front = tt.front(gw)

@@ -37,7 +37,10 @@ func TestServeCompletesHandshakes(t *testing.T) {
 		echo.ServeHTTP(w, r)
 	}))
 	// Nothing here is to depend on how fast this machine is.
-	pool := poolOf(t, &balancer.Options{Transport: &balancer.Transport{DialTimeout: time.Minute}}, map[string]*node{"a": n})
+	pool := poolOf(t, &balancer.Options{
+		Check:     &balancer.Check{Interval: time.Minute, Timeout: time.Minute},
+		Transport: &balancer.Transport{DialTimeout: time.Minute},
+	}, map[string]*node{"a": n})
 	gw := newGateway(t, pool, &limpet.Options{Upgrade: &upgrade.Proxy{HandshakeTimeout: time.Minute}})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
