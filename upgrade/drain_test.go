@@ -138,3 +138,32 @@ func TestDrainAll(t *testing.T) {
 		}
 	})
 }
+
+// To close all tunnels at once goes for those too that wait for a lull already.
+func TestDrainEndsWaits(t *testing.T) {
+	for name, closeAll := range map[string]func(*upgrade.Proxy){
+		"DrainAll":            func(p *upgrade.Proxy) { p.DrainAll(1012, "", 0) },
+		"Shutdown":            func(p *upgrade.Proxy) { p.Shutdown(context.Background()) },
+		"DrainAll, a new one": func(p *upgrade.Proxy) { p.DrainAll(1012, "", time.Hour); p.DrainAll(1012, "", 0) },
+		"CloseGroup":          func(p *upgrade.Proxy) { p.CloseGroup("a", 1012, "") },
+	} {
+		bubble(t, name, func(t *testing.T) {
+			p := &upgrade.Proxy{}
+			client, backend, closed := open(t, p, upgrade.ConnectOptions{Group: "a"})
+			client.send(text("question", true))
+			backend.expect(string(text("question", true)))
+			began := time.Now()
+			p.DrainGroup("a", 1012, "", time.Minute)
+			time.Sleep(100 * time.Millisecond)
+			go closeAll(p)
+			if op, _, err := readFrame(client.r); err != nil || op != 0x88 {
+				t.Errorf("the client got frame %x, %v", op, err)
+			}
+			if took := time.Since(began); took != 100*time.Millisecond {
+				t.Errorf("closed after %v", took)
+			}
+			answering(client, backend)
+			<-closed
+		})
+	}
+}

@@ -86,6 +86,9 @@ func (p *Proxy) closeDue() {
 				delete(ended, t.opts.Group)
 				next = min(next, time.Second)
 			}
+			if all := p.all; all != nil && all.end() <= now {
+				due = append(due, func() { t.hurry(all) })
+			}
 			continue
 		}
 		if d := p.parting(t, now); d.in <= 0 {
@@ -105,6 +108,16 @@ func (p *Proxy) closeDue() {
 	p.mu.Unlock()
 	for _, end := range due {
 		end()
+	}
+}
+
+// hurry closes t if it is served and still waits for a lull, since d is over.
+func (t *Tunnel) hurry(d *drain) {
+	t.mu.Lock()
+	engine := t.engine
+	t.mu.Unlock()
+	if engine != nil {
+		engine.close(d.code, d.reason, 0)
 	}
 }
 
