@@ -25,7 +25,7 @@ func TestDrainAnswers(t *testing.T) {
 		var talks []*talk
 		for i := range each * len(habits) {
 			client, backend, _ := open(t, p, upgrade.ConnectOptions{Turn: float64(i) / (2 * each * float64(len(habits)))})
-			talks = append(talks, newTalk(client, backend, habits[i%len(habits)]))
+			talks = append(talks, newTalk(client, backend, habits[i%len(habits)], 250*time.Millisecond))
 		}
 		<-time.After(3 * time.Second)
 		began := time.Now()
@@ -42,7 +42,7 @@ func TestDrainAnswers(t *testing.T) {
 		var talks []*talk
 		for i := range each * len(habits) {
 			client, backend := r.client(), wait(t, ends)
-			talks = append(talks, newTalk(client, backend, habits[i%len(habits)]))
+			talks = append(talks, newTalk(client, backend, habits[i%len(habits)], 100*time.Millisecond))
 		}
 		<-time.After(time.Second)
 		began := time.Now()
@@ -122,7 +122,7 @@ func TestLullOfStuckTunnel(t *testing.T) {
 	})
 }
 
-// A habit is how a client talks to a backend that answers after 50 to 250 ms.
+// A habit is how a client talks to a backend.
 type habit struct {
 	name        string
 	burst       int // messages that are sent 20 ms apart
@@ -141,6 +141,7 @@ var habits = []habit{
 type talk struct {
 	habit
 	client, backend *end
+	slowest         time.Duration // answer of the backend; the fastest takes a fifth of that
 	over            chan struct{} // closed when the client has got the close frame
 	left            chan struct{} // closed when the backend has
 
@@ -152,9 +153,9 @@ type talk struct {
 	closed   time.Time
 }
 
-func newTalk(client, backend *end, h habit) *talk {
+func newTalk(client, backend *end, h habit, slowest time.Duration) *talk {
 	k := &talk{
-		habit: h, client: client, backend: backend, over: make(chan struct{}), left: make(chan struct{}),
+		habit: h, client: client, backend: backend, slowest: slowest, over: make(chan struct{}), left: make(chan struct{}),
 		sent: make(map[string]time.Time), missing: make(map[string]time.Time), answered: make(chan string, 1000),
 	}
 	go k.hear()
@@ -261,7 +262,7 @@ func (k *talk) serve() {
 		wg.Go(func() {
 			select {
 			case <-gone:
-			case <-time.After(50*time.Millisecond + rand.N(200*time.Millisecond)):
+			case <-time.After(k.slowest/5 + rand.N(k.slowest/5*4)):
 				say(string(payload))
 			}
 		})

@@ -10,10 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/upgrade"
 )
@@ -103,8 +103,10 @@ func TestSecureKeyUpdateFlood(t *testing.T) {
 		flood = append(flood, client.record(recordData, payload)...)
 	}
 	go client.Write(flood)
-	for upgrade.Unsent(tunnel) < 2*64<<10 {
-		runtime.Gosched()
+	for began := time.Now(); upgrade.Unsent(tunnel) < 2*64<<10; time.Sleep(time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("only %d bytes wait for room", upgrade.Unsent(tunnel))
+		}
 	}
 	for range 8 { // on all loops
 		client, backend := r.client(), wait(t, ends)
