@@ -57,11 +57,11 @@ func (p *Proxy) UndrainGroup(group string) {
 
 // DrainAll closes the tunnels of all groups as [Tunnel.CloseGracefully] does, spread over a
 // time: each at its moment, within × [ConnectOptions].Turn from now, or up to a second later
-// but not behind within. Tunnels may still be opened,
-// and are closed at their moment too, at once if that has passed. Nothing ends a DrainAll,
-// and the one that ends first counts. It returns at once. A program that is about to end
-// calls it while its server still serves, and [Proxy.Shutdown] when no handler runs any
-// more, so that no client is refused whom another program would have served.
+// but not behind within. With within 0 or less all are closed at once. Tunnels may still be
+// opened, and are closed at their moment too, at once if that has passed. Nothing ends a
+// DrainAll, and the one that ends first counts. It returns at once. A program that is about
+// to end calls it while its server still serves, and [Proxy.Shutdown] when no handler runs
+// any more, so that no client is refused whom another program would have served.
 func (p *Proxy) DrainAll(code int, reason string, within time.Duration) {
 	p.mu.Lock()
 	p.drainAll(drain{code: code, reason: reason, within: max(within, 0)})
@@ -81,8 +81,8 @@ func (p *Proxy) drainAll(d drain) {
 // Shutdown refuses new tunnels and closes the open ones with 1012 (Service Restart).
 // If ctx has a deadline, each tunnel is closed at its moment (see Turn of
 // [ConnectOptions]) in the time that is left, as [Proxy.DrainAll] does it, so that the
-// clients don't all come back at once; otherwise all are closed at once. If [Proxy.DrainAll] was called, tunnels keep
-// the moments that they have by that, unless it ends later.
+// clients don't all come back at once; otherwise all are closed at once. If [Proxy.DrainAll]
+// was called, tunnels keep the moments that they have by that, unless it ends later.
 //
 // A handshake that is under way is completed, and its tunnel closed at its moment or at
 // once. Shutdown returns nil when all tunnels are gone, and no handshake is under way. If

@@ -19,8 +19,8 @@ type link struct {
 }
 
 // An engine carries one served tunnel: a loopTunnel on Linux between sockets, plain or
-// below TLS that it can drive, or else a pumpTunnel. Its methods may be called at any time from any goroutine, also
-// after the tunnel has ended. All but send return at once.
+// below TLS that it can drive, or else a pumpTunnel. Its methods may be called at any time
+// from any goroutine, also after the tunnel has ended. All but send return at once.
 type engine interface {
 	// close waits for a lull, for grace at most. Then it sends a close frame to both ends,
 	// to each where one can still be put between two frames, waits a moment for their

@@ -7,7 +7,7 @@ import (
 )
 
 // A loopTunnel is a tunnel on a loop. loop.mu guards all of it, and is held in all its
-// methods except close, cut, idle and send, which take it. These are its states:
+// methods except those of an engine, which take it. These are its states:
 //
 //	state    has                    entered by
 //	idle     80 bytes, this struct  deactivate: nothing pending, no sender, between two messages

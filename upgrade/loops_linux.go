@@ -12,8 +12,8 @@ import (
 )
 
 // loops are the event loops of a Proxy. They are the engine for connections that are
-// sockets, plain or below TLS of ours, on Linux. An idle tunnel has no goroutine, no timer and no buffer
-// there. The zero value is ready to use.
+// sockets, plain or below TLS of ours, on Linux. An idle tunnel has no goroutine, no timer
+// and no buffer there. The zero value is ready to use.
 type loops struct {
 	mu  sync.Mutex
 	all []*loop // as many as GOMAXPROCS ever was, nil while it has no tunnels

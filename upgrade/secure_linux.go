@@ -50,6 +50,15 @@ const (
 	budgetWindow = 4 * largeBudget
 )
 
+// longestRecord is that of TLS 1.2, with its header (RFC 5246, section 6.2.3).
+const longestRecord = 5 + 16<<10 + 2<<10
+
+// One decrypt must read all that receive has taken, and what the tls.Conn held of a record
+// before: the next tunnel that receives overwrites loop.cipher, where in is, and epoll
+// doesn't report again what is left. So all that has to be less than loop.buf. (The bytes
+// that takeOver leaves in in are elsewhere, and readHeld reads on while holds is set.)
+const _ uint = chunkSize - 1 - largeBudget - longestRecord
+
 // mostUnsent is how many encrypted bytes may wait for room before what the peer sends
 // isn't read any more: its KeyUpdates would make them more. One write of the tunnel's
 // makes half as many.
