@@ -118,6 +118,9 @@ func TestSecureKeyUpdateFlood(t *testing.T) {
 		t.Errorf("%d bytes wait for room", n)
 	}
 	client.Conn.(*net.TCPConn).SetReadBuffer(1 << 20)
+	for _, conn := range []net.Conn{client.Conn, backend.Conn} { // what was before may have taken long
+		conn.SetDeadline(time.Now().Add(patience))
+	}
 	got := make(chan struct{})
 	go func() {
 		defer close(got)
