@@ -288,7 +288,22 @@ func groups(t *testing.T, b *browser.Browser) {
 	p.Click(t, "#ask-yes")
 	says("no shares are set")
 
-	want := []string{`POST shares {"shares":{"":75,"canary":0}}`, `POST shares {"shares":{"":75,"canary":25}}`, `POST shares {"shares":{}}`}
+	// A group that is down, or whose weight is small, keeps a share when another group gets one.
+	f.set(func() {
+		f.backends[0].group, f.backends[0].state = "blue", "draining"
+		f.backends[1].weight = 800
+		f.backends[2].group, f.backends[2].weight = "tiny", 1
+	})
+	says("blue Share… 0 of 1 backend up; no shares are set")
+	ask("50", "canary gets none, tiny gets 1.0%")
+	f.set(func() { f.backends[0].state = "up" })
+	says("blue Share… 1 of 1 backend up; 1.0% of the new clients (share 1)")
+	p.Click(t, `#groups [aria-label="Share of blue"]`)
+	p.Read(t, "the question", `document.querySelector('#ask').open`)
+	p.Run(t, "share", `const input = document.querySelector('#ask-input'); input.value = 0; input.oninput()`)
+	p.Read(t, "who gets none", `document.querySelector('#ask-text').textContent.includes('blue gets none')`)
+
+	want := []string{`POST shares {"shares":{"":75,"canary":0}}`, `POST shares {"shares":{"":75,"canary":25}}`, `POST shares {"shares":{}}`, `POST shares {"shares":{"":100,"blue":1,"canary":50,"tiny":1}}`}
 	if got := f.wanted(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -13,28 +13,29 @@ function groups({ backends, shares = {} }) {
   for (const b of backends) {
     const g = of(b.group ?? '');
     g.backends++;
-    if (b.state !== 'up') continue;
-    g.up++;
     g.weight += b.weight;
+    if (b.state === 'up') g.up++;
   }
   return [...all.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 // sharesNow returns the shares that are set. As long as there are none, new clients go by the weights of the backends:
-// it returns these as shares of 100.
+// it returns these as shares of 100, for backends that aren't up as well, since they may be up again. No group gets 0,
+// which would keep new clients away from it for good.
 function sharesNow(state) {
   if (state.shares) return state.shares;
   const all = groups(state);
   const sum = all.reduce((n, g) => n + g.weight, 0);
-  return Object.fromEntries(all.map((g) => [g.name, Math.round((100 * g.weight) / (sum || 1))]));
+  return Object.fromEntries(all.map((g) => [g.name, Math.max(1, Math.round((100 * g.weight) / (sum || 1)))]));
 }
 
 // outcome says which part of the new clients each group gets with these shares.
 function outcome(shares) {
-  const open = groups({ ...model.state, shares }).filter((g) => g.share > 0 && g.up > 0);
-  const sum = open.reduce((n, g) => n + g.share, 0);
+  const all = groups({ ...model.state, shares }).filter((g) => g.backends > 0);
+  const sum = all.reduce((n, g) => n + (g.up && g.share), 0);
   if (!sum) return 'No group with a share has a backend that is up: new clients go to any backend.';
-  return `Of the new clients ${open.map((g) => `${nameOf(g.name)} gets ${share(g.share / sum)}`).join(', ')}. Clients that have a home stay in its group.`;
+  const gets = (g) => (g.up && g.share ? share(g.share / sum) : 'none');
+  return `Of the new clients ${all.map((g) => `${nameOf(g.name)} gets ${gets(g)}`).join(', ')}. Clients that have a home stay in its group.`;
 }
 
 function askShare(name) {
