@@ -104,9 +104,10 @@ func (r *router) goneAnswer(t *trip) *http.Response {
 	if !ok || !t.pin.Fixed || t.pin.Backend == "" {
 		return nil
 	}
-	if home := r.pool.Get(t.pin.Backend); home != nil && (t.stays || home.Keeps(t.pin.Key)) && t.move == nil && !t.lost {
+	if home := r.pool.Get(t.pin.Backend); home != nil && home.Keeps(t.turn()) && t.move == nil && !t.lost {
 		return nil
 	}
+	t.stays = false
 	res := handler.Gone(t.in, t.pin)
 	t.pin.Fixed = res != nil
 	if res != nil {

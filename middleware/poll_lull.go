@@ -69,7 +69,7 @@ func (s *polls) stays(home *balancer.Backend, key string, l *lull.Lull) bool {
 // its poll waits, and not this message.
 func (g *Gateway) stays(p *poll) bool {
 	home := g.router.pool.Get(p.pin.Backend)
-	if home == nil || home.State() != balancer.Draining || home.Keeps(p.pin.Key) {
+	if home == nil || home.State() != balancer.Draining || home.Keeps(p.pin.Key) || !home.Keeps("") {
 		return false
 	}
 	h, l := g.polls.place(p.pin.Key)

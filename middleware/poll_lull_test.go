@@ -183,3 +183,41 @@ func TestDrainAnswersPolls(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// A message whose client may stay at its node for a moment is answered by the gateway when it
+// waits for room there until the end of the drain: no other node knows its session.
+func TestQueuedMessageStaysNoLongerThanTheDrain(t *testing.T) {
+	t.Parallel()
+	const within = 600 * time.Millisecond
+	nodes := map[string]*node{
+		"a": newNode(t, "a", &echoNode{sessions: make(map[string]*echoSession)}),
+		"b": newNode(t, "b", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s is at another node", r.Method, r.URL) })),
+	}
+	pool := poolOf(t, &balancer.Options{Limit: &balancer.Limit{Requests: 1, Queue: 1}}, nodes)
+	ok(t, pool.Off("b"))
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: engineIO()})
+	keys := make(chan string, 1)
+	stop := gw.Observe(limpet.Observer{Request: func(rec *limpet.Record) { keys <- rec.Key }})
+	c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", http.Header{}}
+	var sid, key string
+	for sid == "" || balancer.Turn(key) > 0.5 {
+		sid = c.open(t)
+		key = <-keys
+	}
+	stop()
+	if status, answer := c.do(t, "POST", sid, "4first"); status != 200 {
+		t.Fatalf("the first one got %d %q", status, answer)
+	}
+	ok(t, pool.Undrain("b"))
+	ok(t, pool.Drain("a", within))
+	a := pool.Get("a")
+	a.Begin()
+	defer a.End()
+	until(t, "its turn has come", func() bool { return !a.Keeps(key) })
+	if a.State() != balancer.Draining {
+		t.Skip("the machine is too busy")
+	}
+	if status, answer := c.do(t, "POST", sid, "4second"); status != 400 || !strings.Contains(answer, "Session ID unknown") {
+		t.Errorf("it got %d %q", status, answer)
+	}
+}

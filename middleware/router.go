@@ -315,11 +315,7 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if b := r.led(t); b != nil {
 		home = b.ID()
 	}
-	key := t.pin.Key
-	if t.stays {
-		key = "" // whose turn is the end of the drain
-	}
-	b, err := r.pool.Acquire(t.in.Context(), t.in, home, key, t.tunnel, t.tried...)
+	b, err := r.pool.Acquire(t.in.Context(), t.in, home, t.turn(), t.tunnel, t.tried...)
 	if b == nil || b.ID() != home {
 		r.notLed(t)
 	}

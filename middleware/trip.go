@@ -61,6 +61,15 @@ func (t *trip) home() string {
 	return t.pin.Backend
 }
 
+// turn returns the key that says how long the home keeps the client in a drain. Without a
+// key that is until the end of the drain.
+func (t *trip) turn() string {
+	if t.stays {
+		return ""
+	}
+	return t.pin.Key
+}
+
 // end takes the request out of the backend's count. Only its first call does something.
 func (t *trip) end() {
 	switch {
