@@ -129,11 +129,12 @@ func (t *trial) work() error {
 
 // A waitingRoom has the polls that a process of backends hasn't answered yet.
 type waitingRoom struct {
-	loop *loop
-	open bool                // else polls wait until it is opened
-	kept []heldPoll          // which do that
-	due  [1 << 12][]heldPoll // by the tick when they are answered
-	tick int
+	loop    *loop
+	open    bool                // else polls wait until it is opened
+	kept    []heldPoll          // which do that
+	due     [1 << 12][]heldPoll // by the tick when they are answered
+	tick    int
+	ticking bool // the timer runs, until it finds the room closed
 }
 
 type heldPoll struct {
@@ -174,6 +175,10 @@ func (r *waitingRoom) release() {
 		r.put(p, 0)
 	}
 	r.kept = nil
+	if r.ticking {
+		return
+	}
+	r.ticking = true
 	if err := r.loop.every(tick, r.pass); err != nil {
 		panic(err)
 	}
@@ -190,5 +195,6 @@ func (r *waitingRoom) pass(ticks int) bool {
 			p.guest.send(p.guest.poll)
 		}
 	}
+	r.ticking = r.open
 	return r.open
 }
