@@ -15,7 +15,7 @@ import (
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
-// An echoNode has sessions that poll. Each message is answered by a poll, after 50 to 250 ms.
+// An echoNode has sessions that poll. Each message is answered by a poll, after 20 to 100 ms.
 // Sessions with an odd number get other messages meanwhile.
 type echoNode struct {
 	mu       sync.Mutex
@@ -57,7 +57,7 @@ func (n *echoNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			n.mu.Unlock()
 			close(s.ended)
 		} else {
-			time.AfterFunc(50*time.Millisecond+rand.N(200*time.Millisecond), func() { s.answers <- string(body) })
+			time.AfterFunc(20*time.Millisecond+rand.N(80*time.Millisecond), func() { s.answers <- string(body) })
 		}
 		io.WriteString(w, "ok")
 		return

@@ -133,10 +133,9 @@ const (
 )
 
 // endDrained ends the sessions of all polls whose clients' turns in a drain have come, and
-// which don't wait for an answer: see stays. As
-// long as a backend drains, it has itself called again and again, by one timer. The pause is
-// 50 times as long as the scan took, but one second at most, so that scans take about 2% of
-// the time, however many polls there are.
+// which don't wait for an answer: see stays. As long as a backend drains, it has itself called
+// again and again, by one timer. The pause is 50 times as long as the scan took, but one
+// second at most, so that scans take about 2% of the time, however many polls there are.
 func (g *Gateway) endDrained() {
 	pool := g.router.pool
 	drains := false
