@@ -327,7 +327,7 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 		return nil, nil
 	}
 	if failure != nil {
-		err = fmt.Errorf("%w; the last attempt: %w", err, failure)
+		err = fmt.Errorf("%w that wasn't tried; the last attempt: %w", err, failure)
 	}
 	return nil, err
 }

@@ -140,7 +140,7 @@ func (h *Handler) closeClient(w http.ResponseWriter, r *http.Request, _ string) 
 	}
 	err := h.gateway.CloseSession(context.WithoutCancel(r.Context()), body.Key, body.Code, body.Reason)
 	h.logAct(r, "close client", client(body.Key), slog.Int("code", body.Code))
-	return h.done(w, r, err, "closed", fmt.Sprintf("The tunnels of a client were closed with %d.", body.Code))
+	return h.done(w, r, err, "closed", fmt.Sprintf("The tunnels of a client are closed with %d, here and on the other gateways, if it has some.", body.Code))
 }
 
 var errNoKey = failf(http.StatusBadRequest, "key is missing: it is in the list of tunnels, and in the answer of api/pins/find")

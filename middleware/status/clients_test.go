@@ -91,7 +91,7 @@ func TestCloseClient(t *testing.T) {
 			t.Errorf("the client got %v", err)
 		}
 	}
-	if texts := one.texts("closed"); len(texts) != 1 || texts[0] != "The tunnels of a client were closed with 1008." {
+	if texts := one.texts("closed"); len(texts) != 1 || texts[0] != "The tunnels of a client are closed with 1008, here and on the other gateways, if it has some." {
 		t.Errorf("told %q", texts)
 	}
 }

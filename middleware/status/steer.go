@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,20 +127,25 @@ func (h *Handler) shares(w http.ResponseWriter, r *http.Request, _ string) error
 	}
 	h.logAct(r, "shares "+sharesText(body.Shares))
 	answer := map[string]any{"shares": h.gateway.Pool().Shares()}
-	if len(body.Shares) > 0 && !h.shared(body.Shares) {
-		answer["warning"] = "no backend is in a group that has a share, so that new clients go to any backend"
+	if empty := h.emptyGroups(body.Shares); len(empty) > 0 {
+		answer["warning"] = fmt.Sprintf("no backend is in %s: a share there counts for nothing", strings.Join(empty, ", "))
 	}
 	return writeJSON(w, answer)
 }
 
-// shared reports whether a backend is in a group that has a share.
-func (h *Handler) shared(shares map[string]int) bool {
+// emptyGroups returns the names, for people, of groups that have a share and no backend.
+func (h *Handler) emptyGroups(shares map[string]int) []string {
+	left := maps.Clone(shares)
 	for b := range h.gateway.Pool().All() {
-		if shares[b.Group()] > 0 {
-			return true
+		delete(left, b.Group())
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		if left[name] > 0 {
+			names = append(names, cmp.Or(name, "no group"))
 		}
 	}
-	return false
+	return names
 }
 
 // steer carries out a decision about a backend, and answers with how the backend is then.

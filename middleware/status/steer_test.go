@@ -204,7 +204,7 @@ func TestShares(t *testing.T) {
 		!strings.Contains(a.body, `"text":"New clients are shared out: no group 99, canary 1.","who":"alice"`) {
 		t.Errorf("state %s", a.body)
 	}
-	if got := g.steer("shares", `{"shares":{"canray":1}}`); !strings.Contains(got, `"warning":"no backend is in a group`) {
+	if got := g.steer("shares", `{"shares":{"":9,"canray":1}}`); !strings.Contains(got, `"warning":"no backend is in canray: `) {
 		t.Errorf("a typo: answered %s", got)
 	}
 	g.steer("shares", `{"shares":{}}`)
