@@ -171,7 +171,7 @@ func (c *Client) open(ctx context.Context, within time.Duration) (*conn, error) 
 // that of the caller would stay so large while a long poll waits for its answer. If Dial
 // panics so does dial.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	d := &dialing{err: errors.New("Dial has ended its goroutine"), done: make(chan struct{})}
+	d := &dialing{err: errors.New("http1: Dial has ended its goroutine"), done: make(chan struct{})}
 	go d.run(ctx, c.origin.Dial) // it ends when Dial returns, which ctx sees to
 	<-d.done
 	if d.panicked != nil {
