@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // buffers are the buffers through which answers' bodies are copied. They are so large that
@@ -144,15 +146,7 @@ func abort(rc *http.ResponseController, r *http.Request) {
 
 // reset closes conn with a TCP reset.
 func reset(conn net.Conn) {
-	inner := conn
-	for { // below TLS, and the connection of an upgrade.Listener
-		t, ok := inner.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		inner = t.NetConn()
-	}
-	if tcp, ok := inner.(*net.TCPConn); ok {
+	if tcp, ok := switchable.Innermost(conn).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close()
 	}

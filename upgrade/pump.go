@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // startPump starts the engine that works with any connection and on any system: two
@@ -187,12 +189,4 @@ func (t *pumpTunnel) finish() {
 
 // raw returns the connection below TLS. To close that one doesn't wait for room to
 // write TLS's close_notify.
-func raw(conn net.Conn) net.Conn {
-	for {
-		c, ok := conn.(interface{ NetConn() net.Conn }) // *tls.Conn, and that of a Listener
-		if !ok {
-			return conn
-		}
-		conn = c.NetConn()
-	}
-}
+func raw(conn net.Conn) net.Conn { return switchable.Innermost(conn) }

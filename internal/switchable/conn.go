@@ -40,6 +40,18 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// Innermost returns the connection below conn and below all that its method NetConn leads
+// to, such as TLS and a Conn; conn itself if it has none.
+func Innermost(conn net.Conn) net.Conn {
+	for {
+		outer, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = outer.NetConn()
+	}
+}
+
 // gone is the connection of a Conn that was switched. It takes deadlines, since a
 // tls.Conn sets one when it writes close_notify.
 type gone struct{}

@@ -98,3 +98,19 @@ func TestSwitch(t *testing.T) {
 		theirs.Close()
 	}
 }
+
+func TestInnermost(t *testing.T) {
+	socket, peer := net.Pipe()
+	defer socket.Close()
+	defer peer.Close()
+	for name, conn := range map[string]net.Conn{
+		"nothing":          socket,
+		"a Conn":           switchable.New(socket),
+		"TLS":              tls.Client(socket, &tls.Config{InsecureSkipVerify: true}),
+		"TLS above a Conn": tls.Client(switchable.New(socket), &tls.Config{InsecureSkipVerify: true}),
+	} {
+		if got := switchable.Innermost(conn); got != socket {
+			t.Errorf("below %s is %v", name, got)
+		}
+	}
+}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // A conn is a connection to an origin. It serves one request at a time and is read by one
@@ -61,15 +63,7 @@ func newConn(raw net.Conn, client *Client) *conn {
 		top = t.NetConn() // closing a tls.Conn may wait
 	}
 	c.abort = func() { top.Close() }
-	below := top
-	for {
-		t, ok := below.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		below = t.NetConn()
-	}
-	c.socket, c.direct = newSocket(below), direct(raw)
+	c.socket, c.direct = newSocket(switchable.Innermost(top)), direct(raw)
 	return c
 }
 
