@@ -21,8 +21,7 @@ import (
 // connection is refused or reset, TLS fails, or the timeout passes. It is only sick if it
 // answers requests meanwhile on the connections that it has, as a backend does that is busy
 // or has no descriptor left for a new one. The first failed check is repeated at once, so that
-// with the default Fall a hang is found within Interval + 2 x Timeout.
-// That needs a Path.
+// with a Path and the default Fall a hang is found within Interval + 2 x Timeout.
 //
 // It is found sooner where clients notice it most: a backend with open requests or tunnels, of
 // which something was heard in each tenth of the Interval, or nearly so, is checked when it has

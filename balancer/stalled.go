@@ -28,9 +28,8 @@ func (b *Backend) Slow() bool { return b.stalled.Load() }
 // If requests that were reported wait for half a second or more, and b has answered nobody
 // since the first of them, b is stalled: from now on it is picked last among the backends
 // that are Up, for clients without home and key. Reports count anew after 1.5 seconds without
-// one. When more than half of these backends are
-// stalled or late (see [Pool.Pick]), none is picked last: all of them may just be busy, and the
-// rest couldn't serve all clients.
+// one. When more than half of these backends are stalled or late (see [Pool.Pick]), none is
+// picked last: all of them may just be busy, and the rest couldn't serve all clients.
 //
 // It ends when b answers a request, or with a good health check that comes a check's interval
 // later or more. It ends after ten seconds in any case, since a check without a Path can't

@@ -17,9 +17,9 @@ import (
 // reaches: its tunnels are closed with 1012 (service restart), as by
 // [upgrade.Tunnel.CloseGracefully], its sessions of Engine.IO are ended at once at their node
 // and answered as if that were gone, and its next request gets the new home, as one whose
-// home is gone does. With an empty backend the client is placed
-// anew, which may be where it was, and in any group (see [balancer.Pool.SetShares]). So it
-// is while the new home isn't Up.
+// home is gone does. With an empty backend the client is placed anew, which may be where it
+// was, and in any group (see [balancer.Pool.SetShares]). So it is while the new home isn't
+// Up.
 //
 // key is the key of the client's pin, as for [Gateway.CloseSession]. A client that is only
 // known by its session, as with [affinity.EngineIO] alone, has another key in its next

@@ -28,9 +28,9 @@ import (
 // The tunnel as a whole is open, half open or closing. While it is half open, one
 // direction relays and the other one doesn't, and the one that relays may not be
 // silent for longer than quiet. While it is closing, each direction settles as soon as
-// it can: it gets its close frame, and then has time until goneBy. After
-// a lull the direction to the backend lingers: see lingersIn. What an event does
-// ("notes X" for the Summary that has X in By, unless something was noted before):
+// it can: it gets its close frame, and then has time until goneBy. After a lull the
+// direction to the backend lingers: see lingersIn. What an event does ("notes X" for the
+// Summary that has X in By, unless something was noted before):
 //
 //	event, and its direction       open or half open                          closing
 //	close                          notes SideGateway; closing                 nothing
