@@ -22,6 +22,17 @@ func loopSetups() []setup {
 	})
 }
 
+// eachLoop is each for what only loops do.
+func eachLoop(t *testing.T, test func(t *testing.T, s setup)) {
+	t.Parallel()
+	for _, s := range loopSetups() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
+	}
+}
+
 // onLoops is the half of inTime that runs on the loops.
 func onLoops(t *testing.T, name string, proxy func() *upgrade.Proxy, test func(t *testing.T, x timed)) {
 	for _, s := range loopSetups() {
@@ -82,13 +93,7 @@ func TestLoopsFollowProcessors(t *testing.T) {
 // A client that is slow to read doesn't make its backend look silent. Only real
 // sockets have room for what it has not read.
 func TestLoopsSlowClient(t *testing.T) {
-	t.Parallel()
-	for _, s := range loopSetups() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			slowClient(t, s)
-		})
-	}
+	eachLoop(t, slowClient)
 }
 
 func slowClient(t *testing.T, s setup) {
@@ -136,13 +141,7 @@ func TestNoEventLoop(t *testing.T) {
 }
 
 func TestLoopsSend(t *testing.T) {
-	t.Parallel()
-	for _, s := range loopSetups() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			sendOnLoop(t, s)
-		})
-	}
+	eachLoop(t, sendOnLoop)
 }
 
 func sendOnLoop(t *testing.T, s setup) {
@@ -188,13 +187,7 @@ func sendOnLoop(t *testing.T, s setup) {
 
 // A sender whose client doesn't read is told when the tunnel is given up.
 func TestLoopsSendClosedMeanwhile(t *testing.T) {
-	t.Parallel()
-	for _, s := range loopSetups() {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			closedMeanwhile(t, s)
-		})
-	}
+	eachLoop(t, closedMeanwhile)
 }
 
 func closedMeanwhile(t *testing.T, s setup) {

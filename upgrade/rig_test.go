@@ -214,6 +214,12 @@ func (r *rig) client(more ...byte) *end {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.clientOn(conn, more...)
+}
+
+// clientOn is client for a connection that there is already.
+func (r *rig) clientOn(conn net.Conn, more ...byte) *end {
+	r.t.Helper()
 	e := newEnd(r.t, conn, bufio.NewReader(conn))
 	e.send(append([]byte(shake), more...))
 	res, err := http.ReadResponse(e.r, nil)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/need"
 )
 
 // A rawClient speaks the records of TLS 1.3 (RFC 8446, section 5) by itself, once
@@ -55,7 +57,7 @@ func (r *rig) rawClient() *rawClient {
 		r.t.Fatal(err)
 	}
 	if suite := client.ConnectionState().CipherSuite; suite != tls.TLS_AES_128_GCM_SHA256 {
-		r.t.Skipf("the cipher suite is %s: this processor has no AES of its own", tls.CipherSuiteName(suite))
+		need.Lacks(r.t, "aes", "needs a processor with AES of its own, or the cipher suite is "+tls.CipherSuiteName(suite))
 	}
 	c := &rawClient{t: r.t, Conn: conn}
 	for line := range strings.Lines(log.String()) {

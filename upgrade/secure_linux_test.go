@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"syscall"
@@ -182,12 +181,7 @@ func TestSecureDribble(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn := tls.Client(dribble{plain}, &tls.Config{InsecureSkipVerify: true})
-		client := newEnd(t, conn, bufio.NewReader(conn))
-		client.send([]byte(shake))
-		if _, err := http.ReadResponse(client.r, nil); err != nil {
-			t.Fatal(err)
-		}
+		client := r.clientOn(tls.Client(dribble{plain}, &tls.Config{InsecureSkipVerify: true}))
 		backend := wait(t, ends)
 		r.wantLoop()
 		for _, size := range []int{0, 1, 125, 3000} {
@@ -299,11 +293,7 @@ func TestSecureTickets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client := newEnd(t, conn, bufio.NewReader(conn))
-			client.send([]byte(shake))
-			if _, err := http.ReadResponse(client.r, nil); err != nil {
-				t.Fatal(err)
-			}
+			client := r.clientOn(conn)
 			backend := wait(t, ends)
 			r.wantLoop()
 			if resumed := conn.ConnectionState().DidResume; resumed != (again > 0) {

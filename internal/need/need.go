@@ -112,6 +112,13 @@ func installed(dir string) bool {
 	return err == nil && !got.ModTime().Before(want.ModTime())
 }
 
+// Lacks skips a test for which this machine lacks something that nobody can install, in
+// words, and which LIMPET_REQUIRE calls name.
+func Lacks(t testing.TB, name, message string) {
+	t.Helper()
+	missing(t, name, message)
+}
+
 func missing(t testing.TB, name, message string) {
 	t.Helper()
 	if required(name) {
