@@ -22,6 +22,7 @@ import (
 type checker struct {
 	*Check
 	backend *Backend
+	within  time.Duration // how long the next check may take, from dial to answer
 	get     bool          // since the backend doesn't support HEAD
 	request *http.Request // that is sent, nil before the first check
 	wire    []byte        // request as it is on the wire
@@ -52,7 +53,7 @@ func (c *checker) ask(ctx context.Context, fresh bool) (f finding) {
 	if c.kept == nil {
 		c.uses = rand.IntN(freshEvery) // so that many backends don't have their turns together
 	}
-	timed, cancel := context.WithTimeout(ctx, c.Timeout)
+	timed, cancel := context.WithTimeout(ctx, c.within)
 	defer cancel()
 	f.answered, f.err = c.connect(timed, ctx)
 	if f.err == errHead {
@@ -68,7 +69,7 @@ func (c *checker) ask(ctx context.Context, fresh bool) (f finding) {
 func (c *checker) again() (answered, stale bool, err error) {
 	conn := c.kept
 	c.kept = nil
-	if err := conn.SetDeadline(time.Now().Add(c.Timeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(c.within)); err != nil {
 		conn.end()
 		return false, true, err
 	}
@@ -112,7 +113,7 @@ func (c *checker) connect(ctx, run context.Context) (answered bool, err error) {
 }
 
 // late is the error of a check that got no answer in time.
-func (c *checker) late() error { return fmt.Errorf("no answer within %v", c.Timeout) }
+func (c *checker) late() error { return fmt.Errorf("no answer within %v", c.within.Round(time.Millisecond)) }
 
 // close ends the kept connection.
 func (c *checker) close() { c.kept.end() }

@@ -108,7 +108,10 @@ func run(t *testing.T, opts balancer.Options, ids []string, f func(*testing.T, *
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fl := &fleet{does: map[string]string{}, checks: map[string][]time.Time{}}
-		opts.Check = &balancer.Check{Path: "/health"}
+		if opts.Check == nil {
+			opts.Check = &balancer.Check{}
+		}
+		opts.Check.Path = "/health"
 		opts.Transport = &balancer.Transport{Dial: fl.dial}
 		p := newPool(t, &opts, ids...)
 		l := &log{}

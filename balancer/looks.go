@@ -16,14 +16,19 @@ import "time"
 // independent of each other, and if there are pauses, once in 64 looks at most. It is only a
 // reason to look closer: the check finds out whether the backend lives.
 //
+// A check in the middle of an unusual silence waits for as much less as the backend has been
+// silent already, though for half of the timeout at least: whom many clients have asked need
+// not be asked once more before the wait begins to count.
+//
 // A backend of which less than one thing a look was heard in the last interval isn't looked
 // at before its next check. So looks cost nothing where there is no traffic.
 type looks struct {
 	every  time.Duration
-	on     bool   // there was enough traffic
-	last   int64  // what was heard until the last look
-	pauses uint64 // the last 64 looks, the latest one in the lowest bit, which is set if it has heard nothing
-	quiet  int    // how many looks have heard nothing since something was heard or the backend was checked
+	on     bool      // there was enough traffic
+	last   int64     // what was heard until the last look
+	pauses uint64    // the last 64 looks, the latest one in the lowest bit, which is set if it has heard nothing
+	quiet  int       // how many looks have heard nothing since something was heard or the backend was checked
+	end    time.Time // of the last check or of the last look that has heard something
 
 	// Since when the traffic is counted, and what had been heard until then:
 	since time.Time
@@ -58,18 +63,28 @@ func (l *looks) silent(heard, open int64) bool {
 	}
 	l.pauses <<= 1
 	if heard != l.last {
-		l.last, l.quiet = heard, 0
+		l.last, l.quiet, l.end = heard, 0, time.Now()
 		return false
 	}
-	l.pauses |= 1
-	l.quiet++
-	before := l.pauses >> max(l.quiet, 0)
-	return open > 0 && l.quiet >= max(2, 3*longestPause(before))
+	if l.quiet++; l.quiet > 0 {
+		l.pauses |= 1
+	}
+	return open > 0 && l.quiet >= max(2, 3*l.longestPause())
 }
 
-// longestPause returns the largest number of set bits in a row.
-func longestPause(pauses uint64) (n int) {
-	for ; pauses != 0; pauses &= pauses << 1 {
+// patience returns how long a check made now is to wait for its answer, of timeout at most.
+func (l *looks) patience(timeout time.Duration, open int64) time.Duration {
+	silent := time.Since(l.end)
+	if !l.on || open == 0 || silent < time.Duration(1+l.longestPause())*l.every {
+		return timeout
+	}
+	return max(timeout-silent, timeout/2)
+}
+
+// longestPause returns the largest number of looks in a row, of those before the present
+// silence, that have heard nothing.
+func (l *looks) longestPause() (n int) {
+	for pauses := l.pauses >> max(l.quiet, 0); pauses != 0; pauses &= pauses << 1 {
 		n++
 	}
 	return n
@@ -78,7 +93,7 @@ func longestPause(pauses uint64) (n int) {
 // checked is called after a check, which is a sign of life too. The first look after it may
 // follow at once, and doesn't count as a quiet one.
 func (l *looks) checked(heard int64) {
-	l.quiet = -1
+	l.quiet, l.end = -1, time.Now()
 	passed := time.Since(l.since)
 	if passed < l.every*looksInInterval/2 {
 		return // something else than the interval has caused the check

@@ -27,8 +27,45 @@ func TestSilentBackendIsFoundInTime(t *testing.T) {
 				lost := a.Lost()
 				select {
 				case <-lost:
-				case <-time.After(1300*time.Millisecond + time.Millisecond): // three looks + 2 x timeout
+				case <-time.After(1100*time.Millisecond + time.Millisecond): // a look + 2 x timeout
 					t.Error("not lost in time")
+				}
+				synctest.Wait()
+				l.want(t, "a up-down lost")
+			})
+		})
+	}
+}
+
+// A check in the middle of a silence fails early. No verdict follows from it: the check after it
+// waits for the whole timeout, as the only one does with a Fall of 1.
+func TestVerdictTakesWholeTimeout(t *testing.T) {
+	for fall, timeouts := range map[int][]time.Duration{1: {500}, 2: {300, 500}} {
+		t.Run(fmt.Sprint("Fall ", fall), func(t *testing.T) {
+			run(t, balancer.Options{Check: &balancer.Check{Fall: fall}}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+				a := p.Get("a")
+				a.BeginTunnel()
+				defer a.EndTunnel()
+				for range 300 {
+					a.Heard().Add(1)
+					sleep(10 * time.Millisecond)
+				}
+				for f.checked("a"); len(f.checked("a")) == 0; { // so that none is due soon
+					a.Heard().Add(1)
+					sleep(10 * time.Millisecond)
+				}
+				a.Heard().Add(1)
+				f.set("hung", "a")
+				<-a.Lost()
+				end := time.Now()
+				checks := append(f.checked("a"), end)
+				for i, timeout := range timeouts {
+					if len(checks) != len(timeouts)+1 {
+						t.Fatalf("%d checks, want %d", len(checks)-1, len(timeouts))
+					}
+					if took := checks[i+1].Sub(checks[i]); took != timeout*time.Millisecond {
+						t.Errorf("check %d waited for %v, want %d ms", i+1, took, timeout)
+					}
 				}
 				synctest.Wait()
 				l.want(t, "a up-down lost")

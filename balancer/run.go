@@ -120,6 +120,10 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if ctx.Err() != nil {
 			return // at the same moment
 		}
+		check.within = p.check.Timeout
+		if p.check.Fall > 1 { // no verdict follows from this check alone
+			check.within = look.patience(check.within, b.InFlight())
+		}
 		last = time.Now()
 		refused := b.refused.Swap(false)
 		f := check.ask(ctx, fresh || b.Slow())
@@ -138,8 +142,8 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 		if f.err == nil {
 			b.cleared()
 		}
-		f.late = !f.answered && took >= p.check.Timeout
-		f.lives = f.lives || p.lives(ctx, b, last, f.err)
+		f.late = !f.answered && took >= check.within
+		f.lives = f.lives || p.lives(ctx, b, last, f)
 		if p.judge(b, f) {
 			next = time.Now()
 		}

@@ -52,10 +52,10 @@ const (
 )
 
 // lives reports whether b has given a sign of life, although its check, which began then, got
-// no answer and failed with err. The goroutine that checks b calls it.
-func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, err error) bool {
+// no answer. The goroutine that checks b calls it.
+func (p *Pool) lives(ctx context.Context, b *Backend, began time.Time, f finding) bool {
 	s := p.signs(b)
-	if time.Since(began) >= p.check.Timeout || unreachable(err) {
+	if f.late || unreachable(f.err) {
 		return s.Heard.After(began)
 	}
 	for deadline := time.Now().Add(endTime); s.Waiting > 0 && time.Now().Before(deadline); s = p.signs(b) {
