@@ -180,13 +180,15 @@ func TestServeEmptiesItsQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	over := make(chan error, 1)
-	go func() { over <- gw.Serve(ctx, server, l, 4*time.Second) }()
+	go func() { over <- gw.Serve(ctx, server, l, 20*time.Second) }()
 	var conns []net.Conn
 	for range 20 {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		ok(t, err)
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		ok(t, err)
 		conns = append(conns, conn)
 	}
 	eventually(t, "the first connection", func() bool { return accepted.Load() == 1 })
@@ -194,7 +196,9 @@ func TestServeEmptiesItsQueue(t *testing.T) {
 	eventually(t, "the end", func() bool { return gw.Ready() != nil })
 	close(let)
 	for _, conn := range conns {
-		if res := fetch(t, conn, "/"); res.StatusCode != 200 || !res.Close {
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		ok(t, err)
+		if res.StatusCode != 200 || !res.Close {
 			t.Errorf("%s, close %v", res.Status, res.Close)
 		}
 	}
