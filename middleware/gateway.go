@@ -36,7 +36,7 @@ type Gateway struct {
 	lameDuck    time.Duration
 	leaving     atomic.Bool // Leave was called
 	polls       polls
-	scans       later // of polls, while a backend drains
+	scans       later // of polls, while clients have to leave their homes
 	releases    later
 	rebalancer  *rebalancer // nil without Options.Rebalance
 	keeper      keeper

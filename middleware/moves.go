@@ -15,9 +15,9 @@ import (
 
 // MovePin moves a client to another backend, on this replica and on all that the Bus
 // reaches: its tunnels are closed with 1012 (service restart), as by
-// [upgrade.Tunnel.CloseGracefully], its sessions of Engine.IO are ended at once at their node
-// and answered as if that were gone, and its next request gets the new home, as one whose
-// home is gone does. With an empty backend the client is placed anew, which may be where it
+// [upgrade.Tunnel.CloseGracefully], its sessions of Engine.IO are ended at their node, in a
+// lull too, and answered as if that were gone, and its next request gets the new home, as one
+// whose home is gone does. With an empty backend the client is placed anew, which may be where it
 // was, and in any group (see [balancer.Pool.SetShares]). So it is while the new home isn't
 // Up.
 //
@@ -43,12 +43,13 @@ func (g *Gateway) MovePin(ctx context.Context, key, backend string) error {
 
 // movePin carries out a move that was decided here or on another replica.
 func (g *Gateway) movePin(n moveNote) {
-	g.rememberMove(n)
+	g.rememberMove(n, time.Now())
 	g.sendAway(map[string]string{n.Session: n.Backend})
 }
 
-func (g *Gateway) rememberMove(n moveNote) *move {
-	m := &move{to: n.Backend, until: time.Now().Add(moveFor)}
+// rememberMove remembers a move of a client that has to leave its home at that time.
+func (g *Gateway) rememberMove(n moveNote, turn time.Time) *move {
+	m := &move{to: n.Backend, until: turn.Add(moveFor)}
 	g.router.moves.add(n.Session, m)
 	return m
 }
@@ -57,7 +58,7 @@ func (g *Gateway) rememberMove(n moveNote) *move {
 func (g *Gateway) movePins(notes []moveNote) {
 	to := make(map[string]string, len(notes))
 	for _, n := range notes {
-		m := g.rememberMove(n)
+		m := g.rememberMove(n, time.Now())
 		if g.rebalancer != nil {
 			g.rebalancer.arrivals.expect(n.Backend, m, true)
 		}
@@ -81,12 +82,7 @@ func (g *Gateway) sendAway(to map[string]string) {
 			t.CloseGracefully(closecode.ServiceRestart, "moved")
 		}
 	}
-	g.polls.each(func(p *poll) bool {
-		if leaves(p.pin.Key, p.pin.Backend) {
-			g.endPoll(p)
-		}
-		return true
-	})
+	g.scans.schedule(0, g.endLeaving)
 }
 
 const (
@@ -111,6 +107,17 @@ type move struct {
 	from  atomic.Pointer[string] // where the client was first found; nil if it didn't come yet
 	came  atomic.Bool            // the client was bound since then, and not to a session
 	over  atomic.Bool            // the client has come to its new home, or was placed where it was
+}
+
+// turn returns when the client has to leave its home. A session stays there until then.
+func (m *move) turn() time.Time { return m.until.Add(-moveFor) }
+
+// last returns the turn of the latest move, a time long ago if there was none.
+func (s *moves) last() time.Time {
+	if s == nil {
+		return time.Time{}
+	}
+	return time.Unix(0, s.until.Load()).Add(-moveFor)
 }
 
 // add remembers m. It forgets the oldest move if there are too many.
@@ -180,7 +187,7 @@ func (m *move) bound(found affinity.Pin, home string) {
 // target returns where a client with this pin goes by m, "" for anywhere. Only a backend
 // that is Up takes clients that are moved. moves is false if the client stays at its home.
 func (r *router) target(m *move, pin affinity.Pin) (to string, moves bool) {
-	if m == nil || !m.applies(pin.Backend) {
+	if m == nil || !m.applies(pin.Backend) || pin.Fixed && time.Now().Before(m.turn()) {
 		return "", false
 	}
 	if b := r.pool.Get(m.to); b != nil && b.State() == balancer.Up {

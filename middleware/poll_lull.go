@@ -6,6 +6,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/lull"
 )
@@ -50,32 +51,47 @@ func (p *poll) ends(s *polls, l *lull.Lull, answered bool) {
 	}
 }
 
-// stays reports whether a client whose turn in the drain of home has come stays there for a
-// moment, since an answer may be on its way: until the next lull, for a second at most, and
-// not behind the end of the drain. The lock of the client's shard is held.
-func (s *polls) stays(home *balancer.Backend, key string, l *lull.Lull) bool {
-	w := home.Wanted()
-	if l.Asked == 0 || w.State != balancer.Draining || w.Within == 0 || !home.Keeps("") {
-		return false
-	}
-	turn := time.Duration(balancer.Turn(key) * float64(w.Within))
+// waits reports whether an answer may be on its way to a client, so that it stays until the next
+// lull, and until latest at most. The lock of the client's shard is held.
+func (s *polls) waits(l *lull.Lull, latest time.Time) bool {
 	now := s.now()
-	l.Latest = now + time.Until(w.Since.Add(min(turn+lull.Most, w.Within)))
-	return now < l.At()
+	l.Latest = now + time.Until(latest)
+	return l.Asked != 0 && now < l.At()
 }
 
-// stays reports whether the client of a session stays at its home although its turn has
-// come. It also does for a POST as long as the session wasn't ended: endDrained ends it where
-// its poll waits, and not this message.
+// leaves reports whether the client of a session has to leave its home, since it was moved or
+// its turn in a drain has come. It may wait for a lull until latest: for a second, and not
+// behind the end of the drain. After that latest is zero.
+func (g *Gateway) leaves(pin affinity.Pin) (latest time.Time, leaves bool) {
+	if m := g.router.moves.of(pin.Key); m != nil {
+		if _, moves := g.router.target(m, pin); moves {
+			return m.turn().Add(lull.Most), true
+		}
+	}
+	home := g.router.pool.Get(pin.Backend)
+	if home == nil || home.State() != balancer.Draining || home.Keeps(pin.Key) {
+		return time.Time{}, false
+	}
+	w := home.Wanted()
+	if w.State != balancer.Draining || w.Within == 0 || !home.Keeps("") {
+		return time.Time{}, true
+	}
+	turn := time.Duration(balancer.Turn(pin.Key) * float64(w.Within))
+	return w.Since.Add(min(turn+lull.Most, w.Within)), true
+}
+
+// stays reports whether the client of a session stays at its home for a moment although it has
+// to leave. It also does for a POST as long as the session wasn't ended: endLeaving ends it
+// where its poll waits, and not this message.
 func (g *Gateway) stays(p *poll) bool {
-	home := g.router.pool.Get(p.pin.Backend)
-	if home == nil || home.State() != balancer.Draining || home.Keeps(p.pin.Key) || !home.Keeps("") {
+	latest, leaves := g.leaves(p.pin)
+	if !leaves || latest.IsZero() {
 		return false
 	}
 	h, l := g.polls.place(p.pin.Key)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if g.polls.stays(home, p.pin.Key, l) {
+	if g.polls.waits(l, latest) {
 		return true
 	}
 	for o := h.first; o != nil && p.out.Method != http.MethodGet; o = o.next {

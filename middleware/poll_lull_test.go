@@ -18,6 +18,7 @@ import (
 // An echoNode has sessions that poll. Each message is answered by a poll, after 20 to 100 ms.
 // Sessions with an odd number get other messages meanwhile.
 type echoNode struct {
+	name     string // begins its sessions' IDs
 	mu       sync.Mutex
 	sessions map[string]*echoSession
 }
@@ -39,7 +40,7 @@ func (n *echoNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if sid == "" {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		sid = fmt.Sprint("s", len(n.sessions))
+		sid = fmt.Sprint(n.name, "s", len(n.sessions))
 		n.sessions[sid] = &echoSession{len(n.sessions)%2 == 1, make(chan string, 1000), make(chan struct{})}
 		io.WriteString(w, `0{"sid":"`+sid+`"}`)
 		return
@@ -180,6 +181,51 @@ func TestDrainAnswersPolls(t *testing.T) {
 	}()
 	if err := pool.Undrain("b"); err != nil {
 		t.Fatal(err)
+	}
+	all.Wait()
+}
+
+// What a client that polls has posted before it is moved is answered.
+func TestMovedPollIsAnswered(t *testing.T) {
+	t.Parallel()
+	nodes := make(map[string]*node)
+	for _, id := range []string{"a", "b"} {
+		nodes[id] = newNode(t, id, &echoNode{name: id, sessions: make(map[string]*echoSession)})
+	}
+	srv, gw := serve(t, poolOf(t, nil, nodes), &limpet.Options{Affinity: affinity.Chain{engineIO(), &affinity.Cookie{Secrets: testKeys}}})
+	opened := make(chan [2]string, 1) // the client's key and its home
+	stop := gw.Observe(limpet.Observer{Request: func(rec *limpet.Record) { opened <- [2]string{rec.Key, rec.Backend.ID()} }})
+	type session struct {
+		client         *pollClient
+		sid, key, home string
+	}
+	var sessions []session
+	for range 20 {
+		c := &pollClient{newClient(t), srv.URL, "EIO=4&transport=polling", http.Header{}}
+		sid := c.open(t)
+		at := <-opened
+		sessions = append(sessions, session{c, sid, at[0], at[1]})
+	}
+	stop()
+	var all sync.WaitGroup
+	for _, s := range sessions {
+		all.Go(func() {
+			if status, _ := s.client.do(t, "POST", s.sid, "4question"); status != 200 {
+				t.Errorf("the message got %d", status)
+			}
+			ok(t, gw.MovePin(t.Context(), s.key, map[string]string{"a": "b", "b": "a"}[s.home]))
+			answered := false
+			for {
+				status, answer := s.client.do(t, "GET", s.sid, "")
+				if status != 200 {
+					break
+				}
+				answered = answered || answer == "4question"
+			}
+			if !answered {
+				t.Error("the session was ended before the message was answered")
+			}
+		})
 	}
 	all.Wait()
 }

@@ -132,31 +132,30 @@ const (
 	scanPauseMax = time.Second
 )
 
-// endDrained ends the sessions of all polls whose clients' turns in a drain have come, and
-// which don't wait for an answer: see stays. As long as a backend drains, it has itself called
-// again and again, by one timer. The pause is 50 times as long as the scan took, but one
-// second at most, so that scans take about 2% of the time, however many polls there are.
-func (g *Gateway) endDrained() {
-	pool := g.router.pool
-	drains := false
-	for b := range pool.All() {
+// endLeaving ends the sessions of all polls whose clients have to leave their homes, and which
+// don't wait for an answer: see leaves. As long as a backend drains, and for two seconds after
+// clients were moved, it has itself called again and again, by one timer. The pause is 50 times
+// as long as the scan took, but one second at most, so that scans take about 2% of the time,
+// however many polls there are.
+func (g *Gateway) endLeaving() {
+	began := time.Now()
+	goesOn := began.Sub(g.router.moves.last()) < 2*lull.Most
+	for b := range g.router.pool.All() {
 		w := b.Wanted()
-		drains = drains || b.State() == balancer.Draining && w.State == balancer.Draining && w.Within > 0
+		goesOn = goesOn || b.State() == balancer.Draining && w.State == balancer.Draining && w.Within > 0
 	}
-	if !drains {
+	if !goesOn {
 		return
 	}
-	began := time.Now()
 	g.polls.each(func(p *poll) bool {
-		home := pool.Get(p.pin.Backend)
-		if home != nil && home.State() == balancer.Draining && !home.Keeps(p.pin.Key) {
-			if _, l := g.polls.place(p.pin.Key); !g.polls.stays(home, p.pin.Key, l) {
+		if latest, leaves := g.leaves(p.pin); leaves && !p.told {
+			if _, l := g.polls.place(p.pin.Key); !g.polls.waits(l, latest) {
 				g.endPoll(p)
 			}
 		}
 		return g.polls.ending.room() // the rest has its turn in the next scan
 	})
-	g.scans.schedule(max(scanPause, min(50*time.Since(began), scanPauseMax)), g.endDrained)
+	g.scans.schedule(max(scanPause, min(50*time.Since(began), scanPauseMax)), g.endLeaving)
 }
 
 // endPollsOf ends the sessions of the waiting polls of the client whose key has this hash.

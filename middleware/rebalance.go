@@ -274,20 +274,22 @@ func (r *rebalancer) view(backends []ReplicaBackend) {
 // one after another within that time.
 func (g *Gateway) moveAll(leave []*leaving, within time.Duration) {
 	var notes []moveNote
+	now := time.Now()
 	for i, l := range leave {
+		l.after = within * time.Duration(i) / time.Duration(len(leave))
 		switch {
 		case l.key == "":
 		case i > 0 && leave[i-1].key == l.key: // another tunnel of the same client
 			l.move = leave[i-1].move
 		default:
 			n := moveNote{Session: sessionHash(l.key), Backend: l.to}
-			l.move = g.rememberMove(n)
+			l.move = g.rememberMove(n, now.Add(l.after))
 			notes = append(notes, n)
 		}
 		g.rebalancer.arrivals.expect(l.to, l.move, false)
 	}
-	for i, l := range leave {
-		time.AfterFunc(within*time.Duration(i)/time.Duration(len(leave)), func() { g.leave(l) })
+	for _, l := range leave {
+		time.AfterFunc(l.after, func() { g.leave(l) })
 	}
 	if g.replicas == nil || len(notes) == 0 {
 		return

@@ -51,8 +51,9 @@ type leaving struct {
 	tunnel *upgrade.Tunnel // nil for a session that polls
 	mover  *mover
 	from   string
-	to     string // once it is chosen
-	move   *move  // nil without a key
+	to     string        // once it is chosen
+	move   *move         // nil without a key
+	after  time.Duration // until its turn
 }
 
 // census counts the clients of each backend. With list it also lists those that may be moved.
@@ -154,12 +155,7 @@ func (g *Gateway) leave(l *leaving) {
 		l.tunnel.CloseGracefully(closecode.ServiceRestart, "moved")
 		return
 	}
-	g.polls.shard(l.key).each(func(p *poll) bool {
-		if p.pin.Key == l.key && p.pin.Backend == l.from {
-			g.endPoll(p)
-		}
-		return true
-	})
+	g.scans.schedule(0, g.endLeaving)
 }
 
 const (

@@ -261,7 +261,7 @@ func (r *router) direct(t *trip) {
 		return
 	}
 	m.found(t.pin)
-	if to, moves := r.target(m, t.pin); moves {
+	if to, moves := r.target(m, t.pin); moves && !t.stays {
 		t.move, t.to = m, to
 	}
 }

@@ -226,6 +226,6 @@ func (g *Gateway) drain(b *balancer.Backend) {
 	// A drain that begins later by another machine's clock began now by this one's.
 	if left := min(w.Within, time.Until(w.Since.Add(w.Within))); left > 0 {
 		g.upgrade.DrainGroup(b.ID(), closecode.ServiceRestart, "backend is drained", left)
-		g.scans.schedule(0, g.endDrained)
+		g.scans.schedule(0, g.endLeaving)
 	}
 }
