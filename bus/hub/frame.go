@@ -35,7 +35,7 @@ func (f *Frame) IsBinary() bool { return f.binary }
 func (f *Frame) Bytes() []byte {
 	f.build.Do(func() {
 		if f.bytes != nil {
-			return // it is a ping, which pop has made
+			return // it is a ping or a pong, which pop has made
 		}
 		const fin, text, binaryData = 0x80, 1, 2
 		opcode := byte(fin | text)

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"net/http"
 	"time"
-	"unicode/utf8"
-
-	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/internal/closecode"
 )
@@ -23,10 +19,15 @@ type HandlerOptions struct {
 	Member func(r *http.Request) (MemberOptions, error)
 
 	// Opened is called when the client has become a member, Message for each message
-	// that it sends then, and Closed when no more will come. One goroutine calls
-	// them in this order, so a client whose messages take long to deal with delays
-	// only itself. ctx ends with the connection. Text that isn't UTF-8 closes the
-	// client with 1007 (Invalid Frame Payload Data).
+	// that it sends then, and Closed when no more will come. They are called in this
+	// order, one at a time for each client, so a client whose messages take long to
+	// deal with delays only itself. Text that isn't UTF-8 closes the client with 1007
+	// (Invalid Frame Payload Data), and a callback that panics with 1011 (Internal
+	// Server Error).
+	//
+	// ctx ends with the connection and not with the handler, which returns when Opened
+	// has. It has the values of the request's context. chi's parameters of the route are
+	// none of them: these are for Member and Opened.
 	//
 	// Others may have sent messages to the member before Opened is called, if
 	// Member gave it rooms. For a greeting that comes first, let Opened send it and
@@ -56,6 +57,9 @@ type HandlerOptions struct {
 // client sends goes to opts.Message and to nobody else; without Message it is ignored.
 // Nil options are defaults.
 //
+// It returns once a client has become a member: what wraps it, for a log or for a limit
+// of requests, sees its end then. [Options].Left and Closed say when a member is gone.
+//
 // Once [Hub.Run] has ended clients are answered with 503 Service Unavailable, and the
 // reason is logged once. Compression isn't negotiated: a message is encoded once for
 // all members.
@@ -70,13 +74,15 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	if s.opts.Ping <= 0 {
 		s.opts.Ping = 25 * time.Second
 	}
+	s.pings.every, s.pings.began = s.opts.Ping, time.Now()
 	return s
 }
 
 // sockets is the handler of a hub's WebSockets.
 type sockets struct {
-	hub  *Hub
-	opts HandlerOptions
+	hub   *Hub
+	opts  HandlerOptions
+	pings pings
 }
 
 func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,31 +101,35 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	take, ok := hijack(w)
-	if !ok {
-		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
+	c, early := s.accept(w, r)
+	if c == nil {
 		return
 	}
-	ws, err := websocket.Accept(take, r, &websocket.AcceptOptions{
-		OriginPatterns: s.opts.Origins, Subprotocols: s.opts.Subprotocols,
-	})
+	m, err := s.hub.Connect(values{r.Context()}, c, who)
 	if err != nil {
-		return // Accept has answered
-	}
-	ws.SetReadLimit(s.opts.ReadLimit)
-	c := &socket{ws: ws, wire: take.wire}
-	m, err := s.hub.Connect(r.Context(), c, who)
-	if err != nil {
+		go c.read(early) // until the connection ends
+		code, reason := closecode.InternalError, ""
 		if errors.Is(err, ErrClosed) {
-			ws.Close(closecode.ServiceRestart, "service restart") // as shut would a moment later
-			return
+			code, reason = closecode.ServiceRestart, "service restart" // as shut would a moment later
+		} else {
+			s.hub.opts.Logger.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
 		}
-		s.hub.opts.Logger.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
-		ws.Close(closecode.InternalError, "")
+		c.refuse(code, reason)
 		return
 	}
-	context.AfterFunc(m.ctx, c.cut)
-	s.serve(m, c, r)
+	c.member = m
+	s.pings.add(c)
+	defer func() { go c.read(early) }() // until the connection ends
+	if s.opts.Opened != nil {
+		panicked := true
+		defer func() {
+			if panicked {
+				m.Close(closecode.InternalError, "")
+			}
+		}()
+		s.opts.Opened(m.ctx, m, r)
+		panicked = false
+	}
 }
 
 // refuse logs, once, why clients are refused. That Run has ended with its context is
@@ -132,40 +142,4 @@ func (h *Hub) refuse(closed error) {
 		}
 		h.opts.Logger.Log(context.Background(), level, "clients are refused with 503: Hub.Run has ended", "err", closed)
 	})
-}
-
-// serve serves a member until its connection ends.
-func (s *sockets) serve(m *Member, c *socket, r *http.Request) {
-	if s.opts.Closed != nil {
-		defer s.opts.Closed(m)
-	}
-	defer m.Close(closecode.InternalError, "") // only counts when a callback panics
-	var pings *time.Timer
-	pings = time.AfterFunc(math.MaxInt64, func() { // not before pings is assigned
-		if c.wire.heard.Swap(false) {
-			m.ping()
-			pings.Reset(s.opts.Ping)
-		} else {
-			c.cut()
-		}
-	})
-	pings.Reset(s.opts.Ping)
-	defer pings.Stop()
-	if s.opts.Opened != nil {
-		s.opts.Opened(m.ctx, m, r)
-	}
-	for {
-		kind, data, err := c.ws.Read(context.Background()) // ends with the connection
-		if err != nil {
-			break
-		}
-		if kind == websocket.MessageText && !utf8.Valid(data) { // other clients would close their connections if it was passed on
-			m.Close(closecode.InvalidPayload, "text that is not UTF-8")
-			continue
-		}
-		if s.opts.Message != nil && !m.over() {
-			s.opts.Message(m.ctx, m, &Frame{payload: data, binary: kind == websocket.MessageBinary})
-		}
-	}
-	m.Close(closecode.Normal, "")
 }

@@ -218,12 +218,12 @@ func (m *Member) over() bool {
 	return m.ended
 }
 
-// ping makes write send a ping before the messages that wait.
-func (m *Member) ping() {
+// control puts a ping or a pong before the messages that wait.
+func (m *Member) control(put func(*queued)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.ended {
-		m.queue.ping = true
+		put(&m.queue)
 		m.wake()
 	}
 }

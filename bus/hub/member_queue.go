@@ -4,7 +4,8 @@ import "slices"
 
 // queued is what waits for a member's connection. It is under Member.mu.
 type queued struct {
-	ping   bool // a ping is due: it goes first, and counts for no limit
+	ping   bool   // a ping is due: it goes first, and counts for no limit
+	pong   []byte // a frame that is due, likewise; of several only the last one has to be sent (RFC 6455, section 5.5.3)
 	frames []*Frame
 	bytes  int // the sum of their sizes
 }
@@ -47,6 +48,10 @@ func (q *queued) pop(batch []*Frame) ([]*Frame, int) {
 	if q.ping {
 		batch = append(batch, &Frame{bytes: []byte{0x89, 0}}) // RFC 6455, section 5.5.2
 		q.ping = false
+	}
+	if q.pong != nil {
+		batch = append(batch, &Frame{bytes: q.pong})
+		q.pong = nil
 	}
 	n, bytes := 0, 0
 	for n < min(len(q.frames), batchMessages) && bytes < batchBytes {

@@ -64,9 +64,17 @@ func (m *Member) write() {
 // watch gives the connection up WriteTimeout from now, unless late is stopped before.
 func (m *Member) watch() {
 	if m.late == nil {
-		m.late = time.AfterFunc(m.hub.opts.WriteTimeout, m.cancel)
+		m.late = time.AfterFunc(m.hub.opts.WriteTimeout, m.giveUp)
 	} else {
 		m.late.Reset(m.hub.opts.WriteTimeout)
+	}
+}
+
+// giveUp ends a call of the Conn that takes too long.
+func (m *Member) giveUp() {
+	m.cancel()
+	if s, ok := m.conn.(*socket); ok {
+		s.cut()
 	}
 }
 

@@ -1,105 +1,109 @@
 package hub
 
 import (
-	"bufio"
 	"context"
+	"encoding/binary"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
-	"github.com/coder/websocket"
+	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// socket is the Conn of a client's WebSocket. coder/websocket reads from the
-// connection and writes control frames to it. Data frames are written around it, since
-// their bytes are there already.
+// socket is a client's WebSocket, and the Conn of its member. Two goroutines work with it,
+// neither of which is there while nothing moves, apart from the one that waits for the
+// client: the member's own, which alone writes, and one that reads (see wait).
 type socket struct {
-	ws   *websocket.Conn
-	wire *wire
-	out  net.Buffers
+	sockets *sockets
+	member  *Member // nil if the client can't become one
+	conn    net.Conn
+	out     net.Buffers
+
+	// What the reading goroutine uses.
+	raw    syscall.RawConn       // nil if the connection is no socket, which one of TLS isn't
+	try    func(fd uintptr) bool // s.receive, so that waiting allocates nothing
+	got    *[4 << 10]byte        // what was received last, which is given back to received; or nil
+	n      int                   // bytes in got
+	err    error                 // why nothing more can be received
+	frames frameReader
+
+	// What sockets.pings uses.
+	heard      atomic.Bool   // something has come since the last ping
+	due        time.Duration // when the next ping is
+	next, prev *socket
+
+	mu     sync.Mutex
+	deaf   bool          // the client has broken the protocol: what it sends is dropped
+	over   bool          // the client has closed the WebSocket, or nothing can be read any more
+	parted chan struct{} // closed once over is set, if Close waits for that
 }
 
 // Send implements [Conn].
 func (s *socket) Send(_ context.Context, messages []*Frame) error {
-	s.wire.mu.Lock()
-	defer s.wire.mu.Unlock()
 	if len(messages) == 1 {
-		_, err := s.wire.Conn.Write(messages[0].Bytes())
+		_, err := s.conn.Write(messages[0].Bytes())
 		return err
 	}
-	s.wire.frames = s.wire.frames[:0]
+	list := outs.Get().(*[][]byte)
+	defer outs.Put(list)
+	*list = (*list)[:0]
 	for _, f := range messages {
-		s.wire.frames = append(s.wire.frames, f.Bytes())
+		*list = append(*list, f.Bytes())
 	}
-	s.out = s.wire.frames // a copy of the slice, which WriteTo consumes
-	_, err := s.out.WriteTo(s.wire.Conn)
-	clear(s.wire.frames)
+	s.out = *list // a copy of the slice, which WriteTo consumes
+	_, err := s.out.WriteTo(s.conn)
+	s.out = nil
+	clear(*list)
 	return err
 }
 
-// Close implements [Conn].
-func (s *socket) Close(_ context.Context, code int, reason string) error {
-	return s.ws.Close(websocket.StatusCode(code), reason)
-}
+// outs are lists for Send.
+var outs = sync.Pool{New: func() any { return new([][]byte) }}
 
-// cut closes the connection without a close frame. Reads and writes that wait fail.
-func (s *socket) cut() { s.wire.Conn.Close() }
-
-// wire is the connection below a WebSocket, with a lock for writing. coder/websocket
-// writes each control frame by one Write, so none of them gets into a data frame.
-type wire struct {
-	net.Conn
-	heard atomic.Bool // something was read since the last ping
-
-	mu     sync.Mutex
-	frames [][]byte // for Send, which keeps it to allocate nothing
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if n > 0 {
-		w.heard.Store(true)
+// Close implements [Conn]. The connection is closed once the client has answered the
+// close frame: what the client may have sent before that would otherwise make the kernel
+// reset the connection, and the close frame might be lost (RFC 6455, section 7.1.1).
+func (s *socket) Close(ctx context.Context, code int, reason string) error {
+	defer s.conn.Close()
+	frame := binary.BigEndian.AppendUint16(make([]byte, 2, 4+len(reason)), uint16(code))
+	if frame = append(frame, reason...); code == closecode.NoStatus {
+		frame = frame[:2]
 	}
-	return n, err
+	frame[0], frame[1] = 0x80|opClose, byte(len(frame)-2)
+	if _, err := s.conn.Write(frame); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return nil
+	}
+	s.parted = make(chan struct{})
+	deaf := s.deaf
+	s.mu.Unlock()
+	if half, ok := s.conn.(interface{ CloseWrite() error }); deaf && ok {
+		_ = half.CloseWrite() // the client's close frame can't be recognized: it closes its end when it sees this
+	}
+	select {
+	case <-s.parted:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
-func (w *wire) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.Conn.Write(p)
-}
-
-// hijacker is a ResponseWriter that knows the connection it was hijacked for, so that
-// data frames can be written to it.
-type hijacker struct {
-	http.ResponseWriter
-	wire *wire
-}
-
-// hijack returns a hijacker for w. It returns false if w can't be hijacked, which is
-// found out before anything is written to it.
-func hijack(w http.ResponseWriter) (*hijacker, bool) {
-	for in := w; ; {
-		switch t := in.(type) {
-		case http.Hijacker:
-			return &hijacker{ResponseWriter: w}, true
-		case interface{ Unwrap() http.ResponseWriter }:
-			in = t.Unwrap()
-		default:
-			return nil, false
+// part notes that nothing is read any more.
+func (s *socket) part() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.over = true
+		if s.parted != nil {
+			close(s.parted)
 		}
 	}
 }
 
-// Hijack implements http.Hijacker.
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	h.wire = &wire{Conn: conn}
-	h.wire.heard.Store(true) // the handshake counts for the first ping
-	rw.Writer.Reset(h.wire)
-	return h.wire, rw, nil
-}
+// cut closes the connection without a close frame. Reads and writes that wait fail.
+func (s *socket) cut() { s.conn.Close() }

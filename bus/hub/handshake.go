@@ -1,0 +1,93 @@
+package hub
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/go-chi/chi/v5"
+)
+
+// accept answers a client's handshake and returns its WebSocket, or nil if the answer is
+// an error. early is what the client has sent behind the handshake. coder/websocket does the handshake. It isn't used for what comes then, since
+// its buffers and its state would take as much memory as everything else of a member.
+func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, early []byte) {
+	if !canHijack(w) {
+		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
+		return nil, nil
+	}
+	take := &hijacker{ResponseWriter: w}
+	ws, err := websocket.Accept(take, r, &websocket.AcceptOptions{
+		OriginPatterns: s.opts.Origins, Subprotocols: s.opts.Subprotocols,
+	})
+	if err != nil {
+		return nil, nil // Accept has answered
+	}
+	_ = ws.CloseNow() // closes what it takes for the connection
+	c = &socket{sockets: s, conn: take.conn, raw: rawConn(take.conn)}
+	c.try = c.receive
+	c.heard.Store(true) // the handshake counts for the first ping
+	return c, take.early
+}
+
+// canHijack reports whether a connection can be taken over from w, which has to be known
+// before anything is written to it.
+func canHijack(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case http.Hijacker:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// hijacker is a ResponseWriter that keeps the connection it was hijacked for.
+type hijacker struct {
+	http.ResponseWriter
+	conn  net.Conn
+	early []byte // what the client has sent behind its handshake
+}
+
+// Hijack implements http.Hijacker. The connection that it returns can't be closed.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	h.conn, h.early = conn, bytes.Clone(early)
+	return kept{conn}, rw, nil
+}
+
+// kept is a connection that Close leaves open.
+type kept struct{ net.Conn }
+
+func (kept) Close() error { return nil }
+
+// values is the context of a request, for after its handler has returned, without what
+// chi takes back then: it would be that of another request.
+type values struct{ context.Context }
+
+func (v values) Value(key any) any {
+	if key == chi.RouteCtxKey {
+		return nil
+	}
+	return v.Context.Value(key)
+}
+
+// refuse closes a client that is no member.
+func (s *socket) refuse(code int, reason string) {
+	timeout := s.sockets.hub.opts.WriteTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(timeout))
+	_ = s.Close(ctx, code, reason)
+}

@@ -1,0 +1,42 @@
+//go:build unix
+
+package hub
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// rawConn returns the socket of a connection, or nil if it isn't one: the bytes of a TLS
+// connection, for example, aren't those that its socket has.
+func rawConn(conn net.Conn) syscall.RawConn {
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
+// receive reads what the socket has. It returns false if that is nothing yet. A buffer is
+// borrowed only for as long as this takes.
+func (s *socket) receive(fd uintptr) bool {
+	buf := received.Get().(*[4 << 10]byte)
+	n, err := syscall.Read(int(fd), buf[:])
+	for err == syscall.EINTR {
+		n, err = syscall.Read(int(fd), buf[:])
+	}
+	if n > 0 {
+		s.got, s.n = buf, n
+		return true
+	}
+	received.Put(buf)
+	if err == syscall.EAGAIN {
+		return false
+	}
+	if s.err = err; err == nil {
+		s.err = io.EOF
+	}
+	return true
+}
