@@ -58,6 +58,7 @@ type redisTopic struct {
 	sent    bool       // the last command for it on this link was to subscribe
 	pending int        // number of commands for it on this link that aren't answered
 	after   time.Time  // if it is homeless: when to find a link for it
+	alone   bool       // it was refused together with others: it isn't subscribed to with others again
 }
 
 func newFeed(r *Redis) *feed {
@@ -74,7 +75,11 @@ func (f *feed) want(name string, s *redisSubscription) *redisTopic {
 	if t == nil {
 		t = &redisTopic{name: name, channel: channel, subs: map[*redisSubscription]bool{s: false}, changed: make(chan struct{})}
 		f.topics[channel] = t
-		f.unhouse(t, 0)
+		if f.bus.Sharded {
+			f.unhouse(t, 0)
+		} else {
+			f.move(t, nil) // to the only link that there is: house would do nothing else
+		}
 	} else if _, ok := t.subs[s]; !ok {
 		t.subs[s] = false
 		if len(t.subs) == 1 && t.link != nil { // it was about to be unsubscribed

@@ -32,13 +32,20 @@ type redisLink struct {
 	back   []*redisTopic          // topics that are live again, whose Gaps are due
 }
 
-// An order is a command that was sent. Redis answers commands in their order.
+// An order is what a command that was sent says of one topic. Redis answers the orders of
+// all commands one by one, and in their order. If it refuses a command it gives one error
+// for all orders of it.
 type order struct {
 	*redisTopic
 	at        int  // the topic's stay when the command was sent
 	subscribe bool // otherwise it unsubscribes
 	last      bool // it is the last one of those that were sent together
+	shared    bool // the command has several orders
+	more      int  // number of orders that follow it in the same command
 }
+
+// maxOrders is the number of topics in one command. Redis does nothing else meanwhile.
+const maxOrders = 1000
 
 // probe is how often the writer looks whether Redis has sent anything. If nothing came
 // between two looks it sends a PING, so that one is sent 150 to 300 ms after Redis has
@@ -179,10 +186,12 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 	for {
 		select {
 		case <-l.wake:
-			for _, o := range l.take() {
-				if err := l.send(ctx, pubsub, o); err != nil {
+			for orders := l.take(); len(orders) > 0; {
+				n := 1 + orders[0].more
+				if err := l.send(ctx, pubsub, orders[:n]); err != nil {
 					return err
 				}
+				orders = orders[n:]
 			}
 		case <-tick.C:
 			if n := heard.Load(); n != known {
@@ -207,8 +216,9 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 	}
 }
 
-// take returns the commands to send for what is in work. They are put into orders before
-// they are sent, since the answer may be read before the call that sends has returned.
+// take returns the orders of the commands to send for what is in work. They are put into
+// l.orders before they are sent, since the answer may be read before the call that sends has
+// returned.
 func (l *redisLink) take() []order {
 	f := l.feed
 	f.mu.Lock()
@@ -231,7 +241,23 @@ func (l *redisLink) take() []order {
 	if first < len(l.orders) {
 		l.orders[len(l.orders)-1].last = true
 	}
+	l.join(l.orders[first:])
 	return append([]order(nil), l.orders[first:]...)
+}
+
+// join makes one command of orders that follow each other, where that can be. The sharded
+// channels of one command would have to be in one slot. feed.mu is held.
+func (l *redisLink) join(orders []order) {
+	if l.feed.bus.Sharded {
+		return
+	}
+	for i := len(orders) - 2; i >= 0; i-- {
+		o, next := &orders[i], &orders[i+1]
+		if o.subscribe == next.subscribe && !o.alone && !next.alone && next.more+2 <= maxOrders {
+			o.more = next.more + 1
+			o.shared, next.shared = true, true
+		}
+	}
 }
 
 // tidy forgets t if nobody wants it, and Redis has nothing left to answer. feed.mu is
@@ -242,19 +268,23 @@ func (l *redisLink) tidy(t *redisTopic) {
 	}
 }
 
-// send sends one command.
-func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, o order) error {
+// send sends one command, with its orders.
+func (l *redisLink) send(ctx context.Context, pubsub *redis.PubSub, orders []order) error {
 	ctx, cancel := context.WithTimeout(ctx, deadAfter)
 	defer cancel()
-	switch sharded := l.feed.bus.Sharded; {
-	case o.subscribe && sharded:
-		return pubsub.SSubscribe(ctx, o.channel)
-	case o.subscribe:
-		return pubsub.Subscribe(ctx, o.channel)
+	channels := make([]string, len(orders))
+	for i, o := range orders {
+		channels[i] = o.channel
+	}
+	switch subscribe, sharded := orders[0].subscribe, l.feed.bus.Sharded; {
+	case subscribe && sharded:
+		return pubsub.SSubscribe(ctx, channels...)
+	case subscribe:
+		return pubsub.Subscribe(ctx, channels...)
 	case sharded:
-		return pubsub.SUnsubscribe(ctx, o.channel)
+		return pubsub.SUnsubscribe(ctx, channels...)
 	default:
-		return pubsub.Unsubscribe(ctx, o.channel)
+		return pubsub.Unsubscribe(ctx, channels...)
 	}
 }
 
@@ -280,7 +310,7 @@ func (l *redisLink) confirmed(m *redis.Subscription) error {
 	return nil
 }
 
-// refused takes an error for the answer to the oldest order. It returns the error if
+// refused takes an error for the answer to the oldest command. It returns the error if
 // there is no order that it may be the answer to.
 func (l *redisLink) refused(err error) error {
 	f := l.feed
@@ -289,7 +319,10 @@ func (l *redisLink) refused(err error) error {
 	if len(l.orders) == 0 || !l.orders[0].subscribe {
 		return err
 	}
-	l.answer(err)
+	for n := 1 + l.orders[0].more; n > 0; n-- {
+		l.answer(err)
+	}
+	redisclient.Reload(f.bus.Client)
 	return nil
 }
 
@@ -304,10 +337,14 @@ func (l *redisLink) answer(err error) {
 		switch {
 		case err != nil:
 			t.err = err
-			f.unhouse(t, retryPause)
-			redisclient.Reload(f.bus.Client)
+			if o.shared { // the error may be due to another topic
+				t.alone = true
+				f.unhouse(t, 0)
+			} else {
+				f.unhouse(t, retryPause)
+			}
 		case o.subscribe && t.sent && t.pending == 0:
-			t.live = true
+			t.live, t.alone = true, false
 			f.live++
 			close(t.changed)
 			l.back = append(l.back, t)

@@ -307,3 +307,43 @@ func TestNewRedisClient(t *testing.T) {
 	}
 	sub.await(t, 1)
 }
+
+// Topics that are wanted together are subscribed to by one command, and so they are
+// unsubscribed from: a hub has thousands of them to do when its members come.
+func TestRedisSubscribesTogether(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	b := &bus.Redis{Client: client, Timeout: patience}
+	sub := listen(t, b, "first")
+	topics := make([]string, 2500)
+	for i := range topics {
+		topics[i] = fmt.Sprint("topic ", i)
+	}
+	commands := func(name string) (n int) {
+		info := client.Info(t.Context(), "commandstats").Val()
+		if _, stats, ok := strings.Cut(info, "cmdstat_"+name+":calls="); ok {
+			_, _ = fmt.Sscan(strings.Split(stats, ",")[0], &n)
+		}
+		return n
+	}
+	before := commands("subscribe")
+	if err := sub.Add(t.Context(), topics...); err != nil {
+		t.Fatal(err)
+	}
+	if n := commands("subscribe") - before; n != 3 { // of 1,000 topics at most
+		t.Errorf("%d commands for %d topics", n, len(topics))
+	}
+	for i, topic := range []string{topics[0], topics[1000], topics[2499], "first"} {
+		if err := b.Publish(t.Context(), topic, fmt.Append(nil, i+1)); err != nil {
+			t.Fatal(err)
+		}
+		sub.await(t, int64(i+1))
+	}
+	if err := sub.Remove(t.Context(), topics...); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the topics to be unsubscribed from", func() bool { return len(client.PubSubChannels(t.Context(), "topic*").Val()) == 0 })
+	if n := commands("unsubscribe"); n != 3 {
+		t.Errorf("%d commands to unsubscribe", n)
+	}
+}

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/hub"
+	"github.com/limpet-go/limpet/internal/redistest"
 )
 
 // counter is a connection that costs nothing, with a frame that is used.
@@ -146,5 +148,32 @@ func BenchmarkHubLatency(b *testing.B) {
 			b.Fatal(err)
 		}
 		<-c.done
+	}
+}
+
+// 5,000 members that join rooms of their own over Redis, all at once and one after the
+// other.
+func BenchmarkHubJoinRedis(b *testing.B) {
+	const members = 5000
+	for _, at := range []int{members, 100, 1} {
+		b.Run(fmt.Sprint(at, " at once"), func(b *testing.B) {
+			h := startHub(b, &bus.Redis{Client: redistest.Start(b).Client(b)}, nil)
+			m, _ := connect(b, h, "")
+			var next atomic.Int64
+			for b.Loop() {
+				var joining sync.WaitGroup
+				for range at {
+					joining.Go(func() {
+						for range members / at {
+							if err := m.Join(b.Context(), fmt.Sprint(next.Add(1))); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				joining.Wait()
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/members, "us/join")
+		})
 	}
 }
