@@ -27,7 +27,9 @@ import (
 // # Cost
 //
 // A slow member delays nobody: each member has a queue of its own. A member has no
-// goroutine while there is nothing to write to it.
+// goroutine while there is nothing to write to it. A WebSocket of [Hub.Handler] has one
+// that waits for the client, and takes about 10 KiB with it. While nothing comes it holds
+// no buffer, but for a message of which a part has come.
 //
 // A hub subscribes to one topic for all nodes, to one for itself, and to one for
 // each room and each ID that has members here. With [bus.Streams] set its Idle:
