@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -185,29 +184,29 @@ func (l *Limit) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		return
 	}
 	now := time.Since(l.began)
-	stay := stay{limit: l}
+	entered := limitStay{limit: l}
 	addr := limitKey(l.ClientIP.Addr(r))
 	if l.clients != nil && addr.IsValid() {
-		over, wait := l.clients.enter(&stay, addr, now)
+		over, wait := l.clients.enter(&entered, addr, now)
 		if over != limits {
 			l.refuse(w, r, over, addr, wait)
 			return
 		}
 	}
 	if !upgrade.Is(r) && r.Method != http.MethodConnect {
-		defer stay.end()
+		defer entered.End()
 		next.ServeHTTP(w, r)
 		return
 	}
-	l.serveHandshake(w, r, next, &stayRef{stay: stay, addr: addr, now: now})
+	l.serveHandshake(w, r, next, &handshakeStay{limitStay: entered, addr: addr, now: now})
 }
 
 // serveHandshake serves a request that may become a tunnel, which may outlast the handler.
-func (l *Limit) serveHandshake(w http.ResponseWriter, r *http.Request, next http.Handler, s *stayRef) {
-	s.refs.Store(1)
+func (l *Limit) serveHandshake(w http.ResponseWriter, r *http.Request, next http.Handler, s *handshakeStay) {
+	ctx := s.Begin(r.Context(), s)
 	s.tunnel = true
 	n := l.tunnels.Add(1)
-	defer s.release()
+	defer s.Release()
 	if l.Tunnels > 0 && n > int64(l.Tunnels) {
 		l.refuse(w, r, overTunnels, s.addr, retryTunnel)
 		return
@@ -216,8 +215,7 @@ func (l *Limit) serveHandshake(w http.ResponseWriter, r *http.Request, next http
 		l.refuse(w, r, overHandshakes, s.addr, wait)
 		return
 	}
-	s.outer, _ = r.Context().Value(stayKey{}).(*stayRef)
-	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), stayKey{}, s)))
+	next.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // refuse answers a request that is over a limit.

@@ -3,21 +3,21 @@ package middleware
 import (
 	"context"
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/stay"
 )
 
-// A stay is what a Limit counts: a request in flight, or a tunnel.
-type stay struct {
+// A limitStay is what a Limit counts: a request in flight, or a tunnel.
+type limitStay struct {
 	limit  *Limit
 	shard  *limitShard // nil if the client isn't counted
 	client *limitClient
 	tunnel bool
 }
 
-// end is called once.
-func (s *stay) end() {
+// End is called once.
+func (s *limitStay) End() {
 	if s.tunnel {
 		s.limit.tunnels.Add(-1)
 	}
@@ -26,47 +26,23 @@ func (s *stay) end() {
 	}
 }
 
-// A stayRef is the stay of a handshake. It ends when its handler has returned and everybody
-// who has called HoldCount has released it.
-type stayRef struct {
-	stay
-	addr  netip.Addr
-	now   time.Duration
-	outer *stayRef // of another Limit in front
-	refs  atomic.Int32
+// A handshakeStay is the limitStay of a handshake. It ends when its handler has returned and
+// all who hold it have released it.
+type handshakeStay struct {
+	stay.Stay
+	limitStay
+	addr netip.Addr
+	now  time.Duration
 }
-
-func (s *stayRef) release() {
-	if s.refs.Add(-1) == 0 {
-		s.end()
-	}
-}
-
-type stayKey struct{}
 
 // HoldCount has each [Limit] in front count a WebSocket until release is called, and not only
 // until the handler returns. It is for handlers that take a connection over and return before
-// that is closed. A [Gateway] calls it itself. ctx is the context of the request; the handler
-// must not have returned yet. Calls of release after the first do nothing.
+// that is closed. A [Gateway] and the handler of [hub.Hub.Handler] do so themselves. ctx is
+// the context of the request; the handler must not have returned yet. Calls of release after
+// the first do nothing.
 func HoldCount(ctx context.Context) (release func()) {
-	if release = holdCount(ctx); release == nil {
+	if release = stay.Hold(ctx); release == nil {
 		return func() {}
 	}
 	return release
-}
-
-// holdCount is HoldCount, and returns nil if there is no Limit in front.
-func holdCount(ctx context.Context) (release func()) {
-	innermost, _ := ctx.Value(stayKey{}).(*stayRef)
-	if innermost == nil {
-		return nil
-	}
-	for s := innermost; s != nil; s = s.outer {
-		s.refs.Add(1)
-	}
-	return sync.OnceFunc(func() {
-		for s := innermost; s != nil; s = s.outer {
-			s.release()
-		}
-	})
 }

@@ -64,7 +64,7 @@ func newLimitTable(size, connections int, rate tokenbucket.Bucket) *limitTable {
 
 // enter counts one more request of a client for as long as s lasts. over is limits if it may
 // pass; otherwise wait is in how long the next one may, as far as is known.
-func (t *limitTable) enter(st *stay, addr netip.Addr, now time.Duration) (over limit, wait time.Duration) {
+func (t *limitTable) enter(st *limitStay, addr netip.Addr, now time.Duration) (over limit, wait time.Duration) {
 	s := &t.shards[0]
 	if len(t.shards) > 1 {
 		bytes := addr.As16()

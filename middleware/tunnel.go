@@ -11,6 +11,7 @@ import (
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/stay"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -97,7 +98,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	}
 	served = true
 	g.keeper.keep(kept, tunnel)
-	if release := holdCount(r.Context()); release != nil {
+	if release := stay.Hold(r.Context()); release != nil {
 		tunnel.OnClosed(func(upgrade.Summary) { release() })
 	}
 	if rec != nil {
