@@ -26,8 +26,9 @@ type HandlerOptions struct {
 	// Server Error).
 	//
 	// ctx ends with the connection and not with the handler, which returns when Opened
-	// has. It has the values of the request's context. chi's parameters of the route are
-	// none of them: these are for Member and Opened.
+	// has. It has no values. Those of r.Context() are for Member and Opened alone: a router
+	// such as chi uses the memory of a request's parameters for the next request when the
+	// handler returns. What Message needs of the request, Opened has to keep.
 	//
 	// Others may have sent messages to the member before Opened is called, if
 	// Member gave it rooms. For a greeting that comes first, let Opened send it and
@@ -57,8 +58,10 @@ type HandlerOptions struct {
 // client sends goes to opts.Message and to nobody else; without Message it is ignored.
 // Nil options are defaults.
 //
-// It returns once a client has become a member: what wraps it, for a log or for a limit
-// of requests, sees its end then. [Options].Left and Closed say when a member is gone.
+// It returns once a client has become a member. For what wraps it, such as an access log, a
+// histogram of durations or a limit of requests in flight, the request ends then. Limit of
+// Limpet's middleware counts the client until its connection is closed, and Closed says when a
+// client is gone. A panic in Message or Closed is logged by [Options].Logger.
 //
 // Once [Hub.Run] has ended clients are answered with 503 Service Unavailable, and the
 // reason is logged once. Compression isn't negotiated: a message is encoded once for
@@ -105,31 +108,41 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		return
 	}
-	m, err := s.hub.Connect(values{r.Context()}, c, who)
-	if err != nil {
+	code, reason := closecode.InternalError, "" // if Connect panics
+	defer func() {
 		go c.read(early) // until the connection ends
-		code, reason := closecode.InternalError, ""
-		if errors.Is(err, ErrClosed) {
-			code, reason = closecode.ServiceRestart, "service restart" // as shut would a moment later
-		} else {
-			s.hub.opts.Logger.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
+		if c.member == nil {
+			c.refuse(code, reason)
 		}
-		c.refuse(code, reason)
+	}()
+	// A member has none of the request's values: a router may give what it keeps there to
+	// another request when the handler returns.
+	m, err := s.hub.connect(r.Context(), context.Background(), c, who)
+	switch {
+	case errors.Is(err, ErrClosed):
+		code, reason = closecode.ServiceRestart, "service restart" // as shut would a moment later
+	case err != nil:
+		s.hub.opts.Logger.Error("a client can't become a member", "client", r.RemoteAddr, "err", err)
+	default:
+		c.member = m
+		s.pings.add(c)
+		s.open(m, r)
+	}
+}
+
+// open calls Opened.
+func (s *sockets) open(m *Member, r *http.Request) {
+	if s.opts.Opened == nil {
 		return
 	}
-	c.member = m
-	s.pings.add(c)
-	defer func() { go c.read(early) }() // until the connection ends
-	if s.opts.Opened != nil {
-		panicked := true
-		defer func() {
-			if panicked {
-				m.Close(closecode.InternalError, "")
-			}
-		}()
-		s.opts.Opened(m.ctx, m, r)
-		panicked = false
-	}
+	returned := false
+	defer func() {
+		if !returned { // it panics, which net/http deals with
+			m.Close(closecode.InternalError, "")
+		}
+	}()
+	s.opts.Opened(m.ctx, m, r)
+	returned = true
 }
 
 // refuse logs, once, why clients are refused. That Run has ended with its context is

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/go-chi/chi/v5"
+
+	"github.com/limpet-go/limpet/internal/stay"
 )
 
 // accept answers a client's handshake and returns its WebSocket, or nil if the answer is
-// an error. early is what the client has sent behind the handshake. coder/websocket does the handshake. It isn't used for what comes then, since
-// its buffers and its state would take as much memory as everything else of a member.
+// an error. early is what the client has sent behind the handshake. coder/websocket does the
+// handshake. It isn't used for what comes then, since its buffers and its state would take as
+// much memory as everything else of a member.
 func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, early []byte) {
 	if !canHijack(w) {
 		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
@@ -28,7 +30,7 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 		return nil, nil // Accept has answered
 	}
 	_ = ws.CloseNow() // closes what it takes for the connection
-	c = &socket{sockets: s, conn: take.conn, raw: rawConn(take.conn)}
+	c = &socket{sockets: s, conn: take.conn, raw: rawConn(take.conn), release: stay.Hold(r.Context())}
 	c.try = c.receive
 	c.heard.Store(true) // the handshake counts for the first ping
 	return c, take.early
@@ -71,17 +73,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 type kept struct{ net.Conn }
 
 func (kept) Close() error { return nil }
-
-// values is the context of a request, for after its handler has returned, without what
-// chi takes back then: it would be that of another request.
-type values struct{ context.Context }
-
-func (v values) Value(key any) any {
-	if key == chi.RouteCtxKey {
-		return nil
-	}
-	return v.Context.Value(key)
-}
 
 // refuse closes a client that is no member.
 func (s *socket) refuse(code int, reason string) {

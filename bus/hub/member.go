@@ -75,6 +75,11 @@ type Member struct {
 // The hub doesn't read from conn. Whoever does calls [Member.Close] when the
 // connection ends.
 func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Member, error) {
+	return h.connect(ctx, context.WithoutCancel(ctx), conn, opts)
+}
+
+// connect is Connect for a member whose context is a child of parent.
+func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions) (*Member, error) {
 	m := &Member{hub: h, id: opts.ID, conn: conn, keys: make(map[string]struct{}, 2+len(opts.Rooms))}
 	if m.id == "" {
 		m.id = rand.Text()
@@ -82,7 +87,7 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, opts MemberOptions) (*Memb
 	if err := m.SetData(opts.Data); err != nil {
 		return nil, err
 	}
-	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	m.ctx, m.cancel = context.WithCancel(parent)
 	m.run = m.write
 	h.mu.RLock()
 	if closed := h.closed; closed != nil {

@@ -20,6 +20,8 @@ type socket struct {
 	member  *Member // nil if the client can't become one
 	conn    net.Conn
 	out     net.Buffers
+	release func()       // tells what counts the client that it is gone; or nil
+	halves  atomic.Int32 // how many of Close and end have been called
 
 	// What the reading goroutine uses.
 	raw    syscall.RawConn       // nil if the connection is no socket, which one of TLS isn't
@@ -66,6 +68,7 @@ var outs = sync.Pool{New: func() any { return new([][]byte) }}
 // close frame: what the client may have sent before that would otherwise make the kernel
 // reset the connection, and the close frame might be lost (RFC 6455, section 7.1.1).
 func (s *socket) Close(ctx context.Context, code int, reason string) error {
+	defer s.gone()
 	defer s.conn.Close()
 	frame := binary.BigEndian.AppendUint16(make([]byte, 2, 4+len(reason)), uint16(code))
 	if frame = append(frame, reason...); code == closecode.NoStatus {
@@ -91,6 +94,14 @@ func (s *socket) Close(ctx context.Context, code int, reason string) error {
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// gone is called once by Close and once by end. The connection counts until both are done:
+// what a client has sent may keep the application busy when the connection is closed.
+func (s *socket) gone() {
+	if s.halves.Add(1) == 2 && s.release != nil {
+		s.release()
+	}
 }
 
 // part notes that nothing is read any more.

@@ -99,6 +99,7 @@ func (s *socket) feed(b []byte) (on bool) {
 
 // end is called once, when nothing is read any more.
 func (s *socket) end() {
+	defer s.gone()
 	s.sockets.pings.remove(s)
 	s.part()
 	if s.member == nil {
