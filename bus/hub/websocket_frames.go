@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/binary"
+	"math"
 	"unicode/utf8"
 
 	"github.com/limpet-go/limpet/internal/closecode"
@@ -117,12 +118,13 @@ func (r *frameReader) headSize() uint8 {
 // begin looks at a head that has come.
 func (r *frameReader) begin(limit int64) *violation {
 	fin, op := r.head[0]&0x80 != 0, r.opcode()
+	least := uint64(0) // the length that needs as many bytes as it was given
 	r.left = uint64(r.head[1] & 0x7f)
 	switch r.left {
 	case 126:
-		r.left = uint64(binary.BigEndian.Uint16(r.head[2:]))
+		r.left, least = uint64(binary.BigEndian.Uint16(r.head[2:])), 126
 	case 127:
-		r.left = binary.BigEndian.Uint64(r.head[2:])
+		r.left, least = binary.BigEndian.Uint64(r.head[2:]), 1<<16
 	}
 	wrong := ""
 	switch {
@@ -130,6 +132,8 @@ func (r *frameReader) begin(limit int64) *violation {
 		wrong = "a frame that isn't masked"
 	case r.head[0]&0x70 != 0:
 		wrong = "a frame of an extension"
+	case r.left < least || r.left > math.MaxInt64:
+		wrong = "a length that isn't written as it must be"
 	case op >= opClose && (op > opPong || !fin || r.left > 125):
 		wrong = "a control frame that isn't one"
 	case op > opBinary && op < opClose:
@@ -189,7 +193,11 @@ func (r *frameReader) endClose(to frameEvents) (done bool, bad *violation) {
 	if !closecode.Sendable(code) {
 		return true, &violation{closecode.ProtocolError, "a close frame with a code that can't be"}
 	}
-	to.closed(code, string(r.control[2:]))
+	reason := r.control[2:]
+	if !utf8.Valid(reason) {
+		return true, &violation{closecode.InvalidPayload, "a reason that is not UTF-8"}
+	}
+	to.closed(code, string(reason))
 	return true, nil
 }
 

@@ -102,7 +102,7 @@ func received(t *testing.T, in io.Reader) (frames []string) {
 // handshake and with it, over TCP and TLS.
 func TestHandlerFrames(t *testing.T) {
 	t.Parallel()
-	const text, bin, more, last, closing, ping, pong = 0x81, 0x82, 0x01, 0x80, 0x88, 0x89, 0x8a
+	const more, last = text &^ part, goesOn
 	bye := masked(closing, "\x03\xe8bye")
 	long := strings.Repeat("long", 250)
 	options := &hub.HandlerOptions{
@@ -121,7 +121,11 @@ func TestHandlerFrames(t *testing.T) {
 		{"as long as may be", [][]byte{masked(text, long), bye}, []string{"81 longlonglonglonglong", "88 1000"}},
 		{"too long", [][]byte{masked(text, long+"x"), bye}, []string{"88 1009"}},
 		{"too long in parts", [][]byte{masked(more, long), masked(last, "x"), bye}, []string{"88 1009"}},
-		{"far too long", [][]byte{{text, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, []string{"88 1009"}},
+		{"far too long", [][]byte{{text, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, []string{"88 1009"}},
+		{"longer than can be", [][]byte{{text, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, []string{"88 1002"}},
+		{"a short length of 16 bits", [][]byte{{text, 0xfe, 0, 125, 0, 0, 0, 0}}, []string{"88 1002"}},
+		{"a short length of 64 bits", [][]byte{{text, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}}, []string{"88 1002"}},
+		{"a ping whose length has 16 bits", [][]byte{{ping, 0xfe, 0, 5, 0, 0, 0, 0}}, []string{"88 1002"}},
 		{"not UTF-8", [][]byte{masked(text, "\xff"), masked(text, "never"), bye}, []string{"88 1007"}},
 		{"not masked", [][]byte{{text, 1, 'x'}}, []string{"88 1002"}},
 		{"an extension", [][]byte{masked(text|0x40, "x")}, []string{"88 1002"}},
