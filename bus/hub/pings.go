@@ -89,6 +89,7 @@ func (p *pings) ping() {
 			s.member.control(func(q *queued) { q.ping = true })
 		default:
 			s.cut()
+			s.member.fail() // a callback may wait for the context, and nobody sees that reads fail
 		}
 	}
 }

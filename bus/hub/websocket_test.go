@@ -43,6 +43,9 @@ func masked(head byte, payload string) []byte {
 	return b
 }
 
+const handshake = "GET / HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+
 // rawClient sends a handshake and what comes right behind it, and returns the connection
 // with a reader of what follows the answer.
 func rawClient(t *testing.T, s *httptest.Server, behind []byte) (net.Conn, *bufio.Reader) {
@@ -56,8 +59,6 @@ func rawClient(t *testing.T, s *httptest.Server, behind []byte) (net.Conn, *bufi
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	handshake := "GET / HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 	if _, err := c.Write(append([]byte(handshake), behind...)); err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,17 @@ import (
 	"syscall"
 )
 
-// rawConn returns the socket of a connection, or nil if it isn't one: the bytes of a TLS
-// connection, for example, aren't those that its socket has.
+// rawConn returns the socket of a connection, or nil if its bytes aren't those that the
+// socket has. That is so for TLS, and may be for any type of another package, even if it has
+// the methods of the socket within it.
 func rawConn(conn net.Conn) syscall.RawConn {
-	if c, ok := conn.(syscall.Conn); ok {
-		if raw, err := c.SyscallConn(); err == nil {
-			return raw
-		}
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		raw, _ := c.SyscallConn() // fails for nil only
+		return raw
+	case *net.UnixConn:
+		raw, _ := c.SyscallConn()
+		return raw
 	}
 	return nil
 }
