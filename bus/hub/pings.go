@@ -88,8 +88,7 @@ func (p *pings) ping() {
 		case alive:
 			s.member.control(func(q *queued) { q.ping = true })
 		default:
-			s.cut()
-			s.member.fail() // a callback may wait for the context, and nobody sees that reads fail
+			go s.lose() // a connection of TLS may take seconds to close, and others wait for their pings
 		}
 	}
 }

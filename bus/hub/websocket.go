@@ -118,3 +118,10 @@ func (s *socket) part() {
 
 // cut closes the connection without a close frame. Reads and writes that wait fail.
 func (s *socket) cut() { s.conn.Close() }
+
+// lose ends a member whose client is silent. A callback may wait for the member's context,
+// and then nobody sees that reads fail.
+func (s *socket) lose() {
+	s.cut()
+	s.member.fail()
+}

@@ -98,6 +98,47 @@ func TestHandlerPingEndsContext(t *testing.T) {
 	})
 }
 
+// sticky is a connection whose Close waits, as that of TLS does if the client takes nothing.
+type sticky struct {
+	net.Conn
+	closing chan struct{}
+}
+
+func (c sticky) Close() error {
+	<-c.closing
+	return c.Conn.Close()
+}
+
+// A client that is silent and can't be closed delays the pings of nobody else.
+func TestHandlerPingOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := servePipes(t, startHub(t, nil, nil))
+		silent, server := net.Pipe()
+		stuck := sticky{server, make(chan struct{})}
+		l <- stuck
+		go io.WriteString(silent, handshake)
+		go io.Copy(io.Discard, silent)
+		var pings atomic.Int64
+		c, _, err := websocket.Dial(t.Context(), "http://hub", &websocket.DialOptions{
+			HTTPClient:     &http.Client{Transport: &http.Transport{DialContext: l.dial}},
+			OnPingReceived: func(context.Context, []byte) bool { pings.Add(1); return true },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.CloseNow()
+		read(t, c)
+		c.CloseRead(t.Context())
+		time.Sleep(time.Hour)
+		close(stuck.closing)
+		silent.Close()
+		if n := pings.Load(); n < 3600/25-1 {
+			t.Errorf("%d pings in an hour", n)
+		}
+	})
+}
+
 // The ends of a connection that aren't a close handshake.
 func TestHandlerEnds(t *testing.T) {
 	t.Parallel()
