@@ -25,8 +25,10 @@ import (
 //
 // The goroutine that calls RoundTrip writes the request and reads the answer. Only a
 // request with a body is sent by another goroutine, since the backend may answer before the
-// body ends. An idle connection has neither a goroutine nor a buffer, and a request over TCP
-// or a Unix socket that waits for its answer has no buffer.
+// body ends. A body of up to 4 KB of which all is there needs none either: it has a method
+// Buffered, like that of a [bufio.Reader], which returns the request's ContentLength, and the
+// request has a GetBody. An idle connection has neither a goroutine nor a buffer, and a request
+// over TCP or a Unix socket that waits for its answer has no buffer.
 type Transport struct {
 	// TLS is the configuration for https backends. Nil: the default one. An empty
 	// ServerName stands for the host of the backend's URL. ALPN offers http/1.1 only.

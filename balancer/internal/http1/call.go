@@ -85,8 +85,9 @@ func (c *call) begin(fresh bool) *failure {
 	if c.invalid = err != nil; !c.invalid {
 		err = c.req.Context().Err()
 	}
+	byAwait := head != nil && (!hasBody(c.req) || isThere(c.req))
 	if err == nil {
-		c.conn, err = c.client.get(c.req.Context(), c.trace, c.patience.Connect, fresh, head != nil && !hasBody(c.req))
+		c.conn, err = c.client.get(c.req.Context(), c.trace, c.patience.Connect, fresh, byAwait)
 	}
 	if err != nil {
 		closeBody(c.req)
@@ -94,10 +95,13 @@ func (c *call) begin(fresh bool) *failure {
 	}
 	c.client.origin.Canceler.begin(c)
 	switch {
+	case byAwait:
+		if err = appendBody(head, c.req); err == nil {
+			c.conn.head = head
+		}
+		c.invalid = err != nil
 	case hasBody(c.req):
 		c.upload = newUpload(c, head)
-	case head != nil:
-		c.conn.head = head
 	default:
 		err = c.write()
 	}

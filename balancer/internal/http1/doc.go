@@ -32,13 +32,14 @@
 //
 // A connection has one writer at a time:
 //
-//  1. The goroutine of RoundTrip writes a request without a body that appendHead has
-//     put together. It does so while it awaits the answer (see below).
+//  1. The goroutine of RoundTrip writes a request that appendHead has put together, if it
+//     has no body or a small one that can be read without waiting (see isThere), which
+//     follows the head in the same buffer. It does so while it awaits the answer (see below).
 //  2. The goroutine of RoundTrip writes any other request without a body, by
 //     http.Request.Write, before it reads: a request with a httptrace hook, whose
 //     moments must be right, and what is too rare for appendHead.
-//  3. A request with a body is written by a goroutine of its own, since the origin may
-//     answer before the body ends. It holds upload.mu whenever it writes.
+//  3. A request with any other body is written by a goroutine of its own, since the origin
+//     may answer before the body ends. It holds upload.mu whenever it writes.
 //  4. The header of such a request waits in a buffer for the first bytes of the body.
 //     The goroutine of RoundTrip, or the upload before its first Read, flushes it,
 //     holding upload.mu, so that the header doesn't wait for a slow client.
@@ -47,13 +48,16 @@
 //
 // # What is written while the answer is awaited
 //
-// A request that appendHead has put together and that has no body goes out in conn.await,
-// which looks for the answer. Within one call of the runtime's poller, socket.await peeks
-// at the socket, writes the request, and waits for the answer. There are two reasons:
+// A request that is in the buffer as a whole goes out in conn.await, which looks for the
+// answer. Within one call of the runtime's poller, socket.await peeks at the socket, writes
+// the request, and waits for the answer. There are two reasons:
 //
 //   - Only a moment passes between the peek and the write. A kept connection that the
 //     origin has closed before that is found out with no byte written, so that any such
 //     request, a POST too, may be sent again on another connection.
+//     Even a request that may be repeated anyway needs the peek: what the origin has said
+//     unasked can't be told from the answer once the request is written, unless a read at
+//     that moment, which is a system call too, has found nothing.
 //   - It saves a read that finds nothing: one by one the three would be a peek, a
 //     write, a read that returns EAGAIN, a wait, and a read.
 //

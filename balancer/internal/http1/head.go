@@ -2,8 +2,10 @@ package http1
 
 import (
 	"cmp"
+	"io"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +73,35 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 func appendField(b []byte, name, value string) []byte {
 	b = append(append(b, name...), ": "...)
 	return append(append(b, textproto.TrimString(value)...), "\r\n"...)
+}
+
+// maxThere is the length of the largest body that is sent together with the head. It is in
+// memory twice for a moment, and RoundTrip reads no answer while it writes. A socket that
+// holds nothing else takes so much without waiting.
+const maxThere = 4 << 10
+
+// isThere reports whether the body can be sent together with the head: it has a method
+// Buffered, like that of a [bufio.Reader], which says that all of it can be read without
+// waiting. It must have a GetBody too, since a kept connection is found closed only when the
+// body was read. With Expect: 100-continue the origin has to ask for the body first.
+func isThere(req *http.Request) bool {
+	body, ok := req.Body.(interface{ Buffered() int })
+	return ok && req.GetBody != nil && req.ContentLength <= maxThere && int64(body.Buffered()) == req.ContentLength && !expectsContinue(req)
+}
+
+// appendBody appends the body of req, if it has one, to a buffer of heads.
+func appendBody(head *[]byte, req *http.Request) error {
+	if !hasBody(req) {
+		return nil
+	}
+	defer req.Body.Close()
+	n := len(*head)
+	*head = slices.Grow(*head, int(req.ContentLength))[:n+int(req.ContentLength)]
+	_, err := io.ReadFull(req.Body, (*head)[n:])
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // plainHost reports whether s can be sent as it is: it isn't an international name,

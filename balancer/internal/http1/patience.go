@@ -63,7 +63,7 @@ func (c *call) firstByte() error {
 // the wait, since a timer and a context for each request would cost more.
 func (c *call) waitFirstByte() error {
 	begin := c.patience.Begin
-	for begin > 0 && !c.begun && c.upload == nil {
+	for begin > 0 && !c.begun && !hasBody(c.req) {
 		err := c.conn.SetReadDeadline(time.Now().Add(begin))
 		if errors.Is(err, net.ErrClosed) {
 			return err
