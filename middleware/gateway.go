@@ -293,7 +293,9 @@ func (g *Gateway) proxy(w http.ResponseWriter, r *http.Request, rec *Record, id 
 		return
 	}
 	if p.body = newReplay(g.router, r, &p.out.Request); p.body != nil {
-		p.classifyBody()
+		if !p.body.complete() {
+			p.classifyBody()
+		}
 		if rec != nil {
 			rec.body = p.body
 		}

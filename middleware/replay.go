@@ -30,7 +30,8 @@ import (
 // client likes. mu guards the fields below it and is held only for moments. A Read takes
 // reading first and mu within it. The transport's goroutines call Read, Interrupt and
 // Close. dropRest's own goroutine reads src once no attempt does. The handler's goroutine
-// calls the rest.
+// calls the rest. A body that the server has read ahead is at its end from the beginning:
+// see takeReadAhead.
 type replay struct {
 	src     io.ReadCloser
 	limit   int                      // how many bytes are kept
@@ -48,6 +49,7 @@ type replay struct {
 
 	mu      sync.Mutex
 	latest  *replayReader // the reader of the latest attempt; nil: nobody needs more of src
+	first   replayReader  // the reader of the first attempt, to save an allocation
 	buf     []byte
 	dropped bool  // more than limit was read, and buf is gone
 	n       int64 // bytes of src that were read
@@ -67,6 +69,7 @@ func newReplay(r *router, in, out *http.Request) *replay {
 	}
 	p := &replay{src: out.Body, limit: r.retry.Body, max: r.maxBody, given: in.Trailer, connection: in.Header["Connection"], trailer: announced(in)}
 	out.Trailer = p.trailer
+	p.takeReadAhead(out.ContentLength)
 	return p
 }
 
@@ -80,7 +83,10 @@ func (p *replay) open() (io.ReadCloser, error) {
 	if p.dropped {
 		return nil, errReplay
 	}
-	p.latest = &replayReader{body: p}
+	if p.latest = &p.first; p.first.body != nil {
+		p.latest = &replayReader{}
+	}
+	p.latest.body = p
 	return p.latest, nil
 }
 
@@ -306,6 +312,18 @@ func (p *replay) follow() {
 			p.trailer[name] = values
 		}
 	}
+}
+
+// Buffered returns how many bytes can be read without waiting for the client, as that of a
+// [bufio.Reader] does. balancer.Transport calls it.
+func (r *replayReader) Buffered() int {
+	p := r.body
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.latest != r {
+		return 0
+	}
+	return len(p.buf) - r.off
 }
 
 // Interrupt ends this attempt's reading, as Close does. balancer.Transport calls it.
