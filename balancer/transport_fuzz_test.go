@@ -97,6 +97,10 @@ func FuzzAnswers(f *testing.F) {
 		"HTTP/1.1 099 X\r\n\r\nhello", "HTTP/1.1 +12 X\r\n\r\n", "HTTP/1.1 -12 X\r\n\r\n", "HTTP/1.1 999 X\r\n\r\n",
 		"HTTP/2.0 200 OK\r\n\r\n", "HTTP/0.9 200 OK\r\n\r\n", "http/1.1 200 OK\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n", "HTTP/1.1 200\r\n\r\n", "\r\n" + ok + "\r\n", "hello",
 		"HTTP/1.1 200 OK\nX: y\n\nhello",
+		ok + "Date: x\r\nConnection: Keep-Alive\r\nkeep-alive: timeout=5\r\ncontent-length:\t5 \t\r\nSet-Cookie: a\r\nX:\r\nSet-Cookie: b\r\n\r\nhello" + ok,
+		ok + "Content-Length: 5\r\n\r\nhell", ok + "Content-Length: 5\r\nX: a\r\r\n\r\nhello", ok + "Content-Length: 5\r\nX: a\n\r\nhello", ok + "Content-Length: 5\r\nX: a\n\nhello\r\n\r\n",
+		ok + "Content-Length: 5\r\nX: a\r\n\tb\r\n\r\nhello", ok + "Content-Length: 5\r\nPragma: no-cache\r\n\r\nhello", ok + "Content-Length: 5\r\nTrailer: X\r\n\r\nhello", ok + "Content-Length: +5\r\n\r\nhello",
+		ok + "Content-Length: 005\r\nX : a\r\n\r\nhello", ok + "content-Length: 5\r\nContent-length: 5\r\n\r\nhello", ok + "Content-Length: 0\r\n\r\nhello", "HTTP/1.1 200 O\rK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200OK\r\nContent-Length: 5\r\n\r\nhello",
 		ok + "X: a\r\n folded\r\n\r\n", ok + " X: y\r\n\r\n", ok + "X: a\x00b\r\n\r\n", ok + "X: a\rb\r\n\r\n", ok + ": y\r\n\r\n", ok + "X\xff: y\r\n\r\n", ok + "Pragma: no-cache\r\n\r\n",
 		ok + "Connection: close, x\r\n\r\n", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\nhello" + ok,
 	} {

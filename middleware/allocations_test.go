@@ -51,12 +51,12 @@ func TestAllocations(t *testing.T) {
 		ahead   bool // the server has read the body ahead, as it does with most small ones
 		most    float64
 	}{
-		{"without a body", cookie, "", false, 13},
-		{"with a body", cookie, "hello", false, 21},
-		{"with a body that was read ahead", cookie, "hello", true, 16},
-		{"without a body, observed", observed, "", false, 13}, // a record is used again
-		{"without a body, default affinity", byDefault, "", false, 13},
-		{"with a body, default affinity", byDefault, "hello", false, 21},
+		{"without a body", cookie, "", false, 10},
+		{"with a body", cookie, "hello", false, 18},
+		{"with a body that was read ahead", cookie, "hello", true, 13},
+		{"without a body, observed", observed, "", false, 10}, // a record is used again
+		{"without a body, default affinity", byDefault, "", false, 10},
+		{"with a body, default affinity", byDefault, "hello", false, 18},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			first := httptest.NewRecorder()

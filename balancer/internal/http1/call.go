@@ -46,7 +46,8 @@ type call struct {
 	stopHook func() bool // undoes hook; nil before that
 	released bool        // unhook was called, and the context must not be hooked any more
 
-	answer  io.ReadCloser // the answer's body as http.ReadResponse made it
+	answer  io.ReadCloser // the answer's body as readAnswer made it
+	left    int64         // bytes of it to come, if it is a sized
 	bare    bool          // answer has neither length nor chunks: it ends with the connection, lost or not
 	idleFor time.Duration // how long the connection may be idle after the answer; 0: it is closed
 	broken  error         // why the answer was cut off
@@ -134,7 +135,7 @@ func (c *call) exchange() (*http.Response, error) {
 		if err := c.await(); err != nil {
 			return nil, err
 		}
-		res, err := http.ReadResponse(c.conn.in, c.req)
+		res, err := c.readAnswer()
 		switch {
 		case err != nil && c.conn.readLeft <= 0:
 			return nil, errHeader // parsing may have put another error in its place
