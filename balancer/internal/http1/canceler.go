@@ -26,13 +26,10 @@ type Canceler struct {
 const patience = 10 * time.Millisecond
 
 // begin makes the end of its context end c. A context with a deadline is hooked at
-// once: it is expected to be on time.
+// once: it is expected to be on time. Others aren't even asked whether they can end, since
+// the context of a server's request makes a channel to answer that.
 func (cc *Canceler) begin(c *call) {
-	ctx := c.req.Context()
-	if ctx.Done() == nil {
-		return
-	}
-	if _, hasDeadline := ctx.Deadline(); hasDeadline {
+	if _, hasDeadline := c.req.Context().Deadline(); hasDeadline {
 		c.hook()
 		return
 	}
