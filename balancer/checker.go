@@ -113,7 +113,9 @@ func (c *checker) connect(ctx, run context.Context) (answered bool, err error) {
 }
 
 // late is the error of a check that got no answer in time.
-func (c *checker) late() error { return fmt.Errorf("no answer within %v", c.within.Round(time.Millisecond)) }
+func (c *checker) late() error {
+	return fmt.Errorf("no answer within %v", c.within.Round(time.Millisecond))
+}
 
 // close ends the kept connection.
 func (c *checker) close() { c.kept.end() }
