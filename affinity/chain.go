@@ -67,19 +67,33 @@ func (c Chain) Find(r *http.Request) (Pin, error) {
 // chain's pin is then the same as its member's, and the Note says only which
 // member that is, which allocates nothing.
 type foundPins struct {
-	one  onlyPin // the member that has found pin
-	pin  Pin     // the first that isn't empty
-	pins []Pin   // of all members, if one Pin can't stand for all
+	one onlyPin     // the member that has found pin
+	pin Pin         // the first that isn't empty
+	all *memberPins // nil if one Pin can stand for all
 }
 
 // An onlyPin is the Note of a pin that only this member of the chain has found.
 // A byte in an interface isn't allocated.
 type onlyPin uint8
 
+// memberPins is the Note of a pin of a chain: the pins of all members.
+type memberPins struct {
+	pins []Pin
+	two  [2]Pin // the array of pins for a chain of two, to save an allocation
+}
+
+func newMemberPins(n int) *memberPins {
+	m := &memberPins{}
+	if m.pins = m.two[:]; n != len(m.two) {
+		m.pins = make([]Pin, n)
+	}
+	return m
+}
+
 // add takes the pin that member i of c has found.
 func (f *foundPins) add(c Chain, i int, pin Pin) {
-	if f.pins != nil {
-		f.pins[i] = pin
+	if f.all != nil {
+		f.all.pins[i] = pin
 		return
 	}
 	if pin.empty() {
@@ -89,15 +103,15 @@ func (f *foundPins) add(c Chain, i int, pin Pin) {
 		f.one, f.pin = onlyPin(i), pin
 		return
 	}
-	f.pins = make([]Pin, len(c))
-	f.pins[f.one] = f.pin
-	f.pins[i] = pin
+	f.all = newMemberPins(len(c))
+	f.all.pins[f.one] = f.pin
+	f.all.pins[i] = pin
 }
 
 func (f *foundPins) note() any {
 	switch {
-	case f.pins != nil:
-		return f.pins
+	case f.all != nil:
+		return f.all
 	case f.pin.empty():
 		return nil
 	}
@@ -285,9 +299,9 @@ func (c Chain) own(found Pin, i int) Pin {
 			found.Note = nil
 			return found
 		}
-	case []Pin:
-		if len(note) == len(c) {
-			return note[i]
+	case *memberPins:
+		if len(note.pins) == len(c) {
+			return note.pins[i]
 		}
 	}
 	return Pin{}

@@ -132,7 +132,7 @@ func (c ClientIP) forward(in *http.Request, from netip.Addr, trusted bool, out h
 	if in.TLS != nil || trusted && saysHTTPS(in) {
 		proto = "https"
 	}
-	hop := from.String()
+	hop := peerText(in.RemoteAddr, from)
 	client := hop
 	if addr != from {
 		client = addr.String()
@@ -219,6 +219,16 @@ func peer(r *http.Request) netip.Addr {
 		return addr
 	}
 	return ap.Addr().Unmap().WithZone("")
+}
+
+// peerText returns addr, which peer has found in remote, as a string: mostly a part of remote.
+func peerText(remote string, addr netip.Addr) string {
+	var room [46]byte // for the longest IPv6 address
+	text := addr.AppendTo(room[:0])
+	if n := len(text); n <= len(remote) && remote[:n] == string(text) {
+		return remote[:n]
+	}
+	return string(text)
 }
 
 // parseHop parses one entry of X-Forwarded-For. Some proxies add a port, and some write
