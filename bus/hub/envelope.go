@@ -14,6 +14,7 @@ import (
 //	to       list of strings: the keys of rooms and IDs that it is for
 //	except   list of strings: the keys of those that it is not for
 //	payload  the rest: the message as it is, or what the kind needs, mostly JSON
+//	         (kindAlive and kindHello: an unsigned varint)
 //
 // A string is its length and its bytes, a list its length and its strings. Lengths
 // are unsigned varints (encoding/binary). An envelope for several keys is published on
@@ -36,8 +37,8 @@ const (
 	kindDisconnect            // to members, a farewell
 	kindAsk                   // to all nodes: list your members that are in to
 	kindAnswer                // to the node that has asked: a part of the list
-	kindAlive                 // to all nodes: this node is there
-	kindHello                 // to all nodes: this node is there, answer with kindAlive
+	kindAlive                 // to all nodes, or to one that has greeted: this node is there, for some milliseconds
+	kindHello                 // to all nodes: this node is there, for some milliseconds, answer it with kindAlive
 	kindBye                   // to all nodes: this node leaves
 )
 

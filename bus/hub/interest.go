@@ -89,7 +89,7 @@ func (n *interest) close() {
 // and does the next round.
 func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	if h.nodes.greeting() {
-		h.tell(ctx, kindHello)
+		h.hello(ctx)
 	}
 	h.tellNodes()
 

@@ -37,12 +37,16 @@ type Options struct {
 	WriteTimeout time.Duration
 
 	// Heartbeat is how often each node tells the others that it is there; it is
-	// every 5 s by default. A node that hasn't been heard for three heartbeats is
-	// forgotten. Heartbeat should be the same on all nodes.
+	// every 5 s by default. With 50 other nodes or more, a node tells it in every
+	// second heartbeat only, with 100 in every third, and so on: so a node hears at
+	// most some 50 others in each heartbeat, however many there are. A node that
+	// has missed three such turns is forgotten. Each node says how long its turns
+	// take, so that Heartbeat may differ between nodes.
 	Heartbeat time.Duration
 
 	// Timeout is how long [Hub.Members] waits for the other nodes unless its
-	// context ends earlier; it is 2 s by default.
+	// context ends earlier; it is 2 s by default. A node that hasn't answered within
+	// it is waited for only a twentieth of it from then on, until it is heard again.
 	Timeout time.Duration
 
 	// Joined is called for each room that a member of this node enters, and Left

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // MemberInfo describes a member of any node. Nodes send it to each other as JSON, so
@@ -28,7 +29,9 @@ type Roster struct {
 
 // Members returns the members of all nodes that who selects, in no order. It waits
 // for the other nodes that are known until ctx ends or [Options].Timeout is over, and
-// returns the members it has heard of by then. An error says that the other nodes
+// returns the members it has heard of by then. A node that hasn't answered the last
+// question within Timeout, and wasn't heard since, may have died: if only such nodes are
+// missing, Members waits for a twentieth of Timeout. An error says that the other nodes
 // couldn't be asked; the members of this node are returned all the same.
 func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	var here []MemberInfo
@@ -39,29 +42,18 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	if who.Local || len(e.to) == 0 {
 		return Roster{Members: here, Nodes: 1, Answered: 1}, nil
 	}
-	q := &question{done: make(chan struct{}), waiting: make(map[string]int)}
-	h.nodes.mu.Lock()
-	for id := range h.nodes.seen {
-		q.waiting[id] = 0
-	}
-	h.nodes.mu.Unlock()
-	if len(q.waiting) == 0 {
-		close(q.done)
-	}
+	q := h.question()
 	number := h.asked.begin(q)
 	defer h.asked.end(number)
 	e.payload = marshal(rollCall{Question: number})
 
-	ctx, cancel := context.WithTimeout(ctx, h.opts.Timeout)
+	limited, cancel := context.WithTimeout(ctx, h.opts.Timeout)
 	defer cancel()
-	err := h.bus.Publish(ctx, h.topic(everybody), e.append(nil))
+	err := h.bus.Publish(limited, h.topic(everybody), e.append(nil))
 	if err != nil {
 		err = fmt.Errorf("hub: other nodes were not asked: %w", err)
-	} else {
-		select {
-		case <-q.done:
-		case <-ctx.Done():
-		}
+	} else if q.await(limited, h.opts.Timeout/20); limited.Err() != nil && ctx.Err() == nil {
+		h.doubt(q)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -82,11 +74,78 @@ type asked struct {
 // question collects the answers of other nodes.
 type question struct {
 	done chan struct{} // closed when all nodes that were known have answered
+	sure chan struct{} // closed when those of them have that aren't doubtful
 
 	mu       sync.Mutex
-	waiting  map[string]int // by node that has not answered: the parts of its answer that have come
-	answered int            // nodes
+	waiting  map[string]*waiting // by node that has not answered
+	trusted  int                 // number of nodes in waiting that aren't doubtful
+	answered int                 // nodes
 	members  []MemberInfo
+}
+
+// waiting is a node whose answer isn't complete.
+type waiting struct {
+	parts    int // that have come
+	doubtful bool
+}
+
+// question returns a question to all nodes that are known.
+func (h *Hub) question() *question {
+	q := &question{done: make(chan struct{}), sure: make(chan struct{}), waiting: make(map[string]*waiting)}
+	h.nodes.mu.Lock()
+	defer h.nodes.mu.Unlock()
+	for id, other := range h.nodes.seen {
+		q.waiting[id] = &waiting{doubtful: other.doubtful}
+		if !other.doubtful {
+			q.trusted++
+		}
+	}
+	q.check()
+	return q
+}
+
+// check closes the channels when their time has come. q.mu is held.
+func (q *question) check() {
+	if q.trusted == 0 {
+		closeOnce(q.sure)
+	}
+	if len(q.waiting) == 0 {
+		closeOnce(q.done)
+	}
+}
+
+// closeOnce closes a channel unless it is closed.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// await waits until all nodes have answered or ctx ends, but for those that are doubtful
+// only for a brief time.
+func (q *question) await(ctx context.Context, brief time.Duration) {
+	select {
+	case <-q.done:
+		return
+	case <-ctx.Done():
+		return
+	case <-time.After(brief):
+	}
+	select {
+	case <-q.sure:
+	case <-ctx.Done():
+	}
+}
+
+// doubt makes the nodes doubtful that haven't answered a question.
+func (h *Hub) doubt(q *question) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id := range q.waiting {
+		h.nodes.trust(id, true)
+	}
 }
 
 // rollCall is the payload of a question, and of each part of an answer. A node with
@@ -132,19 +191,20 @@ func (a *asked) add(e *envelope) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.members = append(q.members, part.Members...)
-	q.waiting[e.node]++
-	if q.waiting[e.node] < part.Parts {
+	w := q.waiting[e.node]
+	if w == nil { // it wasn't known when the question was asked
+		w = &waiting{doubtful: true}
+		q.waiting[e.node] = w
+	}
+	if w.parts++; w.parts < part.Parts {
 		return nil
 	}
 	delete(q.waiting, e.node)
-	q.answered++
-	if len(q.waiting) == 0 {
-		select {
-		case <-q.done: // closed before: this node wasn't known when the question was asked
-		default:
-			close(q.done)
-		}
+	if !w.doubtful {
+		q.trusted--
 	}
+	q.answered++
+	q.check()
 	return nil
 }
 

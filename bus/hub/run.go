@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,19 +58,21 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	h.greet()
 	tick := time.NewTicker(h.opts.Heartbeat)
 	defer tick.Stop()
-	for {
+	for since := 0; ; {
 		select {
 		case <-h.interest.wake:
 			h.tend(ctx, sub)
 		case <-tick.C:
-			h.tell(ctx, kindAlive)
-			h.nodes.forget(time.Now().Add(-3 * h.opts.Heartbeat))
+			since = h.heartbeat(ctx, since+1)
+			h.nodes.forget(time.Now())
+			// Nodes that were started together drift apart.
+			tick.Reset(h.opts.Heartbeat - rand.N(h.opts.Heartbeat/10))
 			h.tellNodes()
 		case <-received:
 			return fmt.Errorf("hub: %w", failed)
 		case <-ctx.Done():
 			h.shut(nil)
-			h.tell(context.WithoutCancel(ctx), kindBye)
+			_ = h.tell(context.WithoutCancel(ctx), everybody, kindBye)
 			return nil
 		}
 	}
@@ -120,7 +124,9 @@ func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
 // gap says which members may have missed messages.
 func (h *Hub) gap(gap *bus.Gap) {
 	h.gaps.Add(1)
-	h.greet() // the missing messages may be those by which nodes know each other
+	if h.missedNodes(gap) {
+		h.greetAgain()
+	}
 	if h.opts.Gap == nil {
 		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
 		return
@@ -132,6 +138,14 @@ func (h *Hub) gap(gap *bus.Gap) {
 		who.add(key)
 	}
 	h.opts.Gap(who, gap)
+}
+
+// missedNodes reports whether messages may be missing by which nodes know each other. A
+// queue that was full isn't filled with more of them: the nodes that were missed are heard
+// again within a few heartbeats.
+func (h *Hub) missedNodes(gap *bus.Gap) bool {
+	return gap.Err != nil && (gap.Topics == nil ||
+		slices.Contains(gap.Topics, h.topic(everybody)) || slices.Contains(gap.Topics, h.topic(nodeKey+h.id)))
 }
 
 // handle deals with one message of the bus.
@@ -153,6 +167,7 @@ func (h *Hub) handle(msg bus.Message) {
 		// wait for that.
 		h.asked.answers.Go(func() { h.answer(&e) })
 	case kindAnswer:
+		h.nodes.trust(e.node, false)
 		err = h.asked.add(&e)
 	default:
 		if e.kind == kindText || e.kind == kindBinary {
