@@ -45,11 +45,19 @@ import (
 //
 // # When Redis is gone
 //
-// Publish, Subscribe and Add return an error within Timeout. Publish sends a message
-// only once; after an error it may have been sent all the same. Subscriptions go on by
+// Publish, Subscribe and Add return an error within Timeout. While Redis can't be
+// connected to, Publish waits for it: the default of Timeout is enough for a restart. It
+// sends a message only once, and returns an error if no answer comes within a third of
+// Timeout. Then the message may have been sent all the same. It is the only one that may
+// arrive behind later ones, which are sent on other connections. Subscriptions go on by
 // themselves when Redis is back.
 //
-// A Redis has no goroutine and no connection of its own while it has no subscription.
+// A publisher that has waited in vain takes the idle connections of the Client for dead
+// unless they answer a PING within half a second: a network that has dropped them all
+// costs it one time limit, and not one for each connection.
+//
+// A Redis has no goroutine and no connection of its own while it has no subscription, but
+// for those PINGs.
 // It must not be copied, and its fields must not be changed, once it is used.
 type Redis struct {
 	// Client reaches a single Redis, a Sentinel group or a Cluster; [NewRedisClient]
@@ -73,13 +81,14 @@ type Redis struct {
 	// With CloseSlow the subscription is closed: Next still returns what is in the
 	// queue, and then an error that wraps [ErrClosed] and says why.
 	CloseSlow bool
-	// Timeout is how long each Publish, Subscribe and Add may take. 0 means one
-	// second.
+	// Timeout is how long each Publish, Subscribe and Add may take. 0 means three
+	// seconds. Publish waits for an answer for a third of it.
 	Timeout time.Duration
 
-	once    sync.Once
-	invalid error
-	counts  counts
+	once     sync.Once
+	invalid  error
+	counts   counts
+	attempts attempts
 
 	mu   sync.Mutex
 	feed *feed // nil while there is no subscription
@@ -99,22 +108,20 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout())
-	defer cancel()
 	name := "publish"
 	if r.Sharded {
 		name = "spublish"
 	}
-	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, name, r.Prefix+topic, data)}
-	// In a Cluster PUBLISH may be sent to any node, and messages that were sent to
-	// different ones could overtake each other. With the channel as its key all
-	// messages of a channel are sent to the same node.
-	cmd.SetFirstKeyPos(1)
-	err := r.Client.Process(ctx, cmd)
-	if err != nil {
-		redisclient.Reload(r.Client)
-	}
-	return err
+	var payload *redisclient.Payload
+	return r.attempts.try(ctx, r.Client, r.timeout(), func(ctx context.Context) error {
+		payload = redisclient.NewPayload(data)
+		cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, name, r.Prefix+topic, payload)}
+		// In a Cluster PUBLISH may be sent to any node, and messages that were sent to
+		// different ones could overtake each other. With the channel as its key all
+		// messages of a channel are sent to the same node.
+		cmd.SetFirstKeyPos(1)
+		return r.Client.Process(ctx, cmd)
+	}, func(error) bool { return !payload.Sent() })
 }
 
 // Subscribe returns when Redis has confirmed the subscription to all topics.
@@ -157,4 +164,4 @@ func (r *Redis) ready(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *Redis) timeout() time.Duration { return cmp.Or(r.Timeout, time.Second) }
+func (r *Redis) timeout() time.Duration { return cmp.Or(r.Timeout, defaultTimeout) }

@@ -53,8 +53,13 @@ func newProxy(t *testing.T, backend string) *proxy {
 }
 
 // client returns a client that goes through the proxy.
-func (p *proxy) client(t *testing.T) *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: p.listener.Addr().String(), ContextTimeoutEnabled: true, DialerRetries: 1})
+func (p *proxy) client(t *testing.T) *redis.Client { return p.clientOf(t, 0) }
+
+// clientOf returns one with room for n connections. 0 is go-redis' default.
+func (p *proxy) clientOf(t *testing.T, n int) *redis.Client {
+	c := redis.NewClient(&redis.Options{
+		Addr: p.listener.Addr().String(), ContextTimeoutEnabled: true, DialerRetries: 1, PoolSize: n,
+	})
 	t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -11,6 +11,10 @@ const (
 	// and connected to anew.
 	deadAfter = time.Second
 
+	// defaultTimeout is how long a call may take for which no Timeout is set. A
+	// restart of Redis takes less.
+	defaultTimeout = 3 * time.Second
+
 	// The pause before another attempt to connect or to read begins with minPause
 	// and doubles up to maxPause.
 	minPause, maxPause = 50 * time.Millisecond, 500 * time.Millisecond

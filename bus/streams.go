@@ -57,7 +57,11 @@ import (
 // have to be interrupted to add a topic; and a ring that gets lost loses no message. A
 // program that adds to a stream by other means must ring, too.
 //
-// A Streams has no goroutine while it has no subscription. It must not be copied, and its
+// When Redis hasn't answered in time, the idle connections of the Client are taken for
+// dead unless they answer a PING within half a second: a network that has dropped them all
+// costs publishers and subscribers one time limit, and not one for each connection.
+//
+// A Streams has no goroutine while it has no subscription, but for those PINGs. It must not be copied, and its
 // fields must not be changed, once it is used.
 type Streams struct {
 	// Client is what [Redis] needs. One that reads from replicas won't do.
@@ -77,16 +81,18 @@ type Streams struct {
 	// 1024. A subscription whose queue is full reads on from the history once there
 	// is room. It delays nobody, and loses only what is trimmed before it is read.
 	Queue int
-	// Timeout is how long each Publish, Subscribe and Add may take. 0 means one
-	// second. If it is longer than a restart of Redis takes, publishers don't notice
-	// a restart.
+	// Timeout is how long each Publish, Subscribe and Add may take. 0 means three
+	// seconds. If it is longer than a restart of Redis takes, publishers don't notice
+	// a restart. Publish waits for an answer for a third of it before it sends the
+	// message again.
 	Timeout time.Duration
 
-	once    sync.Once
-	invalid error
-	counts  counts
-	ledger  ledger
-	bell    Redis // subscribes to the channels that ring
+	once     sync.Once
+	invalid  error
+	counts   counts
+	ledger   ledger
+	attempts attempts
+	bell     Redis // subscribes to the channels that ring
 
 	mu     sync.Mutex
 	reader *reader // nil while there is no subscription
@@ -114,36 +120,12 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) error 
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout())
-	defer cancel()
 	mark, done := s.ledger.open()
 	defer done()
-	for {
-		// One attempt on a dead connection must not take all the time that there is.
-		attempt, cancel := context.WithTimeout(ctx, s.timeout()/3)
-		err := addAndRing.Run(attempt, s.Client, []string{s.key(topic)},
+	return s.attempts.try(ctx, s.Client, s.timeout(), func(ctx context.Context) error {
+		return addAndRing.Run(ctx, s.Client, []string{s.key(topic)},
 			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Err()
-		cancel()
-		if err == nil {
-			return nil
-		}
-		redisclient.Reload(s.Client)
-		if !passes(err) {
-			return err
-		}
-		select {
-		case <-time.After(retryPause / 4):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
-	}
-}
-
-// passes reports whether another attempt may succeed after an error.
-func passes(err error) bool {
-	var answer redis.Error
-	return !errors.As(err, &answer) || redis.IsLoadingError(err) || redis.IsReadOnlyError(err) ||
-		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
+	}, isNoAnswer)
 }
 
 // Subscribe subscribes to topics, each behind its newest message.
@@ -226,7 +208,7 @@ func (s *Streams) init() {
 	s.bell = Redis{Client: s.Client, Sharded: true, Queue: 1 << 14, Timeout: s.Timeout}
 }
 
-func (s *Streams) timeout() time.Duration { return cmp.Or(s.Timeout, time.Second) }
+func (s *Streams) timeout() time.Duration { return cmp.Or(s.Timeout, defaultTimeout) }
 
 // key returns the key of a topic's stream, which is also the name of the channel that
 // rings for it.

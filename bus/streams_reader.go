@@ -171,6 +171,7 @@ func (r *reader) read(batch []*stream) {
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
+		r.bus.attempts.sweeper.Sweep(r.bus.Client)
 		count, limit = max(1, count/2), min(2*limit, deadAfter)
 		select {
 		case <-time.After(pause):

@@ -243,6 +243,7 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 			if s.catchUp(ctx, pl, req, count) == nil {
 				continue
 			}
+			s.bus.attempts.sweeper.Sweep(s.bus.Client)
 			count = max(1, count/2) // the page may have been too large for the time that there is
 			pause = time.After(retryPause)
 		}

@@ -1,0 +1,57 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
+)
+
+// attempts makes the attempts to send a message to Redis.
+type attempts struct{ sweeper redisclient.Sweeper }
+
+// try calls send until it returns nil or timeout is over, or ctx ends. An error ends it,
+// unless Redis says that it can't do anything for now, or again returns true for it. Each
+// attempt may take a third of timeout: one on a dead connection must not take all the time
+// that there is.
+func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeout time.Duration, send func(context.Context) error, again func(error) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		began := time.Now()
+		attempt, cancel := context.WithTimeout(ctx, timeout/3)
+		err := send(attempt)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		redisclient.Reload(client)
+		if time.Since(began) >= min(timeout/3, deadAfter/4) {
+			a.sweeper.Sweep(client)
+		}
+		if !isPassing(err) && !again(err) {
+			return err
+		}
+		select {
+		case <-time.After(retryPause / 4):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// isPassing reports whether Redis has refused a command because of a state that passes.
+func isPassing(err error) bool {
+	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) ||
+		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
+}
+
+// isNoAnswer reports whether an error isn't an answer of Redis.
+func isNoAnswer(err error) bool {
+	var answer redis.Error
+	return !errors.As(err, &answer)
+}

@@ -1,0 +1,105 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/internal/redistest"
+)
+
+// fill makes a client have n idle connections for commands, and some for pipelines.
+func fill(t *testing.T, client *redis.Client, n int) {
+	t.Helper()
+	var busy, pipes sync.WaitGroup
+	for range n {
+		conn := client.Conn()
+		busy.Go(func() {
+			if err := conn.Ping(t.Context()).Err(); err != nil {
+				t.Error(err)
+			}
+		})
+		defer conn.Close()
+	}
+	busy.Wait()
+	for range 10 {
+		pipes.Go(func() {
+			pipe := client.Pipeline()
+			pipe.Do(t.Context(), "xread", "block", 100, "streams", "nothing", "$") // each has a connection meanwhile
+			_, _ = pipe.Exec(t.Context())
+		})
+	}
+	pipes.Wait()
+}
+
+// The network drops all connections of a pool without a word. A publisher waits in vain
+// once, and not once on each connection.
+func TestRedisDeadPoolOfPublisher(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, tt := range []struct {
+		name   string
+		bus    func(redis.UniversalClient) bus.Bus
+		errors int
+	}{
+		{"Redis", func(c redis.UniversalClient) bus.Bus { return &bus.Redis{Client: c} }, 1},
+		{"Streams", func(c redis.UniversalClient) bus.Bus { return &bus.Streams{Client: c} }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			network := newProxy(t, server.Addr)
+			client := network.clientOf(t, 60)
+			b := tt.bus(client)
+			fill(t, client, 50)
+			network.orphan()
+			began := time.Now()
+			failed, published := 0, 0
+			for ; published < 50 && time.Since(began) < 6*time.Second; published++ {
+				if err := b.Publish(t.Context(), "a", nil); err != nil {
+					failed++
+				}
+			}
+			t.Logf("%d of %d failed, after %v", failed, published, time.Since(began))
+			if failed > tt.errors || published < 50 {
+				t.Errorf("%d of %d messages were not published within %v", failed, published, time.Since(began))
+			}
+		})
+	}
+}
+
+// The same happens to a subscriber of many streams, which reads them on many connections.
+func TestStreamsDeadPoolOfSubscriber(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	network := newProxy(t, server.Addr)
+	client := network.clientOf(t, 60)
+	publisher := &bus.Streams{Client: server.Client(t), Timeout: patience}
+	subscriber := &bus.Streams{Client: client}
+	var subs []*listener
+	for i := range 20 {
+		subs = append(subs, listen(t, subscriber, fmt.Sprint(i)))
+	}
+	fill(t, client, 20)
+	network.orphan()
+	began := time.Now()
+	for i := range subs {
+		if err := publisher.Publish(context.Background(), fmt.Sprint(i), []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sub := range subs {
+		sub.await(t, 1)
+	}
+	// The connection on which the streams ring is found to be dead within 1.3 s. The
+	// first read has 0.25 s, and the idle connections 0.5 s.
+	took := time.Since(began)
+	t.Logf("read on after %v", took)
+	if took > 4*time.Second {
+		t.Errorf("the subscriber was silent for %v", took)
+	}
+}
