@@ -24,12 +24,16 @@ import (
 // keeps no history: only those who are subscribed at that moment get it.
 //
 // All subscriptions of a Redis value share one connection, on which each topic is
-// subscribed to once. When the connection breaks, or Redis doesn't answer for a second,
-// it is made anew and subscribes to all topics again. Each subscription that has some
-// of these topics then gets one [Gap] with them. Its Lost is -1: the messages that were
-// published in between are lost, and nobody knows how many they were. When nothing
-// comes on the connection Redis is sent a PING, after 0.3 s at most, so a dead
-// connection is noticed within 1.3 s.
+// subscribed to once. When it breaks, another one is made at once and subscribes to all
+// topics again. Each subscription that has some of these topics then gets a [Gap] with
+// them. Its Lost is -1: the messages that were published in between are lost, and nobody
+// knows how many they were.
+//
+// When nothing comes on the connection Redis is sent a PING, after 0.3 s at most. If it
+// hasn't answered that within a second, another connection is made, and replaces the old
+// one once Redis has answered on it. So a dead connection is noticed within 1.4 s. While
+// Redis hangs it answers on neither of them: the old one stays, and what is published
+// meanwhile is late but not lost.
 //
 // A subscriber that is too slow doesn't delay the others: it loses messages or is
 // closed, as CloseSlow says.

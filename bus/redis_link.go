@@ -26,6 +26,7 @@ type redisLink struct {
 	wake chan struct{} // has a value when there is work
 
 	// These are under feed.mu.
+	next   *redis.PubSub          // a connection that is answered already, or nil
 	topics map[string]*redisTopic // by channel
 	work   []*redisTopic          // the topics to subscribe to or to unsubscribe from
 	orders []order                // the commands that Redis hasn't answered, the oldest first
@@ -67,6 +68,11 @@ func (l *redisLink) todo(t *redisTopic) {
 // run makes and serves one connection after the other.
 func (l *redisLink) run() {
 	f := l.feed
+	defer func() {
+		if next := l.takeNext(); next != nil {
+			next.Close()
+		}
+	}()
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		began := time.Now()
 		err := l.serve()
@@ -74,12 +80,9 @@ func (l *redisLink) run() {
 			return
 		}
 		l.broken(fmt.Errorf("the connection to Redis broke: %w", err))
-		if time.Since(began) > time.Second {
-			pause = minPause
-		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-f.ctx.Done():
+		if time.Since(began) > steady {
+			pause = minPause / 2 // and another connection is made at once
+		} else if !l.rest(pause) {
 			return
 		}
 		f.mu.Lock()
@@ -89,6 +92,16 @@ func (l *redisLink) run() {
 			return
 		}
 		f.mu.Unlock()
+	}
+}
+
+// rest waits for a random part of a pause. It returns false if the feed has ended.
+func (l *redisLink) rest(pause time.Duration) bool {
+	select {
+	case <-time.After(pause/2 + rand.N(pause/2)):
+		return true
+	case <-l.feed.ctx.Done():
+		return false
 	}
 }
 
@@ -112,16 +125,14 @@ func (l *redisLink) broken(err error) {
 func (l *redisLink) serve() error {
 	ctx, fail := context.WithCancelCause(l.feed.ctx)
 	defer fail(nil)
-	pubsub := l.pubsub(ctx)
+	pubsub, err := l.takeNext(), error(nil)
+	if pubsub == nil {
+		if pubsub, err = l.connect(ctx); err != nil {
+			return err
+		}
+	}
 	defer context.AfterFunc(ctx, func() { pubsub.Close() })()
 	defer pubsub.Close()
-
-	connect, cancel := context.WithTimeout(ctx, deadAfter)
-	err := pubsub.Ping(connect)
-	cancel()
-	if err != nil {
-		return err
-	}
 
 	var heard atomic.Int64
 	written := make(chan struct{})
@@ -135,6 +146,19 @@ func (l *redisLink) serve() error {
 	fail(err)
 	<-written
 	return context.Cause(ctx)
+}
+
+// connect returns a PubSub that is connected, and has sent a PING.
+func (l *redisLink) connect(ctx context.Context) (*redis.PubSub, error) {
+	pubsub := l.pubsub(ctx)
+	defer context.AfterFunc(ctx, func() { pubsub.Close() })()
+	limited, cancel := context.WithTimeout(ctx, deadAfter)
+	defer cancel()
+	if err := pubsub.Ping(limited); err != nil {
+		pubsub.Close()
+		return nil, err
+	}
+	return pubsub, nil
 }
 
 // pubsub returns a PubSub that isn't connected yet. It is used for one connection only.
@@ -172,17 +196,13 @@ func (l *redisLink) read(ctx context.Context, pubsub *redis.PubSub, heard *atomi
 }
 
 // write sends commands for the topics that are in work. When nothing was heard for a
-// while it sends a PING, and calls fail if that isn't answered.
+// while it sends a PING. If that isn't answered it makes another connection, and calls
+// fail once that one is answered.
 func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atomic.Int64, fail context.CancelCauseFunc) error {
 	tick := time.NewTicker(probe)
 	defer tick.Stop()
 	var known int64
-	var alarm *time.Timer // set while an answer to a PING is awaited
-	defer func() {
-		if alarm != nil {
-			alarm.Stop()
-		}
-	}()
+	var trust context.CancelFunc // ends the doubt about the connection; nil if there is none
 	for {
 		select {
 		case <-l.wake:
@@ -196,16 +216,12 @@ func (l *redisLink) write(ctx context.Context, pubsub *redis.PubSub, heard *atom
 		case <-tick.C:
 			if n := heard.Load(); n != known {
 				known = n
-				if alarm != nil {
-					alarm.Stop()
-					alarm = nil
+				if trust != nil {
+					trust()
+					trust = nil
 				}
-			} else if alarm == nil {
-				alarm = time.AfterFunc(deadAfter, func() {
-					if heard.Load() == n {
-						fail(fmt.Errorf("Redis hasn't answered for %v", deadAfter))
-					}
-				})
+			} else if trust == nil {
+				trust = l.doubt(ctx, func() bool { return heard.Load() != n }, fail)
 				if err := pubsub.Ping(ctx); err != nil {
 					return err
 				}

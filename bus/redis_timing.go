@@ -7,9 +7,16 @@ import (
 
 // How patient [Redis] and [Streams] are with the server that they share.
 const (
-	// deadAfter is how long Redis may take to answer. It is taken for dead then,
-	// and connected to anew.
+	// deadAfter is how long Redis may take to answer. Then it is connected to anew.
 	deadAfter = time.Second
+
+	// grace is how long a connection that is doubted may take to say something once
+	// another one is answered: what Redis has sent on it first may still be read.
+	grace = 50 * time.Millisecond
+
+	// steady is how long a connection must have lived for another one to be made at
+	// once when it breaks.
+	steady = 100 * time.Millisecond
 
 	// defaultTimeout is how long a call may take for which no Timeout is set. A
 	// restart of Redis takes less.
