@@ -1,0 +1,187 @@
+package sockets
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A listener accepts a Conn where a listener of package net accepts a connection of that.
+// Both share one descriptor: whoever closes the one closes the other.
+//
+// The first TCP connection is accepted by package net, and tells which options the listener
+// sets on each: TCP_NODELAY, and whatever its ListenConfig says of keep-alive. They are then
+// set on the listening socket, from which Linux passes them on.
+type listener struct {
+	below interface {
+		net.Listener
+		SetDeadline(time.Time) error
+	}
+	network string
+	socket  descriptor // whose in has connections to accept; below owns it
+
+	options atomic.Pointer[options] // of a connection; nil before the first
+	checked atomic.Bool             // whether Linux passes the options on
+	each    atomic.Bool             // it doesn't: they are set on each connection
+}
+
+// Listen returns a listener that accepts connections of type *[Conn] from l. It returns l
+// itself if that is neither a *net.TCPListener nor a *net.UnixListener of stream sockets.
+func Listen(l net.Listener) net.Listener {
+	n := &listener{}
+	var raw syscall.RawConn
+	var err error
+	switch below := l.(type) {
+	case *net.TCPListener:
+		n.below, n.network = below, "tcp"
+		raw, err = below.SyscallConn()
+	case *net.UnixListener:
+		n.below, n.network = below, "unix"
+		n.options.Store(&options{})
+		if below.Addr().Network() != "unix" {
+			return l
+		}
+		raw, err = below.SyscallConn()
+	default:
+		return l
+	}
+	if err != nil {
+		return l
+	}
+	n.socket.owner = raw
+	n.socket.in.ready.Store(true)
+	err = raw.Control(func(fd uintptr) {
+		n.socket.fd = int(fd)
+		n.socket.mu.Lock()
+		err = n.socket.await(0)
+		n.socket.mu.Unlock()
+	})
+	if err != nil || n.socket.poller == nil {
+		return l
+	}
+	return n
+}
+
+// Accept implements [net.Listener].
+func (l *listener) Accept() (net.Conn, error) {
+	if l.options.Load() == nil {
+		return l.acceptFirst()
+	}
+	fd, sa, err := l.accept()
+	if err != nil {
+		return nil, &net.OpError{Op: "accept", Net: l.network, Addr: l.Addr(), Err: err}
+	}
+	if l.network != "unix" {
+		l.ensureOptions(fd)
+	}
+	return newConn(fd, l.network, address(sa)), nil
+}
+
+// accept returns a connection's socket and the address of its peer.
+func (l *listener) accept() (fd int, sa syscall.Sockaddr, err error) {
+	s := &l.socket.in
+	if err := l.socket.begin(s); err != nil {
+		return -1, nil, err
+	}
+	defer l.socket.end(s)
+	for {
+		if !s.ready.Load() {
+			if err := l.socket.wait(s, 0); err != nil {
+				return -1, nil, err
+			}
+		}
+		s.ready.Store(false)
+		if l.socket.owner.Control(func(from uintptr) {
+			fd, sa, err = syscall.Accept4(int(from), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		}) != nil {
+			l.socket.close() // somebody has closed the listener below
+			return -1, nil, net.ErrClosed
+		}
+		if err == syscall.EAGAIN {
+			continue
+		}
+		s.ready.Store(true)
+		switch err {
+		case nil:
+			return fd, sa, nil
+		case syscall.EINTR, syscall.ECONNABORTED: // the connection was closed in the queue
+		default:
+			return -1, nil, os.NewSyscallError("accept4", err)
+		}
+	}
+}
+
+// acceptFirst accepts a connection by package net, and learns what options it has.
+func (l *listener) acceptFirst() (net.Conn, error) {
+	conn, err := l.below.Accept()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return conn, nil
+	}
+	fd, failed := -1, error(nil)
+	err = raw.Control(func(old uintptr) {
+		var o options
+		if o, failed = optionsOf(int(old)); failed == nil {
+			fd, failed = duplicate(int(old))
+		}
+		if failed == nil && l.options.Load() == nil {
+			_ = l.socket.owner.Control(func(fd uintptr) { o.set(int(fd)) })
+			l.options.Store(&o)
+		}
+	})
+	if errors.Join(err, failed) != nil {
+		return conn, nil
+	}
+	conn.Close()
+	return newConn(fd, l.network, conn.RemoteAddr()), nil
+}
+
+// ensureOptions has a connection have the options, whether Linux has passed them on or not.
+func (l *listener) ensureOptions(fd int) {
+	want := l.options.Load()
+	if !l.checked.Load() {
+		have, err := optionsOf(fd)
+		l.each.Store(err != nil || have != *want)
+		l.checked.Store(true)
+	}
+	if l.each.Load() {
+		want.set(fd)
+	}
+}
+
+// Close implements [net.Listener].
+func (l *listener) Close() error {
+	_ = l.socket.owner.Control(func(fd uintptr) { // it may stay open, if others have it too
+		l.socket.mu.Lock()
+		if p := l.socket.poller; p != nil {
+			control(p.fd, syscall.EPOLL_CTL_DEL, int(fd), 0, 0)
+		}
+		l.socket.mu.Unlock()
+	})
+	l.socket.close()
+	return l.below.Close()
+}
+
+// Addr implements [net.Listener].
+func (l *listener) Addr() net.Addr { return l.below.Addr() }
+
+// SetDeadline sets the time at which Accept gives up.
+func (l *listener) SetDeadline(t time.Time) error {
+	l.socket.setDeadline(&l.socket.in, t)
+	return l.below.SetDeadline(t)
+}
+
+// duplicate returns another descriptor of a socket.
+func duplicate(fd int) (int, error) {
+	other, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(other), nil
+}

@@ -1,0 +1,162 @@
+package sockets
+
+import (
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A poller waits for all descriptors of the process at once, by a goroutine that ends
+// shortly after the last of them. There is one at most.
+//
+// The epoll descriptor itself waits in the runtime's poller: a thread that blocks in
+// epoll_wait would cost a hand-over in the scheduler each time. Since all descriptors are
+// edge-triggered, an epoll that was read to the end is empty, and the runtime is told of
+// what comes later. A read of the epoll's RawConn goes on forever, so that it never resets
+// what the runtime has been told.
+type poller struct {
+	epoll  *os.File
+	fd     int
+	events [128]syscall.EpollEvent
+	batch  [128]*descriptor // of events
+
+	// Guarded by running.Mutex:
+	table   []*descriptor // by the number that an event carries, nil for a free one
+	free    []int32
+	open    int  // descriptors in table
+	leaving bool // the deadline of epoll is soon, as there were no descriptors
+}
+
+// running has the poller, nil if there are no descriptors.
+var running struct {
+	sync.Mutex
+	poller *poller
+}
+
+const (
+	linger   = 100 * time.Millisecond // how long a poller stays after its last descriptor
+	pollTime = 2 * time.Second        // how long an event may wait whose wake-up got lost between the two pollers
+)
+
+// register adds d to the poller, whose events it waits for. The caller holds d.mu.
+func register(d *descriptor, events uint32) error {
+	running.Lock()
+	p := running.poller
+	if p == nil {
+		var err error
+		if p, err = newPoller(); err != nil {
+			running.Unlock()
+			return err
+		}
+		running.poller = p
+		go p.run()
+	}
+	p.open++
+	var slot int32
+	if n := len(p.free); n > 0 {
+		slot, p.free = p.free[n-1], p.free[:n-1]
+		p.table[slot] = d
+	} else {
+		slot, p.table = int32(len(p.table)), append(p.table, d)
+	}
+	running.Unlock()
+	if err := control(p.fd, syscall.EPOLL_CTL_ADD, d.fd, events, slot); err != nil {
+		p.remove(slot)
+		return err
+	}
+	d.poller, d.slot = p, slot
+	return nil
+}
+
+func newPoller() (*poller, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil { // else os.NewFile would not add it to the runtime's poller
+		syscall.Close(fd)
+		return nil, err
+	}
+	p := &poller{fd: fd, epoll: os.NewFile(uintptr(fd), "epoll")}
+	if err := p.epoll.SetReadDeadline(time.Now().Add(pollTime)); err != nil {
+		p.epoll.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// remove frees a slot. An event of the descriptor that had it may still come, and finds the
+// slot empty or another descriptor in it, which at worst tries a call in vain.
+func (p *poller) remove(slot int32) {
+	running.Lock()
+	defer running.Unlock()
+	p.table[slot] = nil
+	p.free = append(p.free, slot)
+	if p.open--; p.open == 0 && !p.leaving {
+		p.leaving = true
+		p.epoll.SetReadDeadline(time.Now().Add(linger))
+	}
+}
+
+// run is the poller's goroutine.
+func (p *poller) run() {
+	defer p.epoll.Close()
+	epoll, err := p.epoll.SyscallConn()
+	if err != nil {
+		panic(err) // it fails for a nil file only
+	}
+	for {
+		epoll.Read(p.poll) // until the deadline
+		running.Lock()
+		if p.open == 0 {
+			running.poller = nil
+			running.Unlock()
+			return
+		}
+		p.leaving = false
+		p.epoll.SetReadDeadline(time.Now().Add(pollTime))
+		var borrowed []*descriptor
+		for _, d := range p.table {
+			if d != nil && d.owner != nil {
+				borrowed = append(borrowed, d)
+			}
+		}
+		running.Unlock()
+		for _, d := range borrowed {
+			if d.owner.Control(func(uintptr) {}) != nil {
+				d.close() // as its owner has, of which epoll reports nothing
+			}
+		}
+	}
+}
+
+// poll deals with the events that there are.
+func (p *poller) poll(uintptr) (done bool) {
+	for {
+		n, err := ready(p.fd, p.events[:])
+		if err == syscall.EINTR {
+			continue
+		}
+		events := p.events[:max(n, 0)]
+		running.Lock()
+		for i, e := range events {
+			p.batch[i] = p.table[e.Fd]
+		}
+		running.Unlock()
+		for i, e := range events {
+			if d := p.batch[i]; d != nil {
+				d.event(e.Events)
+				p.batch[i] = nil
+			}
+		}
+		if n < len(p.events) {
+			return false
+		}
+	}
+}
+
+// control changes what epoll does for a descriptor. Fd of an event is ours to choose.
+func control(epoll, op, fd int, events uint32, slot int32) error {
+	return syscall.EpollCtl(epoll, op, fd, &syscall.EpollEvent{Events: events, Fd: slot})
+}
