@@ -166,7 +166,7 @@ func benchGateway(b *testing.B, s setup) (addr string, p *upgrade.Proxy) {
 		keys.StartTLS()
 		defer keys.Close()
 		server.TLSConfig = &tls.Config{Certificates: keys.TLS.Certificates, MinVersion: s.front, MaxVersion: s.front}
-		go server.ServeTLS(upgrade.Listener{Listener: front}, "", "")
+		go server.ServeTLS(&upgrade.Listener{Listener: front}, "", "")
 	} else {
 		go server.Serve(front)
 	}

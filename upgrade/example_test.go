@@ -132,7 +132,7 @@ func ExampleListener() {
 		if err != nil {
 			return err
 		}
-		return server.ServeTLS(upgrade.Listener{Listener: l}, certFile, keyFile)
+		return server.ServeTLS(&upgrade.Listener{Listener: l}, certFile, keyFile)
 	}
 	err := serve(&http.Server{}, "127.0.0.1:0", "missing.pem", "missing.pem")
 	fmt.Println(errors.Is(err, fs.ErrNotExist))

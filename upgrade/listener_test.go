@@ -22,7 +22,7 @@ func TestListenerAboveTLS(t *testing.T) {
 		}
 	}))
 	config := &tls.Config{Certificates: keys.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}
-	server.Listener = upgrade.Listener{Listener: tls.NewListener(server.Listener, config)}
+	server.Listener = &upgrade.Listener{Listener: tls.NewListener(server.Listener, config)}
 	server.Start()
 	t.Cleanup(server.Close)
 	client := keys.Client()

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/limpet-go/limpet/internal/sockets"
 	"github.com/limpet-go/limpet/internal/switchable"
 )
 
@@ -49,7 +50,7 @@ func (e *loops) start(l link) engine {
 type base struct {
 	wrapper, plain net.Conn   // wrapper passes the bytes of plain on
 	secure         *secureEnd // what is above wrapper, nil without TLS
-	fd             int        // a duplicate of that of plain
+	fd             int        // a duplicate of that of plain, or its own if it can be taken; -1 before
 }
 
 // beneath returns what is beneath conn.
@@ -64,8 +65,12 @@ func (p *Proxy) beneath(conn net.Conn) base {
 	return base{wrapper: conn, plain: p.unwrap(conn), secure: secure}
 }
 
-// duplicate sets b.fd, and reports whether a loop can carry b.
+// duplicate sets b.fd unless it can be taken, and reports whether a loop can carry b.
 func (b *base) duplicate() (ok bool) {
+	if _, ok := b.plain.(*sockets.Conn); ok {
+		b.fd = -1
+		return true
+	}
 	b.fd, ok = duplicate(b.plain)
 	return ok
 }
@@ -73,8 +78,14 @@ func (b *base) duplicate() (ok bool) {
 // takeOver has loop go on with b, and returns what was read ahead, unless that is for TLS.
 func (b *base) takeOver(loop *loop) []byte {
 	early := ahead(b.wrapper, b.plain)
-	// The duplicate keeps the socket open. Close frees what the runtime keeps for its own.
-	b.wrapper.Close()
+	own, ok := b.plain.(*sockets.Conn)
+	if ok {
+		b.fd = own.Take() // if that fails, all that the loop does with it will
+	}
+	if !ok || b.wrapper != b.plain {
+		// A duplicate keeps the socket open. Close frees what the runtime keeps for its own.
+		b.wrapper.Close()
+	}
 	if b.secure == nil {
 		return early
 	}

@@ -41,6 +41,7 @@ type setup struct {
 	name  string
 	tls   bool   // to client and backend; a loop can carry that with front only
 	front uint16 // the version of TLS for clients of a Listener, 0 for none
+	own   bool   // clients come through a Listener, without TLS
 	use   func(*upgrade.Proxy)
 
 	narrow bool // sockets to clients keep little
@@ -54,6 +55,8 @@ var setups = []setup{
 	{name: "epoll,TLS both", tls: true, front: tls.VersionTLS13, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,TLS 1.2", front: tls.VersionTLS12, use: func(*upgrade.Proxy) {}},
 	{name: "epoll,TLS 1.3", front: tls.VersionTLS13, use: func(*upgrade.Proxy) {}},
+	{name: "epoll,own sockets", own: true, use: func(*upgrade.Proxy) {}}, // on Linux
+	{name: "pump,own sockets", own: true, use: wrapped},
 }
 
 // wrapped has p dial connections that are not quite the kernel's own.
@@ -166,8 +169,11 @@ func (s setup) start(t *testing.T, h http.Handler) *httptest.Server {
 	if s.narrow {
 		server.Listener = narrowListener{server.Listener}
 	}
+	if s.own {
+		server.Listener = &upgrade.Listener{Listener: server.Listener}
+	}
 	if s.front != 0 {
-		server.Listener = upgrade.Listener{Listener: server.Listener}
+		server.Listener = &upgrade.Listener{Listener: server.Listener}
 		server.TLS = &tls.Config{MinVersion: s.front, MaxVersion: s.front}
 	}
 	return begin(t, server, s.tls || s.front != 0)

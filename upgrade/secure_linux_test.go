@@ -323,15 +323,15 @@ func TestListenerElsewhere(t *testing.T) {
 	t.Parallel()
 	for name, wrap := range map[string]func(*httptest.Server){
 		"above a wrapper": func(s *httptest.Server) {
-			s.Listener = upgrade.Listener{Listener: aheadListener{s.Listener}}
+			s.Listener = &upgrade.Listener{Listener: aheadListener{s.Listener}}
 			s.StartTLS()
 		},
 		"twice": func(s *httptest.Server) {
-			s.Listener = upgrade.Listener{Listener: upgrade.Listener{Listener: s.Listener}}
+			s.Listener = &upgrade.Listener{Listener: &upgrade.Listener{Listener: s.Listener}}
 			s.StartTLS()
 		},
 		"without TLS": func(s *httptest.Server) {
-			s.Listener = upgrade.Listener{Listener: s.Listener}
+			s.Listener = &upgrade.Listener{Listener: s.Listener}
 			s.Start()
 		},
 	} {

@@ -19,6 +19,16 @@ type Conn struct {
 	expired atomic.Pointer[net.OpError] // of Read; kept, since net/http has one Read fail for each request
 }
 
+// Direct reports whether conn passes bytes to the kernel as they are: whether it is a Conn,
+// or one of package net.
+func Direct(conn net.Conn) bool {
+	switch conn.(type) {
+	case *Conn, *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
 // newConn returns a Conn that owns a socket that doesn't block.
 func newConn(fd int, network string, remote net.Addr) *Conn {
 	c := &Conn{network: network, remote: remote}

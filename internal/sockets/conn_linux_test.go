@@ -252,3 +252,14 @@ func waits(t *testing.T, c net.Conn) {
 	t.Helper()
 	time.Sleep(20 * time.Millisecond) // nothing outside tells; too short, the test shows less
 }
+
+// With SetLinger(0), Close resets the connection.
+func TestLinger(t *testing.T) {
+	t.Parallel()
+	c, peer := pair(t, "tcp")
+	must(t, c.SetLinger(0))
+	must(t, c.Close())
+	if _, err := peer.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want a reset", err)
+	}
+}

@@ -3,6 +3,7 @@
 package switchable
 
 import (
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -38,6 +39,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 		return c.below.Write(b)
 	}
 	return c.Conn.Write(b)
+}
+
+// CloseWrite shuts down the writing of the connection that c passes everything on to, if that
+// has such a method. [net/http] does that before it closes a connection.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // Innermost returns the connection below conn and below all that its method NetConn leads

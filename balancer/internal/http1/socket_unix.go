@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A socket makes system calls on a connection. Its two functions are made once, since
@@ -67,13 +69,7 @@ func (s *socket) peek() activity {
 }
 
 // direct reports whether c passes bytes to the kernel as they are, so that await works.
-func direct(c net.Conn) bool {
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
-}
+func direct(c net.Conn) bool { return sockets.Direct(c) }
 
 // await writes the request in head, if there is one, unless a peek finds the connection
 // unfit for it, and returns when there is something to read, or the end. Reused says that
