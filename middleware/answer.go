@@ -146,9 +146,10 @@ func abort(rc *http.ResponseController, r *http.Request) {
 
 // reset closes conn with a TCP reset.
 func reset(conn net.Conn) {
-	if tcp, ok := switchable.Innermost(conn).(*net.TCPConn); ok {
+	socket := switchable.Innermost(conn)
+	if tcp, ok := socket.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0)
-		_ = tcp.Close()
+		_ = socket.Close()
 	}
 	_ = conn.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/sockets"
 	"github.com/limpet-go/limpet/upgrade"
 )
 
@@ -32,7 +33,9 @@ import (
 // restart. Health checks go on meanwhile. Serve then cuts what is left, and logs that, but
 // returns no error for it.
 //
-// Serve sets server.ConnState, and calls the function that was there before.
+// On Linux, Serve accepts connections from a *net.TCPListener or *net.UnixListener as an
+// [upgrade.Listener] does. Serve sets server.ConnState, and calls the function that was there
+// before.
 //
 // Serve returns nil after a drain, or the error with which server failed to serve. It
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or
@@ -64,11 +67,11 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	}()
 
 	conns := countConns(server)
-	last := &endingListener{Listener: l}
+	last := &endingListener{Listener: sockets.Listen(l)}
 	failed := make(chan error, 1)
 	go func() { // ends when last is, or server is shut down or closed
 		if server.TLSConfig != nil {
-			failed <- server.ServeTLS(upgrade.Listener{Listener: last}, "", "") // so that tunnels run on event loops
+			failed <- server.ServeTLS(&upgrade.Listener{Listener: last}, "", "") // so that tunnels run on event loops
 		} else {
 			failed <- server.Serve(last)
 		}
