@@ -23,14 +23,14 @@ import (
 	"github.com/limpet-go/limpet/bus/hub"
 )
 
-// counted is a listener whose connections count what is read of them. They have the methods
+// countingListener is a listener whose connections count what is read of them. They have the methods
 // of the sockets within them, as connections of other packages may.
-type counted struct {
+type countingListener struct {
 	net.Listener
 	read *atomic.Int64
 }
 
-func (l counted) Accept() (net.Conn, error) {
+func (l countingListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func TestHandlerConnOfOthers(t *testing.T) {
 	s := httptest.NewUnstartedServer(startHub(t, nil, nil).Handler(&hub.HandlerOptions{
 		Message: func(_ context.Context, m *hub.Member, f *hub.Frame) { m.Send(f) },
 	}))
-	s.Listener = counted{s.Listener, &n}
+	s.Listener = countingListener{s.Listener, &n}
 	s.Start()
 	t.Cleanup(s.Close)
 	c, in := rawClient(t, s, nil)
