@@ -171,11 +171,19 @@ func (h *Handler) logAct(r *http.Request, what string, attrs ...slog.Attr) {
 	h.log.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "operator", attrs...)
 }
 
-// writeBackend answers with how a backend is.
+// writeBackend answers with how a backend is, and warns if new clients have nowhere to go.
 func (h *Handler) writeBackend(w http.ResponseWriter, b *balancer.Backend) error {
+	var answer struct {
+		backendState
+		Warning string `json:"warning,omitempty"`
+	}
+	if !slices.ContainsFunc(slices.Collect(h.gateway.Pool().All()), func(b *balancer.Backend) bool { return b.State() == balancer.Up }) {
+		answer.Warning = "no backend is up: new clients go to those that are sick, and get 503 if there are none"
+	}
 	for _, stats := range h.gateway.Stats().Backends {
 		if stats.Backend == b {
-			return writeJSON(w, h.backend(stats, time.Now()))
+			answer.backendState = h.backend(stats, time.Now())
+			return writeJSON(w, answer)
 		}
 	}
 	return failf(http.StatusNotFound, "%s was removed from the pool", b.ID())

@@ -173,8 +173,12 @@ func TestDecisions(t *testing.T) {
 		{"backends/a/off", "", `"state":"down"`, "action=off"},
 		{"backends/b/drain", "", `"wish":"drain"`, `action="drain without a deadline" backend=b`},
 	} {
-		if got := g.steer(tt.path, tt.body); !strings.Contains(got, tt.answer) {
+		got := g.steer(tt.path, tt.body)
+		if !strings.Contains(got, tt.answer) {
 			t.Errorf("%s: %s", tt.path, got)
+		}
+		if warns := strings.Contains(got, `"warning":"no backend is up: `); warns != (tt.path == "backends/b/drain") { // when a is off
+			t.Errorf("%s: warning %t: %s", tt.path, warns, got)
 		}
 		if !strings.Contains(log.String(), tt.logged) {
 			t.Errorf("%s: logged %s", tt.path, log.String())
