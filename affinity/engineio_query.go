@@ -26,14 +26,22 @@ func parseEngineQuery(query string) (q engineQuery) {
 // bytes stay as the client wrote them. So do those of the sid if new is a
 // prefix of old, as it is when only a tag is removed.
 func replaceSID(query, old, new string) string {
-	params := strings.Split(query, "&")
-	for i, param := range params {
-		name, value, _ := strings.Cut(param, "=")
-		if unescape(name) == "sid" && unescape(value) == old {
-			params[i] = name + "=" + newValue(value, old, new)
+	var edited strings.Builder
+	edited.Grow(len(query))
+	for more := true; more; {
+		var param string
+		param, query, more = strings.Cut(query, "&")
+		if name, value, _ := strings.Cut(param, "="); unescape(name) == "sid" && unescape(value) == old {
+			edited.WriteString(name)
+			edited.WriteByte('=')
+			param = newValue(value, old, new)
+		}
+		edited.WriteString(param)
+		if more {
+			edited.WriteByte('&')
 		}
 	}
-	return strings.Join(params, "&")
+	return edited.String()
 }
 
 // newValue returns what stands in place of value, which is old as the client

@@ -32,7 +32,7 @@ func (w *writer) Write(p []byte) (int, error) { return len(p), nil }
 // detector it is up to 4 more. Another one should be worth it.
 func TestAllocations(t *testing.T) {
 	url := rawBackend(t, func(conn net.Conn, _ *bufio.Reader) {
-		request, answer := make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 5\r\n\r\nhello")
+		request, answer := make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 32\r\n\r\n"+`0{"sid":"lv_VI97HAXpY6yYWAAAC"} `)
 		for {
 			if _, err := conn.Read(request); err != nil {
 				return
@@ -59,15 +59,19 @@ func TestAllocations(t *testing.T) {
 		{"without a body, default affinity", byDefault, "", false, 9},
 		{"with a body, default affinity", byDefault, "hello", false, 17},
 		{"a message of Engine.IO, default affinity", byDefault, "hello", true, 14},
+		{"a poll of Engine.IO, default affinity, with the session's tag", byDefault, "", false, 13},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			first := httptest.NewRecorder()
-			tt.gateway.ServeHTTP(first, httptest.NewRequest("GET", "/", nil))
+			tt.gateway.ServeHTTP(first, httptest.NewRequest("GET", "/poll?EIO=4&transport=polling", nil))
 			cookie := first.Result().Cookies()[0]
 			body := strings.NewReader("")
 			query := "x=y"
 			if strings.Contains(tt.name, "Engine.IO") {
 				query = "EIO=4&transport=polling&sid=lv_VI97HAXpY6yYWAAAC"
+			}
+			if strings.Contains(tt.name, "tag") {
+				query = "EIO=4&transport=polling&sid=" + strings.Split(first.Body.String(), `"`)[3]
 			}
 			r := httptest.NewRequest("POST", "/poll?"+query, io.NopCloser(body))
 			r.ContentLength = int64(len(tt.body))

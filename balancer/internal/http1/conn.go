@@ -36,7 +36,7 @@ type conn struct {
 	// While it serves a request:
 	in       *bufio.Reader         // nil if c is direct and nothing of the answer was read yet
 	readLeft int64                 // bytes that may still be read: of the header at first, then unlimited
-	head     *[]byte               // of heads: a whole request, that await has to write
+	head     *[]byte               // of heads: a whole request that await has to write
 	reused   bool                  // it has served another request before
 	early    bool                  // the origin spoke before the request, or may have: see probe
 	wrote    bool                  // bytes of the request may have gone out

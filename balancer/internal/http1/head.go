@@ -33,12 +33,18 @@ func appendHead(b []byte, req *http.Request, host string) []byte {
 		len(req.TransferEncoding) > 0 || len(req.Trailer) > 0 || strings.HasPrefix(req.URL.Opaque, "//") || !plainHost(host) {
 		return nil
 	}
-	target := req.URL.RequestURI()
-	if !isTarget(target) || req.Method != "" && !httpfield.IsToken(req.Method) {
+	path := req.URL.Opaque // with the query it is URL.RequestURI, which would join the two
+	if path == "" {
+		path = cmp.Or(req.URL.EscapedPath(), "/")
+	}
+	if !isTarget(path) || !isTarget(req.URL.RawQuery) || req.Method != "" && !httpfield.IsToken(req.Method) {
 		return nil
 	}
 	method := cmp.Or(req.Method, http.MethodGet)
-	b = append(append(append(b, method...), ' '), target...)
+	b = append(append(append(b, method...), ' '), path...)
+	if req.URL.ForceQuery || req.URL.RawQuery != "" {
+		b = append(append(b, '?'), req.URL.RawQuery...)
+	}
 	b = appendField(append(b, " HTTP/1.1\r\n"...), "Host", host)
 	agent, named := req.Header["User-Agent"]
 	switch {
