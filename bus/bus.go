@@ -18,8 +18,9 @@ type Message struct {
 
 // A Bus carries messages to all who are subscribed to their topic, in this process and
 // in others. The messages that one goroutine publishes on one topic, each after the
-// call before has returned, never arrive in another order. What else is promised about
-// order and loss is said at each implementation.
+// call before has returned without an error, never arrive in another order. What else is
+// promised about order and loss, and about a message whose Publish has returned an error,
+// is said at each implementation.
 //
 // All methods may be called concurrently.
 type Bus interface {

@@ -2,10 +2,10 @@ package bus
 
 import "fmt"
 
-// A Gap is the error by which [Subscription].Next says that messages are missing. By
-// the time that Next returns it, the subscription gets all messages again: a subscriber
-// that now reads the state from where it is kept, a database for example, has missed
-// nothing.
+// A Gap is the error by which [Subscription].Next says that messages are missing. It stands
+// where they are missing: before the later messages of the same topics. By the time that
+// Next returns it, the subscription gets all messages again: a subscriber that now reads
+// the state from where it is kept, a database for example, has missed nothing.
 type Gap struct {
 	// Lost is the number of messages that are missing, or -1 if nobody can tell
 	// whether there were any.

@@ -21,13 +21,16 @@ import (
 //
 // A message arrives at most once. The messages that one goroutine publishes on a topic
 // arrive in their order. If Publish returns no error, Redis has had the message. Redis
-// keeps no history: only those who are subscribed at that moment get it.
+// keeps no history: only those who are subscribed at that moment get it. A message may
+// have 8 MiB: Redis cuts off subscribers for whom more than 32 MiB are waiting, unless its
+// client-output-buffer-limit is another one, and with them all topics of their processes.
 //
 // All subscriptions of a Redis value share one connection, on which each topic is
 // subscribed to once. When it breaks, another one is made at once and subscribes to all
 // topics again. Each subscription that has some of these topics then gets a [Gap] with
-// them. Its Lost is -1: the messages that were published in between are lost, and nobody
-// knows how many they were.
+// them, or several if messages of some topics come before the others are subscribed to.
+// Its Lost is -1: the messages that were published in between are lost, and nobody knows
+// how many they were.
 //
 // When nothing comes on the connection Redis is sent a PING, after 0.3 s at most. If it
 // hasn't answered that within a second, another connection is made, and replaces the old
@@ -98,7 +101,12 @@ type Redis struct {
 	feed *feed // nil while there is no subscription
 }
 
-// Publish sends data on topic, and does so only once.
+// maxMessage is the size of a message at most. Redis' own limit is 32 MiB for all that
+// waits for a subscriber, in the class pubsub of client-output-buffer-limit.
+const maxMessage = 8 << 20
+
+// Publish sends data on topic, and does so only once. It returns an error for more than
+// 8 MiB.
 func (r *Redis) Publish(ctx context.Context, topic string, data []byte) error {
 	err := r.publish(ctx, topic, data)
 	r.counts.publish(err)
@@ -111,6 +119,9 @@ func (r *Redis) Publish(ctx context.Context, topic string, data []byte) error {
 func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 	if err := r.ready(ctx); err != nil {
 		return err
+	}
+	if len(data) > maxMessage {
+		return fmt.Errorf("the message has %d bytes, and may have %d: Redis would cut off the subscribers", len(data), maxMessage)
 	}
 	name := "publish"
 	if r.Sharded {

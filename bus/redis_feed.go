@@ -225,9 +225,19 @@ func (f *feed) deliver(l *redisLink, channel, payload string) {
 	if t == nil || t.link != l {
 		return
 	}
+	for _, owed := range t.subs {
+		if owed { // the Gap stands before what follows it
+			f.gaps(l.back)
+			l.back = nil
+			break
+		}
+	}
 	it := item{Message: Message{Topic: t.name, Data: []byte(payload)}}
-	f.bus.counts.delivered.Add(int64(len(t.subs)))
-	for s := range t.subs {
+	for s, owed := range t.subs {
+		if owed {
+			continue // the topic isn't live yet: the Gap is still to come
+		}
+		f.bus.counts.delivered.Add(1)
 		f.push(s, it)
 	}
 }
