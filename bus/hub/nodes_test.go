@@ -136,12 +136,12 @@ func TestHubGreetings(t *testing.T) {
 		queue int
 	}{
 		{"long queues", 0},
-		{"short queues", 32},
+		{"short queues", 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const nodes = 100
+				const nodes = 60
 				c := startCrowd(t, nodes, tt.queue)
 				defer c.stop()
 				time.Sleep(time.Minute)
@@ -172,7 +172,7 @@ func TestHubGreetings(t *testing.T) {
 func TestHubHeartbeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const nodes = 160
+		const nodes = 110
 		c := startCrowd(t, nodes, 0)
 		defer c.stop()
 		time.Sleep(time.Minute)
@@ -188,7 +188,7 @@ func TestHubHeartbeats(t *testing.T) {
 			t.Errorf("a node got %d messages in %d heartbeats", n, beats)
 		}
 		c.set(func() { c.mute = true }) // each node is as good as dead for the others
-		time.Sleep(3*20*time.Second + 30*time.Second)
+		time.Sleep(3*15*time.Second + 30*time.Second)
 		if n := c.fewest(); n != 1 {
 			t.Errorf("a node knows %d nodes, all others are silent", n)
 		}

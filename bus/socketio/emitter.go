@@ -18,7 +18,9 @@ type Emitter struct {
 
 // NewEmitter returns an Emitter for the nodes that share a Redis and use an adapter.
 // A nil adapter means PubSub{}. The client needs ContextTimeoutEnabled, which a
-// client of [bus.NewRedisClient] has. The caller closes the client.
+// client of [bus.NewRedisClient] has. The caller closes the client. After a message for
+// which Redis hasn't answered in time, idle connections of the client are closed that
+// don't answer a PING within half a second.
 func NewEmitter(client redis.UniversalClient, adapter Adapter) (*Emitter, error) {
 	link, err := newRedisLink(client)
 	if err != nil {

@@ -32,7 +32,10 @@ type link interface {
 }
 
 // redisLink is the link to a real Redis.
-type redisLink struct{ client redis.UniversalClient }
+type redisLink struct {
+	client  redis.UniversalClient
+	sweeper *redisclient.Sweeper
+}
 
 // newRedisLink refuses a client that can't be used, such as one that ignores the
 // deadlines of contexts.
@@ -40,7 +43,7 @@ func newRedisLink(client redis.UniversalClient) (redisLink, error) {
 	if err := redisclient.CheckPubSub(client); err != nil {
 		return redisLink{}, fmt.Errorf("socketio: %w", err)
 	}
-	return redisLink{client}, nil
+	return redisLink{client, &redisclient.Sweeper{}}, nil
 }
 
 // checked returns err. After an error, a client of a Redis Cluster learns again
@@ -52,8 +55,17 @@ func (l redisLink) checked(err error) error {
 	return err
 }
 
+// patience is how long Redis may take for a command before the idle connections of the
+// client are doubted, too.
+const patience = 250 * time.Millisecond
+
 func (l redisLink) send(ctx context.Context, f *frame) error {
-	return l.checked(f.send(ctx, l.client))
+	began := time.Now()
+	err := l.checked(f.send(ctx, l.client))
+	if err != nil && time.Since(began) > patience {
+		l.sweeper.Sweep(l.client)
+	}
+	return err
 }
 
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {
