@@ -20,6 +20,9 @@ import (
 // ports is how many local ports a dialer of these tests has for each source address.
 const ports = 4
 
+// A lingerer is a connection of TCP, of package net or of a Dialer.
+type lingerer interface{ SetLinger(seconds int) error }
+
 // newDialer returns a dialer whose sockets may use a few ports only, so that
 // what happens at tens of thousands of connections happens soon.
 func newDialer(t *testing.T, localAddrs ...string) *balancer.Dialer {
@@ -47,7 +50,7 @@ func newDialer(t *testing.T, localAddrs ...string) *balancer.Dialer {
 		t.Skip("needs IP_LOCAL_PORT_RANGE, which Linux has since 6.3")
 	}
 	must(t, err)
-	probe.(*net.TCPConn).SetLinger(0)
+	probe.(lingerer).SetLinger(0)
 	probe.Close()
 	return d
 }
@@ -85,7 +88,7 @@ func fill(t *testing.T, d *balancer.Dialer, addr string) (from map[string]int, e
 		if err != nil {
 			return from, err
 		}
-		c.(*net.TCPConn).SetLinger(0) // or its ports stay taken for a minute
+		c.(lingerer).SetLinger(0) // or its ports stay taken for a minute
 		t.Cleanup(func() { c.Close() })
 		host, _, _ := net.SplitHostPort(c.LocalAddr().String())
 		from[host]++

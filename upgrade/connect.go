@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/limpet-go/limpet/internal/sockets"
 	"github.com/limpet-go/limpet/internal/switchable"
 )
 
@@ -105,12 +106,13 @@ var past = time.Unix(1, 0)
 
 // dialURL is the default of [Proxy].Dial.
 func dialURL(ctx context.Context, out *http.Request) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	switch out.URL.Scheme {
 	case "http", "ws":
-		return dialer.DialContext(ctx, "tcp", hostPort(out.URL, "80"))
+		return sockets.Dial(within, &net.Dialer{}, "tcp", hostPort(out.URL, "80"))
 	case "https", "wss":
-		conn, err := dialer.DialContext(ctx, "tcp", hostPort(out.URL, "443"))
+		conn, err := sockets.Dial(within, &net.Dialer{}, "tcp", hostPort(out.URL, "443"))
 		if err != nil {
 			return nil, err
 		}

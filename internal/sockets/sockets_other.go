@@ -2,7 +2,15 @@
 
 package sockets
 
-import "net"
+import (
+	"context"
+	"net"
+)
+
+// Dial connects as d does.
+func Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+	return d.DialContext(ctx, network, addr)
+}
 
 // Listen returns l.
 func Listen(l net.Listener) net.Listener { return l }
