@@ -620,7 +620,7 @@ func TestEngineIOWithABrokenStore(t *testing.T) {
 	if _, err := e.Bind(to("b1", res, find(t, e, res.Request))); !errors.Is(err, errStore) || !strings.Contains(err.Error(), `"b1"`) {
 		t.Errorf("Bind = %v", err)
 	}
-	for _, key := range store.keys {
+	for _, key := range store.asked() {
 		if !strings.HasPrefix(key, "eio:") || strings.Contains(key, "s1") {
 			t.Errorf("stored as %q: no hash of the sid behind the name", key)
 		}

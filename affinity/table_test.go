@@ -4,25 +4,42 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/limpet-go/limpet/affinity"
 )
 
-// brokenStore always fails and records the keys that it is asked for.
-type brokenStore struct{ keys []string }
+// brokenStore always fails and records the keys that it is asked for. EngineIO may ask it
+// again when its test is over.
+type brokenStore struct {
+	mu   sync.Mutex
+	keys []string
+}
+
+func (s *brokenStore) fail(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, key)
+	return errStore
+}
+
+func (s *brokenStore) asked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.keys)
+}
 
 var errStore = errors.New("connection refused")
 
 func (s *brokenStore) Load(_ context.Context, key string) (string, error) {
-	s.keys = append(s.keys, key)
-	return "", errStore
+	return "", s.fail(key)
 }
 
 func (s *brokenStore) Swap(_ context.Context, key, _, _ string) (string, error) {
-	s.keys = append(s.keys, key)
-	return "", errStore
+	return "", s.fail(key)
 }
 
 func TestTableWithABrokenStore(t *testing.T) {
