@@ -12,8 +12,8 @@ import (
 )
 
 // readAnswer reads the head of an answer. The form that most answers have is parsed here,
-// with half of the allocations and two thirds of the time of http.ReadResponse. Whatever is
-// unusual, let alone wrong, is left to that: the two can differ only in what both accept.
+// with half of the allocations of http.ReadResponse. Whatever is unusual, let alone wrong, is
+// left to that: the two can differ only in what both accept.
 func (c *call) readAnswer() (*http.Response, error) {
 	there, _ := c.conn.in.Peek(c.conn.in.Buffered())
 	if end := bytes.Index(there, []byte("\r\n\r\n")); end >= 0 {
