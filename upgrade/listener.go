@@ -37,7 +37,7 @@ import (
 // runs on no event loop.
 //
 // A Listener must not be copied. Whoever closes the listener below instead has a call of
-// Accept return within two seconds.
+// Accept return within a second.
 type Listener struct {
 	net.Listener
 

@@ -179,10 +179,18 @@ func (d *descriptor) wait(s *side, events uint32) error {
 			s.wake = make(chan struct{}, 1)
 		}
 		s.waits = true
+		d.poller.rouse()
 		d.mu.Unlock()
 		<-s.wake
 		d.mu.Lock()
 	}
+}
+
+// waits reports whether a call waits.
+func (d *descriptor) waits() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.in.waits || d.out.waits
 }
 
 // await has epoll report events, besides those of reading. epoll then reports at once what

@@ -2,13 +2,21 @@ package sockets
 
 import (
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// A poller waits for all descriptors of the process at once, by a goroutine that ends
-// shortly after the last of them. There is one at most.
+// A poller has the epoll of all descriptors of the process. There is one at most, and it ends
+// shortly after the last of them. While a call waits it has a goroutine:
+//
+//	asleep  goroutine                   until
+//	false   in epoll.Read               there are events, or its deadline
+//	false   in poll                     no events are left
+//	true    in needed                   it has looked: the goroutine ends, or goes on
+//	true    none                        a call is about to wait, or no descriptor is left
 //
 // The epoll descriptor itself waits in the runtime's poller: a thread that blocks in
 // epoll_wait would cost a hand-over in the scheduler each time. Since all descriptors are
@@ -20,12 +28,14 @@ type poller struct {
 	fd     int
 	events [128]syscall.EpollEvent
 	batch  [128]*descriptor // of events
+	asleep atomic.Bool      // whoever makes it false again runs the poller
 
 	// Guarded by running.Mutex:
-	table   []*descriptor // by the number that an event carries, nil for a free one
-	free    []int32
-	open    int  // descriptors in table
-	leaving bool // the deadline of epoll is soon, as there were no descriptors
+	table    []*descriptor // by the number that an event carries, nil for a free one
+	free     []int32
+	open     int           // descriptors in table
+	borrowed []*descriptor // those of them that have an owner
+	leaving  bool          // the deadline of epoll is soon, as there were no descriptors
 }
 
 // running has the poller, nil if there are no descriptors.
@@ -35,8 +45,11 @@ var running struct {
 }
 
 const (
-	linger   = 100 * time.Millisecond // how long a poller stays after its last descriptor
-	pollTime = 2 * time.Second        // how long an event may wait whose wake-up got lost between the two pollers
+	linger = 100 * time.Millisecond // how long a poller stays after its last descriptor
+
+	// pollTime is how long the goroutine stays while no call waits, and an event whose wake-up
+	// got lost between the two pollers.
+	pollTime = time.Second
 )
 
 // register adds d to the poller, whose events it waits for. The caller holds d.mu.
@@ -53,6 +66,9 @@ func register(d *descriptor, events uint32) error {
 		go p.run()
 	}
 	p.open++
+	if d.owner != nil {
+		p.borrowed = append(p.borrowed, d)
+	}
 	var slot int32
 	if n := len(p.free); n > 0 {
 		slot, p.free = p.free[n-1], p.free[:n-1]
@@ -91,17 +107,27 @@ func newPoller() (*poller, error) {
 func (p *poller) remove(slot int32) {
 	running.Lock()
 	defer running.Unlock()
+	if d := p.table[slot]; d.owner != nil {
+		p.borrowed = slices.DeleteFunc(p.borrowed, func(b *descriptor) bool { return b == d })
+	}
 	p.table[slot] = nil
 	p.free = append(p.free, slot)
 	if p.open--; p.open == 0 && !p.leaving {
 		p.leaving = true
 		p.epoll.SetReadDeadline(time.Now().Add(linger))
+		p.rouse()
+	}
+}
+
+// rouse starts the goroutine if there is none. A call does that when others see that it waits.
+func (p *poller) rouse() {
+	if p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
+		go p.run()
 	}
 }
 
 // run is the poller's goroutine.
 func (p *poller) run() {
-	defer p.epoll.Close()
 	epoll, err := p.epoll.SyscallConn()
 	if err != nil {
 		panic(err) // it fails for a nil file only
@@ -112,21 +138,38 @@ func (p *poller) run() {
 		if p.open == 0 {
 			running.poller = nil
 			running.Unlock()
+			p.epoll.Close()
 			return
 		}
 		p.leaving = false
 		p.epoll.SetReadDeadline(time.Now().Add(pollTime))
-		var borrowed []*descriptor
-		for _, d := range p.table {
-			if d != nil && d.owner != nil {
-				borrowed = append(borrowed, d)
-			}
-		}
+		borrowed := slices.Clone(p.borrowed)
 		running.Unlock()
 		for _, d := range borrowed {
 			if d.owner.Control(func(uintptr) {}) != nil {
 				d.close() // as its owner has, of which epoll reports nothing
 			}
+		}
+		p.asleep.Store(true) // before it looks: see rouse
+		if !p.needed() || !p.asleep.CompareAndSwap(true, false) {
+			return
+		}
+	}
+}
+
+// needed reports whether a call waits for one of the descriptors, or there are none any more,
+// so that the poller has to end.
+func (p *poller) needed() bool {
+	for i := 0; ; i++ {
+		running.Lock()
+		if p.open == 0 || i == len(p.table) {
+			defer running.Unlock()
+			return p.open == 0
+		}
+		d := p.table[i]
+		running.Unlock()
+		if d != nil && d.waits() { // most often it is the first
+			return true
 		}
 	}
 }
