@@ -1,10 +1,13 @@
 package middleware_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -247,6 +250,32 @@ func TestSessionBegunByAStandIn(t *testing.T) {
 	for sid, node := range map[string]string{first: home, second: other} {
 		if res, _ := poll(t, c, srv.URL, sid); res.StatusCode != 200 || res.Header.Get("Node") != node {
 			t.Errorf("session of %s: %d from %q", node, res.StatusCode, res.Header.Get("Node"))
+		}
+	}
+}
+
+// A request of a session whose node is lost at that moment goes to no other node.
+func TestSessionNeverStrays(t *testing.T) {
+	t.Parallel()
+	nodes, _ := engines(t, 2)
+	pool := poolOf(t, nil, nodes)
+	srv, gw := serve(t, pool, &limpet.Options{Affinity: engineIO(), Logger: slog.New(slog.DiscardHandler)})
+	sid, home := open(t, newClient(t), srv.URL)
+	ctx, stop := context.WithCancel(t.Context())
+	var flaps sync.WaitGroup
+	defer flaps.Wait()
+	defer stop()
+	flaps.Go(func() {
+		for ctx.Err() == nil {
+			ok(t, pool.Off(home))
+			ok(t, pool.Undrain(home))
+		}
+	})
+	for range 3000 {
+		rec := httptest.NewRecorder()
+		gw.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", "/socket.io/?EIO=4&transport=polling&sid="+sid, nil))
+		if node := rec.Header().Get("Node"); node != "" && node != home {
+			t.Fatalf("a request of the session at %s came to %s", home, node)
 		}
 	}
 }

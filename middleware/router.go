@@ -166,8 +166,8 @@ func (r *router) rewrite(out *http.Request, pin affinity.Pin) {
 //	it failed and may be repeated                      the next round: at the home again with
 //	                                                   GoneWait, or if that refused the connection
 //	                                                   and is well now; else at another backend
-//	the home was lost while the client waited for
-//	room there                                         the next round
+//	the home was lost since the round began, as while
+//	the client waited for room there                   the next round
 func (r *router) send(t *trip) (*http.Response, error) {
 	if r.maxBody > 0 && t.body != nil && t.in.ContentLength > r.maxBody {
 		return nil, &http.MaxBytesError{Limit: r.maxBody}
@@ -295,8 +295,8 @@ func (r *router) mayRepeat(t *trip, v verdict) bool {
 }
 
 // choose returns the next backend to try, which counts the request from now on. It returns nil
-// if the client's home was lost while the client waited for room there: that has to be judged
-// anew. failure is the error of the attempt before, or nil.
+// if the client's home was lost meanwhile, as it may be while the client waits for room there:
+// that has to be judged anew. failure is the error of the attempt before, or nil.
 func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	if home := r.pool.Get(t.home()); home != nil {
 		for r.awaits(t, home) && isGone(home) {
@@ -321,6 +321,10 @@ func (r *router) choose(t *trip, failure error) (*balancer.Backend, error) {
 	}
 	if err == nil {
 		t.backend, t.counted = b, true
+		if _, ok := r.affinity.(affinity.GoneHandler); ok && t.pin.Fixed && b.ID() != home { // it was lost just now
+			t.end()
+			return nil, nil
+		}
 		return b, nil
 	}
 	if errors.Is(err, balancer.ErrLost) {
