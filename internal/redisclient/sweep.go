@@ -21,8 +21,8 @@ type Sweeper struct{ sweeping atomic.Bool }
 const (
 	// sweepLimit is how long an idle connection may take to answer.
 	sweepLimit = 500 * time.Millisecond
-	// grabLimit is how long Sweep may take to get hold of them.
-	grabLimit = 50 * time.Millisecond
+	// grabLimit is how long Sweep waits until it has got hold of them.
+	grabLimit = sweepLimit / 2
 )
 
 // Sweep sends a PING on each idle connection of the client, on all of them at once.
@@ -54,7 +54,7 @@ func (s *Sweeper) Sweep(client redis.UniversalClient) {
 
 // pooled is a client of one server.
 type pooled interface {
-	Conn() *redis.Conn
+	Process(ctx context.Context, cmd redis.Cmder) error
 	Pipeline() redis.Pipeliner
 	PoolStats() *redis.PoolStats
 }
@@ -91,9 +91,7 @@ func sweep(ctx context.Context, client pooled, pings, grabs *sync.WaitGroup) {
 	}
 	stats := client.PoolStats()
 	start(stats.IdleConns, func(ctx context.Context, ping redis.Cmder) {
-		conn := client.Conn()
-		defer conn.Close()
-		_ = conn.Process(ctx, ping)
+		_ = client.Process(ctx, ping)
 	})
 	if stats.PipelineStats == nil {
 		return
