@@ -19,11 +19,9 @@ type attempts struct{ sweeper redisclient.Sweeper }
 // attempt may take a third of timeout: one on a dead connection must not take all the time
 // that there is.
 func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeout time.Duration, send func(context.Context) error, again func(error) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for {
+	for end := time.Now().Add(timeout); ; {
 		began := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, timeout/3)
+		attempt, cancel := context.WithDeadline(ctx, earlier(end, began.Add(timeout/3)))
 		err := send(attempt)
 		cancel()
 		if err == nil {
@@ -37,11 +35,21 @@ func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeou
 			return err
 		}
 		select {
-		case <-time.After(retryPause / 4):
+		case <-time.After(min(retryPause/4, time.Until(end))):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
+		if !time.Now().Before(end) {
+			return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // isPassing reports whether Redis has refused a command because of a state that passes.
