@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/tokenbucket"
-	"github.com/limpet-go/limpet/upgrade"
 )
 
 // Limit refuses requests of clients that ask for too much, and of all clients when there are
@@ -193,7 +192,7 @@ func (l *Limit) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 			return
 		}
 	}
-	if !upgrade.Is(r) && r.Method != http.MethodConnect {
+	if !mayUpgrade(r) {
 		defer entered.End()
 		next.ServeHTTP(w, r)
 		return
@@ -216,6 +215,13 @@ func (l *Limit) serveHandshake(w http.ResponseWriter, r *http.Request, next http
 		return
 	}
 	next.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// mayUpgrade reports whether the handlers behind might take r for a handshake. It asks for less
+// than [upgrade.Is]: they may be others than a gateway, and take a second Upgrade field where
+// the first is empty, or an odd space in front of a name. Their WebSockets would not count.
+func mayUpgrade(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || r.Method == http.MethodConnect
 }
 
 // refuse answers a request that is over a limit.

@@ -1,9 +1,12 @@
 package middleware_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -19,10 +22,9 @@ type panicker struct{}
 
 func (panicker) MarshalJSON() ([]byte, error) { panic("as it was told") }
 
-// A client of a hub counts as long as it is connected, although the hub's handler returns when
-// it has become a member; and no longer, however it ends.
-func TestLimitOfMembers(t *testing.T) {
-	t.Parallel()
+// runHub returns a hub that runs until the test ends.
+func runHub(t *testing.T) *hub.Hub {
+	t.Helper()
 	h, err := hub.New(nil, &hub.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +38,14 @@ func TestLimitOfMembers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return h
+}
+
+// A client of a hub counts as long as it is connected, although the hub's handler returns when
+// it has become a member; and no longer, however it ends.
+func TestLimitOfMembers(t *testing.T) {
+	t.Parallel()
+	h := runHub(t)
 	working := make(chan chan struct{})
 	clients := h.Handler(&hub.HandlerOptions{
 		Member: func(r *http.Request) (opts hub.MemberOptions, err error) {
@@ -128,4 +138,37 @@ func TestLimitOfMembers(t *testing.T) {
 	eventually(t, "the end of the work", open(1))
 	stays.CloseNow()
 	eventually(t, "the end of all", open(0))
+}
+
+// A client counts however oddly it asks for a WebSocket, if it gets one.
+func TestLimitOfOddHandshakes(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, header string }{
+		{"the first Upgrade is empty", "Connection: Upgrade\r\nUpgrade:\r\nUpgrade: websocket\r\n"},
+		{"a space that is no ASCII", "Connection: \u00a0upgrade\r\nUpgrade: websocket\r\n"},
+		{"in lists", "Connection: x,\tUPGRADE\r\nUpgrade: x, WebSocket\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := runHub(t)
+			l := &limpet.Limit{Connections: 1, Logger: quiet}
+			srv := httptest.NewServer(l.Handler(h.Handler(nil)))
+			t.Cleanup(srv.Close)
+			for i, want := range []int{http.StatusSwitchingProtocols, http.StatusTooManyRequests} {
+				c, err := net.Dial("tcp", srv.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\n%sSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", tt.header)
+				res, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil || res.StatusCode != want {
+					t.Fatalf("client %d: %v, %v, want %d", i, res, err, want)
+				}
+				if i == 0 {
+					eventually(t, "the end of the handler", func() bool { return l.Stats().Tunnels == 1 })
+				}
+			}
+		})
+	}
 }
