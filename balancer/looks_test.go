@@ -3,6 +3,7 @@ package balancer_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,9 +41,18 @@ func TestSilentBackendIsFoundInTime(t *testing.T) {
 // A check in the middle of a silence fails early. No verdict follows from it: the check after it
 // waits for the whole timeout, as the only one does with a Fall of 1.
 func TestVerdictTakesWholeTimeout(t *testing.T) {
-	for fall, timeouts := range map[int][]time.Duration{1: {500}, 2: {300, 500}} {
-		t.Run(fmt.Sprint("Fall ", fall), func(t *testing.T) {
-			run(t, balancer.Options{Check: &balancer.Check{Fall: fall}}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
+	for _, tt := range []struct {
+		name     string
+		fall     int
+		refused  bool // a request's dial was refused in the silence, so that one check is enough
+		timeouts []time.Duration
+	}{
+		{"Fall 1", 1, false, []time.Duration{500}},
+		{"Fall 2", 2, false, []time.Duration{300, 500}},
+		{"Fall 2, refused", 2, true, []time.Duration{500}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, balancer.Options{Check: &balancer.Check{Fall: tt.fall}}, []string{"a", "b"}, func(t *testing.T, p *balancer.Pool, f *fleet, l *log) {
 				a := p.Get("a")
 				a.BeginTunnel()
 				defer a.EndTunnel()
@@ -56,12 +66,16 @@ func TestVerdictTakesWholeTimeout(t *testing.T) {
 				}
 				a.Heard().Add(1)
 				f.set("hung", "a")
+				if tt.refused {
+					sleep(290 * time.Millisecond)
+					p.Report(a, syscall.ECONNREFUSED)
+				}
 				<-a.Lost()
 				end := time.Now()
 				checks := append(f.checked("a"), end)
-				for i, timeout := range timeouts {
-					if len(checks) != len(timeouts)+1 {
-						t.Fatalf("%d checks, want %d", len(checks)-1, len(timeouts))
+				for i, timeout := range tt.timeouts {
+					if len(checks) != len(tt.timeouts)+1 {
+						t.Fatalf("%d checks, want %d", len(checks)-1, len(tt.timeouts))
 					}
 					if took := checks[i+1].Sub(checks[i]); took != timeout*time.Millisecond {
 						t.Errorf("check %d waited for %v, want %d ms", i+1, took, timeout)

@@ -121,11 +121,11 @@ func (p *Pool) checkUntil(ctx context.Context, b *Backend) {
 			return // at the same moment
 		}
 		check.within = p.check.Timeout
-		if p.check.Fall > 1 { // no verdict follows from this check alone
+		refused := b.refused.Swap(false)
+		if p.check.Fall > 1 && !refused { // no verdict follows from this check alone
 			check.within = look.patience(check.within, b.InFlight())
 		}
 		last = time.Now()
-		refused := b.refused.Swap(false)
 		f := check.ask(ctx, fresh || b.Slow())
 		f.refused, fresh = refused, f.err != nil
 		if ctx.Err() != nil {
