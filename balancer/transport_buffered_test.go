@@ -1,7 +1,9 @@
 package balancer_test
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/balancer"
 )
@@ -143,6 +146,31 @@ func TestBodyThatIsThereOnClosedConnection(t *testing.T) {
 	send()
 	if n := s.dials.Load(); n != 2 {
 		t.Errorf("%d connections", n)
+	}
+}
+
+// A connection without a socket takes only what the origin reads. An origin that answers before
+// it has read the body is heard all the same.
+func TestBodyThatIsThereOnPipe(t *testing.T) {
+	t.Parallel()
+	s := reach(t, "http://site.example")
+	s.Dial = func(context.Context, string, string) (net.Conn, error) {
+		conn, origin := net.Pipe()
+		go func() {
+			defer origin.Close()
+			_, _ = http.ReadRequest(bufio.NewReaderSize(origin, 1<<10)) // and no byte more
+			_, _ = io.WriteString(origin, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+		}()
+		return conn, nil
+	}
+	req, _ := s.post(t, func() *buffered {
+		return &buffered{Reader: strings.NewReader(strings.Repeat("x", 4<<10)), there: 4 << 10}
+	})
+	ctx, cancel := context.WithTimeout(req.Context(), 10*time.Second)
+	defer cancel()
+	res, err := s.RoundTrip(req.WithContext(ctx))
+	if got := read(t, res, err); got != "large" {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -96,7 +96,7 @@ func (c *call) begin(fresh bool) *failure {
 	}
 	c.client.origin.Canceler.begin(c)
 	switch {
-	case byAwait:
+	case byAwait && (!hasBody(c.req) || c.conn.queues):
 		if err = appendBody(head, c.req); err == nil {
 			c.conn.head = head
 		}

@@ -28,6 +28,7 @@ type conn struct {
 	key    string // of the requests that it may serve: see Origin.Key
 	socket *socket
 	direct bool   // bytes go to the kernel as they are: socket.await works
+	queues bool   // there is a socket below, which takes a small request without waiting for the origin to read
 	abort  func() // makes reads and writes fail; the owner of the connection still has to close it
 
 	// While it is idle:
@@ -63,7 +64,9 @@ func newConn(raw net.Conn, client *Client) *conn {
 		top = t.NetConn() // closing a tls.Conn may wait
 	}
 	c.abort = func() { top.Close() }
-	c.socket, c.direct = newSocket(switchable.Innermost(top)), direct(raw)
+	below := switchable.Innermost(top)
+	_, c.queues = below.(syscall.Conn)
+	c.socket, c.direct = newSocket(below), direct(raw)
 	return c
 }
 

@@ -83,7 +83,8 @@ func appendField(b []byte, name, value string) []byte {
 
 // maxThere is the length of the largest body that is sent together with the head. It is in
 // memory twice for a moment, and RoundTrip reads no answer while it writes. A socket that
-// holds nothing else takes so much without waiting.
+// holds nothing else takes so much without waiting; a connection that has none below, such as
+// a net.Pipe, may wait for the origin to read, which may have answered instead.
 const maxThere = 4 << 10
 
 // isThere reports whether the body can be sent together with the head: it has a method
