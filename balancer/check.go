@@ -26,7 +26,8 @@ import (
 // It is found sooner where clients notice it most: a backend with open requests or tunnels, of
 // which something was heard in each tenth of the Interval, or nearly so, is checked when it has
 // been silent for two to three of these, of 100 ms at least. The timeout of a check in such a
-// silence is shorter by the time of that, down to a half, unless Fall is 1. With the defaults
+// silence is shorter by the time of that, down to a half, unless that check alone may find the
+// backend dead: with a Fall of 1, or after a refused connection. With the defaults
 // that finds a hang within 2 x 500 ms and 100 ms more. A backend that lives is hardly checked
 // more often for that, since a pause doesn't count before it is three times as long as any other
 // within the last 64 tenths. See [Backend.Heard].
