@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A clientLock decides who writes to the client of a tunnel on a pump: the flow from
@@ -162,7 +164,7 @@ func writeFrames(conn net.Conn, frames [][]byte) (n, whole int64, err error) {
 		}
 		return int64(m), whole, err
 	}
-	unsent := net.Buffers(slices.Clone(frames)) // WriteTo removes what it has written
-	n, err = unsent.WriteTo(conn)
+	unsent := net.Buffers(slices.Clone(frames)) // WriteBuffers removes what it has written
+	n, err = sockets.WriteBuffers(conn, &unsent)
 	return n, int64(len(frames) - len(unsent)), err
 }

@@ -6,21 +6,19 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	plain "github.com/limpet-go/limpet/internal/sockets"
 )
 
 // rawConn returns the socket of a connection, or nil if its bytes aren't those that the
 // socket has. That is so for TLS, and may be for any type of another package, even if it has
 // the methods of the socket within it.
 func rawConn(conn net.Conn) syscall.RawConn {
-	switch c := conn.(type) {
-	case *net.TCPConn:
-		raw, _ := c.SyscallConn() // fails for nil only
-		return raw
-	case *net.UnixConn:
-		raw, _ := c.SyscallConn()
-		return raw
+	if !plain.Direct(conn) {
+		return nil
 	}
-	return nil
+	raw, _ := conn.(syscall.Conn).SyscallConn() // fails for nil only
+	return raw
 }
 
 // receive reads what the socket has. It returns false if that is nothing yet. A buffer is

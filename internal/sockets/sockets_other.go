@@ -23,3 +23,6 @@ func Direct(conn net.Conn) bool {
 	}
 	return false
 }
+
+// WriteBuffers is v.WriteTo(conn).
+func WriteBuffers(conn net.Conn, v *net.Buffers) (int64, error) { return v.WriteTo(conn) }
