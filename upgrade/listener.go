@@ -28,7 +28,7 @@ import (
 // Its connections have the addresses, errors and socket options of those of the listener
 // below, but are of another type than *net.TCPConn: ConnContext of [net/http.Server] gets
 // that, [crypto/tls.Conn.NetConn] returns it, files aren't sent by sendfile, and
-// [net.Buffers] are written one by one. They are [syscall.Conn], and have a method CloseWrite.
+// [net.Buffers.WriteTo] writes them one by one. They are [syscall.Conn], and have a method CloseWrite.
 // One that nobody closes stays open.
 //
 // Above another listener, and on other systems, a Listener only lets tunnels with TLS run on
