@@ -205,6 +205,31 @@ func TestWritesTakeTurns(t *testing.T) {
 	}
 }
 
+// Close ends a Write that waits for another one to end, too: nothing is sent behind half of a
+// message.
+func TestCloseWhileAWriteWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	c, peer := pair(t, "tcp")
+	raw, err := c.SyscallConn()
+	must(t, err)
+	second := make(chan error, 1)
+	must(t, raw.Write(func(uintptr) bool {
+		go func() {
+			_, err := c.Write([]byte("more"))
+			second <- err
+		}()
+		waits(t, c)
+		must(t, c.Close())
+		return true
+	}))
+	if err := <-second; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Write: %v", err)
+	}
+	if b, err := io.ReadAll(peer); len(b) > 0 || err != nil {
+		t.Errorf("the peer got %q, %v", b, err)
+	}
+}
+
 // Take gives the socket away, with all that nobody has read.
 func TestTake(t *testing.T) {
 	t.Parallel()

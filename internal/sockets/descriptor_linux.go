@@ -140,6 +140,10 @@ func (d *descriptor) begin(s *side) error {
 		return net.ErrClosed
 	}
 	s.use.Lock()
+	if d.refs.Load()&closing != 0 { // while another call used s, which may have left half of its bytes unsent
+		d.end(s)
+		return net.ErrClosed
+	}
 	if s.timed.Load() {
 		d.mu.Lock()
 		late := s.late()
