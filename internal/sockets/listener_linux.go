@@ -14,7 +14,7 @@ import (
 //
 // The first TCP connection is accepted by package net, and tells which options the listener
 // sets on each: TCP_NODELAY, and whatever its ListenConfig says of keep-alive. They are then
-// set on the listening socket, from which Linux passes them on.
+// set on the listening socket, from which Linux passes them on to connections that come then.
 type listener struct {
 	below interface {
 		net.Listener
@@ -24,9 +24,13 @@ type listener struct {
 	socket  descriptor // whose in has connections to accept; below owns it
 
 	options atomic.Pointer[options] // of a connection; nil before the first
-	checked atomic.Bool             // whether Linux passes the options on
-	each    atomic.Bool             // it doesn't: they are set on each connection
+	passes  atomic.Bool             // Linux passes the options on
+	without atomic.Int32            // connections that came without them before one that had them
 }
+
+// queue is more than the connections that a listening socket has usually waiting. Those that
+// have waited since before the options were set don't have them.
+const queue = 4096
 
 // Listen returns a listener that accepts connections of type *[Conn] from l. It returns l
 // itself if that is neither a *net.TCPListener nor a *net.UnixListener of stream sockets.
@@ -143,16 +147,20 @@ func (l *listener) acceptFirst() (net.Conn, error) {
 }
 
 // ensureOptions has a connection have the options, whether Linux has passed them on or not.
+// The first that has them already shows that all behind it do.
 func (l *listener) ensureOptions(fd int) {
+	if l.passes.Load() {
+		return
+	}
 	want := l.options.Load()
-	if !l.checked.Load() {
-		have, err := optionsOf(fd)
-		l.each.Store(err != nil || have != *want)
-		l.checked.Store(true)
+	if l.without.Load() < queue {
+		if have, err := optionsOf(fd); err == nil && have == *want {
+			l.passes.Store(true)
+			return
+		}
+		l.without.Add(1)
 	}
-	if l.each.Load() {
-		want.set(fd)
-	}
+	want.set(fd)
 }
 
 // Close implements [net.Listener].

@@ -53,6 +53,42 @@ func TestOptionsAlike(t *testing.T) {
 	}
 }
 
+// Connections that were there before the first Accept get the options one by one. Those that
+// come later have them from the listening socket, with what somebody has changed there since.
+func TestOptionsOfTheQueue(t *testing.T) {
+	t.Parallel()
+	below := listen(t, "tcp").(*net.TCPListener)
+	theirs, _ := connect(t, below)
+	want := options(t, theirs)
+	l := sockets.Listen(below)
+	defer l.Close()
+	accepted := func() net.Conn {
+		c, err := l.Accept()
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	for range 3 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		must(t, err)
+		defer c.Close()
+	}
+	for i := range 3 {
+		if got := options(t, accepted()); got != want {
+			t.Errorf("connection %d: %v, want %v", i, got, want)
+		}
+	}
+	connect(t, l) // shows that they are passed on
+	raw, err := below.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 77) }))
+	c, _ := connect(t, l)
+	want[2] = 77
+	if got := options(t, c); got != want {
+		t.Errorf("the last connection: %v, want %v, as passed on", got, want)
+	}
+}
+
 // options returns those options of a socket that package net sets.
 func options(t *testing.T, c net.Conn) (o [5]int) {
 	t.Helper()
