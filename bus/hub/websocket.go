@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
-	plain "github.com/limpet-go/limpet/internal/sockets"
+	netsockets "github.com/limpet-go/limpet/internal/sockets"
 )
 
 // socket is a client's WebSocket, and the Conn of its member. Two goroutines work with it,
@@ -56,7 +56,7 @@ func (s *socket) Send(_ context.Context, messages []*Frame) error {
 		*list = append(*list, f.Bytes())
 	}
 	s.out = *list // a copy of the slice, which WriteBuffers consumes
-	_, err := plain.WriteBuffers(s.conn, &s.out)
+	_, err := netsockets.WriteBuffers(s.conn, &s.out)
 	s.out = nil
 	clear(*list)
 	return err

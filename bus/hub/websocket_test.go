@@ -22,6 +22,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/limpet-go/limpet/bus/hub"
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // masked returns a frame as a client sends it.
@@ -100,7 +101,7 @@ func received(t *testing.T, in io.Reader) (frames []string) {
 }
 
 // What clients send, and what becomes of it, in one piece and in single bytes, behind the
-// handshake and with it, over TCP and TLS.
+// handshake and with it, over all kinds of connections.
 func TestHandlerFrames(t *testing.T) {
 	t.Parallel()
 	const more, last = text &^ part, goesOn
@@ -142,11 +143,16 @@ func TestHandlerFrames(t *testing.T) {
 		{"a close with a code of its own", [][]byte{masked(closing, "\x0f\xa1")}, []string{"88 4001"}},
 	}
 	h := startHub(t, nil, nil)
-	for _, secure := range []bool{false, true} {
+	for _, over := range []string{"TCP", "TLS", "sockets of our own"} {
 		s := httptest.NewUnstartedServer(h.Handler(options))
-		if s.Start(); secure {
-			s.Close()
-			s = httptest.NewTLSServer(h.Handler(options))
+		switch over {
+		case "TLS":
+			s.StartTLS()
+		case "sockets of our own":
+			s.Listener = sockets.Listen(s.Listener)
+			fallthrough
+		default:
+			s.Start()
 		}
 		t.Cleanup(s.Close)
 		for _, tt := range cases {
@@ -173,7 +179,7 @@ func TestHandlerFrames(t *testing.T) {
 					return c, in
 				},
 			} {
-				t.Run(fmt.Sprintf("%s %s TLS %v", tt.name, way, secure), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s %s over %s", tt.name, way, over), func(t *testing.T) {
 					c, in := send()
 					_ = c // which the end of the test closes
 					if got := received(t, in); !slices.Equal(got, tt.want) {
