@@ -12,7 +12,7 @@ import (
 )
 
 // Dial connects as d does, by a *[Conn] where that is simple: to a Unix socket, and to an
-// address of TCP that is given in numbers, without a zone. Whatever else there is to do, to
+// address of TCP that is given in numbers, specified and without a zone. Whatever else there is to do, to
 // look up a name above all, it leaves to d, of which it knows LocalAddr and Control.
 func Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
 	t, ok := targetOf(ctx, d, network, addr)
@@ -62,10 +62,10 @@ func targetOf(ctx context.Context, d *net.Dialer, network, addr string) (t targe
 		return t, d.LocalAddr == nil && addr != ""
 	case "tcp":
 		ap, err := netip.ParseAddrPort(addr)
-		if err != nil || ap.Addr().Zone() != "" || d.MultipathTCP() {
-			return t, false
-		}
 		ip := ap.Addr().Unmap()
+		if err != nil || ip.Zone() != "" || ip.IsUnspecified() || d.MultipathTCP() {
+			return t, false // package net knows which address stands for the unspecified one
+		}
 		t = target{network: network, exactly: "tcp4", family: syscall.AF_INET,
 			addr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, ap.Port())), to: sockaddr(ip, int(ap.Port()))}
 		if ip.Is6() {

@@ -30,6 +30,7 @@ func TestDial(t *testing.T) {
 		"mapped IPv4": {network: "tcp", listen: "127.0.0.1:0", name: "::ffff:127.0.0.1", own: true},
 		"from":        {network: "tcp", listen: "127.0.0.1:0", dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}, own: true},
 		"from nobody": {network: "tcp", listen: "127.0.0.1:0", dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
+		"unspecified": {network: "tcp", listen: "127.0.0.1:0", name: "0.0.0.0"},
 		"name":        {network: "tcp", listen: "127.0.0.1:0", name: "localhost"},
 		"unix":        {network: "unix", listen: filepath.Join(t.TempDir(), "s"), own: true},
 	} {
