@@ -86,7 +86,7 @@ func (l *redisLink) run() {
 			return
 		}
 		f.mu.Lock()
-		if len(l.topics) == 0 {
+		if len(l.topics) == 0 && l.next == nil { // house may not have brought them back yet
 			delete(f.links, l.node)
 			f.mu.Unlock()
 			return
