@@ -28,9 +28,7 @@ func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeou
 			return nil
 		}
 		redisclient.Reload(client)
-		if time.Since(began) >= min(timeout/3, deadAfter/4) {
-			a.sweeper.Sweep(client)
-		}
+		a.failed(client, began, timeout/3)
 		if !isPassing(err) && !again(err) {
 			return err
 		}
@@ -42,6 +40,14 @@ func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeou
 		if !time.Now().Before(end) {
 			return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
+	}
+}
+
+// failed looks after the idle connections of the client when an attempt has failed that
+// began at a time, and had a limit. One that has failed at once says nothing about them.
+func (a *attempts) failed(client redis.UniversalClient, began time.Time, limit time.Duration) {
+	if time.Since(began) >= min(limit, deadAfter/4) {
+		a.sweeper.Sweep(client)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,5 +98,63 @@ func TestStreamsDeadPoolOfSubscriber(t *testing.T) {
 	t.Logf("read on after %v", took)
 	if took > 4*time.Second {
 		t.Errorf("the subscriber was silent for %v", took)
+	}
+}
+
+// An answer of Redis that is an error says nothing about the idle connections, which others
+// use, too: a key that is no stream is refused again and again.
+func TestStreamsRefusedReadSparesPool(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	var tally commands
+	client.AddHook(&tally)
+	b := &bus.Streams{Client: client, Prefix: "p:", Timeout: patience}
+	sub, err := b.Subscribe(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	fill(t, client, 5)
+	pings := tally.pings.Load()
+	if err := client.Set(t.Context(), "p:a", "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SPublish(t.Context(), "p:a", "1-1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	reads := tally.reads.Load()
+	await(t, "three reads", func() bool { return tally.reads.Load() >= reads+3 })
+	if n := tally.pings.Load() - pings; n > 0 {
+		t.Errorf("idle connections were sent %d PINGs", n)
+	}
+}
+
+// commands counts the commands of a client, but not those of its subscriptions.
+type commands struct{ pings, reads atomic.Int64 }
+
+func (c *commands) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *commands) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.count(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (c *commands) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			c.count(cmd)
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (c *commands) count(cmd redis.Cmder) {
+	switch cmd.Name() {
+	case "ping":
+		c.pings.Add(1)
+	case "xrange":
+		c.reads.Add(1)
 	}
 }

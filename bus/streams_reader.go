@@ -168,10 +168,11 @@ func (r *reader) read(batch []*stream) {
 	// for the time that there is.
 	count, limit := pageSize, deadAfter/4
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		began := time.Now()
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
-		r.bus.attempts.sweeper.Sweep(r.bus.Client)
+		r.bus.attempts.failed(r.bus.Client, began, limit)
 		count, limit = max(1, count/2), min(2*limit, deadAfter)
 		select {
 		case <-time.After(pause):

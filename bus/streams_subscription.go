@@ -240,10 +240,11 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 		}
 		var pause <-chan time.Time
 		if pl, req := s.straggler(); pl != nil {
+			began := time.Now()
 			if s.catchUp(ctx, pl, req, count) == nil {
 				continue
 			}
-			s.bus.attempts.sweeper.Sweep(s.bus.Client)
+			s.bus.attempts.failed(s.bus.Client, began, deadAfter)
 			count = max(1, count/2) // the page may have been too large for the time that there is
 			pause = time.After(retryPause)
 		}
