@@ -136,7 +136,7 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 		// messages of a channel are sent to the same node.
 		cmd.SetFirstKeyPos(1)
 		return r.Client.Process(ctx, cmd)
-	}, func(error) bool { return !payload.Sent() })
+	}, func() bool { return !payload.Sent() })
 }
 
 // Subscribe returns when Redis has confirmed the subscription to all topics.

@@ -15,10 +15,10 @@ import (
 type attempts struct{ sweeper redisclient.Sweeper }
 
 // try calls send until it returns nil or timeout is over, or ctx ends. An error ends it,
-// unless Redis says that it can't do anything for now, or again returns true for it. Each
-// attempt may take a third of timeout: one on a dead connection must not take all the time
-// that there is.
-func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeout time.Duration, send func(context.Context) error, again func(error) bool) error {
+// unless Redis says that it can't do anything for now, or it hasn't answered and again
+// returns true. Each attempt may take a third of timeout: one on a dead connection must not
+// take all the time that there is.
+func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeout time.Duration, send func(context.Context) error, again func() bool) error {
 	for end := time.Now().Add(timeout); ; {
 		began := time.Now()
 		attempt, cancel := context.WithDeadline(ctx, earlier(end, began.Add(timeout/3)))
@@ -29,7 +29,7 @@ func (a *attempts) try(ctx context.Context, client redis.UniversalClient, timeou
 		}
 		redisclient.Reload(client)
 		a.failed(client, began, timeout/3)
-		if !isPassing(err) && !again(err) {
+		if !isPassing(err) && (isFinal(client, err) || !again()) {
 			return err
 		}
 		select {
@@ -58,14 +58,18 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// isPassing reports whether Redis has refused a command because of a state that passes.
+// isPassing reports whether Redis has refused a command, or a connection, because of a state
+// that passes.
 func isPassing(err error) bool {
 	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) ||
-		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err)
+		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err) ||
+		redis.IsMaxClientsError(err)
 }
 
-// isNoAnswer reports whether an error isn't an answer of Redis.
-func isNoAnswer(err error) bool {
+// isFinal reports whether an error is an answer of Redis, such as that to a wrong password,
+// or says that the client is closed. A client of a Cluster closes those of nodes that leave.
+func isFinal(client redis.UniversalClient, err error) bool {
 	var answer redis.Error
-	return !errors.As(err, &answer)
+	_, single := client.(*redis.Client)
+	return errors.As(err, &answer) || single && errors.Is(err, redis.ErrClosed)
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
@@ -74,4 +76,40 @@ func TestRedisPublishesOnce(t *testing.T) {
 	}
 	sub.await(t, 2)
 	sub.check(t) // fails if the first one came twice
+}
+
+// Waiting doesn't help against a wrong password or a client that is closed.
+func TestPublishFailsAtOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--requirepass", "secret")
+	for _, tt := range []struct {
+		name     string
+		password string
+		closed   bool
+	}{
+		{"no password", "", false},
+		{"wrong password", "wrong", false},
+		{"closed client", "secret", true},
+	} {
+		client := redis.NewClient(&redis.Options{
+			Addr: server.Addr, Password: tt.password, ContextTimeoutEnabled: true, DialerRetries: 1,
+		})
+		if tt.closed {
+			client.Close()
+		} else {
+			t.Cleanup(func() { client.Close() })
+		}
+		for name, b := range map[string]bus.Bus{
+			"Redis":   &bus.Redis{Client: client, Timeout: patience},
+			"Streams": &bus.Streams{Client: client, Timeout: patience},
+		} {
+			t.Run(tt.name+", "+name, func(t *testing.T) {
+				began := time.Now()
+				err := b.Publish(t.Context(), "a", nil)
+				if took := time.Since(began); err == nil || took > patience/2 {
+					t.Errorf("%v after %v", err, took)
+				}
+			})
+		}
+	}
 }
