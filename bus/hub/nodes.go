@@ -38,6 +38,9 @@ const (
 	// greet the others. The connection that has broken may have been that of Redis,
 	// and then all nodes greet: this leaves each node time to answer them all.
 	spread = 5 * time.Millisecond
+	// tellLimit is how long it may take to tell other nodes something about this one. A
+	// bus may wait longer for a connection, and members join in the same goroutine.
+	tellLimit = time.Second
 )
 
 func (n *nodes) count() int {
@@ -204,7 +207,9 @@ func (h *Hub) tell(ctx context.Context, key string, kind byte) error {
 	lives := missed * time.Duration(h.nodes.beats) * h.opts.Heartbeat
 	h.nodes.mu.Unlock()
 	e := envelope{kind: kind, node: h.id, payload: binary.AppendUvarint(nil, uint64(lives.Milliseconds()))}
-	err := h.bus.Publish(ctx, h.topic(key), e.append(nil))
+	limited, cancel := context.WithTimeout(ctx, tellLimit)
+	defer cancel()
+	err := h.bus.Publish(limited, h.topic(key), e.append(nil))
 	if err != nil && ctx.Err() == nil {
 		h.opts.Logger.Debug("a heartbeat didn't reach the other nodes", "err", err)
 	}

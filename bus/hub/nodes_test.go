@@ -232,3 +232,45 @@ func TestHubMembersDoubtful(t *testing.T) {
 		ask(1, 2*time.Second)
 	})
 }
+
+// waitingBus is a bus that waits when it is away.
+type waitingBus struct {
+	bus.Memory
+	away atomic.Bool
+}
+
+func (p *waitingBus) Publish(ctx context.Context, topic string, data []byte) error {
+	if !p.away.Load() {
+		return p.Memory.Publish(ctx, topic, data)
+	}
+	select {
+	case <-time.After(time.Minute):
+		return errAway
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A bus that waits for a connection delays heartbeats, but not those who join for long.
+func TestHubHeartbeatDelaysLittle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &waitingBus{}
+		h := newHub(t, b, &hub.Options{Heartbeat: 5 * time.Second})
+		stop := runHub(t, h)
+		defer stop()
+		synctest.Wait()
+		b.away.Store(true)
+		time.Sleep(5*time.Second + time.Millisecond) // Run tells that the node is there
+		began := time.Now()
+		connect(t, h, "ann", "lobby")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("a member joined after %v", took)
+		}
+		began = time.Now()
+		stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Run ended after %v", took)
+		}
+	})
+}
