@@ -557,3 +557,33 @@ func TestNew(t *testing.T) {
 		}
 	}
 }
+
+// sized is a bus that refuses what [bus.Redis] refuses.
+type sized struct{ bus.Memory }
+
+func (s *sized) Publish(ctx context.Context, topic string, data []byte) error {
+	if len(data) > 8<<20 {
+		return errors.New("too large")
+	}
+	return s.Memory.Publish(ctx, topic, data)
+}
+
+// A node with members of which much is known lists them in messages that aren't huge.
+func TestHubMembersLarge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &sized{}
+		near, far := startHub(t, b, nil), startHub(t, b, nil)
+		synctest.Wait()
+		data := strings.Repeat("x", 20<<10)
+		for range 500 {
+			if _, err := far.Connect(t.Context(), &conn{}, hub.MemberOptions{Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		roster, err := near.Members(t.Context(), hub.Who{All: true})
+		if err != nil || len(roster.Members) != 500 || roster.Answered != 2 {
+			t.Errorf("got %d members of %d nodes, %v", len(roster.Members), roster.Answered, err)
+		}
+	})
+}

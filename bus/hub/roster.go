@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -156,8 +155,26 @@ type rollCall struct {
 	Members  []MemberInfo `json:"members,omitempty"`
 }
 
-// answerPart is the number of members in one part of an answer.
-const answerPart = 1000
+// answerPart is the number of members in one part of an answer, and answerBytes about the size
+// of what they say: buses refuse huge messages.
+const answerPart, answerBytes = 1000, 1 << 20
+
+// divide divides the members of an answer. None are one part, too.
+func divide(members []MemberInfo) (parts [][]MemberInfo) {
+	first, bytes := 0, 0
+	for i, m := range members {
+		size := len(m.ID) + len(m.Data)
+		for _, room := range m.Rooms {
+			size += len(room)
+		}
+		if i > first && (i-first == answerPart || bytes+size > answerBytes) {
+			parts = append(parts, members[first:i])
+			first, bytes = i, 0
+		}
+		bytes += size
+	}
+	return append(parts, members[first:])
+}
 
 func (a *asked) begin(q *question) uint64 {
 	a.mu.Lock()
@@ -221,10 +238,7 @@ func (h *Hub) answer(e *envelope) {
 			members = append(members, m.Info())
 		}
 	}
-	parts := slices.Collect(slices.Chunk(members, answerPart))
-	if len(parts) == 0 {
-		parts = append(parts, nil)
-	}
+	parts := divide(members)
 	for _, part := range parts {
 		out := envelope{kind: kindAnswer, node: h.id,
 			payload: marshal(rollCall{Question: call.Question, Parts: len(parts), Members: part})}
