@@ -218,8 +218,9 @@ func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 //
 // New tunnels are refused from the start, but a handshake that is under way is completed.
 // [Gateway.Ready] returns an error, as after [Gateway.Leave]. Plain requests are served as
-// before: call Shutdown of the http.Server at the same time, which knows nothing of
-// tunnels.
+// before: call Shutdown of the http.Server at the same time, and wait for both before the
+// program ends. That of the http.Server knows nothing of tunnels and returns while they are
+// open, so that a program which waits for it alone cuts them without a close frame.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()
 	err := g.upgrade.Shutdown(ctx)

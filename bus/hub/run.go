@@ -18,6 +18,12 @@ import (
 // (Service Restart), waits for their connections, tells the other nodes that this
 // one leaves, and returns nil.
 //
+// Members are refused as soon as ctx ends. A service that goes on serving for a while when
+// it is told to end, as Gateway.Serve of Limpet's middleware does for the time LameDuck,
+// gives Run a context that ends later: one whose cancel function was given to
+// RegisterOnShutdown of the http.Server. Wait until Run has returned before the program
+// ends, or members miss their close frame.
+//
 // Run returns an error if the bus refuses the subscription or ends it, as a bus may
 // do when a subscriber is too slow. Members are closed in the same way, and the
 // handler refuses clients from then on: the caller should log the error, and end
