@@ -52,7 +52,7 @@ func (a *admin) parse() error {
 	if a.addr == "" || a.socket() != "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(a.addr); err != nil {
+	if _, _, err := net.SplitHostPort(a.addr); err != nil || a.addr == "unix:" {
 		return fmt.Errorf("-admin %q: want HOST:PORT or unix:/path", a.addr)
 	}
 	return nil

@@ -93,14 +93,16 @@ func parse(args []string) (*config, error) {
 	trusted := fs.String("trusted", "", "proxies in front of this one, whose X-Forwarded-For is believed: `CIDR,…`")
 	fs.Func("proxy-protocol", "TCP proxies in front of this one, which have to name the client by the PROXY protocol: `CIDR,…`\n(who of them doesn't is cut off, and a header of anybody else is no HTTP, and refused)", func(s string) (err error) {
 		ranges := strings.Split(strings.ReplaceAll(s, " ", ""), ",")
-		cfg.proxied, err = proxyproto.PolicyFromRanges(ranges, proxyproto.REQUIRE, proxyproto.SKIP)
-		return err
+		if cfg.proxied, err = proxyproto.PolicyFromRanges(ranges, proxyproto.REQUIRE, proxyproto.SKIP); err != nil {
+			return fmt.Errorf("want CIDRs or addresses, as 10.0.0.0/8: %w", err)
+		}
+		return nil
 	})
 	fs.Func("local-addr", "source addresses of the connections to backends, in turn: `IP,…`\n(each holds some 28,000 to one backend)", func(s string) error {
 		for item := range strings.SplitSeq(s, ",") {
 			addr, err := netip.ParseAddr(strings.TrimSpace(item))
 			if err != nil {
-				return err
+				return fmt.Errorf("want addresses of this machine, as 10.0.0.2,10.0.0.3: %w", err)
 			}
 			// Nobody would miss one that isn't: its turns go to the others.
 			l, err := net.ListenPacket("udp", netip.AddrPortFrom(addr, 0).String())
@@ -137,12 +139,14 @@ func parse(args []string) (*config, error) {
 		}
 		return nil, err
 	}
-	var err error
+	_, _, err := net.SplitHostPort(cfg.listen)
 	switch {
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case len(backends) == 0 && len(cfg.sources) == 0:
 		return nil, errors.New("no backend: give at least one -backend ID=URL, or a -discover SOURCE")
+	case err != nil:
+		return nil, fmt.Errorf("-listen %q: want HOST:PORT, or :PORT for all addresses", cfg.listen)
 	case (*tlsCert == "") != (*tlsKey == ""):
 		return nil, errors.New("-tls-cert and -tls-key belong together")
 	case cfg.check.KeepAlive && cfg.check.Path == "":
@@ -160,7 +164,7 @@ func parse(args []string) (*config, error) {
 	}
 	if *errorPages != "" {
 		if cfg.options.ErrorHandler, err = limpet.ErrorPages(os.DirFS(*errorPages)); err != nil {
-			return nil, fmt.Errorf("-error-pages: %w", err)
+			return nil, fmt.Errorf("-error-pages %s: %w", *errorPages, err) // err names files within the folder only
 		}
 	}
 	if cfg.accessLog, err = openAccessLog(*accessLog); err != nil {
@@ -250,7 +254,7 @@ func readKeys(flags, files []string, env string) ([][]byte, error) {
 	add := func(source, s string) error {
 		key, err := hex.DecodeString(strings.TrimSpace(s))
 		if err != nil || len(key) < 32 {
-			return fmt.Errorf("%s: a key must be at least 32 bytes in hex, 64 digits", source)
+			return fmt.Errorf("%s: a key must be at least 32 bytes in hex, 64 digits: make one with openssl rand -hex 32", source)
 		}
 		keys = append(keys, key)
 		return nil

@@ -30,9 +30,18 @@ func (d *door) flags(fs *flag.FlagSet) {
 
 // build makes what the flags ask for. Mistakes in them are errors.
 func (d *door) build(client limpet.ClientIP, tunnels *upgrade.Proxy) error {
-	for _, n := range []int{d.connections, d.rate, d.tunnels, d.handshakes, d.messages} {
-		if n < 0 || n > 1e6 {
-			return fmt.Errorf("-limit-… %d: want 1 to 1000000, or 0 for no limit", n)
+	for _, limit := range []struct {
+		flag string
+		n    int
+	}{
+		{"-limit-connections", d.connections},
+		{"-limit-rate", d.rate},
+		{"-limit-tunnels", d.tunnels},
+		{"-limit-handshakes", d.handshakes},
+		{"-limit-messages", d.messages},
+	} {
+		if limit.n < 0 || limit.n > 1e6 {
+			return fmt.Errorf("%s %d: want 1 to 1000000, or 0 for no limit", limit.flag, limit.n)
 		}
 	}
 	tunnels.MessageRate = d.messages
