@@ -115,7 +115,7 @@ func (h *Handler) permit(r *http.Request, route route) error {
 	case h.origin.Check(r) != nil:
 		return failf(http.StatusForbidden, "a page of another origin has sent this request")
 	case h.opts.Authorize == nil:
-		return failf(http.StatusForbidden, "steering is off: the service sets no Authorize in the options of its status page")
+		return failf(http.StatusForbidden, "steering is off: the service sets no Authorize in the options of its status page; examples/gateway does with -admin-token-file, or with -admin unix:/path")
 	case !h.opts.Authorize(r):
 		return failf(http.StatusForbidden, "you may look, but not steer: Authorize of the service refuses you")
 	}

@@ -48,7 +48,7 @@ func TestAuthorization(t *testing.T) {
 		says      string
 		steering  bool // what the state says
 	}{
-		"no Authorize":          {says: "steering is off"},
+		"no Authorize":          {says: "steering is off: the service sets no Authorize in the options of its status page; examples/gateway does with -admin-token-file"},
 		"no Authorize, but yes": {fields: []string{"Authorization", basic("anna")}, says: "steering is off"},
 		"nobody":                {authorize: anna, says: "refuses you"},
 		"somebody else":         {authorize: anna, fields: []string{"Authorization", basic("ben")}, says: "refuses you"},
