@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/limpet-go/limpet/internal/stay"
+	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // accept answers a client's handshake and returns its WebSocket, or nil if the answer is
@@ -30,10 +31,22 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 		return nil, nil // Accept has answered
 	}
 	_ = ws.CloseNow() // closes what it takes for the connection
-	c = &socket{sockets: s, conn: take.conn, raw: rawConn(take.conn), release: stay.Hold(r.Context())}
+	conn := below(take.conn)
+	c = &socket{sockets: s, conn: conn, raw: rawConn(conn), release: stay.Hold(r.Context())}
 	c.try = c.receive
 	c.heard.Store(true) // the handshake counts for the first ping
 	return c, take.early
+}
+
+// below returns the connection that one of an [upgrade.Listener] without TLS passes everything
+// on to, and any other as it is.
+//
+// [upgrade.Listener]: https://pkg.go.dev/github.com/limpet-go/limpet/upgrade#Listener
+func below(conn net.Conn) net.Conn {
+	if s, ok := conn.(*switchable.Conn); ok {
+		return s.NetConn()
+	}
+	return conn
 }
 
 // canHijack reports whether a connection can be taken over from w, which has to be known

@@ -8,16 +8,12 @@ import (
 	"syscall"
 
 	netsockets "github.com/limpet-go/limpet/internal/sockets"
-	"github.com/limpet-go/limpet/internal/switchable"
 )
 
 // rawConn returns the socket of a connection, or nil if its bytes aren't those that the
 // socket has. That is so for TLS, and may be for any type of another package, even if it has
 // the methods of the socket within it.
 func rawConn(conn net.Conn) syscall.RawConn {
-	if s, ok := conn.(*switchable.Conn); ok { // of an upgrade.Listener
-		conn = s.NetConn()
-	}
 	if !netsockets.Direct(conn) {
 		return nil
 	}

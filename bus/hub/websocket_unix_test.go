@@ -15,11 +15,11 @@ import (
 // of ours has accepted it. What TLS or another package has is read by its own Read.
 func TestRawConn(t *testing.T) {
 	t.Parallel()
-	below, err := net.Listen("tcp", "127.0.0.1:0")
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := netsockets.Listen(below)
+	l := netsockets.Listen(plain)
 	defer l.Close()
 	theirs, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -43,7 +43,7 @@ func TestRawConn(t *testing.T) {
 		"of another package":  {struct{ *net.TCPConn }{theirs.(*net.TCPConn)}, false},
 		"wrapped by another":  {switchable.New(struct{ net.Conn }{theirs}), false},
 	} {
-		if raw := rawConn(tt.conn); (raw != nil) != tt.raw {
+		if raw := rawConn(below(tt.conn)); (raw != nil) != tt.raw {
 			t.Errorf("%s: %v", name, raw)
 		}
 	}
