@@ -46,26 +46,26 @@ func newRedisLink(client redis.UniversalClient) (redisLink, error) {
 	return redisLink{client, &redisclient.Sweeper{}}, nil
 }
 
-// checked returns err. After an error, a client of a Redis Cluster learns again
-// which node has which keys, since there may have been a failover.
-func (l redisLink) checked(err error) error {
-	if err != nil {
-		redisclient.Reload(l.client)
-	}
-	return err
-}
-
 // patience is how long Redis may take for a command before the idle connections of the
 // client are doubted, too.
 const patience = 250 * time.Millisecond
 
-func (l redisLink) send(ctx context.Context, f *frame) error {
-	began := time.Now()
-	err := l.checked(f.send(ctx, l.client))
-	if err != nil && time.Since(began) > patience {
+// checked returns the error of a command that was sent at began. After an error, a client of a
+// Redis Cluster learns again which node has which keys, since there may have been a failover.
+// If Redis hasn't answered in time, idle connections that are dead are dropped.
+func (l redisLink) checked(began time.Time, err error) error {
+	if err == nil {
+		return nil
+	}
+	redisclient.Reload(l.client)
+	if time.Since(began) > patience {
 		l.sweeper.Sweep(l.client)
 	}
 	return err
+}
+
+func (l redisLink) send(ctx context.Context, f *frame) error {
+	return l.checked(time.Now(), f.send(ctx, l.client))
 }
 
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {
@@ -73,6 +73,7 @@ func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscriptio
 }
 
 func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool) (int, error) {
+	began := time.Now()
 	var sum atomic.Int64
 	count := func(ctx context.Context, client *redis.Client) error {
 		ask := client.PubSubNumSub
@@ -94,7 +95,7 @@ func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool
 	default:
 		err = fmt.Errorf("with a %T: %w", client, errors.ErrUnsupported)
 	}
-	if l.checked(err) != nil {
+	if l.checked(began, err) != nil {
 		return 0, fmt.Errorf("socketio: count the subscribers of %q: %w", channel, err)
 	}
 	return int(sum.Load()), nil
@@ -109,11 +110,12 @@ const (
 )
 
 func (l redisLink) newest(ctx context.Context, stream string) (string, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	entries, err := l.client.XRevRangeN(ctx, stream, "+", "-", 1).Result()
 	if err != nil {
-		return "", l.checked(err)
+		return "", l.checked(began, err)
 	}
 	if len(entries) == 0 {
 		return "0-0", nil
@@ -122,6 +124,7 @@ func (l redisLink) newest(ctx context.Context, stream string) (string, error) {
 }
 
 func (l redisLink) read(ctx context.Context, stream, after string) ([]redis.XMessage, error) {
+	due := time.Now().Add(readBlock)
 	ctx, cancel := context.WithTimeout(ctx, readBlock+time.Second)
 	defer cancel()
 	streams, err := l.client.XRead(ctx, &redis.XReadArgs{
@@ -131,14 +134,15 @@ func (l redisLink) read(ctx context.Context, stream, after string) ([]redis.XMes
 		return nil, nil
 	}
 	if err != nil || len(streams) == 0 {
-		return nil, l.checked(err)
+		return nil, l.checked(due, err)
 	}
 	return streams[0].Messages, nil
 }
 
 func (l redisLink) keeps(ctx context.Context, stream, id string) (bool, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	entries, err := l.client.XRangeN(ctx, stream, id, id, 1).Result()
-	return len(entries) > 0, l.checked(err)
+	return len(entries) > 0, l.checked(began, err)
 }
