@@ -50,7 +50,8 @@ type HandlerOptions struct {
 	ReadLimit int64
 	// Ping is how often a client is sent a ping; it is every 25 s by default. The
 	// connection of a client from which nothing has come between two pings is
-	// closed.
+	// closed. Nothing is read while Opened or Message runs, not even the answer to a
+	// ping: one that takes longer than Ping may lose its client.
 	Ping time.Duration
 }
 

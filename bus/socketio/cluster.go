@@ -173,8 +173,8 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 }
 
 // receive subscribes to the channels and passes on messages until ctx ends. A
-// subscription that reports a Gap has connected again, so it is subscribed to all of
-// its channels.
+// subscription that reports a Gap is subscribed to the channels again that the Gap names,
+// and to the others, on other nodes of a Redis Cluster for example, within moments.
 func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
 	subscribed := sync.OnceFunc(c.started)
 	if err := sub.Add(ctx, c.attach(sub)...); err == nil {
