@@ -64,6 +64,9 @@ type HandlerOptions struct {
 // Limpet's middleware counts the client until its connection is closed, and Closed says when a
 // client is gone. A panic in Message or Closed is logged by [Options].Logger.
 //
+// A handler in front needs a ResponseWriter with an Unwrap method, as [http.ResponseController]
+// asks for, or clients are answered with 501 Not Implemented, which is logged once.
+//
 // Once [Hub.Run] has ended clients are answered with 503 Service Unavailable, and the
 // reason is logged once. Compression isn't negotiated: a message is encoded once for
 // all members.

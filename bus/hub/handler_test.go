@@ -468,14 +468,32 @@ func TestHandlerRunFails(t *testing.T) {
 	}
 }
 
-// A ResponseWriter that can't be taken over, HTTP/2's for example, gets an
-// answer.
+// A ResponseWriter that can't be taken over gets an answer. Over HTTP/1.1 that is the
+// mistake of a middleware, which is logged once. HTTP/2's can never be taken over.
 func TestHandlerNoHijacker(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, nil, nil)
-	r := httptest.NewRequest("GET", "/", nil)
-	w := httptest.NewRecorder()
-	if h.Handler(nil).ServeHTTP(w, r); w.Code != http.StatusNotImplemented {
-		t.Errorf("%d", w.Code)
+	for name, tt := range map[string]struct {
+		major, logged int
+	}{
+		"HTTP/1.1": {1, 1},
+		"HTTP/2":   {2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var logged strings.Builder
+			h := startHub(t, nil, &hub.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+			handler := h.Handler(nil)
+			for range 2 {
+				r := httptest.NewRequest("GET", "/", nil)
+				r.ProtoMajor = tt.major
+				w := httptest.NewRecorder()
+				if handler.ServeHTTP(w, r); w.Code != http.StatusNotImplemented {
+					t.Errorf("%d", w.Code)
+				}
+			}
+			if got := logged.String(); strings.Count(got, "needs an Unwrap method") != tt.logged {
+				t.Errorf("logged %q, want %d lines that name the cause", got, tt.logged)
+			}
+		})
 	}
 }

@@ -20,6 +20,11 @@ import (
 // much memory as everything else of a member.
 func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, early []byte) {
 	if !canHijack(w) {
+		if r.ProtoMajor == 1 { // no ResponseWriter of HTTP/2 can be taken over
+			s.hub.hidden.Do(func() {
+				s.hub.opts.Logger.Error("clients are refused with 501: a middleware in front hides the connection; its ResponseWriter needs an Unwrap method")
+			})
+		}
 		http.Error(w, http.StatusText(http.StatusNotImplemented), http.StatusNotImplemented)
 		return nil, nil
 	}

@@ -49,6 +49,7 @@ type Hub struct {
 	unrun    sync.Once   // logs that Run isn't called
 	foreign  sync.Once   // logs that a message makes no sense
 	refusing sync.Once   // logs that clients are refused
+	hidden   sync.Once   // logs that a middleware hides connections
 
 	mu     sync.RWMutex
 	closed error          // wraps ErrClosed once Run ends, nil before
