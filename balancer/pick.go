@@ -2,12 +2,17 @@ package balancer
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 )
 
 // ErrNoBackend says that no backend may take the request now. A later try may succeed.
 var ErrNoBackend = errors.New("balancer: no backend is up")
+
+// errEmpty is the ErrNoBackend of a pool without backends. That is no mistake of NewPool's
+// caller if a source names them later, but whoever forgot them is told.
+var errEmpty = fmt.Errorf("%w: the pool has none, since none was given to NewPool or ParsePool, or its source has named none yet", ErrNoBackend)
 
 // Pick returns the backend that is to serve a request. It is the first of these that
 // there is, without the backends in tried:
@@ -44,6 +49,9 @@ func (p *Pool) Pick(r *http.Request, home, key string, tried ...*Backend) (*Back
 func (p *Pool) none() error {
 	if p.unchecked.Load() {
 		p.warnUnchecked(p.check.Interval)
+	}
+	if p.Len() == 0 {
+		return errEmpty
 	}
 	return ErrNoBackend
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,8 +63,8 @@ func TestPick(t *testing.T) {
 			}
 		})
 	}
-	if _, err := newPool(t, nil).Pick(nil, "a", "key"); !errors.Is(err, balancer.ErrNoBackend) {
-		t.Errorf("empty pool: %v, want ErrNoBackend", err)
+	if _, err := newPool(t, nil).Pick(nil, "a", "key"); !errors.Is(err, balancer.ErrNoBackend) || !strings.Contains(err.Error(), "the pool has none") {
+		t.Errorf("empty pool: %v, want an ErrNoBackend that says so", err)
 	}
 }
 

@@ -40,7 +40,7 @@ type router struct {
 // which of them is wrong.
 func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if pool == nil {
-		return nil, errors.New("limpet: a pool is needed")
+		return nil, errors.New("limpet: a pool is needed: make one with balancer.NewPool or balancer.ParsePool")
 	}
 	if o.Gone < GoneMove || o.Gone > GoneRefuse {
 		return nil, fmt.Errorf("limpet: Gone is %d; want GoneMove, GoneWait or GoneRefuse", o.Gone)
