@@ -41,6 +41,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// ReadFrom implements [io.ReaderFrom]. The connection that c passes everything on to may send a
+// file by sendfile.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	if from, ok := c.Conn.(io.ReaderFrom); ok && c.below == nil {
+		return from.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{c}, r)
+}
+
 // CloseWrite shuts down the writing of the connection that c passes everything on to, if that
 // has such a method. [net/http] does that before it closes a connection.
 func (c *Conn) CloseWrite() error {
