@@ -34,9 +34,8 @@ import (
 // returns no error for it.
 //
 // On Linux, Serve accepts connections from a *net.TCPListener or *net.UnixListener as an
-// [upgrade.Listener] does. They are no *net.TCPConn then, so that a handler beside the
-// gateway which serves large files has them copied instead of sent by sendfile. Serve sets
-// server.ConnState, and calls the function that was there before.
+// [upgrade.Listener] does. They are no *net.TCPConn then. Serve sets server.ConnState, and
+// calls the function that was there before.
 //
 // Serve returns nil after a drain, or the error with which server failed to serve. It
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or

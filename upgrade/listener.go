@@ -27,9 +27,9 @@ import (
 //
 // Its connections have the addresses, errors and socket options of those of the listener
 // below, but are of another type than *net.TCPConn: ConnContext of [net/http.Server] gets
-// that, [crypto/tls.Conn.NetConn] returns it, files aren't sent by sendfile, and
-// [net.Buffers.WriteTo] writes them one by one. They have a method CloseWrite, and a method NetConn
-// that returns the socket itself, a [syscall.Conn]. One that nobody closes stays open.
+// that, [crypto/tls.Conn.NetConn] returns it, and [net.Buffers.WriteTo] writes one buffer after
+// the other. They have a method CloseWrite, and a method NetConn that returns the socket itself,
+// a [syscall.Conn]. One that nobody closes stays open.
 //
 // Above another listener, and on other systems, a Listener only lets tunnels with TLS run on
 // event loops, if there are such. NetConn of a connection then returns that of the listener

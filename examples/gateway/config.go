@@ -52,6 +52,7 @@ type config struct {
 func parse(args []string) (*config, error) {
 	cfg := &config{}
 	var (
+		specs    []string
 		backends []*balancer.Backend
 		names    string
 		keyFiles []string
@@ -62,9 +63,8 @@ func parse(args []string) (*config, error) {
 	fs.SetOutput(discard{})
 	fs.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`address` to listen on; a socket that systemd passes takes its place")
 	fs.Func("backend", "a backend as `ID=URL`, or ID=URL,weight=N,group=NAME, on a Unix socket ID=unix:///path; repeatable", func(s string) error {
-		b, err := balancer.ParseBackend(s)
-		backends = append(backends, b)
-		return err
+		specs = append(specs, s) // parsed below: package flag would repeat a password in its error
+		return nil
 	})
 	fs.Func("discover", "find backends, and follow them as they come, move and go, at a `source`; repeatable, and beside -backend:\ndns://host:PORT (A and AAAA records), dns+srv://_http._tcp.host (SRV), asked each 10s or ?interval=TIME;\nfile:/path (a backend on each line, as for -backend);\nk8s://namespace/service:PORT (the Pods of a Service; PORT is its name, or a number that Pods listen on);\n?grace=TIME: what isn't named any more is drained for so long, by default 30s; &scheme=https: backends speak TLS", func(s string) error {
 		source, err := discovery.Parse(s)
@@ -73,7 +73,7 @@ func parse(args []string) (*config, error) {
 	})
 	fs.StringVar(&names, "affinity", "engineio,cookie", "what ties a client to its backend, a comma-separated `list`, asked in turn:\ncookie, cookiemap:NAME (its value is a backend's ID; as the last one it is given to clients without),\nip, header:NAME, query:NAME,\nengineio (the session ID of Socket.IO clients without cookies; put it first),\nappcookie:NAME (learnt), prefix:NAME (marked; sealed if there are keys),\nroute:NAME or route:COOKIE|PARAMETER (a backend's ID in the cookie or path parameter, behind a dot)")
 	fs.Func("redis", "keep what engineio and appcookie learn in this Redis, for all replicas: `URL` as redis://host:6379/0", func(s string) error {
-		redisURL = &s // opened below: package flag would repeat a password in its error
+		redisURL = &s // opened below, too
 		return nil
 	})
 	fs.Func("bus", "share the operator's decisions and the end of sessions with the other replicas over this Redis:\n`URL` as redis://host:6379; whoever can publish there can turn backends off", func(s string) error {
@@ -138,6 +138,13 @@ func parse(args []string) (*config, error) {
 			fs.PrintDefaults()
 		}
 		return nil, err
+	}
+	for _, spec := range specs {
+		b, err := balancer.ParseBackend(spec)
+		if err != nil {
+			return nil, fmt.Errorf("-backend: %w", err)
+		}
+		backends = append(backends, b)
 	}
 	_, _, err := net.SplitHostPort(cfg.listen)
 	switch {

@@ -63,6 +63,7 @@ func TestBadFlags(t *testing.T) {
 		{"-discover k8s://ns/svc:http", "KUBERNETES_SERVICE_HOST isn't set", "KUBERNETES_SERVICE_HOST="},
 		{"-discover dns://nodes:3000 -affinity cookiemap:server", "give each by -backend", ""},
 		{"-backend a=ftp://x", "want http://host:port", ""},
+		{"-backend a=http://user:hidden@127.0.0.1:1", "-backend: ", ""},
 		{"-backend " + a + " -backend " + a, "a", ""},
 		{"-backend " + a + " -affinity sticky", "-affinity", ""},
 		{"-backend " + a + " -affinity header", "-affinity", ""},
