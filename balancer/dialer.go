@@ -42,9 +42,10 @@ type Dialer struct {
 // DialContext connects to addr as [net.Dialer.DialContext] does. On Linux, a connection to a
 // Unix socket, or to an address of TCP in numbers, is of another type than that of package
 // net, which needs fewer system calls. It has the same addresses, errors and methods CloseRead,
-// CloseWrite, SetLinger and SyscallConn, but one that nobody closes stays open. When a source address
-// has no port left it tries the next one. When none has, the error says what helps and
-// wraps EADDRNOTAVAIL; it doesn't count as a failure of the backend.
+// CloseWrite, SetLinger and SyscallConn, but one that nobody closes stays open.
+//
+// When a source address has no port left DialContext tries the next one. When none has, the
+// error says what helps and wraps EADDRNOTAVAIL; it doesn't count as a failure of the backend.
 //
 // A Unix socket whose queue is full refuses a connection at once, where TCP would wait.
 // DialContext waits for room until ctx ends. It may be called concurrently.

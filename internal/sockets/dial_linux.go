@@ -12,8 +12,8 @@ import (
 )
 
 // Dial connects as d does, by a *[Conn] where that is simple: to a Unix socket, and to an
-// address of TCP that is given in numbers, specified and without a zone. Whatever else there is to do, to
-// look up a name above all, it leaves to d, of which it knows LocalAddr and Control.
+// address of TCP that is given in numbers, specified and without a zone. Whatever else there is
+// to do, to look up a name above all, it leaves to d, of which it knows LocalAddr and Control.
 func Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
 	t, ok := targetOf(ctx, d, network, addr)
 	if !ok {
