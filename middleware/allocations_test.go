@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -29,7 +30,8 @@ func (w *writer) Write(p []byte) (int, error) { return len(p), nil }
 
 // The gateway's own part of a request of a client with a cookie, and parsing the
 // backend's answer: what the server does for each request isn't in it. With the race
-// detector it is up to 4 more. Another one should be worth it.
+// detector it is some more, which the compiler doesn't save then. Another one should be worth
+// it.
 func TestAllocations(t *testing.T) {
 	url := rawBackend(t, func(conn net.Conn, _ *bufio.Reader) {
 		request, answer := make([]byte, 4<<10), []byte("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 32\r\n\r\n"+`0{"sid":"lv_VI97HAXpY6yYWAAAC"} `)
@@ -51,15 +53,16 @@ func TestAllocations(t *testing.T) {
 		body    string
 		ahead   bool // the server has read the body ahead, as it does with most small ones
 		most    float64
+		raced   float64 // how many more with the race detector, 0: 4
 	}{
-		{"without a body", cookie, "", false, 9},
-		{"with a body", cookie, "hello", false, 17},
-		{"with a body that was read ahead", cookie, "hello", true, 12},
-		{"without a body, observed", observed, "", false, 9}, // a record is used again
-		{"without a body, default affinity", byDefault, "", false, 9},
-		{"with a body, default affinity", byDefault, "hello", false, 17},
-		{"a message of Engine.IO, default affinity", byDefault, "hello", true, 14},
-		{"a poll of Engine.IO, default affinity, with the session's tag", byDefault, "", false, 13},
+		{"without a body", cookie, "", false, 9, 0},
+		{"with a body", cookie, "hello", false, 17, 0},
+		{"with a body that was read ahead", cookie, "hello", true, 12, 0},
+		{"without a body, observed", observed, "", false, 9, 0}, // a record is used again
+		{"without a body, default affinity", byDefault, "", false, 9, 0},
+		{"with a body, default affinity", byDefault, "hello", false, 17, 0},
+		{"a message of Engine.IO, default affinity", byDefault, "hello", true, 14, 0},
+		{"a poll of Engine.IO, default affinity, with the session's tag", byDefault, "", false, 13, 6},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			first := httptest.NewRecorder()
@@ -111,7 +114,7 @@ func TestAllocations(t *testing.T) {
 				t.Errorf("the observer was told of status %d", status)
 			}
 			if raceDetector() {
-				n -= 4
+				n -= cmp.Or(tt.raced, 4)
 			}
 			if n > tt.most {
 				t.Errorf("%v allocations, want %v at most", n, tt.most)
