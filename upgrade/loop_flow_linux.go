@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A loopFlow is one direction of a tunnel on a loop. The tunnel's course knows its
@@ -94,7 +96,7 @@ func (t *loopTunnel) read(f *loopFlow) {
 		t.readSecure(f, e)
 		return
 	}
-	n, err := read(t.source(f), t.loop.buf[:])
+	n, err := sockets.Receive(t.source(f), t.loop.buf[:])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 	case n <= 0:

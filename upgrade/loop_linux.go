@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A loop is one event loop: a goroutine that waits for the sockets of all its tunnels
@@ -144,7 +146,7 @@ func (l *loop) run() {
 // socket is read once, however much there is to read. It is reported again the next
 // time, behind the others, so that no tunnel holds up the rest.
 func (l *loop) poll(uintptr) bool {
-	n, err := ready(l.fd, l.events[:])
+	n, err := sockets.Ready(l.fd, l.events[:])
 	if n == 0 {
 		return err != nil // EINTR
 	}

@@ -3,6 +3,8 @@ package upgrade
 import (
 	"os"
 	"syscall"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // What a tunnel on a loop does in another way for an end with TLS than for a plain
@@ -54,7 +56,7 @@ func (t *loopTunnel) write(f *loopFlow, b []byte) (int, error) {
 	if e := t.secure[1-f.dir]; e != nil {
 		return e.write(t.destination(f), b)
 	}
-	return write(t.destination(f), b)
+	return sockets.Send(t.destination(f), b)
 }
 
 // flushSecure sends what is unsent, and reports whether nothing is left of it.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A secureEnd is TLS at one end of a tunnel on a loop. The loop reads and writes the
@@ -66,7 +68,7 @@ const mostUnsent = 2 * chunkSize
 
 // receive reads the socket once.
 func (e *secureEnd) receive(fd int) {
-	n, err := read(fd, e.loop.cipher[:e.budget])
+	n, err := sockets.Receive(fd, e.loop.cipher[:e.budget])
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return
@@ -152,7 +154,7 @@ func (e *secureEnd) flush(fd int) error {
 		b = e.out.b
 	}
 	for len(b) > 0 {
-		n, err := write(fd, b)
+		n, err := sockets.Send(fd, b)
 		if err == syscall.EINTR {
 			continue
 		}

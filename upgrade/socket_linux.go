@@ -3,7 +3,8 @@ package upgrade
 import (
 	"net"
 	"syscall"
-	"unsafe"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // duplicate returns a descriptor of its own for conn if that is a plain stream socket.
@@ -23,11 +24,7 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	err = raw.Control(func(old uintptr) {
-		new, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
-		fd, ok = int(new), errno == 0
-	})
-	if !ok || err != nil {
+	if raw.Control(func(old uintptr) { fd, err = sockets.Duplicate(old) }) != nil || err != nil {
 		return 0, false
 	}
 	if syscall.SetNonblock(fd, true) != nil {
@@ -35,21 +32,4 @@ func duplicate(conn net.Conn) (fd int, ok bool) {
 		return 0, false
 	}
 	return fd, true
-}
-
-// read reads from a descriptor that doesn't block.
-func read(fd int, b []byte) (int, error) { return transfer(receive, fd, b) }
-
-// write writes to a descriptor that doesn't block.
-func write(fd int, b []byte) (int, error) { return transfer(send, fd, b) }
-
-// transfer makes a call that reads or writes. MSG_DONTWAIT is for a socket that somebody
-// has made blocking since.
-func transfer(number uintptr, fd int, b []byte) (int, error) {
-	return call(number, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-}
-
-// ready returns how many events there are now, without waiting for one.
-func ready(epoll int, events []syscall.EpollEvent) (int, error) {
-	return call(syscall.SYS_EPOLL_PWAIT, epoll, unsafe.Pointer(unsafe.SliceData(events)), len(events), 0)
 }

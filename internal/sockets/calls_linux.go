@@ -1,5 +1,3 @@
-//go:build !race && !386 && !limpet_ordinary_syscalls
-
 package sockets
 
 import (
@@ -7,39 +5,28 @@ import (
 	"unsafe"
 )
 
-// These calls never wait, and are made without telling the scheduler, which is there for
-// calls that take long. Package upgrade says where that is no good, and has the same build
-// tag.
+// Receive reads from a socket that doesn't block. Like Send and Ready it never waits.
+func Receive(fd int, b []byte) (int, error) { return transfer(receiveCall, fd, b) }
 
-// most is how many bytes such a call may copy.
-const most = 64 << 10
+// Send writes to a socket that doesn't block.
+func Send(fd int, b []byte) (int, error) { return transfer(sendCall, fd, b) }
 
-// receive reads from a socket. The system call is that for sockets: it is a little cheaper
-// than read, and takes MSG_DONTWAIT, in case somebody has made the socket blocking.
-func receive(fd int, b []byte) (int, error) {
-	if len(b) > most {
-		return syscall.Read(fd, b)
-	}
-	return call(syscall.SYS_RECVFROM, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT)
+// transfer makes a call that reads or writes. MSG_DONTWAIT is for a socket that somebody
+// has made blocking since.
+func transfer(number uintptr, fd int, b []byte) (int, error) {
+	return call(number, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 }
 
-// send writes to a socket.
-func send(fd int, b []byte) (int, error) {
-	if len(b) > most {
-		return syscall.Write(fd, b)
-	}
-	return call(syscall.SYS_SENDTO, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-}
-
-// ready returns the events that there are now.
-func ready(epoll int, events []syscall.EpollEvent) (int, error) {
+// Ready returns how many events there are now, without waiting for one.
+func Ready(epoll int, events []syscall.EpollEvent) (int, error) {
 	return call(syscall.SYS_EPOLL_PWAIT, epoll, unsafe.Pointer(unsafe.SliceData(events)), len(events), 0)
 }
 
-func call(number uintptr, fd int, p unsafe.Pointer, n int, flags uintptr) (int, error) {
-	m, _, errno := syscall.RawSyscall6(number, uintptr(fd), uintptr(p), uintptr(n), flags, 0, 0)
+// Duplicate returns another descriptor of a socket.
+func Duplicate(fd uintptr) (int, error) {
+	other, _, errno := syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
 	if errno != 0 {
-		return 0, errno
+		return -1, errno
 	}
-	return int(m), nil
+	return int(other), nil
 }

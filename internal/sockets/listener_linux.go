@@ -132,7 +132,7 @@ func (l *listener) acceptFirst() (net.Conn, error) {
 	err = raw.Control(func(old uintptr) {
 		var o options
 		if o, failed = optionsOf(int(old)); failed == nil {
-			fd, failed = duplicate(int(old))
+			fd, failed = Duplicate(old)
 		}
 		if failed == nil && l.options.Load() == nil {
 			_ = l.socket.owner.Control(func(fd uintptr) { o.set(int(fd)) })
@@ -183,13 +183,4 @@ func (l *listener) Addr() net.Addr { return l.below.Addr() }
 func (l *listener) SetDeadline(t time.Time) error {
 	l.socket.setDeadline(&l.socket.in, t)
 	return l.below.SetDeadline(t)
-}
-
-// duplicate returns another descriptor of a socket.
-func duplicate(fd int) (int, error) {
-	other, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(other), nil
 }

@@ -177,7 +177,7 @@ func (p *poller) needed() bool {
 // poll deals with the events that there are.
 func (p *poller) poll(uintptr) (done bool) {
 	for {
-		n, err := ready(p.fd, p.events[:])
+		n, err := Ready(p.fd, p.events[:])
 		if err == syscall.EINTR {
 			continue
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/balancer"
+	limpet "github.com/limpet-go/limpet/middleware"
 )
 
 // maxBody is how many bytes the body of a call may have. A Cookie field is the longest that
@@ -177,10 +178,11 @@ func (h *Handler) writeBackend(w http.ResponseWriter, b *balancer.Backend) error
 		backendState
 		Warning string `json:"warning,omitempty"`
 	}
-	if !slices.ContainsFunc(slices.Collect(h.gateway.Pool().All()), func(b *balancer.Backend) bool { return b.State() == balancer.Up }) {
+	all := h.gateway.Stats().Backends
+	if !slices.ContainsFunc(all, func(s limpet.BackendStats) bool { return s.Backend.State() == balancer.Up }) {
 		answer.Warning = "no backend is up: new clients go to those that are sick, and get 503 if there are none"
 	}
-	for _, stats := range h.gateway.Stats().Backends {
+	for _, stats := range all {
 		if stats.Backend == b {
 			answer.backendState = h.backend(stats, time.Now())
 			return writeJSON(w, answer)

@@ -1,6 +1,6 @@
 //go:build limpet_ordinary_syscalls
 
-package upgrade
+package sockets
 
 import (
 	"syscall"

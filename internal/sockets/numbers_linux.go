@@ -1,14 +1,14 @@
 //go:build !386
 
-package upgrade
+package sockets
 
 import "syscall"
 
-// The system calls by which a loop reads and writes. Those for any file cost a
+// The system calls by which sockets are read and written. Those for any file cost a
 // fiftieth of a message more, as the kernel has to find out that it is a socket. And
 // they don't take MSG_DONTWAIT: a socket that somebody makes blocking would hold up
-// the whole loop.
+// a whole event loop.
 const (
-	receive = syscall.SYS_RECVFROM
-	send    = syscall.SYS_SENDTO
+	receiveCall = syscall.SYS_RECVFROM
+	sendCall    = syscall.SYS_SENDTO
 )
