@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -24,8 +25,8 @@ import (
 	"github.com/limpet-go/limpet/internal/redistest"
 )
 
-// clientsOf names the variable that makes TestMemberClients the clients of the server
-// whose address it holds.
+// clientsOf names the variable that makes TestMain the clients of the server whose address
+// it holds.
 const clientsOf = "LIMPET_HUB_CLIENTS_OF"
 
 // What a WebSocket member costs in memory, first and after three messages each way, and
@@ -54,7 +55,7 @@ func BenchmarkMembers(b *testing.B) {
 				},
 				Message: func(_ context.Context, m *hub.Member, f *hub.Frame) { m.Send(f) },
 			})
-			cmd := exec.Command(os.Args[0], "-test.run=^TestMemberClients$", "-test.v")
+			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), clientsOf+"="+s.Listener.Addr().String())
 			clients := process.Start(b, cmd)
 			clients.AwaitLine(b, "ready")
@@ -110,13 +111,9 @@ func profile(b *testing.B, file string) {
 	f.Close()
 }
 
-// The clients of BenchmarkMembers. They do what the lines on standard input say: n
-// clients connect, 100 at a time, or for -n each sends n messages and reads the answers.
-func TestMemberClients(t *testing.T) {
-	addr := os.Getenv(clientsOf)
-	if addr == "" {
-		t.Skip("it isn't a test, but a part of BenchmarkMembers")
-	}
+// memberClients are the clients of BenchmarkMembers. They do what the lines on standard input
+// say: n clients connect, 100 at a time, or for -n each sends n messages and reads the answers.
+func memberClients(addr string) {
 	var conns []net.Conn
 	fmt.Println("ready")
 	for in := json.NewDecoder(os.Stdin); ; {
@@ -125,17 +122,17 @@ func TestMemberClients(t *testing.T) {
 		case err != nil:
 			return
 		case n < 0:
-			speak(t, conns, -n)
+			speak(conns, -n)
 			fmt.Println("spoken")
 		default:
-			conns = append(conns, open(t, addr, n)...)
+			conns = append(conns, open(addr, n)...)
 			fmt.Println("connected")
 		}
 	}
 }
 
 // open opens WebSockets, and waits for the greeting of each.
-func open(t *testing.T, addr string, n int) []net.Conn {
+func open(addr string, n int) []net.Conn {
 	conns := make([]net.Conn, n)
 	var opening sync.WaitGroup
 	turns := make(chan struct{}, 100)
@@ -145,8 +142,7 @@ func open(t *testing.T, addr string, n int) []net.Conn {
 			defer func() { <-turns }()
 			c, err := net.Dial("tcp", addr)
 			if err != nil {
-				t.Error(err)
-				return
+				log.Fatal(err)
 			}
 			conns[i] = c
 			fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
@@ -157,7 +153,7 @@ func open(t *testing.T, addr string, n int) []net.Conn {
 				line, err = in.ReadString('\n')
 			}
 			if _, err := io.ReadFull(in, make([]byte, len("\x81\x05hello"))); err != nil {
-				t.Error(err)
+				log.Fatal(err)
 			}
 		})
 	}
@@ -166,19 +162,19 @@ func open(t *testing.T, addr string, n int) []net.Conn {
 }
 
 // speak sends n messages of each client and reads the answers, one after the other.
-func speak(t *testing.T, conns []net.Conn, n int) {
+func speak(conns []net.Conn, n int) {
 	const payload = "a message of some fifty bytes, as chats have them, or so"
 	message := append([]byte{0x81, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)
 	answer := make([]byte, 2+len(payload))
 	for range n {
 		for _, c := range conns {
 			if _, err := c.Write(message); err != nil {
-				t.Fatal(err)
+				log.Fatal(err)
 			}
 		}
 		for _, c := range conns {
 			if _, err := io.ReadFull(c, answer); err != nil {
-				t.Fatal(err)
+				log.Fatal(err)
 			}
 		}
 	}
