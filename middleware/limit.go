@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -148,9 +147,20 @@ func (l *Limit) Validate() error {
 }
 
 func (l *Limit) wrong() error {
+	for _, field := range []struct {
+		name, zero string
+		value      int
+	}{
+		{"Tunnels", "any number", l.Tunnels},
+		{"Handshakes", "any number", l.Handshakes},
+		{"Burst", "its default", l.Burst},
+		{"Clients", "its default", l.Clients},
+	} {
+		if field.value < 0 {
+			return fmt.Errorf("Limit.%s is %d; 0 means %s", field.name, field.value, field.zero)
+		}
+	}
 	switch {
-	case l.Tunnels < 0, l.Handshakes < 0, l.Burst < 0, l.Clients < 0:
-		return errors.New("one of Limit's Tunnels, Handshakes, Burst and Clients is negative; 0 means any number, and the default of the last two")
 	case l.Rate > 1e6, l.Handshakes > 1e6, l.Burst > 1e9:
 		return fmt.Errorf("Limit.Rate %d, Burst %d or Handshakes %d is no limit: want up to 1,000,000 a second", l.Rate, l.Burst, l.Handshakes)
 	case l.Rate < 0 && l.Burst > 0:

@@ -430,7 +430,7 @@ func TestLimitFindsMistakes(t *testing.T) {
 		"Tunnels": {Tunnels: -1}, "Handshakes": {Handshakes: -1}, "Clients": {Clients: -1}, "Rate": {Rate: 1e9}, "Burst": {Rate: -1, Burst: 1},
 	} {
 		err := l.Validate()
-		if err == nil || !strings.Contains(err.Error(), name) {
+		if err == nil || !strings.Contains(err.Error(), "Limit."+name+" ") {
 			t.Errorf("%s: %v", name, err)
 		}
 		func() {

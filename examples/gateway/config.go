@@ -137,6 +137,9 @@ func parse(args []string) (*config, error) {
 			fs.SetOutput(os.Stdout)
 			fs.PrintDefaults()
 		}
+		if text := err.Error(); strings.HasPrefix(text, "invalid value") && strings.HasSuffix(text, ": parse error") {
+			err = fmt.Errorf("%w: want a number, and for a time its unit, as 10s", err)
+		}
 		return nil, err
 	}
 	for _, spec := range specs {

@@ -94,6 +94,7 @@ func TestBadFlags(t *testing.T) {
 		{"-backend " + a + " -listen localhost", "-listen \"localhost\": want HOST:PORT, or :PORT", ""},
 		{"-backend " + a + " -tls-cert x", "-tls-key", ""},
 		{"-backend " + a + " -health-interval 0s", "-health-interval", ""},
+		{"-backend " + a + " -drain 10", "its unit, as 10s", ""},
 		{"-backend " + a + " -health nowhere", "nowhere", ""},
 		{"-backend " + a + " -health-keepalive", "-health PATH", ""},
 		{"-backend " + a + " -slow-start -1s", "SlowStart", ""},
