@@ -6,9 +6,9 @@ package interop
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -159,9 +159,19 @@ func awaitOne(t testing.TB, p *process.Process, what string, match func(Event) b
 	return found
 }
 
-// testdata returns the path of a file in this package's testdata, wherever the
-// test that asks runs.
+// testdata returns the path of a file in this package's testdata. A test runs in the
+// folder of its package, somewhere below the root.
 func testdata(name string) string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "testdata", name)
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for {
+		ours := filepath.Join(dir, "internal", "interop", "testdata")
+		parent := filepath.Dir(dir)
+		if _, err := os.Stat(ours); err == nil || parent == dir {
+			return filepath.Join(ours, name)
+		}
+		dir = parent
+	}
 }
