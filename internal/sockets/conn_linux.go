@@ -173,7 +173,7 @@ func (c *Conn) Take() (fd int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.poller != nil {
-		control(c.poller.fd, syscall.EPOLL_CTL_DEL, c.fd, 0, 0)
+		c.control(syscall.EPOLL_CTL_DEL, 0)
 	}
 	c.forget()
 	return c.fd

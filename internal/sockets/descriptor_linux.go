@@ -39,6 +39,7 @@ type descriptor struct {
 	mu     sync.Mutex // guards the following, and what side says
 	poller *poller    // nil if it waits for no events
 	slot   int32      // in poller.table
+	turn   int32      // tells d from those that had the slot before
 	events uint32     // that it waits for
 }
 

@@ -103,6 +103,7 @@ func (t *target) dial(ctx context.Context, control func(network, addr string, c 
 		return nil, os.NewSyscallError("socket", err)
 	}
 	c := newConn(fd, t.network, t.addr)
+	c.in.ready.Store(false) // a Read need not look first: the other end waits for what we say, most often
 	if err := t.connect(ctx, c, control); err != nil {
 		c.close()
 		return nil, err
@@ -140,33 +141,59 @@ func (c *Conn) connect(ctx context.Context, to syscall.Sockaddr) error {
 		return err
 	}
 	defer c.end(s)
-	stop := func() bool { return true }
-	for begun := false; ; begun = true {
-		s.ready.Store(false)
-		// The second call tells what has become of the first one, and whether it is over.
-		switch err := syscall.Connect(c.fd, to); err {
-		case nil, syscall.EISCONN:
-			s.ready.Store(true)
-			if !stop() {
-				return &endedError{ctx.Err()}
-			}
-			return nil
-		case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
-		default:
-			stop()
-			return os.NewSyscallError("connect", err)
-		}
-		if !begun {
-			stop = context.AfterFunc(ctx, func() { c.close() })
-		}
-		if err := c.wait(s, syscall.EPOLLOUT); err != nil {
-			stop()
-			if ctx.Err() != nil {
-				err = &endedError{ctx.Err()}
-			}
-			return err
-		}
+	s.ready.Store(false)
+	err := tryConnect(c.fd, to)
+	if err == errUnderWay && isLoopback(to) {
+		err = tryConnect(c.fd, to) // the first call has done all there is to do, but never says so
 	}
+	if err == errUnderWay {
+		err = c.awaitConnection(ctx, to)
+	}
+	s.ready.Store(err == nil)
+	return err
+}
+
+// awaitConnection returns when a connection that is under way is made or has failed.
+func (c *Conn) awaitConnection(ctx context.Context, to syscall.Sockaddr) error {
+	stop := context.AfterFunc(ctx, func() { c.close() })
+	err := c.wait(&c.out, syscall.EPOLLOUT)
+	for err == nil && c.eager.Load() { // else epoll has reported nothing but room to write: the connection is made
+		c.out.ready.Store(false)
+		if err = tryConnect(c.fd, to); err != errUnderWay {
+			break
+		}
+		err = c.wait(&c.out, syscall.EPOLLOUT)
+	}
+	if !stop() {
+		return &endedError{ctx.Err()}
+	}
+	return err
+}
+
+// errUnderWay says that a connection is neither made nor has failed.
+var errUnderWay = os.NewSyscallError("connect", syscall.EINPROGRESS)
+
+// tryConnect begins to connect a socket. Further calls tell what has become of it.
+func tryConnect(fd int, to syscall.Sockaddr) error {
+	switch err := syscall.Connect(fd, to); err {
+	case nil, syscall.EISCONN:
+		return nil
+	case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
+		return errUnderWay
+	default:
+		return os.NewSyscallError("connect", err)
+	}
+}
+
+// isLoopback reports whether an address is one of the loopback interface.
+func isLoopback(to syscall.Sockaddr) bool {
+	switch to := to.(type) {
+	case *syscall.SockaddrInet4:
+		return to.Addr[0] == 127
+	case *syscall.SockaddrInet6:
+		return netip.AddrFrom16(to.Addr).IsLoopback()
+	}
+	return false
 }
 
 // An endedError is a context's error in the words of package net.

@@ -165,10 +165,10 @@ func (l *listener) ensureOptions(fd int) {
 
 // Close implements [net.Listener].
 func (l *listener) Close() error {
-	_ = l.socket.owner.Control(func(fd uintptr) { // it may stay open, if others have it too
+	_ = l.socket.owner.Control(func(uintptr) { // it may stay open, if others have it too
 		l.socket.mu.Lock()
-		if p := l.socket.poller; p != nil {
-			control(p.fd, syscall.EPOLL_CTL_DEL, int(fd), 0, 0)
+		if l.socket.poller != nil {
+			l.socket.control(syscall.EPOLL_CTL_DEL, 0)
 		}
 		l.socket.mu.Unlock()
 	})

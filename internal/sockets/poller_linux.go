@@ -33,6 +33,7 @@ type poller struct {
 	// Guarded by running.Mutex:
 	table    []*descriptor // by the number that an event carries, nil for a free one
 	free     []int32
+	turn     int32         // of the last descriptor that was added
 	open     int           // descriptors in table
 	borrowed []*descriptor // those of them that have an owner
 	leaving  bool          // the deadline of epoll is soon, as there were no descriptors
@@ -76,12 +77,14 @@ func register(d *descriptor, events uint32) error {
 	} else {
 		slot, p.table = int32(len(p.table)), append(p.table, d)
 	}
+	p.turn++
+	d.poller, d.slot, d.turn = p, slot, p.turn
 	running.Unlock()
-	if err := control(p.fd, syscall.EPOLL_CTL_ADD, d.fd, events, slot); err != nil {
+	if err := d.control(syscall.EPOLL_CTL_ADD, events); err != nil {
+		d.poller = nil
 		p.remove(slot)
 		return err
 	}
-	d.poller, d.slot = p, slot
 	return nil
 }
 
@@ -102,8 +105,8 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// remove frees a slot. An event of the descriptor that had it may still come, and finds the
-// slot empty or another descriptor in it, which at worst tries a call in vain.
+// remove frees a slot. An event of the descriptor that had it may still come, and carries
+// another turn than that of whichever is in the slot then.
 func (p *poller) remove(slot int32) {
 	running.Lock()
 	defer running.Unlock()
@@ -184,7 +187,9 @@ func (p *poller) poll(uintptr) (done bool) {
 		events := p.events[:max(n, 0)]
 		running.Lock()
 		for i, e := range events {
-			p.batch[i] = p.table[e.Fd]
+			if d := p.table[e.Fd]; d != nil && d.turn == e.Pad {
+				p.batch[i] = d
+			}
 		}
 		running.Unlock()
 		for i, e := range events {
@@ -199,7 +204,8 @@ func (p *poller) poll(uintptr) (done bool) {
 	}
 }
 
-// control changes what epoll does for a descriptor. Fd of an event is ours to choose.
-func control(epoll, op, fd int, events uint32, slot int32) error {
-	return syscall.EpollCtl(epoll, op, fd, &syscall.EpollEvent{Events: events, Fd: slot})
+// control changes what epoll does for d, which has a poller. Fd and Pad of an event are ours to
+// choose.
+func (d *descriptor) control(op int, events uint32) error {
+	return syscall.EpollCtl(d.poller.fd, op, d.fd, &syscall.EpollEvent{Events: events, Fd: d.slot, Pad: d.turn})
 }

@@ -78,7 +78,7 @@ func (d *descriptor) await(events uint32) error {
 	if d.poller == nil {
 		err = register(d, events)
 	} else {
-		err = control(d.poller.fd, syscall.EPOLL_CTL_MOD, d.fd, events, d.slot)
+		err = d.control(syscall.EPOLL_CTL_MOD, events)
 	}
 	if err != nil {
 		return os.NewSyscallError("epoll_ctl", err)
