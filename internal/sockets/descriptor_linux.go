@@ -210,7 +210,7 @@ func (d *descriptor) write(b []byte) (written int, err error) {
 			}
 		}
 		s.ready.Store(false)
-		n, err := send(d.fd, b)
+		n, err := Write(d.fd, b)
 		if err == syscall.EAGAIN {
 			continue
 		}

@@ -2,7 +2,10 @@
 
 package sockets
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // The system calls by which sockets are read and written. Those for any file cost a
 // fiftieth of a message more, as the kernel has to find out that it is a socket. And
@@ -12,3 +15,8 @@ const (
 	receiveCall = syscall.SYS_RECVFROM
 	sendCall    = syscall.SYS_SENDTO
 )
+
+// Peek reads from a socket, and leaves there what it has read. It never waits.
+func Peek(fd int, b []byte) (int, error) {
+	return call(receiveCall, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+}

@@ -14,7 +14,8 @@ func receive(fd int, b []byte) (int, error) {
 	return Receive(fd, b)
 }
 
-func send(fd int, b []byte) (int, error) {
+// Write writes to a socket that doesn't block.
+func Write(fd int, b []byte) (int, error) {
 	if len(b) > most {
 		return syscall.Write(fd, b)
 	}

@@ -9,4 +9,5 @@ import "syscall"
 
 func receive(fd int, b []byte) (int, error) { return syscall.Read(fd, b) }
 
-func send(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }
+// Write writes to a socket that doesn't block.
+func Write(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }

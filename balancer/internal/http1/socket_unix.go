@@ -35,10 +35,7 @@ func newSocket(c net.Conn) *socket {
 	}
 	s.recvPeek = func(fd uintptr) {
 		s.activity = closed // stays so if it was closed on this side
-		n, _, err := syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
-		for err == syscall.EINTR {
-			n, _, err = syscall.Recvfrom(int(fd), s.peeked[:], syscall.MSG_PEEK)
-		}
+		n, err := untilDone(sockets.Peek, fd, s.peeked[:])
 		switch {
 		case n > 0:
 			s.activity = spoke
@@ -100,7 +97,7 @@ func (s *socket) begin(fd uintptr) (done bool) {
 		s.err = io.EOF
 		return true
 	}
-	s.sent, s.err = untilDone(syscall.Write, fd, *s.head)
+	s.sent, s.err = untilDone(sockets.Write, fd, *s.head)
 	if s.err == syscall.EAGAIN {
 		s.err = nil
 	} else if s.err != nil {
