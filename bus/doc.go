@@ -14,7 +14,9 @@
 //	// ...
 //	err = b.Publish(ctx, "orders", []byte("tea"))
 //	// ...
-//	m, err := sub.Next(ctx) // m.Data is "tea"
+//	for m, err := range bus.All(ctx, sub) { // m.Data is "tea"
+//
+// A [Topic] has a type for its messages, which are JSON then.
 //
 // Package bus/hub keeps rooms of local sockets and joins them over a bus to those of
 // other processes. Package bus/socketio speaks with Socket.IO's own clusters.

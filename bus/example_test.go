@@ -8,8 +8,8 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// A subscription is a loop around Next. What a Gap says to do depends on what
-// the messages are for: to fetch the state anew, or to tell somebody.
+// A subscriber is a loop over All. What a Gap says to do depends on what the messages are
+// for: to fetch the state anew, or to tell somebody.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -26,8 +26,7 @@ func Example() {
 			fmt.Println(err)
 		}
 	}
-	for {
-		m, err := sub.Next(ctx)
+	for m, err := range bus.All(ctx, sub) {
 		var gap *bus.Gap
 		switch {
 		case err == nil:
@@ -37,9 +36,8 @@ func Example() {
 			}
 		case errors.As(err, &gap):
 			fmt.Println(gap)
-		default:
+		default: // the last
 			fmt.Println(err)
-			return
 		}
 	}
 	// Output:
@@ -47,4 +45,34 @@ func Example() {
 	// orders: milk
 	// orders: bread
 	// context canceled
+}
+
+// An Order is what a shop's processes tell each other about. Trace goes along with it.
+type Order struct {
+	Item  string            `json:"item"`
+	Trace map[string]string `json:"trace,omitempty"` // as otel's propagation.MapCarrier fills it
+}
+
+// The name of the topic and the type of its messages, in one place.
+const orders bus.Topic[Order] = "orders"
+
+// A typed topic is declared once, and its messages are plain JSON.
+func ExampleTopic() {
+	ctx := context.Background()
+	var b bus.Bus = &bus.Memory{}
+	sub, err := b.Subscribe(ctx, string(orders))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer sub.Close()
+
+	if err := orders.Publish(ctx, b, Order{Item: "tea"}); err != nil {
+		fmt.Println(err)
+	}
+	for order, err := range orders.All(ctx, sub) {
+		fmt.Println(order.Item, err)
+		break
+	}
+	// Output: tea <nil>
 }
