@@ -85,6 +85,7 @@ func (m *Memory) Subscribe(ctx context.Context, topics ...string) (Subscription,
 	}
 	sub := &memorySubscription{bus: m, topics: map[string]bool{}}
 	sub.limit, sub.closeSlow, sub.counts = m.Queue, m.CloseSlow, &m.counts
+	m.counts.opened(&sub.queue)
 	return sub, sub.Add(ctx, topics...)
 }
 

@@ -64,6 +64,13 @@ func (q *queue) full() bool {
 	return q.n == q.size()
 }
 
+// len returns the number of items.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n
+}
+
 func (q *queue) size() int {
 	if q.limit <= 0 {
 		return defaultQueue
@@ -155,6 +162,7 @@ func (q *queue) end() {
 // close closes the queue. q.mu is held.
 func (q *queue) close(why error) {
 	q.closed = why
+	q.counts.closed(q)
 	q.awake()
 }
 

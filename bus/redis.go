@@ -108,6 +108,7 @@ const maxMessage = 8 << 20
 // Publish sends data on topic, and does so only once. It returns an error for more than
 // 8 MiB.
 func (r *Redis) Publish(ctx context.Context, topic string, data []byte) error {
+	defer r.counts.publishTimes.since(time.Now())
 	err := r.publish(ctx, topic, data)
 	r.counts.publish(err)
 	if err != nil {

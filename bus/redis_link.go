@@ -145,6 +145,9 @@ func (l *redisLink) serve() error {
 	err = l.read(ctx, pubsub, &heard)
 	fail(err)
 	<-written
+	if l.feed.ctx.Err() == nil {
+		l.feed.bus.counts.disconnects.Add(1)
+	}
 	return context.Cause(ctx)
 }
 

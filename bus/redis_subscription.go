@@ -23,6 +23,7 @@ func (r *Redis) join() *redisSubscription {
 	}
 	s := &redisSubscription{bus: r, feed: r.feed, topics: map[string]*redisTopic{}}
 	s.limit, s.closeSlow, s.counts = r.Queue, r.CloseSlow, &r.counts
+	r.counts.opened(&s.queue)
 	r.feed.users++
 	return s
 }

@@ -1,6 +1,11 @@
 package bus
 
-import "sync/atomic"
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
 
 // Stats are figures of one bus of this process, as [Memory.Stats], [Redis.Stats] and
 // [Streams.Stats] return them. The counts begin when the bus is first used.
@@ -13,11 +18,41 @@ type Stats struct {
 	ClosedSlow    int64 // the subscriptions that were closed because they were too slow
 	Topics        int   // the topics that are subscribed to now
 	Away          int   // of these, the ones whose messages don't arrive now: Redis is away, or hasn't confirmed them yet
+
+	Subscriptions int       // the subscriptions that are open now
+	Queued        int       // the messages and Gaps that wait in their queues now
+	LongestQueue  int       // of these, the ones in the longest queue: what is near Queue means a subscriber that is too slow
+	Disconnects   int64     // the times that a connection for subscriptions broke or was given up; in a Cluster there is one to each node
+	PublishTimes  Durations // how long the calls of Publish took, those too that returned an error; not counted by Memory
 }
 
 // counts has what Stats counts. Methods of a nil *counts do nothing.
 type counts struct {
-	published, publishErrors, delivered, gaps, dropped, closedSlow atomic.Int64
+	published, publishErrors, delivered, gaps, dropped, closedSlow, disconnects atomic.Int64
+
+	publishTimes durations
+
+	mu     sync.Mutex // may be taken while a queue is locked, never the other way round
+	queues map[*queue]struct{}
+}
+
+// opened notes a queue whose length counts until closed is called with it.
+func (c *counts) opened(q *queue) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queues == nil {
+		c.queues = map[*queue]struct{}{}
+	}
+	c.queues[q] = struct{}{}
+}
+
+// closed notes that a queue is closed. Its mutex may be held.
+func (c *counts) closed(q *queue) {
+	if c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.queues, q)
+	}
 }
 
 // publish counts a Publish that has returned err.
@@ -45,10 +80,21 @@ func (c *counts) closeSlow() {
 
 // stats returns what was counted until now.
 func (c *counts) stats() Stats {
-	return Stats{
+	s := Stats{
 		Published: c.published.Load(), PublishErrors: c.publishErrors.Load(), Delivered: c.delivered.Load(),
 		Gaps: c.gaps.Load(), Dropped: c.dropped.Load(), ClosedSlow: c.closedSlow.Load(),
+		Disconnects: c.disconnects.Load(), PublishTimes: c.publishTimes.load(),
 	}
+	c.mu.Lock()
+	queues := slices.Collect(maps.Keys(c.queues))
+	c.mu.Unlock()
+	s.Subscriptions = len(queues)
+	for _, q := range queues {
+		n := q.len()
+		s.Queued += n
+		s.LongestQueue = max(s.LongestQueue, n)
+	}
+	return s
 }
 
 // Stats returns the figures of this bus. It may be called concurrently.
@@ -82,6 +128,6 @@ func (s *Streams) Stats() Stats {
 	s.once.Do(s.init)
 	stats := s.counts.stats()
 	bell := s.bell.Stats()
-	stats.Topics, stats.Away = bell.Topics, bell.Away
+	stats.Topics, stats.Away, stats.Disconnects = bell.Topics, bell.Away, bell.Disconnects
 	return stats
 }

@@ -16,7 +16,9 @@ func TestMemoryStats(t *testing.T) {
 		closeSlow bool
 		want      bus.Stats
 	}{
-		{"drops", false, bus.Stats{Published: 5, PublishErrors: 1, Delivered: 10, Dropped: 6, Topics: 2}},
+		{"drops", false, bus.Stats{
+			Published: 5, PublishErrors: 1, Delivered: 10, Dropped: 6, Topics: 2, Subscriptions: 2, Queued: 4, LongestQueue: 2,
+		}},
 		{"closes", true, bus.Stats{Published: 5, PublishErrors: 1, Delivered: 4, ClosedSlow: 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +67,12 @@ func TestRedisStats(t *testing.T) {
 			for _, sub := range subs {
 				sub.await(t, 5)
 			}
-			if got, want := b.Stats(), (bus.Stats{Published: 5, Delivered: 10, Topics: 2}); got != want {
+			got := b.Stats()
+			if n := calls(got.PublishTimes); n != 5 || got.PublishTimes.Sum <= 0 {
+				t.Errorf("%d calls of Publish took %v", n, got.PublishTimes.Sum)
+			}
+			got.PublishTimes = bus.Durations{}
+			if want := (bus.Stats{Published: 5, Delivered: 10, Topics: 2, Subscriptions: 2}); got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 
@@ -77,7 +84,7 @@ func TestRedisStats(t *testing.T) {
 			}
 			network.refuse(false)
 			await(t, "the topics to be back", func() bool { return b.Stats().Away == 0 })
-			if got := b.Stats(); got.PublishErrors != 1 || got.Topics != 2 {
+			if got := b.Stats(); got.PublishErrors != 1 || got.Topics != 2 || got.Disconnects != 1 || calls(got.PublishTimes) != 6 {
 				t.Errorf("%+v after the break", got)
 			}
 			if _, ok := b.(*bus.Redis); ok { // with Streams nothing was lost
@@ -87,8 +94,53 @@ func TestRedisStats(t *testing.T) {
 				sub.Close()
 			}
 			await(t, "the topics to be gone", func() bool { return b.Stats().Topics == 0 })
+			if got := b.Stats(); got.Subscriptions != 0 {
+				t.Errorf("%d subscriptions are open", got.Subscriptions)
+			}
 		})
 	}
+}
+
+// calls returns the number of calls that d has counted.
+func calls(d bus.Durations) (n int64) {
+	for _, c := range d.Counts {
+		n += c
+	}
+	return n
+}
+
+// The queue of each subscription counts, with its Gaps, until it is closed.
+func TestQueueStats(t *testing.T) {
+	t.Parallel()
+	m := &bus.Memory{Queue: 10}
+	var subs []bus.Subscription
+	for _, topics := range [][]string{{"a"}, {"a", "b"}, {}} {
+		sub, err := m.Subscribe(t.Context(), topics...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs = append(subs, sub)
+	}
+	check := func(what string, subscriptions, queued, longest int) {
+		t.Helper()
+		got := m.Stats()
+		if got.Subscriptions != subscriptions || got.Queued != queued || got.LongestQueue != longest {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+	numbers(t, m, "a", 1, 3)
+	numbers(t, m, "b", 1, 4)
+	check("messages wait", 3, 10, 7)
+	if _, err := subs[1].Next(t.Context()); err != nil {
+		t.Error(err)
+	}
+	check("one was read", 3, 9, 6)
+	subs[1].Remove(t.Context(), "a", "b")
+	check("its topics were removed", 3, 9, 6)
+	for range 2 {
+		subs[1].Close()
+	}
+	check("it was closed", 2, 3, 3)
 }
 
 // A Gap of a history that was trimmed is counted.

@@ -108,6 +108,7 @@ return id`)
 
 // Publish adds data to the history of topic.
 func (s *Streams) Publish(ctx context.Context, topic string, data []byte) error {
+	defer s.counts.publishTimes.since(time.Now())
 	err := s.publish(ctx, topic, data)
 	s.counts.publish(err)
 	if err != nil {

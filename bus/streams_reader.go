@@ -74,7 +74,8 @@ func (s *Streams) join() (*streamsSubscription, error) {
 	}
 	s.reader.users++
 	sub := &streamsSubscription{bus: s, reader: s.reader, places: map[string]*place{}, behind: map[*place]bool{}}
-	sub.limit = s.Queue
+	sub.limit, sub.counts = s.Queue, &s.counts
+	s.counts.opened(&sub.queue)
 	return sub, nil
 }
 
