@@ -14,6 +14,13 @@ type queued struct {
 // at least about what it takes to keep a short one.
 func (f *Frame) size() int { return max(len(f.payload), 64) }
 
+// queued returns the bytes that wait for the member's connection.
+func (m *Member) queued() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.queue.bytes
+}
+
 // push puts a message at the end. If there is no room for it, push drops as many of
 // the oldest messages as it takes and returns their number, or, without DropOldest,
 // reports that the message doesn't fit.

@@ -52,10 +52,20 @@ func TestMemberSlow(t *testing.T) {
 						t.Fatalf("message %d: the quick one got %q", i, got)
 					}
 				}
+				queued := (99 - tt.dropped) * max(tt.size, 64)
+				if tt.code != 0 {
+					queued = 0
+				}
+				if s := h.Stats(); s.LongestQueue != queued || s.QueuedBytes != int64(queued) {
+					t.Errorf("%+v, want %d bytes in a queue", s, queued)
+				}
 				close(slow.stuck)
 				synctest.Wait()
 				code, _ := slow.closed()
 				s := h.Stats()
+				if s.QueuedBytes != 0 || s.LongestQueue != 0 {
+					t.Errorf("%+v once all is sent", s)
+				}
 				if code != tt.code || s.Dropped != int64(tt.dropped) || (s.Slow == 1) != (code == 1013) || s.Members != 2-int(s.Slow) {
 					t.Errorf("closed with %d, %+v; want %d and %d dropped", code, s, tt.code, tt.dropped)
 				}
