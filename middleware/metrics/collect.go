@@ -13,12 +13,13 @@ import (
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, f := range c.all {
-		ch <- f.Desc
-	}
+	c.describe(ch)
 	c.backends.duration.Describe(ch)
 	c.backends.firstByte.Describe(ch)
 	c.tunnels.Describe(ch)
+	for _, part := range c.parts {
+		part.Describe(ch)
+	}
 }
 
 // Collect implements [prometheus.Collector]. It calls [limpet.Gateway.Stats], which takes
@@ -49,8 +50,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.collectRefused(ch)
 	c.collectStore(ch)
-	c.collectBus(ch)
-	c.collectHub(ch)
+	for _, part := range c.parts {
+		part.Collect(ch)
+	}
 }
 
 // is sends the value of the series with these labels.
@@ -175,21 +177,6 @@ func (c *Collector) collectStore(ch chan<- prometheus.Metric) {
 	c.storeOpen.is(ch, flag(s.Open))
 }
 
-func (c *Collector) collectBus(ch chan<- prometheus.Metric) {
-	if c.opts.Bus == nil {
-		return
-	}
-	s := c.opts.Bus.Stats()
-	c.busPublished.is(ch, s.Published)
-	c.busErrors.is(ch, s.PublishErrors)
-	c.busDelivered.is(ch, s.Delivered)
-	c.busGaps.is(ch, s.Gaps)
-	c.busDropped.is(ch, s.Dropped)
-	c.busClosed.is(ch, s.ClosedSlow)
-	c.busTopics.is(ch, int64(s.Topics))
-	c.busAway.is(ch, int64(s.Away))
-}
-
 func (c *Collector) collectRefused(ch chan<- prometheus.Metric) {
 	if c.opts.Limit != nil {
 		s := c.opts.Limit.Stats()
@@ -205,20 +192,4 @@ func (c *Collector) collectRefused(ch chan<- prometheus.Metric) {
 		c.refused.is(ch, s.Refused, "origin")
 		c.refused.is(ch, s.Reported, "origin-report")
 	}
-}
-
-func (c *Collector) collectHub(ch chan<- prometheus.Metric) {
-	if c.opts.Hub == nil {
-		return
-	}
-	s := c.opts.Hub.Stats()
-	c.hubMembers.is(ch, int64(s.Members))
-	c.hubRooms.is(ch, int64(s.Rooms))
-	c.hubNodes.is(ch, int64(s.Nodes))
-	c.hubSent.is(ch, s.Sent)
-	c.hubReceived.is(ch, s.Received)
-	c.hubDelivered.is(ch, s.Delivered)
-	c.hubDropped.is(ch, s.Dropped)
-	c.hubSlow.is(ch, s.Slow)
-	c.hubGaps.is(ch, s.Gaps)
 }

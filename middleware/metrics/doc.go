@@ -8,6 +8,10 @@
 //
 //	mux.Handle("/metrics", metrics.Handler(gateway, nil))
 //
+// A service that has a bus or a hub and no gateway registers collectors of these:
+//
+//	prometheus.MustRegister(metrics.Bus(redis), metrics.Hub(rooms))
+//
 // Make the collector before the gateway serves: it counts what begins from then on. No other
 // package of Limpet imports Prometheus' client.
 //
@@ -92,6 +96,11 @@
 //	limpet_bus_closed_slow_total
 //	limpet_bus_topics
 //	limpet_bus_topics_away
+//	limpet_bus_disconnects_total
+//	limpet_bus_subscriptions
+//	limpet_bus_queued                            messages, in the queues of all subscriptions
+//	limpet_bus_longest_queue                     and in the longest one
+//	limpet_bus_publish_duration_seconds          histogram
 //	limpet_hub_members                           see [hub.Stats]
 //	limpet_hub_rooms
 //	limpet_hub_nodes
@@ -101,6 +110,8 @@
 //	limpet_hub_dropped_total
 //	limpet_hub_closed_slow_total
 //	limpet_hub_gaps_total
+//	limpet_hub_queued_bytes                      that wait for all members
+//	limpet_hub_longest_queue_bytes               and for the one for whom most does
 //
 // # Latency
 //
@@ -110,8 +121,9 @@
 // session's ID (transport=polling and sid in the query); and what [Options].Long names. All of
 // them would only tell how long clients stay.
 //
-// Each histogram has classic buckets, from 1 ms to 10 s, and native ones, which a Prometheus
-// that ingests native histograms prefers.
+// Each of these histograms has classic buckets, from 1 ms to 10 s, and native ones, which a
+// Prometheus that ingests native histograms prefers. That of the bus has classic ones, from
+// 0.1 ms to 2.5 s.
 //
 // # Cost
 //

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	limpet "github.com/limpet-go/limpet/middleware"
 	"github.com/limpet-go/limpet/middleware/metrics"
 )
@@ -22,7 +24,11 @@ func described(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := metrics.New(gateway, nil)
+	rooms, err := hub.New(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := metrics.New(gateway, &metrics.Options{Bus: &bus.Memory{}, Hub: rooms})
 	defer c.Stop()
 	ch := make(chan *prometheus.Desc)
 	go func() { c.Describe(ch); close(ch) }()

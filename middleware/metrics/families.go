@@ -8,9 +8,32 @@ type family struct {
 	kind prometheus.ValueType
 }
 
-// families are the metrics of a collector, apart from its histograms.
+// A set is the metrics of a collector, apart from its histograms.
+type set []family
+
+func (s *set) add(kind prometheus.ValueType, name, help string, labels []string) family {
+	f := family{prometheus.NewDesc("limpet_"+name, help, labels, nil), kind}
+	*s = append(*s, f)
+	return f
+}
+
+func (s *set) counter(name, help string, labels ...string) family {
+	return s.add(prometheus.CounterValue, name, help, labels)
+}
+
+func (s *set) gauge(name, help string, labels ...string) family {
+	return s.add(prometheus.GaugeValue, name, help, labels)
+}
+
+func (s set) describe(ch chan<- *prometheus.Desc) {
+	for _, f := range s {
+		ch <- f.Desc
+	}
+}
+
+// families are the metrics of a gateway, apart from its histograms.
 type families struct {
-	all []family
+	set
 
 	requests, inFlight, queued, full, received, sent, aborts, ownAnswers, pins, unknown family
 	failures, retries, redispatches                                                     family
@@ -20,23 +43,12 @@ type families struct {
 	replicas, findings, refused, limited                                                family
 	moved, toMove                                                                       family
 
-	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen                                    family
-	busPublished, busErrors, busDelivered, busGaps, busDropped, busClosed, busTopics, busAway        family
-	hubMembers, hubRooms, hubNodes, hubSent, hubReceived, hubDelivered, hubDropped, hubSlow, hubGaps family
+	storeMemory, storeCalls, storeErrors, storeSkipped, storeOpen family
 }
 
 func newFamilies() *families {
 	f := &families{}
-	add := func(kind prometheus.ValueType, name, help string, labels []string) family {
-		f.all = append(f.all, family{prometheus.NewDesc("limpet_"+name, help, labels, nil), kind})
-		return f.all[len(f.all)-1]
-	}
-	counter := func(name, help string, labels ...string) family {
-		return add(prometheus.CounterValue, name, help, labels)
-	}
-	gauge := func(name, help string, labels ...string) family {
-		return add(prometheus.GaugeValue, name, help, labels)
-	}
+	counter, gauge := f.counter, f.gauge
 
 	f.requests = counter("requests_total", "Requests that have ended or become tunnels, by the class of their status and by who has answered. Source none: the client left before there was an answer.", "backend", "source", "code")
 	f.inFlight = gauge("requests_in_flight", "Requests at the backend now, without tunnels, from all gateways of this process.", "backend")
@@ -83,24 +95,5 @@ func newFamilies() *families {
 	f.storeErrors = counter("store_errors_total", "Calls of the store to Redis that failed or took too long.")
 	f.storeSkipped = counter("store_skipped_total", "Calls of the store that weren't made, since Redis fails.")
 	f.storeOpen = gauge("store_circuit_open", "1 while the store leaves Redis alone, because it fails.")
-
-	f.busPublished = counter("bus_published_total", "Messages that the bus has taken.")
-	f.busErrors = counter("bus_publish_errors_total", "Messages that the bus has not, or perhaps not, taken.")
-	f.busDelivered = counter("bus_delivered_total", "Messages that were put into the queues of subscriptions.")
-	f.busGaps = counter("bus_gaps_total", "Times that a subscription was told that messages are missing, or may be.")
-	f.busDropped = counter("bus_dropped_total", "Messages that slow subscriptions have lost.")
-	f.busClosed = counter("bus_closed_slow_total", "Subscriptions that were closed because they were slow.")
-	f.busTopics = gauge("bus_topics", "Topics that are subscribed to.")
-	f.busAway = gauge("bus_topics_away", "Topics that are subscribed to and whose messages don't arrive now.")
-
-	f.hubMembers = gauge("hub_members", "Members of the hub on this node.")
-	f.hubRooms = gauge("hub_rooms", "Rooms that have members on this node.")
-	f.hubNodes = gauge("hub_nodes", "Nodes of the hub that are known, this one included.")
-	f.hubSent = counter("hub_sent_total", "Messages that this node has sent.")
-	f.hubReceived = counter("hub_received_total", "Messages that came from other nodes.")
-	f.hubDelivered = counter("hub_delivered_total", "Messages that the connections of members have taken.")
-	f.hubDropped = counter("hub_dropped_total", "Messages that slow members have lost.")
-	f.hubSlow = counter("hub_closed_slow_total", "Members that were closed because they were slow.")
-	f.hubGaps = counter("hub_gaps_total", "Times that messages of other nodes were missing, or may have been.")
 	return f
 }

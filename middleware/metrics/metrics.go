@@ -21,7 +21,8 @@ type Options struct {
 	Long func(rec *limpet.Record) bool
 
 	// Store, Bus, Hub, Limit and Origin are those whose metrics are collected together with the
-	// gateway's. nil: none.
+	// gateway's. nil: none. [Bus] and [Hub] collect those of a service without a gateway, or
+	// with several.
 	Store *affinity.Redis
 	Bus   interface{ Stats() bus.Stats } // a *bus.Redis, *bus.Streams or *bus.Memory
 	Hub   *hub.Hub
@@ -41,6 +42,7 @@ type Collector struct {
 	backends *backends
 	own      ownAnswers
 	tunnels  prometheus.Histogram
+	parts    []prometheus.Collector // of Options.Bus and Options.Hub
 }
 
 // New returns a collector that observes gateway from now on. To register two of them, for
@@ -55,6 +57,12 @@ func New(gateway *limpet.Gateway, opts *Options) *Collector {
 	}
 	c.backends = newBackends(gateway.Pool())
 	c.tunnels = prometheus.NewHistogram(tunnelDuration)
+	if c.opts.Bus != nil {
+		c.parts = append(c.parts, Bus(c.opts.Bus))
+	}
+	if c.opts.Hub != nil {
+		c.parts = append(c.parts, Hub(c.opts.Hub))
+	}
 	unobserve := gateway.Observe(limpet.Observer{Request: c.request, Closed: c.closed})
 	unwatch := gateway.Pool().OnChange(c.changed)
 	c.stop = func() { unobserve(); unwatch() }
