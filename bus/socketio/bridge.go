@@ -39,7 +39,8 @@ type BridgeOptions struct {
 // aren't asked for acknowledgements. What is sent with the methods of the hub
 // reaches no Socket.IO client.
 //
-// If a hub spans several processes, each of them has a Bridge.
+// If a hub spans several processes, each of them has a Bridge. A hub whose members are in
+// several namespaces has a Bridge for each of them, and one call of [Bridge.Run] for all.
 type Bridge struct {
 	*Cluster
 	hub *hub.Hub
@@ -66,10 +67,49 @@ func NewBridge(h *hub.Hub, client redis.UniversalClient, adapter Adapter, opts *
 	return &Bridge{Cluster: c, hub: h}, nil
 }
 
-// Run is [Cluster.Run] with the rooms of the hub. [hub.Hub.Run] has to run at the
-// same time. A member that joins a room waits until the Bridge receives what others
-// send to the room, or for a second if Redis can't be reached.
-func (b *Bridge) Run(ctx context.Context) error {
+// Run runs the Bridge, its hub, and other Bridges of the same hub, until ctx ends. The
+// caller calls it once, and runs none of them by itself: what [hub.Hub.Run] says of its
+// context and of the end of the program holds for this one.
+//
+// When ctx ends, the hub closes its members first, with 1012 (Service Restart), while the
+// Bridges go on: what is sent when members leave still reaches the cluster. Then the
+// Bridges leave the cluster, and Run returns nil.
+//
+// Run returns an error if the hub or a Bridge fails, as [hub.Hub.Run] and [Cluster.Run]
+// say. It ends the others in the same order before, since members that miss what is sent
+// to their rooms had better connect to another process.
+//
+// A member that joins a room waits until the Bridge receives what others send to the
+// room, or for a second if Redis can't be reached.
+func (b *Bridge) Run(ctx context.Context, others ...*Bridge) error {
+	for _, other := range others {
+		if other == nil || other.hub != b.hub {
+			return errors.New("socketio: a Bridge runs together with Bridges of its own hub only")
+		}
+	}
+	connected, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	bridged, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var running sync.WaitGroup
+	for _, bridge := range append([]*Bridge{b}, others...) {
+		running.Go(func() {
+			if err := bridge.run(bridged); err != nil {
+				failed(err) // only the first error is kept
+			}
+		})
+	}
+	err := b.hub.Run(connected)
+	stop()
+	running.Wait()
+	if err == nil && ctx.Err() == nil {
+		err = context.Cause(connected)
+	}
+	return err
+}
+
+// run is [Cluster.Run] with the rooms of the hub.
+func (b *Bridge) run(ctx context.Context) error {
 	stop := b.hub.OnRooms(func(opened, closed hub.Who) {
 		err := errors.Join(
 			b.Watch(ctx, slices.Concat(opened.Rooms, opened.IDs)...),

@@ -50,7 +50,6 @@ func TestBridge(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			running.Go(func() { report(h.Run(ctx)) })
 			running.Go(func() { report(b.Run(ctx)) })
 			defer running.Wait()
 			defer stop()

@@ -63,8 +63,7 @@ func ExampleBridge() {
 		fmt.Println(err)
 		return
 	}
-	go func() { fmt.Println(h.Run(ctx)) }()
-	go func() { fmt.Println(bridge.Run(ctx)) }()
+	go func() { fmt.Println(bridge.Run(ctx)) }() // and the hub with it
 
 	http.Handle("/ws", h.Handler(&hub.HandlerOptions{
 		Member: func(r *http.Request) (hub.MemberOptions, error) {

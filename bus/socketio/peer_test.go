@@ -143,8 +143,7 @@ func bridged(client *redis.Client, adapter socketio.Adapter) carrier {
 			return b.To(room).Emit(ctx, "ev", number, padding)
 		},
 		receive: func(ctx context.Context, room string, got func(string)) error {
-			ended := make(chan error, 3)
-			go func() { ended <- h.Run(ctx) }()
+			ended := make(chan error, 1)
 			go func() { ended <- b.Run(ctx) }()
 			if _, err := h.Connect(ctx, listening(got), hub.MemberOptions{Rooms: []string{room}}); err != nil {
 				return err
