@@ -10,7 +10,7 @@ type Message struct {
 	Topic string
 	// ID identifies the message within its topic, and is what a subscription to the
 	// messages behind it begins with ([Streams.SubscribeFrom]). It is empty on a bus
-	// without a history.
+	// that is no [History].
 	ID string
 	// Data must not be changed: other subscribers may have the same bytes.
 	Data []byte

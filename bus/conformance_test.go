@@ -18,6 +18,9 @@ func TestMemory(t *testing.T) {
 	t.Parallel()
 	m := &bus.Memory{Queue: 256}
 	bustest.TestBus(t, func() bus.Bus { return m }, bustest.Options{Queue: 256})
+	kept := &bus.Memory{Queue: 256, History: 64}
+	bustest.TestBus(t, func() bus.Bus { return kept }, bustest.Options{Queue: 256})
+	bustest.TestHistory(t, func() bus.History { return kept })
 }
 
 func TestOverRedis(t *testing.T) {
@@ -45,6 +48,9 @@ func TestOverRedis(t *testing.T) {
 			} {
 				t.Run(what.name, func(t *testing.T) {
 					bustest.TestBus(t, what.process, bustest.Options{Queue: 256, History: what.history})
+					if what.history {
+						bustest.TestHistory(t, func() bus.History { return what.process().(bus.History) })
+					}
 				})
 			}
 		})

@@ -5,7 +5,8 @@
 // is the reference for the others. [Redis] is the publish and subscribe of Redis.
 // [Streams] keeps a history in Redis, from which a subscriber that was cut off reads
 // on. None of them loses a message in silence: a subscription returns a [Gap] for
-// messages that it has missed, or may have.
+// messages that it has missed, or may have. Streams, and Memory if it is told to, is a
+// [History]: it returns the newest messages of a topic, and those behind one.
 //
 //	client, err := bus.NewRedisClient("redis://10.0.0.5:6379")
 //	// ...

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Memory is a [Bus] within this process, and the reference for the others.
@@ -26,15 +27,23 @@ type Memory struct {
 	// With CloseSlow the subscription is closed: Next still returns what is in the
 	// queue, and then an error that wraps [ErrClosed] and says why.
 	CloseSlow bool
+	// History is the number of messages that each topic keeps, for [Memory.Last] and
+	// [Memory.After]. 0 means none.
+	History int
+	// Idle is how long a topic without subscriptions is kept at least after the last
+	// message was published on it; 0 means for ever. It matters with a History only.
+	Idle time.Duration
 
 	counts counts
 	mu     sync.RWMutex
-	topics map[string]*memoryTopic // those that have subscriptions
+	topics map[string]*memoryTopic // those that have subscriptions, or have kept messages
+	sweep  int                     // the number of topics at which to look for those to forget
 }
 
 type memoryTopic struct {
 	mu   sync.Mutex // held while a message is put into all queues, so that they agree on the order
 	subs []*memorySubscription
+	past past
 }
 
 type memorySubscription struct {
@@ -46,36 +55,39 @@ type memorySubscription struct {
 // Publish puts a copy of data into the queues of topic. The only error is that
 // of ctx.
 func (m *Memory) Publish(ctx context.Context, topic string, data []byte) error {
-	err := ctx.Err()
-	m.counts.publish(err)
-	if err != nil {
-		return err
-	}
-	for _, sub := range m.publish(topic, data) {
-		sub.leave()
-	}
-	return nil
+	_, err := m.Append(ctx, topic, data)
+	return err
 }
 
-// publish returns the subscriptions that are closed, to be taken off their topics: that
-// needs bus.mu for writing.
-func (m *Memory) publish(topic string, data []byte) (gone []*memorySubscription) {
+// publish returns the ID of the message, and the subscriptions that are closed, to be taken
+// off their topics: that needs bus.mu for writing.
+func (m *Memory) publish(topic string, data []byte) (id string, gone []*memorySubscription) {
 	m.mu.RLock()
-	defer m.mu.RUnlock()
 	t := m.topics[topic]
+	if t != nil || m.History <= 0 {
+		defer m.mu.RUnlock()
+	} else {
+		m.mu.RUnlock()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		t = m.open(topic)
+	}
 	if t == nil {
-		return nil
+		return "", nil
 	}
 	it := item{Message: Message{Topic: topic, Data: bytes.Clone(data)}}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if m.History > 0 {
+		t.past.keep(&it.Message, m.History)
+	}
 	for _, sub := range t.subs {
 		if !sub.push(it) {
 			gone = append(gone, sub)
 		}
 	}
 	m.counts.delivered.Add(int64(len(t.subs) - len(gone)))
-	return gone
+	return it.ID, gone
 }
 
 // Subscribe subscribes to topics. The only error is that of ctx.
@@ -97,19 +109,12 @@ func (s *memorySubscription) Add(_ context.Context, topics ...string) error {
 	if s.topics == nil {
 		return ErrClosed
 	}
-	if m.topics == nil {
-		m.topics = map[string]*memoryTopic{}
-	}
 	for _, topic := range topics {
 		if s.topics[topic] {
 			continue
 		}
 		s.topics[topic] = true
-		t := m.topics[topic]
-		if t == nil {
-			t = &memoryTopic{}
-			m.topics[topic] = t
-		}
+		t := m.open(topic)
 		t.subs = append(t.subs, s)
 	}
 	return nil
@@ -150,7 +155,7 @@ func (s *memorySubscription) remove(topic string) {
 	delete(s.topics, topic)
 	t := s.bus.topics[topic]
 	t.subs = slices.DeleteFunc(t.subs, func(other *memorySubscription) bool { return other == s })
-	if len(t.subs) == 0 {
+	if len(t.subs) == 0 && t.past.last == 0 {
 		delete(s.bus.topics, topic)
 	}
 }

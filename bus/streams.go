@@ -106,27 +106,24 @@ if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 redis.call('SPUBLISH', KEYS[1], id)
 return id`)
 
-// Publish adds data to the history of topic.
+// Publish adds data to the history of topic. [Streams.Append] returns the ID, too.
 func (s *Streams) Publish(ctx context.Context, topic string, data []byte) error {
-	defer s.counts.publishTimes.since(time.Now())
-	err := s.publish(ctx, topic, data)
-	s.counts.publish(err)
-	if err != nil {
-		return fmt.Errorf("bus: Streams: publish on %q: %w", topic, err)
-	}
-	return nil
+	_, err := s.Append(ctx, topic, data)
+	return err
 }
 
-func (s *Streams) publish(ctx context.Context, topic string, data []byte) error {
+func (s *Streams) publish(ctx context.Context, topic string, data []byte) (id string, err error) {
 	if err := s.ready(ctx); err != nil {
-		return err
+		return "", err
 	}
 	mark, done := s.ledger.open()
 	defer done()
-	return s.attempts.try(ctx, s.Client, s.timeout(), func(ctx context.Context) error {
-		return addAndRing.Run(ctx, s.Client, []string{s.key(topic)},
-			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Err()
+	err = s.attempts.try(ctx, s.Client, s.timeout(), func(ctx context.Context) (err error) {
+		id, err = addAndRing.Run(ctx, s.Client, []string{s.key(topic)},
+			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Text()
+		return err
 	}, func() bool { return true })
+	return id, err
 }
 
 // Subscribe subscribes to topics, each behind its newest message.
