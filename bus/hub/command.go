@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // Send sends a message to the members that who selects: first to those of this node,
 // then over the bus to those of the others. It doesn't wait for members. An error says
 // that the members of other nodes, or some of them, were not reached; that who selects
-// nobody is no error.
+// nobody is no error. With [Options].Recover, what is sent to rooms comes to the members of
+// this node over the bus, too, so that it comes to all nodes in one order.
 func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
 	h.sent.Add(1)
 	e := envelope{kind: kindText, payload: f.payload}
@@ -60,7 +62,10 @@ func marshal(v any) []byte {
 func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error {
 	e.node, e.to, e.except = h.id, who.to(), who.except()
 	for _, key := range e.to {
-		if err := h.apply(&e, f, key); err != nil {
+		if h.ordered(key) && !who.Local {
+			continue // it comes back over the bus
+		}
+		if err := h.apply(&e, f, key, position{}); err != nil {
 			return fmt.Errorf("hub: %w", err)
 		}
 	}
@@ -82,9 +87,14 @@ func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error
 	return nil
 }
 
+// ordered reports whether the members of this node, too, get what is sent to a key over the
+// bus.
+func (h *Hub) ordered(key string) bool { return h.history != nil && strings.HasPrefix(key, roomKey) }
+
 // apply carries an envelope out for the members of this node that one of its keys
-// selects. f is the message in the envelope, or nil if none was made of it yet.
-func (h *Hub) apply(e *envelope, f *Frame, key string) error {
+// selects. f is the message in the envelope, or nil if none was made of it yet, and at its
+// position, if it has one.
+func (h *Hub) apply(e *envelope, f *Frame, key string, at position) error {
 	i := slices.Index(e.to, key)
 	if i < 0 {
 		return errors.New("it came on a topic that it isn't for")
@@ -93,7 +103,11 @@ func (h *Hub) apply(e *envelope, f *Frame, key string) error {
 	switch e.kind {
 	case kindText, kindBinary:
 		if f == nil {
-			f = &Frame{payload: e.payload, binary: e.kind == kindBinary}
+			f = e.frame()
+		}
+		if strings.HasPrefix(key, roomKey) {
+			h.deliver(newRoomMessage(e, i, f, at), key)
+			return nil
 		}
 		do = func(m *Member) { m.Send(f) }
 	case kindDisconnect:
@@ -117,6 +131,17 @@ func (h *Hub) apply(e *envelope, f *Frame, key string) error {
 		do(m)
 	}
 	return nil
+}
+
+// deliver gives a message to the members of this node that are in its room.
+func (h *Hub) deliver(msg *roomMessage, key string) {
+	for m := range h.rooms.members(key) {
+		if m.places != nil {
+			m.deliver(key, msg)
+		} else if msg.isFor(m) {
+			m.Send(msg.frame)
+		}
+	}
 }
 
 // selected iterates over the members that the key to[i] selects. Those that a key

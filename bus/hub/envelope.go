@@ -42,6 +42,9 @@ const (
 	kindBye                   // to all nodes: this node leaves
 )
 
+// frame returns the message in an envelope that has one.
+func (e *envelope) frame() *Frame { return &Frame{payload: e.payload, binary: e.kind == kindBinary} }
+
 // append appends the envelope to b.
 func (e *envelope) append(b []byte) []byte {
 	b = append(b, envelopeVersion, e.kind)

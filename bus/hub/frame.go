@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // A Frame is one message. It may be sent any number of times, to any number of members
@@ -14,6 +15,7 @@ type Frame struct {
 
 	build sync.Once
 	bytes []byte
+	lined atomic.Pointer[Frame] // see bare
 }
 
 // Text returns a text message. The payload is kept and must not be changed. It must

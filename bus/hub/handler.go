@@ -42,7 +42,8 @@ type HandlerOptions struct {
 	// the request is for may always connect, and so may clients that send no Origin:
 	// those aren't browsers.
 	Origins []string
-	// Subprotocols are those that clients may ask for, the best one first.
+	// Subprotocols are those that clients may ask for beside [Protocol], the best one
+	// first. Clients that ask for Protocol speak it.
 	Subprotocols []string
 	// ReadLimit is the size in bytes of the largest message that a client may send;
 	// it is 32 KiB by default. A larger one closes the client with 1009 (Message Too
@@ -113,12 +114,28 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	code, reason := closecode.InternalError, "" // if Connect panics
+	var hello hello
 	defer func() {
-		go c.read(early) // until the connection ends
+		go func() { // until the connection ends
+			hello.pass(c)
+			if hello.parted {
+				c.end()
+			} else {
+				c.read(early)
+			}
+		}()
 		if c.member == nil {
 			c.refuse(code, reason)
 		}
 	}()
+	if c.placed {
+		bad := hello.read(c, early)
+		if early = nil; bad != nil {
+			code, reason = bad.code, bad.reason
+			return
+		}
+		who.Positions = hello.positions
+	}
 	// A member has none of the request's values: a router may give what it keeps there to
 	// another request when the handler returns.
 	m, err := s.hub.connect(r.Context(), context.Background(), c, who)
@@ -131,6 +148,9 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.member = m
 		s.pings.add(c)
 		s.open(m, r)
+		if c.placed {
+			m.tellAbsent()
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 	}
 	take := &hijacker{ResponseWriter: w}
 	ws, err := websocket.Accept(take, r, &websocket.AcceptOptions{
-		OriginPatterns: s.opts.Origins, Subprotocols: s.opts.Subprotocols,
+		OriginPatterns: s.opts.Origins, Subprotocols: append([]string{Protocol}, s.opts.Subprotocols...),
 	})
 	if err != nil {
 		return nil, nil // Accept has answered
@@ -39,6 +39,7 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 	conn := below(take.conn)
 	c = &socket{sockets: s, conn: conn, raw: rawConn(conn), release: stay.Hold(r.Context())}
 	c.try = c.receive
+	c.placed = ws.Subprotocol() == Protocol
 	c.heard.Store(true) // the handshake counts for the first ping
 	return c, take.early
 }

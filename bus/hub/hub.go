@@ -8,6 +8,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/internal/typednil"
@@ -37,9 +38,10 @@ import (
 //
 // All methods may be called concurrently.
 type Hub struct {
-	bus  bus.Bus
-	opts Options
-	id   string
+	bus     bus.Bus
+	history bus.History // the bus, or nil without [Options].Recover
+	opts    Options
+	id      string
 
 	rooms    rooms
 	interest interest
@@ -71,7 +73,7 @@ var ErrClosed = errors.New("the hub has ended")
 //
 // New returns an error for negative options, and if b has a method Validate that
 // returns one, as those of [bus.Redis] and [bus.Streams] do for a client that can't
-// be used.
+// be used. With [Options].Recover b has to be a [bus.History].
 func New(b bus.Bus, opts *Options) (*Hub, error) {
 	h := &Hub{bus: b, id: rand.Text()}
 	if b == nil {
@@ -91,12 +93,32 @@ func New(b bus.Bus, opts *Options) (*Hub, error) {
 	if err := h.opts.setDefaults(); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	h.rooms.interest, h.rooms.seed = &h.interest, maphash.MakeSeed()
+	if err := h.setHistory(b == nil); err != nil {
+		return nil, fmt.Errorf("hub: %w", err)
+	}
+	h.rooms.hub, h.rooms.interest, h.rooms.seed = h, &h.interest, maphash.MakeSeed()
 	h.interest.wake = make(chan struct{}, 1)
 	h.nodes.beats = 1
 	h.rooms.lists.New = func() any { return new([]*Member) }
 	h.batches.New = func() any { return new([]*Frame) }
 	return h, nil
+}
+
+// setHistory makes the hub use the history of its bus, if it is to recover messages. own
+// says that the bus is a Memory of its own.
+func (h *Hub) setHistory(own bool) error {
+	if h.opts.Recover == 0 {
+		return nil
+	}
+	if own {
+		h.bus = &bus.Memory{History: h.opts.Recover, Idle: time.Hour}
+	}
+	history, ok := h.bus.(bus.History)
+	if memory, is := h.bus.(*bus.Memory); !ok || is && memory.History <= 0 {
+		return fmt.Errorf("Recover needs a bus with a history: bus.Streams, or bus.Memory with History set, not %T", h.bus)
+	}
+	h.history = history
+	return nil
 }
 
 // ID returns the random ID of this node.

@@ -24,6 +24,12 @@ type MemberOptions struct {
 	Data any
 	// Rooms are the rooms that the member is in from the start.
 	Rooms []string
+	// Positions are where the client was in rooms when it was last here, by room, as
+	// [Protocol] has told it. If they aren't nil the member speaks Protocol: each
+	// message to it begins with a line, and in each room that it enters it gets what it
+	// has missed since its position there. The positions of other rooms don't matter:
+	// whoever names a room isn't in it for that. [Hub.Handler] sets Positions itself.
+	Positions map[string]string
 }
 
 // The life of a member, in states of its fields ended and writing:
@@ -56,6 +62,7 @@ type Member struct {
 	keys    map[string]struct{} // of what it is in: rooms, its ID, and everybody
 	data    json.RawMessage
 	queue   queued
+	places  *places // nil unless it speaks Protocol; never changes
 	events  []event // hooks that are due
 	sweep   int     // the number of events at which to look for those that undo each other
 	writing bool    // write runs, or is about to
@@ -87,6 +94,9 @@ func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions
 	if err := m.SetData(opts.Data); err != nil {
 		return nil, err
 	}
+	if opts.Positions != nil {
+		m.places = newPlaces(opts.Positions)
+	}
 	m.ctx, m.cancel = context.WithCancel(parent)
 	m.run = m.write
 	h.mu.RLock()
@@ -98,8 +108,8 @@ func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions
 	h.open.Add(1)
 	m.enter(everybody) // with h.mu held: either shut finds it there, or closed is set before
 	h.mu.RUnlock()
-	ready := m.enter(append(keys(opts.Rooms, nil), memberKey+m.id)...)
-	_ = h.await(ctx, ready) // an error only says that messages of other nodes may come later
+	rooms := append(keys(opts.Rooms, nil), memberKey+m.id)
+	_ = m.await(ctx, m.enter(rooms...), rooms) // an error only says that messages of other nodes may come later
 	return m, nil
 }
 
@@ -141,10 +151,20 @@ func (m *Member) Info() MemberInfo {
 // is away, ctx has ended, or the hub has ([ErrClosed]). The member is in the rooms
 // all the same.
 func (m *Member) Join(ctx context.Context, rooms ...string) error {
-	if err := m.hub.await(ctx, m.enter(keys(rooms, nil)...)); err != nil {
+	to := keys(rooms, nil)
+	if err := m.await(ctx, m.enter(to...), to); err != nil {
 		return fmt.Errorf("hub: join: %w", err)
 	}
 	return nil
+}
+
+// await waits until rounds have ended, and until the member has a place in rooms.
+func (m *Member) await(ctx context.Context, rounds []*round, keys []string) error {
+	err := m.hub.await(ctx, rounds)
+	if m.places == nil || err != nil {
+		return err
+	}
+	return m.settle(ctx, keys)
 }
 
 // Leave takes the member out of rooms. Rooms that it isn't in are ignored.
@@ -164,6 +184,7 @@ func (m *Member) enter(keys ...string) (ready []*round) {
 			ready = append(ready, r)
 		}
 		m.happened(m.hub.opts.Joined, key)
+		m.entered(key)
 	}
 	return ready
 }
@@ -175,6 +196,7 @@ func (m *Member) leave(keys ...string) {
 		if _, in := m.keys[key]; in {
 			delete(m.keys, key)
 			m.hub.rooms.leave(key, m)
+			m.left(key)
 			m.happened(m.hub.opts.Left, key)
 		}
 	}
@@ -191,18 +213,34 @@ func (m *Member) is(keys []string) bool {
 // queue is full, [Options].DropOldest says what happens. A message to a member that
 // has ended is ignored.
 func (m *Member) Send(f *Frame) {
+	if m.places != nil {
+		m.push(f.bare(), false)
+	} else {
+		m.push(f, m.hub.opts.DropOldest)
+	}
+}
+
+// push is Send for what is written as it is.
+func (m *Member) push(f *Frame, dropOldest bool) {
 	m.mu.Lock()
 	if m.ended {
 		m.mu.Unlock()
 		return
 	}
-	dropped, fits := m.queue.push(f, &m.hub.opts)
+	dropped, fits := m.queue.push(f, &m.hub.opts, dropOldest)
 	m.wake()
+	if !fits {
+		m.tooSlow()
+	}
 	m.mu.Unlock()
 	if dropped > 0 {
 		m.hub.dropped.Add(int64(dropped))
 	}
-	if !fits && m.end(closecode.TryAgainLater, "too slow", true) {
+}
+
+// tooSlow ends a member whose queue is full. m.mu is held.
+func (m *Member) tooSlow() {
+	if m.finish(closecode.TryAgainLater, "too slow", true) {
 		m.hub.slow.Add(1)
 	}
 }
@@ -238,6 +276,11 @@ func (m *Member) control(put func(*queued)) {
 func (m *Member) end(code int, reason string, discard bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.finish(code, reason, discard)
+}
+
+// finish is end with m.mu held.
+func (m *Member) finish(code int, reason string, discard bool) bool {
 	if m.ended {
 		return false
 	}
@@ -254,6 +297,9 @@ func (m *Member) end(code int, reason string, discard bool) bool {
 		m.happened(m.hub.opts.Left, key)
 	}
 	clear(m.keys)
+	if m.places != nil {
+		clear(m.places.rooms)
+	}
 	m.wake()
 	return true
 }

@@ -22,9 +22,9 @@ func (m *Member) queued() int {
 }
 
 // push puts a message at the end. If there is no room for it, push drops as many of
-// the oldest messages as it takes and returns their number, or, without DropOldest,
+// the oldest messages as it takes and returns their number, or, without dropOldest,
 // reports that the message doesn't fit.
-func (q *queued) push(f *Frame, opts *Options) (dropped int, fits bool) {
+func (q *queued) push(f *Frame, opts *Options, dropOldest bool) (dropped int, fits bool) {
 	left := q.bytes
 	for dropped < len(q.frames) &&
 		(len(q.frames)-dropped >= opts.QueueMessages || left+f.size() > opts.QueueBytes) {
@@ -32,14 +32,25 @@ func (q *queued) push(f *Frame, opts *Options) (dropped int, fits bool) {
 		dropped++
 	}
 	if dropped > 0 {
-		if !opts.DropOldest {
+		if !dropOldest {
 			return 0, false
 		}
 		q.frames = slices.Delete(q.frames, 0, dropped)
 	}
-	q.frames = append(q.frames, f)
-	q.bytes = left + f.size()
+	q.bytes = left
+	q.add(f)
 	return dropped, true
+}
+
+// fits reports whether there is room for a message.
+func (q *queued) fits(f *Frame, opts *Options) bool {
+	return len(q.frames) == 0 || len(q.frames) < opts.QueueMessages && q.bytes+f.size() <= opts.QueueBytes
+}
+
+// add puts a message at the end.
+func (q *queued) add(f *Frame) {
+	q.frames = append(q.frames, f)
+	q.bytes += f.size()
 }
 
 // What is passed to one call of Conn.Send. It has left the queue by then, and doesn't

@@ -25,6 +25,12 @@ func (m *Member) write() {
 		m.events = nil
 		var messages int
 		*batch, messages = m.queue.pop((*batch)[:0])
+		if m.places != nil && len(m.queue.frames) == 0 {
+			select {
+			case m.places.empty <- struct{}{}:
+			default:
+			}
+		}
 		if len(events)+len(*batch) == 0 {
 			m.writing = false
 			ended := m.ended // if so, nothing calls wake any more

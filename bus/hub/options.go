@@ -32,6 +32,25 @@ type Options struct {
 	// [Hub.Stats] counts both.
 	DropOldest bool
 
+	// Recover is the number of messages to a room that a member gets which it has missed
+	// while it was away, or because it is slow; 0 means none. It is for members that
+	// speak [Protocol], and for messages to rooms: those to IDs and to everybody aren't
+	// recovered, so that who wants these to be, gives each user a room, and everybody
+	// one. If more are missing, or the bus doesn't keep them any more, the member is
+	// told that messages are missing, and goes on with those that come.
+	//
+	// The bus has to be a [bus.History], which sets how many messages are kept and for
+	// how long. What is sent to rooms comes to all nodes in one order then, also to the
+	// node that sends it, over the bus: if the bus is away it doesn't come. It must be
+	// set on all nodes of a hub or on none. Whoever is in a room may read what was sent
+	// there before, as far as Recover reaches.
+	//
+	// Members that come back to a node at the same moment share what it reads. A member
+	// that speaks Protocol never loses messages to rooms because its queue is full: it
+	// gets them from the history once it has taken what is in its queue. DropOldest isn't
+	// for these members.
+	Recover int
+
 	// WriteTimeout is how long a [Conn] may take for one call of Send or Close; it
 	// is 5 s by default. A connection that takes longer is given up.
 	WriteTimeout time.Duration
@@ -74,7 +93,7 @@ type Options struct {
 
 // setDefaults replaces what isn't set.
 func (o *Options) setDefaults() error {
-	for name, n := range map[string]int{"QueueBytes": o.QueueBytes, "QueueMessages": o.QueueMessages} {
+	for name, n := range map[string]int{"QueueBytes": o.QueueBytes, "QueueMessages": o.QueueMessages, "Recover": o.Recover} {
 		if n < 0 {
 			return fmt.Errorf("%s is %d; 0 is the default", name, n)
 		}

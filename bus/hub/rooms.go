@@ -11,6 +11,7 @@ import (
 // shards with a lock each, so that members who join and leave seldom wait for each
 // other.
 type rooms struct {
+	hub      *Hub
 	interest *interest
 	seed     maphash.Seed
 	shards   [64]shard
@@ -25,6 +26,7 @@ type shard struct {
 type room struct {
 	members map[*Member]struct{}
 	ready   *round // subscribes to the room's topic; when it has ended, messages of other nodes arrive
+	tail    *tail  // nil without [Options].Recover, and for what is no room
 }
 
 func (r *rooms) shard(key string) *shard {
@@ -43,6 +45,9 @@ func (r *rooms) enter(key string, m *Member) *round {
 			s.rooms = make(map[string]*room)
 		}
 		in = &room{members: make(map[*Member]struct{}), ready: r.interest.note(key)}
+		if r.hub.ordered(key) {
+			in.tail = &tail{hub: r.hub, key: key, ready: in.ready}
+		}
 		s.rooms[key] = in
 	}
 	in.members[m] = struct{}{}
@@ -67,6 +72,32 @@ func (r *rooms) has(key string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.rooms[key] != nil
+}
+
+// tail returns the tail of a room, or nil if it has none or has no members.
+func (r *rooms) tail(key string) *tail {
+	s := r.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if in := s.rooms[key]; in != nil {
+		return in.tail
+	}
+	return nil
+}
+
+// keys returns the keys of all rooms that have members, without everybody and IDs.
+func (r *rooms) keys() (list []string) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		for key := range s.rooms {
+			if strings.HasPrefix(key, roomKey) {
+				list = append(list, key)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return list
 }
 
 // members iterates over those who are in a room now. It copies them first, and the

@@ -135,7 +135,6 @@ func (h *Hub) gap(gap *bus.Gap) {
 	}
 	if h.opts.Gap == nil {
 		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
-		return
 	}
 	who := Who{Local: true, All: gap.Topics == nil}
 	for _, topic := range gap.Topics {
@@ -143,7 +142,29 @@ func (h *Hub) gap(gap *bus.Gap) {
 		who.All = who.All || key == everybody
 		who.add(key)
 	}
-	h.opts.Gap(who, gap)
+	h.missed(who.Rooms, gap.Topics == nil)
+	if h.opts.Gap != nil {
+		h.opts.Gap(who, gap)
+	}
+}
+
+// missed tells members that speak [Protocol] that messages to rooms are missing, or looks
+// for the messages in the history.
+func (h *Hub) missed(rooms []string, all bool) {
+	missing := keys(rooms, nil)
+	if all {
+		missing = h.rooms.keys()
+	}
+	for _, key := range missing {
+		if t := h.rooms.tail(key); t != nil {
+			t.missed()
+		}
+		for m := range h.rooms.members(key) {
+			if m.places != nil {
+				m.missed(key)
+			}
+		}
+	}
 }
 
 // missedNodes reports whether messages may be missing by which nodes know each other. A
@@ -161,10 +182,16 @@ func (h *Hub) handle(msg bus.Message) {
 		h.misfit(msg.Topic, err)
 		return
 	}
-	if e.node == h.id {
+	key, _ := strings.CutPrefix(msg.Topic, h.opts.Prefix)
+	var at position
+	if h.ordered(key) {
+		at = parsePosition(msg.ID)
+		if t := h.rooms.tail(key); t != nil {
+			t.advance(at)
+		}
+	} else if e.node == h.id {
 		return // the members of this node had it when it was sent
 	}
-	key, _ := strings.CutPrefix(msg.Topic, h.opts.Prefix)
 	switch e.kind {
 	case kindAlive, kindHello, kindBye:
 		h.heard(&e)
@@ -176,10 +203,10 @@ func (h *Hub) handle(msg bus.Message) {
 		h.nodes.trust(e.node, false)
 		err = h.asked.add(&e)
 	default:
-		if e.kind == kindText || e.kind == kindBinary {
+		if e.node != h.id && (e.kind == kindText || e.kind == kindBinary) {
 			h.received.Add(1)
 		}
-		err = h.apply(&e, nil, key)
+		err = h.apply(&e, nil, key, at)
 	}
 	if err != nil {
 		h.misfit(msg.Topic, err)

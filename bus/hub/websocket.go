@@ -31,6 +31,7 @@ type socket struct {
 	n      int                   // bytes in got
 	err    error                 // why nothing more can be received
 	frames frameReader
+	placed bool // the client speaks Protocol
 
 	// What sockets.pings uses.
 	heard      atomic.Bool   // something has come since the last ping

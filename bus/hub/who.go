@@ -51,7 +51,9 @@ func (who *Who) add(key string) {
 // except returns the keys of the exceptions.
 func (who *Who) except() []string { return keys(who.ExceptRooms, who.ExceptIDs) }
 
-// keys returns the keys of rooms and IDs, sorted and each of them once.
+// keys returns the keys of rooms and IDs, sorted and each of them once. Rooms come first: a
+// message is for a member by the first key that selects it, and only one to a room can be
+// recovered.
 func keys(rooms, ids []string) []string {
 	all := make([]string, 0, len(rooms)+len(ids))
 	for _, room := range rooms {
@@ -61,7 +63,8 @@ func keys(rooms, ids []string) []string {
 		all = append(all, memberKey+id)
 	}
 	if len(all) > 1 {
-		slices.Sort(all)
+		slices.Sort(all[:len(rooms)])
+		slices.Sort(all[len(rooms):])
 		all = slices.Compact(all)
 	}
 	return all

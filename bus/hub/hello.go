@@ -1,0 +1,64 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/limpet-go/limpet/internal/closecode"
+)
+
+// hello is the first message of a client that speaks [Protocol], which the handler reads
+// before the client becomes a member.
+type hello struct {
+	positions map[string]string // nil before it has come
+	err       error             // it makes no sense
+	parted    bool              // the client has closed the WebSocket
+	rest      []*Frame          // the messages that have come right behind it
+}
+
+// read waits for the first message, for as long as the client may take for a message to
+// it. early is what has come with the handshake.
+func (h *hello) read(c *socket, early []byte) *violation {
+	limit := c.sockets.opts.ReadLimit
+	_ = c.conn.SetReadDeadline(time.Now().Add(c.sockets.hub.opts.WriteTimeout))
+	buf := received.Get().(*[4 << 10]byte)
+	defer received.Put(buf)
+	done, bad := c.frames.feed(early, limit, h)
+	for h.positions == nil && h.err == nil && !done {
+		n, err := c.conn.Read(buf[:])
+		if n > 0 {
+			done, bad = c.frames.feed(buf[:n], limit, h)
+		} else if err != nil {
+			return &violation{closecode.PolicyViolation, "no positions have come"}
+		}
+	}
+	_ = c.conn.SetReadDeadline(time.Time{})
+	switch {
+	case h.parted && h.positions == nil:
+		bad = &violation{closecode.Normal, ""}
+	case h.err != nil:
+		bad = &violation{closecode.PolicyViolation, "the first message has to be of " + Protocol}
+	}
+	if bad != nil {
+		c.deaf = true
+	}
+	return bad
+}
+
+// pass gives the messages behind the first one to the application.
+func (h *hello) pass(c *socket) {
+	for _, f := range h.rest {
+		c.message(f.payload, f.binary)
+	}
+}
+
+func (h *hello) message(payload []byte, binary bool) {
+	if h.positions == nil && h.err == nil {
+		h.positions, h.err = parseHello(payload)
+		return
+	}
+	h.rest = append(h.rest, &Frame{payload: payload, binary: binary})
+}
+
+func (h *hello) ping([]byte) {} // the answer to a later one will do (RFC 6455, section 5.5.3)
+
+func (h *hello) closed(int, string) { h.parted = true }

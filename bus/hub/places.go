@@ -1,0 +1,320 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// places are where a member that speaks [Protocol] is in each of its rooms. They are under
+// Member.mu.
+type places struct {
+	named map[string]string // the positions that the client has named, by room that it hasn't entered
+	rooms map[string]*place // by key
+	late  []*place          // those that catchUp is to bring up to date
+	runs  bool              // catchUp runs
+	empty chan struct{}     // has a value when the queue may be empty
+}
+
+// A place is where a member is in a room:
+//
+//	late   what it is                          what moves it on
+//	-----  ----------------------------------  -----------------------------------------
+//	true   the history has messages for it,    catchUp: it reads until it has reached the
+//	       or may have: those that come over   room's tail
+//	       the bus are left to catchUp
+//	false  at the end: what comes over the     deliver: the queue is full, gap: messages
+//	       bus is put into the queue           of the bus are missing
+type place struct {
+	key       string
+	room      string
+	late      bool
+	at        position // of the last message that was put into the queue; none: at the end
+	real      bool     // there is, or was, a message at this position: it isn't just what the client says
+	lost      bool     // messages are missing, of which the client has to be told
+	entering  bool     // the client has to be told that it is in the room
+	recovered bool     // nothing is missing since the client was last here
+	caught    int      // the messages of the history since it was late
+}
+
+func newPlaces(named map[string]string) *places {
+	p := &places{named: make(map[string]string, len(named)), rooms: make(map[string]*place), empty: make(chan struct{}, 1)}
+	for room, id := range named {
+		p.named[room] = id
+	}
+	return p
+}
+
+// entered gives the member a place in a room. m.mu is held.
+func (m *Member) entered(key string) {
+	room, ok := strings.CutPrefix(key, roomKey)
+	if m.places == nil || !ok {
+		return
+	}
+	if m.hub.history == nil {
+		m.places.rooms[key] = &place{key: key, room: room}
+		m.tell(line{Joined: &room})
+		return
+	}
+	pl := &place{key: key, room: room, entering: true}
+	if id, named := m.places.named[room]; named {
+		delete(m.places.named, room)
+		pl.at = parsePosition(id)
+		pl.recovered, pl.lost = pl.at != position{}, pl.at == position{}
+	}
+	m.places.rooms[key] = pl
+	m.fallBehind(pl)
+}
+
+// settle gives places that have none a position at the end of the history. What is sent to
+// the rooms from then on arrives.
+func (m *Member) settle(ctx context.Context, keys []string) error {
+	for _, key := range keys {
+		m.mu.Lock()
+		pl := m.places.rooms[key]
+		settled := pl == nil || !pl.late || pl.at != position{}
+		m.mu.Unlock()
+		t := m.hub.rooms.tail(key)
+		if settled || t == nil {
+			continue
+		}
+		end, err := t.end(ctx)
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if pl.at == (position{}) {
+			pl.at = end
+		}
+		m.mu.Unlock()
+	}
+	return nil
+}
+
+// left takes the place in a room away. m.mu is held.
+func (m *Member) left(key string) {
+	if m.places == nil || m.places.rooms[key] == nil {
+		return
+	}
+	room := m.places.rooms[key].room
+	delete(m.places.rooms, key)
+	m.tell(line{Left: &room})
+}
+
+// tell puts a line into the queue. m.mu is held.
+func (m *Member) tell(l line) {
+	if f := l.frame(); m.queue.fits(f, &m.hub.opts) {
+		m.queue.add(f)
+		m.wake()
+	} else {
+		m.tooSlow()
+	}
+}
+
+// tellAbsent tells the client in which rooms it isn't, although it has named a position.
+func (m *Member) tellAbsent() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for room := range m.places.named {
+		m.tell(line{Left: &room})
+	}
+}
+
+// deliver puts a message to a room into the queue of a member that speaks [Protocol]. One
+// that doesn't fit is left to the history.
+func (m *Member) deliver(key string, msg *roomMessage) {
+	f := msg.frameFor(m)
+	if f == nil {
+		return
+	}
+	if msg.at == (position{}) {
+		m.push(f, false)
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch pl := m.places.rooms[key]; {
+	case pl == nil || pl.late || !pl.at.before(msg.at):
+	case !m.queue.fits(f, &m.hub.opts):
+		m.fallBehind(pl)
+	default:
+		pl.at = msg.at
+		m.queue.add(f)
+		m.wake()
+	}
+}
+
+// missed looks into the history for the messages that the bus has lost, or tells the client
+// of them.
+func (m *Member) missed(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch pl := m.places.rooms[key]; {
+	case pl == nil:
+	case m.hub.history == nil:
+		m.tell(line{Missed: &pl.room})
+	default:
+		pl.real = false
+		m.fallBehind(pl)
+	}
+}
+
+// fallBehind has catchUp bring a place up to date. m.mu is held.
+func (m *Member) fallBehind(pl *place) {
+	if pl.late {
+		return
+	}
+	pl.late, pl.caught = true, 0
+	m.places.late = append(m.places.late, pl)
+	if !m.places.runs {
+		m.places.runs = true
+		go m.catchUp() // until no place is late, or the member has ended
+	}
+}
+
+// catchUp brings the places up to date that are late, one after the other.
+func (m *Member) catchUp() {
+	const least, most = 50 * time.Millisecond, time.Second
+	for pause := least; ; {
+		pl := m.nextLate()
+		if pl == nil {
+			return
+		}
+		err := m.approach(pl)
+		if err == nil {
+			pause = least
+			continue
+		}
+		m.hub.opts.Logger.Debug("the history of a room can't be read; it is tried again", "room", pl.room, "err", err)
+		select {
+		case <-time.After(pause):
+		case <-m.ctx.Done():
+		}
+		pause = min(2*pause, most)
+	}
+}
+
+// nextLate returns the next place that is late.
+func (m *Member) nextLate() *place {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.places
+	p.late = slices.DeleteFunc(p.late, func(pl *place) bool { return !pl.late || m.ended || p.rooms[pl.key] != pl })
+	if len(p.late) == 0 {
+		p.runs = false
+		return nil
+	}
+	return p.late[0]
+}
+
+// approach brings a place nearer to the end of its room's history, by one page. An error is
+// one of reading.
+func (m *Member) approach(pl *place) error {
+	t := m.hub.rooms.tail(pl.key)
+	if t == nil {
+		return nil // the member has left
+	}
+	end, err := t.end(m.ctx)
+	if err != nil {
+		return err
+	}
+	m.awaitQueue()
+	at, arrived := m.arrive(pl, t, end)
+	if arrived {
+		return nil
+	}
+	messages, err := t.after(m.ctx, at)
+	var gap *bus.Gap
+	switch {
+	case errors.As(err, &gap):
+		m.lose(pl)
+	case err != nil:
+		return err
+	case len(messages) == 0 && at.before(end):
+		m.lose(pl) // they were there
+	default:
+		m.refill(pl, messages)
+	}
+	return nil
+}
+
+// awaitQueue waits until nothing waits for the connection.
+func (m *Member) awaitQueue() {
+	for {
+		m.mu.Lock()
+		empty := len(m.queue.frames) == 0
+		m.mu.Unlock()
+		if empty {
+			return
+		}
+		select {
+		case <-m.places.empty:
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}
+
+// arrive reports whether a place is at the end, which is told to the client. Otherwise it
+// returns where the place is.
+func (m *Member) arrive(pl *place, t *tail, end position) (at position, arrived bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.places.rooms[pl.key] != pl {
+		return at, true
+	}
+	if pl.at == (position{}) {
+		pl.at = end
+	}
+	if pl.lost {
+		pl.lost, pl.recovered = false, false
+		m.tell(line{Missed: &pl.room, ID: pl.at.String()})
+	}
+	pl.real = pl.real || pl.at == end
+	if !pl.real || !t.reached(pl.at) {
+		return pl.at, false
+	}
+	pl.late = false
+	if pl.entering {
+		pl.entering = false
+		m.tell(line{Joined: &pl.room, ID: pl.at.String(), Recovered: pl.recovered})
+	}
+	return pl.at, true
+}
+
+// lose gives up to find what is missing behind a place: it goes on at the end.
+func (m *Member) lose(pl *place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pl.at, pl.lost, pl.caught = position{}, true, 0
+}
+
+// refill puts messages of the history into the queue, which is empty but for what has come
+// meanwhile.
+func (m *Member) refill(pl *place, messages []*roomMessage) {
+	frames := make([]*Frame, len(messages))
+	for i, msg := range messages {
+		frames[i] = msg.frameFor(m)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.places.rooms[pl.key] != pl {
+		return
+	}
+	pl.real = true
+	if pl.caught += len(messages); pl.caught > m.hub.opts.Recover {
+		pl.at, pl.lost, pl.caught = position{}, true, 0
+		return
+	}
+	for i, f := range frames {
+		pl.at = messages[i].at
+		if f != nil {
+			m.queue.add(f)
+		}
+	}
+	m.wake()
+}

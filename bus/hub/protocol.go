@@ -1,0 +1,105 @@
+package hub
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// Protocol is the WebSocket subprotocol of clients that know where they are in each room,
+// and can so be given what they have missed when they come back. [Client] is such a client.
+// [Hub.Handler] speaks it with those that ask for it. A Conn of [Hub.Connect] speaks it if
+// [MemberOptions].Positions isn't nil.
+//
+// The first message of the client is a JSON object with the positions that it was told
+// last, by room, which is {"positions":{}} when it comes for the first time. The messages
+// behind it are those of the application.
+//
+// Each message to the client begins with a line of JSON. The rest, behind the first line
+// feed, is the message of the application, text or binary as it is. One without a line
+// feed has a line only. Fields that a client doesn't know are to be ignored:
+//
+//	{"room":"R","id":"P"}      a message to room R, whose position is P. Without the rest: the
+//	                           client is at P, and a message there was not for it
+//	{"room":"R"}               a message to room R that can't be recovered
+//	{}                         a message to the client itself, or to everybody
+//	{"missed":"R","id":"P"}    messages to room R before P are missing here, or may be
+//	{"joined":"R","id":"P"}    the client is in room R at P: what is sent from now on comes.
+//	                           "recovered":true says that it has got what it had missed
+//	{"left":"R"}               the client isn't in room R any more, or isn't although it
+//	                           has named a position there
+//
+// A position is opaque. Without [Options].Recover there are none, and nothing is recovered.
+// Names of rooms must be UTF-8.
+const Protocol = "limpet.v1"
+
+// line is the first line of a message to a client that speaks Protocol.
+type line struct {
+	Room      *string `json:"room,omitempty"`
+	Missed    *string `json:"missed,omitempty"`
+	Joined    *string `json:"joined,omitempty"`
+	Left      *string `json:"left,omitempty"`
+	ID        string  `json:"id,omitempty"`
+	Recovered bool    `json:"recovered,omitempty"`
+}
+
+// frame returns a message that is the line only.
+func (l line) frame() *Frame { return Text(marshal(l)) }
+
+// behind returns a message with a line before it.
+func (f *Frame) behind(l []byte) *Frame {
+	b := make([]byte, 0, len(l)+1+len(f.payload))
+	b = append(append(b, l...), '\n')
+	return &Frame{payload: append(b, f.payload...), binary: f.binary}
+}
+
+// bare returns a message behind a line that says nothing.
+func (f *Frame) bare() *Frame {
+	if b := f.lined.Load(); b != nil {
+		return b
+	}
+	f.lined.CompareAndSwap(nil, f.behind([]byte("{}")))
+	return f.lined.Load()
+}
+
+// parseHello returns the positions in the first message of a client.
+func parseHello(b []byte) (positions map[string]string, err error) {
+	var hello struct {
+		Positions map[string]string `json:"positions"`
+	}
+	if err := json.Unmarshal(b, &hello); err != nil {
+		return nil, err
+	}
+	if hello.Positions == nil {
+		return nil, errors.New("it has no positions")
+	}
+	return hello.Positions, nil
+}
+
+// position is the ID of a message of a [bus.History], by which those of a topic are ordered.
+// The zero position is none.
+type position struct{ first, second uint64 }
+
+// parsePosition returns none for what is no ID.
+func parsePosition(id string) position {
+	first, second, _ := strings.Cut(id, "-")
+	a, err := strconv.ParseUint(first, 10, 64)
+	b, err2 := strconv.ParseUint(second, 10, 64)
+	if err != nil || err2 != nil {
+		return position{}
+	}
+	return position{a, b}
+}
+
+func (p position) String() string {
+	if p == (position{}) {
+		return ""
+	}
+	return strconv.FormatUint(p.first, 10) + "-" + strconv.FormatUint(p.second, 10)
+}
+
+// before reports whether p stands before q.
+func (p position) before(q position) bool {
+	return p.first < q.first || p.first == q.first && p.second < q.second
+}

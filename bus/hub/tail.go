@@ -1,0 +1,208 @@
+package hub
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// A tail is what this node knows of the end of a room's history. It is there as long as the
+// room has members here, if the hub has [Options].Recover.
+type tail struct {
+	hub   *Hub
+	key   string
+	ready *round // subscribes to the room's topic
+
+	mu sync.Mutex
+	// at is the newest message that was handled. If known is set, all that come later
+	// will be handled, too: those who are at this one have missed nothing.
+	at      position
+	known   bool
+	gaps    int     // how often messages were missing
+	finding *flight // finds the end of the history; nil if nothing does
+	pages   []*page // those that are being read, or were a moment ago
+}
+
+// flight is something that one does while others wait for it.
+type flight struct {
+	done chan struct{}
+	err  error // may be read once done is closed
+}
+
+// A page is a part of a room's history, from one position on. All who come back at the same
+// moment, because a node has died for example, get what was read for the first of them.
+type page struct {
+	from     position
+	done     chan struct{} // closed when it was read
+	read     bool          // likewise, under tail.mu
+	messages []*roomMessage
+	err      error
+}
+
+const (
+	pageMessages = 128             // read at once
+	pageKept     = 2 * time.Second // how long a page is kept for others
+)
+
+// advance notes that a message is handled.
+func (t *tail) advance(at position) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.at.before(at) {
+		t.at = at
+	}
+}
+
+// missed notes that messages were missing.
+func (t *tail) missed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at, t.known = position{}, false
+	t.gaps++
+}
+
+// reached reports whether those who are at a position have missed nothing.
+func (t *tail) reached(at position) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known && !at.before(t.at)
+}
+
+// end returns the position of the newest message that was handled. If that isn't known it
+// waits until the room's topic is subscribed to, and asks the history then.
+func (t *tail) end(ctx context.Context) (position, error) {
+	select {
+	case <-t.ready.done: // an error says that there will be a Gap later
+	case <-ctx.Done():
+		return position{}, ctx.Err()
+	}
+	for {
+		t.mu.Lock()
+		if t.known {
+			defer t.mu.Unlock()
+			return t.at, nil
+		}
+		f, gaps := t.finding, t.gaps
+		if f != nil {
+			t.mu.Unlock()
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				return position{}, ctx.Err()
+			}
+		} else {
+			f = &flight{done: make(chan struct{})}
+			t.finding = f
+			t.mu.Unlock()
+			at, err := t.find()
+			t.mu.Lock()
+			if f.err = err; err == nil && gaps == t.gaps {
+				t.known = true
+				if t.at.before(at) {
+					t.at = at
+				}
+			}
+			t.finding = nil
+			close(f.done)
+			t.mu.Unlock()
+		}
+		if f.err != nil {
+			return position{}, f.err
+		}
+	}
+}
+
+// find returns the position of the newest message. If there is none it adds one that
+// changes nothing: only with a message at its position, a client that comes back can be told
+// from one that was there before the history was lost.
+func (t *tail) find() (position, error) {
+	h := t.hub
+	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timeout)
+	defer cancel()
+	last, err := h.history.Last(ctx, h.topic(t.key), 1)
+	if err != nil {
+		return position{}, err
+	}
+	if len(last) > 0 {
+		return parsePosition(last[0].ID), nil
+	}
+	e := envelope{kind: kindLeave, node: h.id, to: []string{t.key}, payload: appendStrings(nil, nil)}
+	id, err := h.history.Append(ctx, h.topic(t.key), e.append(nil))
+	return parsePosition(id), err
+}
+
+// after returns messages behind a position, as [bus.History] does.
+func (t *tail) after(ctx context.Context, at position) ([]*roomMessage, error) {
+	for {
+		t.mu.Lock()
+		i := slices.IndexFunc(t.pages, func(p *page) bool { return p.serves(at) })
+		if i < 0 {
+			p := &page{from: at, done: make(chan struct{})}
+			t.pages = append(t.pages, p)
+			t.mu.Unlock()
+			t.read(p)
+			return p.messages, p.err
+		}
+		p := t.pages[i]
+		t.mu.Unlock()
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if list := p.behind(at); len(list) > 0 || p.err != nil {
+			return list, p.err
+		}
+		// There was nothing when this page was read, but that began before now.
+	}
+}
+
+// read reads a page, and keeps it for a moment if there is something in it.
+func (t *tail) read(p *page) {
+	ctx, cancel := context.WithTimeout(context.Background(), t.hub.opts.Timeout)
+	defer cancel()
+	var list []bus.Message
+	list, p.err = t.hub.history.After(ctx, t.hub.topic(t.key), p.from.String(), pageMessages)
+	for _, msg := range list {
+		p.messages = append(p.messages, recalled(t.key, msg))
+	}
+	t.mu.Lock()
+	p.read = true
+	t.mu.Unlock()
+	close(p.done)
+	if len(list) > 0 {
+		time.AfterFunc(pageKept, func() { t.drop(p) })
+	} else {
+		t.drop(p)
+	}
+}
+
+func (t *tail) drop(p *page) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pages = slices.DeleteFunc(t.pages, func(other *page) bool { return other == p })
+}
+
+// serves reports whether a page has what is behind a position, or will. tail.mu is held.
+func (p *page) serves(at position) bool {
+	if !p.read {
+		return p.from == at
+	}
+	return len(p.behind(at)) > 0
+}
+
+// behind returns the messages of a page behind the one at a position.
+func (p *page) behind(at position) []*roomMessage {
+	if p.from == at {
+		return p.messages
+	}
+	i := sort.Search(len(p.messages), func(i int) bool { return !p.messages[i].at.before(at) })
+	if i == len(p.messages) || p.messages[i].at != at {
+		return nil
+	}
+	return p.messages[i+1:]
+}
