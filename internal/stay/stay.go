@@ -38,19 +38,35 @@ func (s *Stay) Release() {
 }
 
 // Hold holds all stays of a request until release is called; it may be called again, which
-// does nothing. ctx is the request's context, and its handler must not have returned yet.
-// If there is no stay, release is nil.
+// does nothing. ctx is the request's context. If there is no stay, or all have ended because
+// the handler has returned, release is nil.
 func Hold(ctx context.Context) (release func()) {
 	innermost, _ := ctx.Value(key{}).(*Stay)
+	for innermost != nil && !innermost.hold() {
+		innermost = innermost.outer
+	}
 	if innermost == nil {
 		return nil
 	}
-	for s := innermost; s != nil; s = s.outer {
-		s.held.Add(1)
+	for s := innermost.outer; s != nil; s = s.outer {
+		s.held.Add(1) // it is held: whoever holds a stay holds those in front of it
 	}
 	return sync.OnceFunc(func() {
 		for s := innermost; s != nil; s = s.outer {
 			s.Release()
 		}
 	})
+}
+
+// hold holds a stay unless it has ended.
+func (s *Stay) hold() bool {
+	for {
+		n := s.held.Load()
+		if n == 0 {
+			return false
+		}
+		if s.held.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }

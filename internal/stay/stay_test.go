@@ -42,3 +42,23 @@ func TestStay(t *testing.T) {
 		}
 	}
 }
+
+// A stay that has ended isn't held any more: its owner would be told of a second end. One in
+// front of it that goes on is.
+func TestStayHasEnded(t *testing.T) {
+	t.Parallel()
+	var outer, inner owner
+	ctx := inner.Begin(outer.Begin(t.Context(), &outer), &inner)
+	inner.Release()
+	release := stay.Hold(ctx)
+	outer.Release()
+	if inner.ends != 1 || outer.ends != 0 {
+		t.Errorf("ended %d and %d times, want 1 and 0: one holds the outer one", inner.ends, outer.ends)
+	}
+	if release(); inner.ends != 1 || outer.ends != 1 {
+		t.Errorf("ended %d and %d times, want once each", inner.ends, outer.ends)
+	}
+	if stay.Hold(ctx) != nil {
+		t.Error("what has ended is held")
+	}
+}
