@@ -410,6 +410,33 @@ func TestHubBusAway(t *testing.T) {
 }
 
 // Run's end is the end of the members, and of all that waits.
+// As long as the bus couldn't subscribe to a room, everybody who joins it is told.
+func TestHubJoinAfterFailure(t *testing.T) {
+	t.Parallel()
+	for _, all := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &faulty{}
+			h := startHub(t, b, nil)
+			m, _ := connect(t, h, "ann")
+			other, _ := connect(t, h, "bob")
+			synctest.Wait()
+			b.set(func() { b.away = true })
+			for i, m := range []*hub.Member{m, other} {
+				if err := m.Join(t.Context(), "room"); !errors.Is(err, errAway) {
+					t.Errorf("member %d joins while the bus is away: %v", i, err)
+				}
+			}
+			b.set(func() { b.all = all })
+			b.back()
+			synctest.Wait()
+			third, _ := connect(t, h, "cid")
+			if err := third.Join(t.Context(), "room"); err != nil {
+				t.Errorf("a gap of all topics: %v; Join after it: %v", all, err)
+			}
+		})
+	}
+}
+
 func TestHubEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -175,9 +175,9 @@ func (h *Hub) OnRooms(f func(opened, closed Who)) (stop func()) {
 	}
 }
 
-// await waits until rounds have ended, and returns the first error. If nobody has
+// await waits until all rounds have ended, and returns the first error. If nobody has
 // called Run it logs that, since they would never end.
-func (h *Hub) await(ctx context.Context, rounds []*round) error {
+func (h *Hub) await(ctx context.Context, rounds []*round) (err error) {
 	if len(rounds) > 0 && !h.ran.Load() {
 		h.unrun.Do(func() {
 			time.AfterFunc(time.Second, func() {
@@ -190,12 +190,12 @@ func (h *Hub) await(ctx context.Context, rounds []*round) error {
 	for _, r := range rounds {
 		select {
 		case <-r.done:
-			if r.err != nil {
-				return r.err
+			if err == nil {
+				err = r.err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	return nil
+	return err
 }

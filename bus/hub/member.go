@@ -171,7 +171,7 @@ func (m *Member) await(ctx context.Context, rounds []*round, keys []string) erro
 func (m *Member) Leave(rooms ...string) { m.leave(keys(rooms, nil)...) }
 
 // enter puts the member into rooms. It returns the rounds at whose end the bus will
-// deliver the messages of those that are new to this node.
+// deliver the messages of those that are new to this node, and those that have failed.
 func (m *Member) enter(keys ...string) (ready []*round) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,7 +180,7 @@ func (m *Member) enter(keys ...string) (ready []*round) {
 			continue
 		}
 		m.keys[key] = struct{}{}
-		if r := m.hub.rooms.enter(key, m); !r.over() && !slices.Contains(ready, r) {
+		if r := m.hub.rooms.enter(key, m); !(r.over() && r.err == nil) && !slices.Contains(ready, r) {
 			ready = append(ready, r)
 		}
 		m.happened(m.hub.opts.Joined, key)

@@ -131,6 +131,7 @@ type faulty struct {
 	lossy   bool          // every fifth message is lost
 	mute    bool          // nothing is delivered, in silence
 	subs    []*faultySub
+	all     bool                   // back tells of a gap of all topics
 	queues  map[string]chan []byte // of a mixed bus, by topic
 	carries sync.WaitGroup
 }
@@ -201,7 +202,11 @@ func (f *faulty) back() {
 	f.away = false
 	for _, s := range f.subs {
 		_ = s.Subscription.Add(context.Background(), s.wanted...)
-		s.gaps <- &bus.Gap{Lost: -1, Topics: s.wanted, Err: errAway}
+		gap := &bus.Gap{Lost: -1, Topics: s.wanted, Err: errAway}
+		if f.all {
+			gap.Topics = nil
+		}
+		s.gaps <- gap
 		s.wanted = nil
 		_ = f.Memory.Publish(context.Background(), "wake", nil)
 	}

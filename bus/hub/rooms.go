@@ -25,7 +25,7 @@ type shard struct {
 
 type room struct {
 	members map[*Member]struct{}
-	ready   *round // subscribes to the room's topic; when it has ended, messages of other nodes arrive
+	ready   *round // subscribes to the room's topic; when it has ended without an error, messages of other nodes arrive
 	tail    *tail  // nil without [Options].Recover, and for what is no room
 }
 
@@ -63,6 +63,33 @@ func (r *rooms) leave(key string, m *Member) {
 	if delete(in.members, m); len(in.members) == 0 {
 		delete(s.rooms, key)
 		r.interest.note(key)
+	}
+}
+
+// mend notes that the bus delivers the messages of a room whose round may have failed.
+func (r *rooms) mend(key string) {
+	s := r.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rooms[key].mend()
+}
+
+// mendAll does it for all rooms.
+func (r *rooms) mendAll() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for _, in := range s.rooms {
+			in.mend()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// mend does nothing for a room that is gone.
+func (in *room) mend() {
+	if in != nil && in.ready.over() && in.ready.err != nil {
+		in.ready = &round{done: in.ready.done}
 	}
 }
 

@@ -127,25 +127,31 @@ func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
 	}
 }
 
-// gap says which members may have missed messages.
+// gap says which members may have missed messages. From now on the bus delivers all,
+// whatever it couldn't subscribe to before, unless it was the queue that was full.
 func (h *Hub) gap(gap *bus.Gap) {
 	h.gaps.Add(1)
+	if gap.Err != nil && gap.Topics == nil {
+		h.rooms.mendAll()
+	}
 	if h.missedNodes(gap) {
 		h.greetAgain()
-	}
-	if h.opts.Gap == nil {
-		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
 	}
 	who := Who{Local: true, All: gap.Topics == nil}
 	for _, topic := range gap.Topics {
 		key, _ := strings.CutPrefix(topic, h.opts.Prefix)
+		if gap.Err != nil {
+			h.rooms.mend(key)
+		}
 		who.All = who.All || key == everybody
 		who.add(key)
 	}
 	h.missed(who.Rooms, gap.Topics == nil)
-	if h.opts.Gap != nil {
-		h.opts.Gap(who, gap)
+	if h.opts.Gap == nil {
+		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
+		return
 	}
+	h.opts.Gap(who, gap)
 }
 
 // missed tells members that speak [Protocol] that messages to rooms are missing, or looks
