@@ -91,8 +91,7 @@ func (p *Proxy) connect(out *http.Request, opts ConnectOptions) (*Tunnel, error)
 	conn.SetDeadline(time.Time{})
 
 	res.Request = out
-	removeHop(res.Header)
-	setUpgrade(res.Header, req.Header.Get("Upgrade"))
+	keepUpgrade(res.Header, req.Header.Get("Upgrade"))
 	t := &Tunnel{proxy: p, opts: opts, opening: &opening{res: res, backend: conn, early: early}}
 	if !p.add(t) {
 		conn.Close()

@@ -81,11 +81,15 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	}
 	req := *out
 	req.Body, req.Close, req.Trailer = nil, false, nil
-	req.Header = out.Header.Clone()
-	removeHop(req.Header)
-	setUpgrade(req.Header, protocol)
+	req.Header = make(http.Header, len(out.Header)+1)
+	for name, values := range out.Header {
+		if name == "Connection" || name == "Upgrade" || !isHop(out.Header, name) {
+			req.Header[name] = values
+		}
+	}
+	keepUpgrade(req.Header, protocol)
 	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header["User-Agent"] = []string{""} // else Write sends one of its own
+		req.Header["User-Agent"] = noAgent
 	}
 	if isWebSocket(protocol) {
 		keys := req.Header["Sec-Websocket-Key"]
@@ -96,33 +100,43 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	return &req, nil
 }
 
+// noAgent keeps Write from sending a User-Agent of its own.
+var noAgent = []string{""}
+
 // validKey reports whether key is 16 bytes in base64 (RFC 6455, section 4.1).
 func validKey(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(key)
 	return err == nil && len(b) == 16
 }
 
-// removeHop removes the fields that concern one connection only (RFC 9110, section
-// 7.6.1), and those that a message without a body has no use for.
-func removeHop(h http.Header) {
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			delete(h, textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")))
+// isHop reports whether the field of h concerns one connection only (RFC 9110, section
+// 7.6.1), or is one that a message without a body has no use for.
+func isHop(h http.Header, name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+		"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return httpfield.HasToken(h["Connection"], name)
+}
+
+// keepUpgrade removes the fields of h that concern one connection only, except for those that
+// change to this protocol.
+func keepUpgrade(h http.Header, protocol string) {
+	for name := range h {
+		if isHop(h, name) && name != "Connection" && name != "Upgrade" {
+			delete(h, name)
 		}
 	}
-	for _, name := range hopByHop {
-		delete(h, name)
+	setOnly(h, "Connection", "Upgrade")
+	setOnly(h, "Upgrade", protocol)
+}
+
+// setOnly sets a field to one value, which it has already most often.
+func setOnly(h http.Header, name, value string) {
+	if had := h[name]; len(had) != 1 || had[0] != value {
+		h[name] = []string{value}
 	}
-}
-
-var hopByHop = [...]string{
-	"Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-}
-
-func setUpgrade(h http.Header, protocol string) {
-	h["Connection"] = []string{"Upgrade"}
-	h["Upgrade"] = []string{protocol}
 }
 
 // headerLimit bounds how much is read from the backend before the body of its final

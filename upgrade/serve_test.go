@@ -30,6 +30,8 @@ func TestServeHeader(t *testing.T) {
 		w.Header().Set("X-Request-Id", "7")
 		w.Header().Set("Set-Cookie", "outer=1")
 		w.Header().Set("Content-Length", "3")
+		w.Header().Set("X-Folded", " a\r\nSet-Cookie: b\n")
+		w.Header()["No Name"] = []string{"1"}
 		w.Header().Set("Sec-WebSocket-Protocol", "forged")
 		tunnel.Response().Header.Add("Set-Cookie", "pin=1")
 		if err := tunnel.Serve(wrapper{w}); err != nil {
@@ -44,7 +46,7 @@ func TestServeHeader(t *testing.T) {
 	e.send([]byte(shake))
 	e.expect("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: " + accept + "\r\n" +
 		"Sec-Websocket-Protocol: chat\r\nSet-Cookie: app=1\r\nSet-Cookie: pin=1\r\nSet-Cookie: outer=1\r\n" +
-		"Upgrade: websocket\r\nX-Request-Id: 7\r\n\r\n")
+		"Upgrade: websocket\r\nX-Folded: a  Set-Cookie: b\r\nX-Request-Id: 7\r\n\r\n")
 }
 
 // A writer that can't be taken over costs the tunnel, and no connection is left.

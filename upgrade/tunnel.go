@@ -1,16 +1,18 @@
 package upgrade
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/http"
+	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/httpfield"
 	"github.com/limpet-go/limpet/internal/lull"
 )
 
@@ -139,34 +141,53 @@ func (t *Tunnel) start(w http.ResponseWriter, o *opening) error {
 
 // head returns the 101 for the client, of the gateway's own fields and the backend's.
 func head(own, backend http.Header) []byte {
-	h := own.Clone()
-	if h == nil {
-		h = make(http.Header)
+	names := append(make([]string, 0, 24), "Connection", "Upgrade")
+	for name := range own {
+		names = append(names, name)
 	}
-	removeHop(h)
-	for name := range h {
-		if strings.HasPrefix(name, "Sec-Websocket-") {
-			delete(h, name)
-		}
+	for name := range backend {
+		names = append(names, name)
 	}
-	protocol := backend.Get("Upgrade")
-	backend = backend.Clone()
-	removeHop(backend)
-	for name, values := range backend {
-		if name == "Set-Cookie" { // the application's go first: some clients read only one
-			h[name] = append(values, h[name]...)
+	slices.Sort(names)
+	b := append(make([]byte, 0, 512), "HTTP/1.1 101 Switching Protocols\r\n"...) // mostly enough
+	for _, name := range slices.Compact(names) {
+		switch name {
+		case "Connection":
+			b = appendField(b, name, "Upgrade")
+			continue
+		case "Upgrade":
+			b = appendField(b, name, backend.Get(name))
 			continue
 		}
-		h[name] = append(h[name], values...)
+		mine, theirs := own[name], backend[name]
+		if isHop(own, name) || strings.HasPrefix(name, "Sec-Websocket-") {
+			mine = nil
+		}
+		if isHop(backend, name) {
+			theirs = nil
+		}
+		if name == "Set-Cookie" { // the application's go first: some clients read only one
+			mine, theirs = theirs, mine
+		}
+		b = appendField(appendField(b, name, mine...), name, theirs...)
 	}
-	setUpgrade(h, protocol)
-	var b bytes.Buffer
-	b.Grow(512) // mostly enough
-	b.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	h.Write(&b)
-	b.WriteString("\r\n")
-	return b.Bytes()
+	return append(b, "\r\n"...)
 }
+
+// appendField appends the lines of a field as [http.Header.Write] would write them: a line
+// break in a value is a space, and a field with an invalid name is left out.
+func appendField(b []byte, name string, values ...string) []byte {
+	if !httpfield.IsToken(name) {
+		return b
+	}
+	for _, value := range values {
+		value = textproto.TrimString(lineBreaks.Replace(value))
+		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+	}
+	return b
+}
+
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
 // Close ends the tunnel. Each end gets a close frame (RFC 6455, section 5.5.1) between
 // two frames. While a frame is passing, its receiver gets the close frame behind that
