@@ -59,7 +59,7 @@ func (l redisLink) checked(began time.Time, err error) error {
 	}
 	redisclient.Reload(l.client)
 	if time.Since(began) > patience {
-		l.sweeper.Sweep(l.client)
+		l.sweeper.Sweep(context.Background(), l.client)
 	}
 	return err
 }

@@ -23,19 +23,22 @@ const (
 	sweepLimit = 500 * time.Millisecond
 	// grabLimit is how long Sweep waits until it has got hold of them.
 	grabLimit = sweepLimit / 2
+	// sweepPause is the pause before another sweep: a Redis that doesn't answer, and all
+	// who fail for it, must not cause one after the other.
+	sweepPause = time.Second
 )
 
 // Sweep sends a PING on each idle connection of the client, on all of them at once.
 // go-redis closes those on which no answer comes within half a second. Sweep doesn't wait
-// for that, but until these connections are in use: other commands then get fresh ones, or
-// wait. A call during a sweep does nothing.
-func (s *Sweeper) Sweep(client redis.UniversalClient) {
+// for that, but until these connections are in use, or ctx ends: other commands then get
+// fresh ones, or wait. A call within a second of the last sweep does nothing.
+func (s *Sweeper) Sweep(ctx context.Context, client redis.UniversalClient) {
 	if s.sweeping.Swap(true) {
 		return
 	}
 	grabbed := make(chan struct{})
 	go func() { // ends within sweepLimit
-		defer s.sweeping.Store(false)
+		defer time.AfterFunc(sweepPause, func() { s.sweeping.Store(false) })
 		ctx, cancel := context.WithTimeout(context.Background(), sweepLimit)
 		defer cancel()
 		var pings, grabs sync.WaitGroup
@@ -49,6 +52,7 @@ func (s *Sweeper) Sweep(client redis.UniversalClient) {
 	select {
 	case <-grabbed:
 	case <-time.After(grabLimit):
+	case <-ctx.Done():
 	}
 }
 

@@ -1,0 +1,93 @@
+package redisclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A Publisher sends messages to Redis. A message is sent at once if no other one is under
+// way. Those that come meanwhile are sent by one pipeline when it is done: with many
+// publishers that takes a fraction of the system calls, here and in Redis. The price is that
+// a message may wait for one that is under way. In a Cluster messages wait only for those to
+// the same node.
+//
+// The zero value is ready for use. It has a goroutine only while messages wait. All methods
+// may be called concurrently.
+type Publisher struct {
+	sweeper Sweeper
+
+	mu    sync.Mutex
+	lanes map[*redis.Client]*lane // where a message is under way, by node of a Cluster; nil is any node
+}
+
+// A Message is a command that publishes, and how it is sent.
+type Message struct {
+	Args   []any  // of the command, without the last one
+	Data   []byte // the last argument
+	Key    int8   // the index in Args of the string by which a Cluster finds the node
+	Repeat bool   // it may be sent again if Redis hasn't answered
+}
+
+const (
+	// doubtful is how long Redis may take to answer before idle connections are doubted, too.
+	doubtful = 250 * time.Millisecond
+	// retryPause is the pause before another attempt.
+	retryPause = 25 * time.Millisecond
+)
+
+// Do sends a message, and returns the answer of Redis. It doesn't keep the message.
+//
+// It makes attempts until timeout is over or ctx ends. An error ends it before, unless the
+// message surely wasn't sent or may be repeated, or Redis says that it can't do anything for
+// now. Each attempt may take a third of timeout: one on a dead connection must not take all
+// the time that there is. After an error the message may have been sent all the same.
+func (p *Publisher) Do(ctx context.Context, client redis.UniversalClient, timeout time.Duration, m *Message) (any, error) {
+	for end := time.Now().Add(timeout); ; {
+		answer, sent, err := p.attempt(ctx, client, end, timeout/3, m)
+		if err == nil {
+			return answer, nil
+		}
+		if !isPassing(err) && (isFinal(client, err) || sent && !m.Repeat) {
+			return nil, err
+		}
+		select {
+		case <-time.After(min(retryPause, time.Until(end))):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		if !time.Now().Before(end) {
+			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
+	}
+}
+
+// Failed looks after the idle connections of a client when a command has failed that was sent
+// at a time, and had a limit. One that has failed at once says nothing about them. It returns
+// at the end of ctx.
+func (p *Publisher) Failed(ctx context.Context, client redis.UniversalClient, began time.Time, limit time.Duration) {
+	Reload(client)
+	if time.Since(began) >= min(limit, doubtful) {
+		p.sweeper.Sweep(ctx, client)
+	}
+}
+
+// isPassing reports whether Redis has refused a command, or a connection, because of a state
+// that passes.
+func isPassing(err error) bool {
+	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) ||
+		redis.IsMasterDownError(err) || redis.IsClusterDownError(err) || redis.IsTryAgainError(err) ||
+		redis.IsMaxClientsError(err)
+}
+
+// isFinal reports whether an error is an answer of Redis, such as that to a wrong password,
+// or says that the client is closed. A client of a Cluster closes those of nodes that leave.
+func isFinal(client redis.UniversalClient, err error) bool {
+	var answer redis.Error
+	_, single := client.(*redis.Client)
+	return errors.As(err, &answer) || single && errors.Is(err, redis.ErrClosed)
+}
