@@ -14,7 +14,7 @@ import (
 //	to       list of strings: the keys of rooms and IDs that it is for
 //	except   list of strings: the keys of those that it is not for
 //	payload  the rest: the message as it is, or what the kind needs, mostly JSON
-//	         (kindAlive and kindHello: an unsigned varint)
+//	         (kindAlive and kindHello: unsigned varints, the fields of a condition)
 //
 // A string is its length and its bytes, a list its length and its strings. Lengths
 // are unsigned varints (encoding/binary). An envelope for several keys is published on
@@ -40,6 +40,7 @@ const (
 	kindAlive                 // to all nodes, or to one that has greeted: this node is there, for some milliseconds
 	kindHello                 // to all nodes: this node is there, for some milliseconds, answer it with kindAlive
 	kindBye                   // to all nodes: this node leaves
+	kindSilent                // to all nodes, a list of nodes: forget these unless they are heard
 )
 
 // frame returns the message in an envelope that has one.
@@ -74,7 +75,7 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 		return e, errors.New("not of version 1")
 	}
 	e.kind = b[1]
-	if e.kind < kindText || e.kind > kindBye {
+	if e.kind < kindText || e.kind > kindSilent {
 		return e, fmt.Errorf("of unknown kind %d", e.kind)
 	}
 	in := input{b: b[2:]}

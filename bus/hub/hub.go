@@ -98,7 +98,6 @@ func New(b bus.Bus, opts *Options) (*Hub, error) {
 	}
 	h.rooms.hub, h.rooms.interest, h.rooms.seed = h, &h.interest, maphash.MakeSeed()
 	h.interest.wake = make(chan struct{}, 1)
-	h.nodes.beats = 1
 	h.rooms.lists.New = func() any { return new([]*Member) }
 	h.batches.New = func() any { return new([]*Frame) }
 	return h, nil

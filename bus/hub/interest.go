@@ -85,9 +85,10 @@ func (n *interest) close() {
 	n.ended = true
 }
 
-// tend does what Run was woken for: it greets the other nodes, calls the hook Node,
-// and does the next round.
+// tend does what Run was woken for: it greets or accuses other nodes, calls the hook
+// Node, and does the next round.
 func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
+	h.accuse(ctx)
 	if h.nodes.greeting() {
 		h.hello(ctx)
 	}

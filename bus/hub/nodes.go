@@ -3,41 +3,48 @@ package hub
 import (
 	"context"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
 // nodes are the other nodes of the hub, as far as they were heard.
+//
+// A node greets all others when it starts, and again when it may have missed messages,
+// and each of them answers it. From then on it is watched by few of them (see
+// [Hub.heartbeat]).
 type nodes struct {
-	mu      sync.Mutex
-	seen    map[string]*node     // by ID
-	left    map[string]time.Time // by ID: until when a node that has left stays so
-	told    map[string]bool      // the nodes that the hook Node knows of; only Run's goroutine uses it
-	beats   int                  // number of heartbeats between those in which this node tells that it is there
-	askers  []string             // the nodes that this one has to answer
-	greet   bool                 // all nodes are to be asked to tell that they are there
-	greeted time.Time            // when they were last asked
-	again   bool                 // they will be asked at a random moment
+	mu       sync.Mutex
+	seen     map[string]*node     // by ID
+	left     map[string]time.Time // by ID: until when a node that has left stays so
+	told     map[string]bool      // the nodes that the hook Node knows of; only Run's goroutine uses it
+	beats    int                  // the number of heartbeats until this node tells everybody that it is there
+	suspects []string             // the nodes that Run is to accuse
+	askers   []string             // the keys of those that are to be told that this node is there
+	greet    bool                 // all nodes are to be asked to tell that they are there
+	greeted  time.Time            // when they were last asked
+	again    bool                 // they will be asked at a random moment
 }
 
 // node is another node.
 type node struct {
-	until    time.Time // when it is forgotten, unless it is heard before
-	doubtful bool      // it hasn't answered a question in time, and wasn't heard since
+	until    time.Time     // when it is forgotten, unless it is heard before
+	heard    time.Time     // when it was last heard
+	patience time.Duration // how long it may be silent for its watchers; 0 for one of an older version, which knows no watchers
+	watched  time.Time     // since when this node watches it; zero if it doesn't
+	accused  time.Time     // when it was last accused of being silent
+	doubtful bool          // it hasn't answered a question in time or was accused, and wasn't heard since
 }
 
 const (
-	// oneOf is the number of nodes of which one tells in each heartbeat that it is
-	// there, once there are more nodes than that.
-	oneOf = 50
-	// missed is the number of times that a node may fail to tell that it is there
-	// before it is forgotten.
-	missed = 3
 	// spread is the time for each node within which nodes that have missed messages
 	// greet the others. The connection that has broken may have been that of Redis,
 	// and then all nodes greet: this leaves each node time to answer them all.
 	spread = 5 * time.Millisecond
+	// calm is the number of heartbeats for which a node doesn't greet again.
+	calm = 5
 	// tellLimit is how long it may take to tell other nodes something about this one. A
 	// bus may wait longer for a connection, and members join in the same goroutine.
 	tellLimit = time.Second
@@ -65,12 +72,12 @@ func (n *nodes) forget(now time.Time) {
 	}
 }
 
-// trust notes that a node has answered, or doubt that it hasn't.
-func (n *nodes) trust(id string, doubt bool) {
+// trust notes that a node has answered a question.
+func (n *nodes) trust(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if other := n.seen[id]; other != nil {
-		other.doubtful = doubt
+		other.doubtful = false
 	}
 }
 
@@ -105,8 +112,7 @@ func (h *Hub) hello(ctx context.Context) {
 }
 
 // greetAgain makes Run greet all nodes after messages of theirs were missing: at a random
-// moment, and not within the time in which all of them tell of themselves anyway since
-// the last greeting.
+// moment, and not too soon after the last greeting.
 func (h *Hub) greetAgain() {
 	n := &h.nodes
 	n.mu.Lock()
@@ -115,7 +121,7 @@ func (h *Hub) greetAgain() {
 		return
 	}
 	n.again = true
-	pause := max(0, time.Until(n.greeted.Add(time.Duration(n.beats)*h.opts.Heartbeat)))
+	pause := max(0, time.Until(n.greeted.Add(calm*h.opts.Heartbeat)))
 	if len(n.seen) > 0 {
 		pause += rand.N(time.Duration(len(n.seen)) * spread)
 	}
@@ -131,21 +137,24 @@ func (h *Hub) greetAgain() {
 // answer to a greeting is on another topic and may come behind its bye: a node that has
 // left stays so.
 func (h *Hub) heard(e *envelope) {
-	lives := missed * h.opts.Heartbeat // of a node that doesn't say how long
-	if ms, size := binary.Uvarint(e.payload); size > 0 && ms < 1<<32 {
-		lives = time.Duration(ms) * time.Millisecond
-	}
+	said := parseCondition(e.payload, missed*h.opts.Heartbeat)
+	now := time.Now()
 	n := &h.nodes
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch until := time.Now().Add(lives); {
+	switch {
 	case e.kind == kindBye:
 		delete(n.seen, e.node)
-		put(&n.left, e.node, until)
+		put(&n.left, e.node, now.Add(said.lives))
 	case n.left[e.node].IsZero():
-		put(&n.seen, e.node, &node{until: until})
+		other := n.seen[e.node]
+		if other == nil {
+			other = &node{}
+			put(&n.seen, e.node, other)
+		}
+		other.heard, other.until, other.patience, other.doubtful = now, now.Add(said.lives), said.patience, false
 		if e.kind == kindHello {
-			h.answerHello(e.node)
+			h.answer(nodeKey + e.node)
 		}
 	}
 	h.interest.poke()
@@ -159,54 +168,49 @@ func put[V any](m *map[string]V, key string, v V) {
 	(*m)[key] = v
 }
 
-// answerHello answers the greeting of a node, and nobody else: N nodes that greet each
-// other make N² messages, and would make N³ if all were answered. nodes.mu is held.
-func (h *Hub) answerHello(id string) {
+// answer tells those that a key stands for that this node is there: the node that has
+// greeted, and nobody else, since N nodes that greet each other make N² messages, and would
+// make N³ if all were answered; or everybody, if this node was accused. nodes.mu is held.
+func (h *Hub) answer(key string) {
 	n := &h.nodes
-	if n.askers = append(n.askers, id); len(n.askers) > 1 {
+	if slices.Contains(n.askers, key) {
+		return
+	}
+	if n.askers = append(n.askers, key); len(n.askers) > 1 {
 		return // the goroutine that answers the first one goes on with this one
 	}
 	h.asked.answers.Go(func() {
-		for asker, more := id, true; more; {
-			err := h.tell(context.Background(), nodeKey+asker, kindAlive)
+		for more := true; more; {
+			err := h.tell(context.Background(), key, kindAlive)
 			n.mu.Lock()
 			n.askers = n.askers[1:]
 			if err != nil {
-				n.askers = nil // the bus is away: they will hear the next heartbeat
+				// The bus is away. All who have asked are told together with the next heartbeat.
+				n.askers, n.beats = nil, 0
 			}
 			if more = len(n.askers) > 0; more {
-				asker = n.askers[0]
+				key = n.askers[0]
 			}
 			n.mu.Unlock()
 		}
 	})
 }
 
-// heartbeat tells all nodes that this one is there, in each heartbeat if there are few of
-// them. The more nodes there are, the more seldom each of them does it, so that all nodes
-// together hear no more of each other than their number. Only Run's goroutine calls it,
-// and passes the number of heartbeats since the last time that it returned 0.
-func (h *Hub) heartbeat(ctx context.Context, since int) int {
-	n := &h.nodes
-	n.mu.Lock()
-	due := since >= n.beats
-	if due {
-		n.beats = 1 + len(n.seen)/oneOf
-	}
-	n.mu.Unlock()
-	if due && h.tell(ctx, everybody, kindAlive) == nil {
-		return 0
-	}
-	return since
-}
-
 // tell tells one node or everybody, as key says, something about this node, which kind
-// says, and after what time it is to be forgotten.
+// says, and its condition.
 func (h *Hub) tell(ctx context.Context, key string, kind byte) error {
 	h.nodes.mu.Lock()
-	lives := missed * time.Duration(h.nodes.beats) * h.opts.Heartbeat
+	c := condition{
+		lives:    missed * time.Duration(max(h.nodes.pace(), seldom)) * h.opts.Heartbeat,
+		patience: h.opts.Heartbeat * 5 / 2,
+	}
 	h.nodes.mu.Unlock()
-	e := envelope{kind: kind, node: h.id, payload: binary.AppendUvarint(nil, uint64(lives.Milliseconds()))}
+	return h.inform(ctx, key, envelope{kind: kind, payload: c.append(nil)})
+}
+
+// inform publishes what nodes tell each other about nodes.
+func (h *Hub) inform(ctx context.Context, key string, e envelope) error {
+	e.node = h.id
 	limited, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
 	err := h.bus.Publish(limited, h.topic(key), e.append(nil))
@@ -214,6 +218,33 @@ func (h *Hub) tell(ctx context.Context, key string, kind byte) error {
 		h.opts.Logger.Debug("a heartbeat didn't reach the other nodes", "err", err)
 	}
 	return err
+}
+
+// condition is what a node tells of itself. A node of an older version tells only how long
+// it lives, or nothing.
+type condition struct {
+	lives    time.Duration // after which it is to be forgotten, unless it is heard before
+	patience time.Duration // for which it may be silent for its watchers
+}
+
+// append appends the condition to b, in milliseconds.
+func (c condition) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(c.lives.Milliseconds()))
+	return binary.AppendUvarint(b, uint64(c.patience.Milliseconds()))
+}
+
+// parseCondition is the inverse of append. lives is for a node that tells nothing.
+func parseCondition(b []byte, lives time.Duration) condition {
+	c := condition{lives: lives}
+	for _, field := range []*time.Duration{&c.lives, &c.patience} {
+		ms, size := binary.Uvarint(b)
+		if size <= 0 || ms > uint64(math.MaxInt64/time.Millisecond) {
+			break
+		}
+		*field = time.Duration(ms) * time.Millisecond
+		b = b[size:]
+	}
+	return c
 }
 
 // tellNodes calls the hook Node for the nodes that have come or gone since it was last

@@ -55,17 +55,18 @@ type Options struct {
 	// is 5 s by default. A connection that takes longer is given up.
 	WriteTimeout time.Duration
 
-	// Heartbeat is how often each node tells the others that it is there; it is
-	// every 5 s by default. With 50 other nodes or more, a node tells it in every
-	// second heartbeat only, with 100 in every third, and so on: so a node hears at
-	// most some 50 others in each heartbeat, however many there are. A node that
-	// has missed three such turns is forgotten. Each node says how long its turns
-	// take, so that Heartbeat may differ between nodes.
+	// Heartbeat is how often each node tells others that it is there; it is every 2 s
+	// by default, and may differ between nodes. With more than 8 other nodes it tells
+	// two of them, who watch it, and all of them seldom, so that a node hears some six
+	// others in each heartbeat, however many there are. A node that has been silent for
+	// its watchers for two and a half heartbeats is asked before all, and forgotten if it
+	// doesn't answer within another one. One that ends says so.
 	Heartbeat time.Duration
 
 	// Timeout is how long [Hub.Members] waits for the other nodes unless its
 	// context ends earlier; it is 2 s by default. A node that hasn't answered within
-	// it is waited for only a twentieth of it from then on, until it is heard again.
+	// it is forgotten if it isn't heard within a heartbeat, and waited for only a
+	// twentieth of Timeout until then.
 	Timeout time.Duration
 
 	// Joined is called for each room that a member of this node enters, and Left
@@ -110,7 +111,7 @@ func (o *Options) setDefaults() error {
 	o.QueueBytes = cmp.Or(o.QueueBytes, 1<<20)
 	o.QueueMessages = cmp.Or(o.QueueMessages, math.MaxInt)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, 5*time.Second)
-	o.Heartbeat = cmp.Or(o.Heartbeat, 5*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 2*time.Second)
 	o.Timeout = cmp.Or(o.Timeout, 2*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	return nil

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,4 +270,40 @@ func (s *faultySub) Remove(ctx context.Context, topics ...string) error {
 		}
 	})
 	return s.Subscription.Remove(ctx, topics...)
+}
+
+// single is the bus of one hub, with faults of its own.
+type single struct {
+	bus.Bus
+	mute  atomic.Bool // what it publishes is lost, in silence, as if its process had been killed
+	fails atomic.Bool // Publish fails
+	deaf  atomic.Bool // nothing is delivered to it
+}
+
+func (s *single) Publish(ctx context.Context, topic string, data []byte) error {
+	switch {
+	case s.fails.Load():
+		return errAway
+	case s.mute.Load():
+		return nil
+	}
+	return s.Bus.Publish(ctx, topic, data)
+}
+
+func (s *single) Subscribe(ctx context.Context, topics ...string) (bus.Subscription, error) {
+	sub, err := s.Bus.Subscribe(ctx, topics...)
+	return &singleSub{sub, s}, err
+}
+
+type singleSub struct {
+	bus.Subscription
+	bus *single
+}
+
+func (s *singleSub) Next(ctx context.Context) (bus.Message, error) {
+	for {
+		if m, err := s.Subscription.Next(ctx); err != nil || !s.bus.deaf.Load() {
+			return m, err
+		}
+	}
 }

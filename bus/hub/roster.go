@@ -28,10 +28,11 @@ type Roster struct {
 
 // Members returns the members of all nodes that who selects, in no order. It waits
 // for the other nodes that are known until ctx ends or [Options].Timeout is over, and
-// returns the members it has heard of by then. A node that hasn't answered the last
-// question within Timeout, and wasn't heard since, may have died: if only such nodes are
-// missing, Members waits for a twentieth of Timeout. An error says that the other nodes
-// couldn't be asked; the members of this node are returned all the same.
+// returns the members it has heard of by then. A node that hasn't answered a
+// question of any node within Timeout may have died: unless it is heard within a heartbeat
+// all nodes forget it, and if only such nodes are missing, Members waits for a twentieth of
+// Timeout. An error says that the other nodes couldn't be asked; the members of this node
+// are returned all the same.
 func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	var here []MemberInfo
 	for m := range h.Local(who) {
@@ -138,15 +139,6 @@ func (q *question) await(ctx context.Context, brief time.Duration) {
 	}
 }
 
-// doubt makes the nodes doubtful that haven't answered a question.
-func (h *Hub) doubt(q *question) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for id := range q.waiting {
-		h.nodes.trust(id, true)
-	}
-}
-
 // rollCall is the payload of a question, and of each part of an answer. A node with
 // many members sends several parts, so that no message is huge.
 type rollCall struct {
@@ -225,8 +217,8 @@ func (a *asked) add(e *envelope) error {
 	return nil
 }
 
-// answer answers another node's question with the members of this node.
-func (h *Hub) answer(e *envelope) {
+// answerCall answers another node's question with the members of this node.
+func (h *Hub) answerCall(e *envelope) {
 	var call rollCall
 	if err := json.Unmarshal(e.payload, &call); err != nil {
 		h.misfit(h.topic(everybody), err)

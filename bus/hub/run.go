@@ -64,16 +64,16 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 	h.greet()
 	tick := time.NewTicker(h.opts.Heartbeat)
 	defer tick.Stop()
-	for since := 0; ; {
+	for {
 		select {
 		case <-h.interest.wake:
 			h.tend(ctx, sub)
 		case <-tick.C:
-			since = h.heartbeat(ctx, since+1)
+			h.heartbeat(ctx)
 			h.nodes.forget(time.Now())
 			// Nodes that were started together drift apart.
 			tick.Reset(h.opts.Heartbeat - rand.N(h.opts.Heartbeat/10))
-			h.tellNodes()
+			h.tend(ctx, sub)
 		case <-received:
 			return fmt.Errorf("hub: %w", failed)
 		case <-ctx.Done():
@@ -135,6 +135,7 @@ func (h *Hub) gap(gap *bus.Gap) {
 		h.rooms.mendAll()
 	}
 	if h.missedNodes(gap) {
+		h.nodes.rest()
 		h.greetAgain()
 	}
 	who := Who{Local: true, All: gap.Topics == nil}
@@ -195,18 +196,20 @@ func (h *Hub) handle(msg bus.Message) {
 		if t := h.rooms.tail(key); t != nil {
 			t.advance(at)
 		}
-	} else if e.node == h.id {
+	} else if e.node == h.id && e.kind != kindSilent {
 		return // the members of this node had it when it was sent
 	}
 	switch e.kind {
 	case kindAlive, kindHello, kindBye:
 		h.heard(&e)
+	case kindSilent:
+		err = h.accused(&e)
 	case kindAsk:
 		// An answer takes as long as the bus does to publish it: messages must not
 		// wait for that.
-		h.asked.answers.Go(func() { h.answer(&e) })
+		h.asked.answers.Go(func() { h.answerCall(&e) })
 	case kindAnswer:
-		h.nodes.trust(e.node, false)
+		h.nodes.trust(e.node)
 		err = h.asked.add(&e)
 	default:
 		if e.node != h.id && (e.kind == kindText || e.kind == kindBinary) {
