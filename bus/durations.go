@@ -6,7 +6,7 @@ import (
 )
 
 // Durations tell how long calls took: a histogram with the bounds that [Durations.Bounds]
-// returns.
+// returns. The zero value has no calls. It is no more safe for concurrent use than a number.
 type Durations struct {
 	// Counts are the numbers of calls: Counts[0] of those that took at most the first
 	// bound, Counts[i] of those that took longer than the bound before and at most
@@ -30,7 +30,21 @@ func (Durations) Bounds() []time.Duration {
 	return bounds[:]
 }
 
-// durations count calls for Durations.
+// Add counts a call. It is for a bus of your own.
+func (d *Durations) Add(took time.Duration) {
+	d.Counts[durationIndex(took)]++
+	d.Sum += took
+}
+
+// durationIndex returns where a call counts.
+func durationIndex(took time.Duration) (i int) {
+	for i < len(durationBounds) && took > durationBounds[i] {
+		i++
+	}
+	return i
+}
+
+// durations count calls for Durations, concurrently.
 type durations struct {
 	counts [len(durationBounds) + 1]atomic.Int64
 	sum    atomic.Int64
@@ -38,11 +52,8 @@ type durations struct {
 
 // since counts a call that began then and ends now.
 func (d *durations) since(began time.Time) {
-	took, i := time.Since(began), 0
-	for i < len(durationBounds) && took > durationBounds[i] {
-		i++
-	}
-	d.counts[i].Add(1)
+	took := time.Since(began)
+	d.counts[durationIndex(took)].Add(1)
 	d.sum.Add(int64(took))
 }
 

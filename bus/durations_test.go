@@ -12,13 +12,18 @@ func TestDurations(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var d durations
+		var want Durations
 		for _, took := range []time.Duration{0, 100 * time.Microsecond, 100*time.Microsecond + 1, time.Second, 2500 * time.Millisecond, time.Minute} {
 			began := time.Now()
 			time.Sleep(took)
 			d.since(began)
+			want.Add(took)
 		}
 		got := d.load()
-		want := Durations{Sum: time.Minute + 3500*time.Millisecond + 200*time.Microsecond + 1}
+		if got != want {
+			t.Errorf("got %v, by Add %v", got, want)
+		}
+		want = Durations{Sum: time.Minute + 3500*time.Millisecond + 200*time.Microsecond + 1}
 		want.Counts[0], want.Counts[1], want.Counts[12], want.Counts[13], want.Counts[14] = 2, 1, 1, 1, 1
 		if got != want {
 			t.Errorf("got %v, want %v", got, want)
