@@ -1,0 +1,113 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Open connects to the process that listens at path. If there is none, it listens there: then
+// conn is nil and l isn't. Two processes that call it at the same time don't both listen. The
+// socket is for processes of the same user only.
+func Open(ctx context.Context, path string) (conn *Conn, l *net.UnixListener, err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close() // and unlocks it
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, nil, os.NewSyscallError("flock", err)
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, nil, fmt.Errorf("%s is no socket", path)
+	default:
+		conn, err := dial(ctx, path)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, nil, err
+		}
+		if err := os.Remove(path); err != nil { // of a process that has ended
+			return nil, nil, err
+		}
+	}
+	l, err = listen(ctx, path)
+	return nil, l, err
+}
+
+func dial(ctx context.Context, path string) (*Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	c := conn.(*net.UnixConn)
+	if err := SameUser(c); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return NewConn(c), nil
+}
+
+// listen listens on a socket that has its mode from the beginning: Linux gives it that of the
+// descriptor.
+func listen(ctx context.Context, path string) (*net.UnixListener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if failed := raw.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); failed != nil {
+			return failed
+		}
+		return err
+	}}
+	l, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	unix := l.(*net.UnixListener)
+	unix.SetUnlinkOnClose(false) // a successor may have it: see Remove
+	return unix, nil
+}
+
+// SameUser returns an error unless the process at the other end of conn is of the same user.
+func SameUser(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *syscall.Ucred
+	if failed := raw.Control(func(fd uintptr) {
+		peer, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); failed != nil {
+		return failed
+	}
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
+	if int(peer.Uid) != os.Geteuid() {
+		return fmt.Errorf("the other process is of user %d, and this one of %d", peer.Uid, os.Geteuid())
+	}
+	return nil
+}
+
+// Room reports whether this process may open so many files more, and some beside them.
+func Room(files int) error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil // it isn't known then
+	}
+	const beside = 64
+	if need := uint64(len(open) + files + beside); need > limit.Cur {
+		return fmt.Errorf("there is no room for %d descriptors beside the %d that are open: raise the limit of open files (RLIMIT_NOFILE, LimitNOFILE= in systemd) from %d to at least %d", files, len(open), limit.Cur, need)
+	}
+	return nil
+}
