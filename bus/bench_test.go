@@ -2,7 +2,13 @@ package bus_test
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -165,4 +171,59 @@ func BenchmarkReceive(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPublish has one publisher, or 16, and no subscriber. The processor's times are
+// those of this process and of Redis, for each message.
+func BenchmarkPublish(b *testing.B) {
+	server := redistest.Start(b)
+	client := server.Client(b)
+	pubsub, streams := &bus.Redis{Client: client}, &bus.Streams{Client: client}
+	for _, to := range []struct {
+		name    string
+		publish func(context.Context) error
+	}{
+		{"go-redis", func(ctx context.Context) error { return client.Publish(ctx, "topic", payload).Err() }},
+		{"Redis", func(ctx context.Context) error { return pubsub.Publish(ctx, "topic", payload) }},
+		{"Streams", func(ctx context.Context) error { return streams.Publish(ctx, "topic", payload) }},
+	} {
+		for _, publishers := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/%d", to.name, publishers), func(b *testing.B) {
+				b.ReportAllocs()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wg sync.WaitGroup
+				own, redis := process.CPU(), redisCPU(b, client)
+				for range publishers {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							if err := to.publish(b.Context()); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(process.CPU()-own)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(redisCPU(b, client)-redis)/float64(b.N), "redis-cpu-ns/op")
+			})
+		}
+	}
+}
+
+// redisCPU returns the processor time that a Redis has used.
+func redisCPU(b *testing.B, client *redis.Client) (sum time.Duration) {
+	b.Helper()
+	info, err := client.Info(context.Background(), "cpu").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			seconds, _ := strconv.ParseFloat(value, 64)
+			sum += time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return sum
 }

@@ -41,6 +41,14 @@ import (
 // A subscriber that is too slow doesn't delay the others: it loses messages or is
 // closed, as CloseSlow says.
 //
+// # Publishing
+//
+// A message is sent at once if no other one is under way. Those that are published
+// meanwhile are sent together when that one is answered, by a pipeline of go-redis: with
+// many publishers that takes a fraction of the processor's time, here and in Redis. So a
+// message may wait for as long as Redis takes for another one. In a Cluster it waits only
+// for those to the same node.
+//
 // # Cluster
 //
 // Without Sharded a message passes through all nodes of a Cluster. Nobody is told when
@@ -55,17 +63,17 @@ import (
 // Publish, Subscribe and Add return an error within Timeout. While Redis can't be
 // connected to, Publish waits for it: the default of Timeout is enough for a restart. It
 // sends a message only once, and returns an error if no answer comes within a third of
-// Timeout. Then the message may have been sent all the same. It is the only one that may
-// arrive behind later ones, which are sent on other connections. Subscriptions go on by
-// themselves when Redis is back.
+// Timeout. Then the message may have been sent all the same, and so it may if ctx ends
+// meanwhile. It is the only one that may arrive behind later ones, which are sent on other
+// connections. Subscriptions go on by themselves when Redis is back.
 //
 // A publisher that has waited in vain takes the idle connections of the Client for dead
 // unless they answer a PING within half a second: a network that has dropped them all
 // costs it one time limit, and not one for each connection.
 //
 // A Redis has no goroutine and no connection of its own while it has no subscription, but
-// for those PINGs.
-// It must not be copied, and its fields must not be changed, once it is used.
+// for those PINGs and while messages wait to be sent. It must not be copied, and its fields
+// must not be changed, once it is used.
 type Redis struct {
 	// Client reaches a single Redis, a Sentinel group or a Cluster; [NewRedisClient]
 	// makes one for a single Redis. It must have ContextTimeoutEnabled in its
@@ -92,10 +100,10 @@ type Redis struct {
 	// seconds. Publish waits for an answer for a third of it.
 	Timeout time.Duration
 
-	once     sync.Once
-	invalid  error
-	counts   counts
-	attempts attempts
+	once      sync.Once
+	invalid   error
+	counts    counts
+	publisher redisclient.Publisher
 
 	mu   sync.Mutex
 	feed *feed // nil while there is no subscription
@@ -128,16 +136,11 @@ func (r *Redis) publish(ctx context.Context, topic string, data []byte) error {
 	if r.Sharded {
 		name = "spublish"
 	}
-	var payload *redisclient.Payload
-	return r.attempts.try(ctx, r.Client, r.timeout(), func(ctx context.Context) error {
-		payload = redisclient.NewPayload(data)
-		cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, name, r.Prefix+topic, payload)}
-		// In a Cluster PUBLISH may be sent to any node, and messages that were sent to
-		// different ones could overtake each other. With the channel as its key all
-		// messages of a channel are sent to the same node.
-		cmd.SetFirstKeyPos(1)
-		return r.Client.Process(ctx, cmd)
-	}, func() bool { return !payload.Sent() })
+	// In a Cluster PUBLISH may be sent to any node, and messages that were sent to
+	// different ones could overtake each other. With the channel as its key all
+	// messages of a channel are sent to the same node.
+	_, err := r.publisher.Do(ctx, r.Client, r.timeout(), &redisclient.Message{Args: []any{name, r.Prefix + topic}, Key: 1, Data: data})
+	return err
 }
 
 // Subscribe returns when Redis has confirmed the subscription to all topics.

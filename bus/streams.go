@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -49,20 +50,25 @@ import (
 // # How it works
 //
 // Publish runs one script. It adds an entry to the stream, with the fields m (who has
-// published it) and d (the data), and then publishes the entry's ID on the sharded
-// channel with the name of the stream: it rings. A process is subscribed to the channels
-// of all of its topics on one connection, or, in a Cluster, on one to each primary that
-// has some of them. When they ring it reads all the streams that have rung, and all that
-// is new in them, by one round trip. So no connection is blocked in a read, which would
-// have to be interrupted to add a topic; and a ring that gets lost loses no message. A
-// program that adds to a stream by other means must ring, too.
+// published it) and d (the data), and then rings: it publishes on the sharded channel with
+// the name of the stream. A ring has the ID of the entry and, up to 16 KiB, the message,
+// with the ID of the entry before it. A process is subscribed to the channels of all of its
+// topics on one connection, or, in a Cluster, on one to each primary that has some of them.
+// As long as the entries that ring follow each other it reads nothing. Else it reads all the
+// streams that have rung, and all that is new in them, by one round trip. So no connection
+// is blocked in a read, which would have to be interrupted to add a topic; and a ring that
+// gets lost loses no message. A program that adds to a stream by other means must ring, too;
+// the ID will do.
+//
+// Messages that are published at the same time are sent together, as those of [Redis] are.
 //
 // When Redis hasn't answered in time, the idle connections of the Client are taken for
 // dead unless they answer a PING within half a second: a network that has dropped them all
 // costs publishers and subscribers one time limit, and not one for each connection.
 //
-// A Streams has no goroutine while it has no subscription, but for those PINGs. It must not be copied, and its
-// fields must not be changed, once it is used.
+// A Streams has no goroutine while it has no subscription, but for those PINGs and while
+// messages wait to be sent. It must not be copied, and its fields must not be changed, once
+// it is used.
 type Streams struct {
 	// Client is what [Redis] needs. One that reads from replicas won't do.
 	Client redis.UniversalClient
@@ -73,6 +79,12 @@ type Streams struct {
 	// hundred or so more. 0 means 10,000. It must be the same for all who publish on
 	// a topic.
 	MaxLen int64
+	// MaxBytes bounds the memory that the history of each topic takes in Redis. The oldest
+	// messages are trimmed, MaxLen or not, but never the newest one. Redis looks at the
+	// size now and then, about 64 times while so many bytes are published: a topic rarely
+	// has more than an eighth above MaxBytes. 0 means no bound. Below 64 KiB the bound is
+	// a rough one.
+	MaxBytes int64
 	// Idle is how long a topic stays in Redis after the last message was published
 	// on it; 0 means for ever. A subscription that was there before gets a Gap with
 	// the next message: it can't know that nothing else was lost.
@@ -87,24 +99,46 @@ type Streams struct {
 	// message again.
 	Timeout time.Duration
 
-	once     sync.Once
-	invalid  error
-	counts   counts
-	ledger   ledger
-	attempts attempts
-	bell     Redis // subscribes to the channels that ring
+	once      sync.Once
+	invalid   error
+	counts    counts
+	ledger    ledger
+	publisher redisclient.Publisher
+	bell      Redis // subscribes to the channels that ring
 
 	mu     sync.Mutex
 	reader *reader // nil while there is no subscription
 }
 
-// addAndRing adds a message to the stream KEYS[1] and rings. Its arguments are MaxLen,
-// the mark, the data, and Idle in milliseconds, 0 for none.
-var addAndRing = redis.NewScript(`
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'm', ARGV[2], 'd', ARGV[3])
-if ARGV[4] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
-redis.call('SPUBLISH', KEYS[1], id)
-return id`)
+// addAndRing adds a message to the stream KEYS[1] and rings: see [ring]. Its arguments are
+// MaxLen, the mark, Idle in milliseconds, 0 for none, MaxBytes, 0 if it isn't looked at, and
+// the data. The entry before may be one of megabytes, which is costly to look at. That is
+// done at most once for each entry, and costs less than it took to add it.
+const addAndRing = `
+local data, before = ARGV[5], '0-0'
+local small = #data <= 16384
+if small then
+	local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+	if last then before = last[1] end
+end
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'm', ARGV[2], 'd', data)
+if ARGV[3] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+local bytes = tonumber(ARGV[4])
+if bytes > 0 then
+	local n = redis.call('XLEN', KEYS[1])
+	while n > 1 and redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0) > bytes do
+		if redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', math.floor(n * 7 / 8)) == 0 then break end
+		n = redis.call('XLEN', KEYS[1])
+	end
+end
+if small then
+	redis.call('SPUBLISH', KEYS[1], id .. ' ' .. before .. ' ' .. ARGV[2] .. '\n' .. data)
+else
+	redis.call('SPUBLISH', KEYS[1], id)
+end
+return id`
+
+var addAndRingHash = redis.NewScript(addAndRing).Hash()
 
 // Publish adds data to the history of topic. [Streams.Append] returns the ID, too.
 func (s *Streams) Publish(ctx context.Context, topic string, data []byte) error {
@@ -112,19 +146,41 @@ func (s *Streams) Publish(ctx context.Context, topic string, data []byte) error 
 	return err
 }
 
+// publish returns the ID of the message.
 func (s *Streams) publish(ctx context.Context, topic string, data []byte) (id string, err error) {
 	if err := s.ready(ctx); err != nil {
 		return "", err
 	}
 	mark, done := s.ledger.open()
 	defer done()
-	err = s.attempts.try(ctx, s.Client, s.timeout(), func(ctx context.Context) (err error) {
-		id, err = addAndRing.Run(ctx, s.Client, []string{s.key(topic)},
-			cmp.Or(s.MaxLen, 10_000), mark.String(), data, max(0, s.Idle.Milliseconds())).Text()
-		return err
-	}, func() bool { return true })
+	began := time.Now()
+	m := &redisclient.Message{
+		Args: []any{
+			"evalsha", addAndRingHash, 1, s.key(topic),
+			cmp.Or(s.MaxLen, 10_000), mark.String(), max(0, s.Idle.Milliseconds()), s.bound(len(data)),
+		},
+		Key: 3, Data: data, Repeat: true,
+	}
+	answer, err := s.publisher.Do(ctx, s.Client, s.timeout(), m)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // Redis doesn't know the script yet, or was restarted
+		m.Args[0], m.Args[1] = "eval", addAndRing
+		answer, err = s.publisher.Do(ctx, s.Client, s.timeout()-time.Since(began), m)
+	}
+	id, _ = answer.(string)
 	return id, err
 }
+
+// bound returns MaxBytes for one message in as many as make up a 64th of it, and 0 for the
+// others: it costs Redis something to count the bytes of a history.
+func (s *Streams) bound(size int) int64 {
+	if s.MaxBytes == 0 || rand.N(s.MaxBytes/64+1) > int64(size+entrySize) {
+		return 0
+	}
+	return s.MaxBytes
+}
+
+// entrySize is about what an entry takes beside its data.
+const entrySize = 64
 
 // Subscribe subscribes to topics, each behind its newest message.
 func (s *Streams) Subscribe(ctx context.Context, topics ...string) (Subscription, error) {
@@ -178,9 +234,9 @@ func (s *Streams) Validate() error {
 }
 
 func (s *Streams) check() error {
-	if s.MaxLen < 0 || s.Idle < 0 || s.Queue < 0 || s.Timeout < 0 {
-		return fmt.Errorf("a MaxLen of %d, an Idle of %v, a Queue of %d or a Timeout of %v is negative; 0 is the default",
-			s.MaxLen, s.Idle, s.Queue, s.Timeout)
+	if s.MaxLen < 0 || s.MaxBytes < 0 || s.Idle < 0 || s.Queue < 0 || s.Timeout < 0 {
+		return fmt.Errorf("a MaxLen of %d, a MaxBytes of %d, an Idle of %v, a Queue of %d or a Timeout of %v is negative; 0 is the default",
+			s.MaxLen, s.MaxBytes, s.Idle, s.Queue, s.Timeout)
 	}
 	if err := redisclient.CheckPubSub(s.Client); err != nil {
 		return err

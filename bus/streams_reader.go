@@ -47,6 +47,7 @@ type stream struct {
 	placed     bool     // at is known
 	at         position // up to which it was read
 	rung       streamID // the newest entry that has rung since the last page
+	rings      []ring   // the entries that have rung since the read began
 	due        bool     // it is in reader.due
 	reading    bool     // a read has it
 }
@@ -98,8 +99,7 @@ func (r *reader) listen() {
 		var gap *Gap
 		switch {
 		case err == nil:
-			id, _ := parseStreamID(string(m.Data)) // 0 if it is none, which is older than everything
-			r.ring(m.Topic, id)
+			r.ring(m.Topic, parseRing(m.Data))
 		case errors.As(err, &gap):
 			r.ringAll(gap.Topics)
 		default:
@@ -108,18 +108,28 @@ func (r *reader) listen() {
 	}
 }
 
-// ring makes a stream due unless the entry with that ID was read already. A stream that is
-// being read isn't due: deliver looks at rung.
-func (r *reader) ring(key string, id streamID) {
+// ring passes on an entry that has rung, if it is the one behind those that were passed on.
+// If it is further on, the stream is due. An entry that rings while its stream is read is
+// looked at when that is done.
+func (r *reader) ring(key string, b ring) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if st := r.streams[key]; st != nil && id.compare(st.rung) > 0 {
-		st.rung = id
-		if st.placed && !st.reading && id.compare(st.at.id) > 0 {
-			r.want(st)
-		}
+	st := r.streams[key]
+	if st == nil || b.entry.id.compare(st.rung) <= 0 {
+		return
 	}
-	r.start()
+	switch {
+	case !st.placed || st.due || st.reading:
+		st.rung = b.entry.id
+		st.keep(b)
+	case b.entry.id.compare(st.at.id) <= 0:
+	case b.follows(st.at):
+		r.pass(st, page{from: st.at, at: st.at, entries: []entry{b.entry}})
+	default:
+		st.rung = b.entry.id
+		r.want(st)
+		r.start()
+	}
 }
 
 // ringAll makes the streams of keys due, or all streams if keys is nil.
@@ -173,7 +183,7 @@ func (r *reader) read(batch []*stream) {
 		if batch = r.readOnce(batch, count, limit); len(batch) == 0 {
 			return
 		}
-		r.bus.attempts.failed(r.bus.Client, began, limit)
+		r.bus.publisher.Failed(r.ctx, r.bus.Client, began, limit)
 		count, limit = max(1, count/2), min(2*limit, deadAfter)
 		select {
 		case <-time.After(pause):
@@ -216,16 +226,22 @@ func (r *reader) readOnce(batch []*stream, count int, limit time.Duration) (fail
 	return slices.DeleteFunc(failed, func(st *stream) bool { return len(st.subs) == 0 })
 }
 
-// deliver offers a page to the subscriptions of a stream. r.mu is held.
+// deliver passes on a page that was read, and what has rung meanwhile. r.mu is held.
 func (r *reader) deliver(st *stream, p page) {
-	st.at = p.at
-	for _, e := range p.entries {
-		st.at = st.at.next(e)
-	}
+	r.pass(st, p)
+	r.replay(st)
 	if p.more || st.rung.compare(st.at.id) > 0 {
 		r.want(st)
 	}
 	st.rung = streamID{} // an entry that isn't in the next page either is lost: that mustn't go on for ever
+}
+
+// pass offers a page to the subscriptions of a stream. r.mu is held.
+func (r *reader) pass(st *stream, p page) {
+	st.at = p.at
+	for _, e := range p.entries {
+		st.at = st.at.next(e)
+	}
 	for s, pl := range st.subs {
 		switch {
 		case !pl.known || s.behind[pl]:
@@ -273,6 +289,9 @@ func (r *reader) settle(ctx context.Context, batch []*stream) error {
 			continue
 		}
 		st.settle(ends[i])
+		if !st.due && !st.reading {
+			r.replay(st)
+		}
 		if st.rung.compare(st.at.id) > 0 {
 			r.want(st)
 		}

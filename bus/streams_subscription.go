@@ -244,7 +244,7 @@ func (s *streamsSubscription) Next(ctx context.Context) (Message, error) {
 			if s.catchUp(ctx, pl, req, count) == nil {
 				continue
 			}
-			s.bus.attempts.failed(s.bus.Client, began, deadAfter)
+			s.bus.publisher.Failed(ctx, s.bus.Client, began, deadAfter)
 			count = max(1, count/2) // the page may have been too large for the time that there is
 			pause = time.After(retryPause)
 		}
