@@ -2,7 +2,9 @@ package socketio_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,7 +75,40 @@ func TestEmitterDeadPool(t *testing.T) {
 	}
 }
 
-// The same happens to a Cluster that only reads a stream.
+// An Emitter waits for a connection while nothing was sent, and sends once.
+func TestEmitterWaits(t *testing.T) {
+	t.Parallel()
+	var dialer net.Dialer
+	refusals := 3
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{
+		Addr: server.Addr, ContextTimeoutEnabled: true, DialerRetries: 1, MaxRetries: -1,
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if refusals--; refusals >= 0 { // one dial at a time
+				return nil, errors.New("refused")
+			}
+			return dialer.DialContext(ctx, network, addr)
+		},
+	})
+	defer client.Close()
+	for name, adapter := range map[string]socketio.Adapter{"PubSub": socketio.PubSub{}, "Streams": socketio.Streams{}} {
+		emitter, err := socketio.NewEmitter(client, adapter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := emitter.Emit(t.Context(), "ev"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	stats := server.Client(t).Info(t.Context(), "commandstats").Val()
+	for _, command := range []string{"publish", "xadd"} {
+		if !strings.Contains(stats, "cmdstat_"+command+":calls=1,") {
+			t.Errorf("not one %s in %s", command, stats)
+		}
+	}
+}
+
+// The network drops all connections of a Cluster that only reads a stream.
 func TestClusterDeadPool(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

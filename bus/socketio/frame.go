@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
@@ -21,29 +19,23 @@ type frame struct {
 	maxLen int64
 }
 
-// send sends the frame once. go-redis would try again after some errors, and clients
-// would get an event twice; so after an error nobody knows whether Redis has it.
-func (f *frame) send(ctx context.Context, client redis.UniversalClient) error {
-	var args []any
+// command returns the command for the frame. In a Redis Cluster, PUBLISH may go to any node.
+// The channel is made its key, so that all messages of a channel go through one node and
+// stay in order.
+func (f *frame) command() *redisclient.Message {
 	switch {
 	case f.entry != nil:
-		args = []any{"xadd", f.channel, "maxlen", "~", f.maxLen, "*"}
-		for _, s := range f.entry {
+		args := []any{"xadd", f.channel, "maxlen", "~", f.maxLen, "*"}
+		last := len(f.entry) - 1
+		for _, s := range f.entry[:last] {
 			args = append(args, s)
 		}
+		return &redisclient.Message{Args: args, Key: 1, Data: []byte(f.entry[last])}
 	case f.sharded:
-		args = []any{"spublish", f.channel, f.data}
+		return &redisclient.Message{Args: []any{"spublish", f.channel}, Key: 1, Data: f.data}
 	default:
-		args = []any{"publish", f.channel, f.data}
+		return &redisclient.Message{Args: []any{"publish", f.channel}, Key: 1, Data: f.data}
 	}
-	cmd := redisclient.Once{Cmd: redis.NewCmd(ctx, args...)}
-	// In a Redis Cluster, PUBLISH may go to any node. The channel is made its key, so
-	// that all messages of a channel go through one node and stay in order.
-	cmd.SetFirstKeyPos(1)
-	if err := client.Process(ctx, cmd); err != nil {
-		return fmt.Errorf("send to %q: %w", f.channel, err)
-	}
-	return nil
 }
 
 // encode returns the frames that send a message.

@@ -33,8 +33,8 @@ type link interface {
 
 // redisLink is the link to a real Redis.
 type redisLink struct {
-	client  redis.UniversalClient
-	sweeper *redisclient.Sweeper
+	client    redis.UniversalClient
+	publisher *redisclient.Publisher
 }
 
 // newRedisLink refuses a client that can't be used, such as one that ignores the
@@ -43,29 +43,29 @@ func newRedisLink(client redis.UniversalClient) (redisLink, error) {
 	if err := redisclient.CheckPubSub(client); err != nil {
 		return redisLink{}, fmt.Errorf("socketio: %w", err)
 	}
-	return redisLink{client, &redisclient.Sweeper{}}, nil
+	return redisLink{client, &redisclient.Publisher{}}, nil
 }
-
-// patience is how long Redis may take for a command before the idle connections of the
-// client are doubted, too.
-const patience = 250 * time.Millisecond
 
 // checked returns the error of a command that was sent at began. After an error, a client of a
 // Redis Cluster learns again which node has which keys, since there may have been a failover.
 // If Redis hasn't answered in time, idle connections that are dead are dropped.
 func (l redisLink) checked(began time.Time, err error) error {
-	if err == nil {
-		return nil
-	}
-	redisclient.Reload(l.client)
-	if time.Since(began) > patience {
-		l.sweeper.Sweep(context.Background(), l.client)
+	if err != nil {
+		l.publisher.Failed(context.Background(), l.client, began, readBlock)
 	}
 	return err
 }
 
+// sendLimit is how long a frame may take to be sent. Redis has a third of it to answer.
+const sendLimit = 3 * time.Second
+
+// send sends a frame once. go-redis would try again after some errors, and clients would get
+// an event twice.
 func (l redisLink) send(ctx context.Context, f *frame) error {
-	return l.checked(time.Now(), f.send(ctx, l.client))
+	if _, err := l.publisher.Do(ctx, l.client, sendLimit, f.command()); err != nil {
+		return fmt.Errorf("send to %q: %w", f.channel, err)
+	}
+	return nil
 }
 
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {

@@ -17,8 +17,13 @@ import (
 // Only [Streams] keeps messages for nodes that are running but not connected.
 //
 // Nothing is sent twice. After an error nobody knows whether Redis has the message.
-// A method waits for Redis until ctx ends; go-redis has time limits of its own
-// beside.
+// A method returns an error when ctx ends, or within three seconds. For so long it waits
+// while Redis can't be connected to, since nothing was sent then. Once a message is sent,
+// Redis has a second to answer.
+//
+// A message is sent at once if no other one of the same Emitter or Cluster is under way.
+// Those that come meanwhile are sent together, which costs a fraction of the processor's
+// time for each.
 type Target struct {
 	via sender
 	nsp string

@@ -18,7 +18,7 @@ import (
 //	state        how it goes on
 //	-----------  -------------------------------------------------------------------------
 //	no lane      direct: the publisher makes the lane, and sends its message
-//	direct       release: no lane, or flush in a new goroutine if messages wait
+//	direct       no lane, or flush in a new goroutine if messages wait or connections are doubted
 //	flush        one batch after the other; no lane when none waits any more
 type lane struct{ waiting []*sending }
 
@@ -60,8 +60,9 @@ func (p *Publisher) attempt(ctx context.Context, client redis.UniversalClient, e
 	l = &lane{}
 	p.lanes[node] = l
 	p.mu.Unlock()
-	defer p.release(client, node, l)
-	return p.direct(ctx, client, end, limit, m)
+	began := time.Now()
+	defer func() { p.release(client, node, l, began, limit, err) }() // also if a hook of the client panics
+	return direct(ctx, client, earlier(end, began.Add(limit)), m)
 }
 
 // nodeOf returns the node of a Cluster that has the key of a message, or nil. If go-redis
@@ -86,28 +87,34 @@ var canceled = func() context.Context {
 }()
 
 // direct sends a message by itself.
-func (p *Publisher) direct(ctx context.Context, client redis.UniversalClient, end time.Time, limit time.Duration, m *Message) (answer any, sent bool, err error) {
-	began := time.Now()
-	until := began.Add(limit)
-	if until.After(end) {
-		until = end
-	}
-	attempt, cancel := context.WithDeadline(ctx, until)
+func direct(ctx context.Context, client redis.UniversalClient, end time.Time, m *Message) (answer any, sent bool, err error) {
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	cmd, payload := command(attempt, m, m.Data)
-	if err = client.Process(attempt, cmd); err != nil {
-		ctx, cancel := context.WithDeadline(ctx, end)
-		defer cancel()
-		p.Failed(ctx, client, began, limit)
-	}
+	cmd, payload := command(ctx, m, m.Data)
+	err = client.Process(ctx, cmd)
 	return cmd.Val(), payload.Sent(), err
 }
 
-// release sends the messages that wait on a lane, in a goroutine that ends when none does
-// any more.
-func (p *Publisher) release(client redis.UniversalClient, node *redis.Client, l *lane) {
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// release passes the lane on when a message has been sent, or has failed. The publisher
+// doesn't wait until connections that are doubted are out of the way, but the messages behind
+// it do.
+func (p *Publisher) release(client redis.UniversalClient, node *redis.Client, l *lane, began time.Time, limit time.Duration, err error) {
+	if err != nil {
+		go func() { // ends when no messages wait
+			p.Failed(context.Background(), client, began, limit)
+			p.flush(client, node, l, p.take(node, l))
+		}()
+		return
+	}
 	if batch := p.take(node, l); batch != nil {
-		go p.flush(client, node, l, batch)
+		go p.flush(client, node, l, batch) // ends when no messages wait
 	}
 }
 
