@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
 
-	"github.com/limpet-go/limpet/internal/httpfield"
+	"github.com/limpet-go/limpet/internal/httphead"
 )
 
 // readAnswer reads the head of an answer. The form that most answers have is parsed here,
@@ -29,79 +28,31 @@ func (c *call) readAnswer() (*http.Response, error) {
 // unless that is a final one of HTTP/1.1 to an ordinary method, its length is told by one
 // Content-Length, and its connection may be kept.
 func (c *call) parse(lines string) *http.Response {
-	const version = "HTTP/1.1"
-	first, header, _ := strings.Cut(lines, "\r\n")
-	status, ok := strings.CutPrefix(first, version+" ")
-	if !ok || !httpfield.IsValue(status) || c.req.Method == http.MethodHead || c.req.Method == http.MethodConnect {
+	if c.req.Method == http.MethodHead || c.req.Method == http.MethodConnect {
 		return nil
 	}
-	code := finalCode(status)
-	if code == 0 || code == http.StatusNoContent || code == http.StatusNotModified {
+	res := httphead.ParseAnswer(lines)
+	if res == nil || res.StatusCode < 200 || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified {
 		return nil
 	}
-	n := strings.Count(header, "\r\n")
-	res := &http.Response{
-		Status: status, StatusCode: code, Proto: version, ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header, n), ContentLength: -1, Request: c.req, Body: http.NoBody,
-	}
-	values := make([]string, n)
-	for i := range values {
-		var line string
-		line, header, _ = strings.Cut(header, "\r\n")
-		name, value, ok := strings.Cut(line, ":")
-		value = strings.Trim(value, " \t")
-		if !ok || !httpfield.IsToken(name) || !httpfield.IsValue(value) {
+	for _, value := range res.Header["Connection"] {
+		if !strings.EqualFold(value, "keep-alive") {
 			return nil
 		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		if !usual(res, name, value) {
-			return nil
-		}
-		if had := res.Header[name]; had != nil {
-			res.Header[name] = append(had, value)
-			continue
-		}
-		values[i] = value
-		res.Header[name] = values[i : i+1 : i+1]
 	}
-	if c.left = res.ContentLength; c.left < 0 {
+	length := res.Header["Content-Length"]
+	if len(length) != 1 {
 		return nil
 	}
-	if c.left > 0 {
+	n, err := strconv.ParseUint(length[0], 10, 63)
+	if err != nil {
+		return nil
+	}
+	res.Request, res.ContentLength, c.left = c.req, int64(n), int64(n)
+	if n > 0 {
 		res.Body = (*sized)(c)
 	}
 	return res
-}
-
-// finalCode returns the number that a status begins with, from 200 to 999. It is 0 for any
-// other status.
-func finalCode(status string) int {
-	if len(status) < 3 || len(status) > 3 && status[3] != ' ' || status[0] < '2' {
-		return 0
-	}
-	code, err := strconv.ParseUint(status[:3], 10, 16)
-	if err != nil {
-		return 0
-	}
-	return int(code)
-}
-
-// usual reports whether a field is one that parse knows how to treat: it doesn't matter to
-// HTTP, or it is a Content-Length, the only one, which usual sets in res.
-func usual(res *http.Response, name, value string) bool {
-	switch name {
-	case "Transfer-Encoding", "Trailer", "Pragma": // net/http makes Cache-Control of some Pragma
-		return false
-	case "Connection":
-		return strings.EqualFold(value, "keep-alive")
-	case "Content-Length":
-		n, err := strconv.ParseUint(value, 10, 63)
-		if err != nil || res.ContentLength >= 0 {
-			return false
-		}
-		res.ContentLength = int64(n)
-	}
-	return true
 }
 
 // A sized is the body of an answer that parse has made: what is left of it comes from the

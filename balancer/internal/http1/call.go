@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/httpfield"
+	"github.com/limpet-go/limpet/internal/httphead"
 )
 
 // A failure says why an attempt to send a request got no answer.
@@ -112,16 +113,16 @@ func (c *call) begin(fresh bool) *failure {
 	return nil
 }
 
-// head returns the head of the request in a buffer of heads. It is nil if net/http has to
+// head returns the head of the request in a buffer of httphead. It is nil if net/http has to
 // write the request.
 func (c *call) head() (*[]byte, error) {
 	if c.trace != nil {
 		return nil, valid(c.req)
 	}
-	room := heads.Get().(*[]byte)
-	head := appendHead((*room)[:0], c.req, c.client.origin.Host)
+	room := httphead.Borrow()
+	head := httphead.AppendRequest(*room, c.req, c.client.origin.Host)
 	if head == nil {
-		heads.Put(room)
+		httphead.Release(room)
 		return nil, valid(c.req)
 	}
 	*room = head

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/limpet-go/limpet/internal/httphead"
 	"github.com/limpet-go/limpet/internal/switchable"
 )
 
@@ -37,7 +38,7 @@ type conn struct {
 	// While it serves a request:
 	in       *bufio.Reader         // nil if c is direct and nothing of the answer was read yet
 	readLeft int64                 // bytes that may still be read: of the header at first, then unlimited
-	head     *[]byte               // of heads: a whole request that await has to write
+	head     *[]byte               // of httphead: a whole request that await has to write
 	reused   bool                  // it has served another request before
 	early    bool                  // the origin spoke before the request, or may have: see probe
 	wrote    bool                  // bytes of the request may have gone out
@@ -152,7 +153,7 @@ func (c *conn) writeRest(head *[]byte, from int, err error) error {
 	if err == nil {
 		_, err = c.Write((*head)[from:])
 	}
-	releaseHead(head)
+	httphead.Release(head)
 	if c.writeErr = err; c.rebuffed() {
 		err = nil
 	}

@@ -32,12 +32,12 @@
 //
 // A connection has one writer at a time:
 //
-//  1. The goroutine of RoundTrip writes a request that appendHead has put together, if it
+//  1. The goroutine of RoundTrip writes a request that package httphead has put together, if it
 //     has no body or a small one that can be read without waiting (see isThere), which
 //     follows the head in the same buffer. It does so while it awaits the answer (see below).
 //  2. The goroutine of RoundTrip writes any other request without a body, by
 //     http.Request.Write, before it reads: a request with a httptrace hook, whose
-//     moments must be right, and what is too rare for appendHead.
+//     moments must be right, and what is too rare for that.
 //  3. A request with any other body is written by a goroutine of its own, since the origin
 //     may answer before the body ends. It holds upload.mu whenever it writes.
 //  4. The header of such a request waits in a buffer for the first bytes of the body.

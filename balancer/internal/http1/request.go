@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/limpet-go/limpet/internal/httpfield"
+	"github.com/limpet-go/limpet/internal/httphead"
 )
 
 // valid returns why a request can't be sent as HTTP/1.1, nil if it can. It checks what
@@ -19,7 +19,7 @@ func valid(req *http.Request) error {
 	if req.Method != "" && !httpfield.IsToken(req.Method) {
 		return fmt.Errorf("invalid method %q", req.Method)
 	}
-	if !isTarget(req.URL.Opaque) || !isTarget(req.URL.RawQuery) { // the path is escaped
+	if !httphead.IsTarget(req.URL.Opaque) || !httphead.IsTarget(req.URL.RawQuery) { // the path is escaped
 		return errors.New("white space or a control character in the request's URL")
 	}
 	return cmp.Or(validFields("header", req.Header), validFields("trailer", req.Trailer))
@@ -28,7 +28,7 @@ func valid(req *http.Request) error {
 // validFields returns what is wrong with a header or trailer, nil if nothing is.
 func validFields(part string, h http.Header) error {
 	for name, values := range h {
-		if !httpfield.IsToken(name) || misspelled(name) {
+		if !httpfield.IsToken(name) || httphead.Misspelled(name) {
 			return fmt.Errorf("invalid field name %q in the %s", name, part)
 		}
 		for _, value := range values {
@@ -38,44 +38,6 @@ func validFields(part string, h http.Header) error {
 		}
 	}
 	return nil
-}
-
-// misspelled reports whether name is that of a field that net/http writes itself, but in
-// another spelling: net/http would send it beside its own, and the two could frame the
-// message differently.
-func misspelled(name string) bool {
-	switch name {
-	case "Content-Length", "Transfer-Encoding", "Trailer", "Host":
-		return false
-	}
-	return frames(name)
-}
-
-// frames reports whether a field of this name, in any spelling, frames a message or says
-// which host it is for.
-func frames(name string) bool {
-	switch len(name) {
-	case len("Content-Length"):
-		return strings.EqualFold(name, "Content-Length")
-	case len("Transfer-Encoding"):
-		return strings.EqualFold(name, "Transfer-Encoding")
-	case len("Trailer"):
-		return strings.EqualFold(name, "Trailer")
-	case len("Host"):
-		return strings.EqualFold(name, "Host")
-	}
-	return false
-}
-
-// isTarget reports whether s can be part of the target in a request line: it has no
-// white space and no control character.
-func isTarget(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // expectsContinue reports whether the body has to wait for a 100 (RFC 9110, section

@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/limpet-go/limpet/internal/httphead"
 	"github.com/limpet-go/limpet/internal/sockets"
 )
 
@@ -106,7 +107,7 @@ func (s *socket) begin(fd uintptr) (done bool) {
 	if s.sent < len(*s.head) {
 		return true
 	}
-	releaseHead(s.head)
+	httphead.Release(s.head)
 	s.head = nil
 	return s.activity == spoke // the poller may not report again what is there already
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/httphead"
 )
 
 // An interrupter is a balancer.Interrupter.
@@ -102,7 +104,7 @@ func newUpload(c *call, head *[]byte) *upload {
 		req = u.spelledOut(c)
 	}
 	if head != nil {
-		releaseHead(head)
+		httphead.Release(head)
 	}
 	u.mu.Lock()
 	go u.run(req) // it ends when the request is sent, src fails, or the connection is closed
@@ -246,7 +248,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	u.left -= int64(n)
 	if err == io.EOF {
 		for name, values := range u.srcTrailer { // those that weren't announced too
-			if !frames(name) {
+			if !httphead.Frames(name) {
 				u.trailer[name] = values
 			}
 		}
