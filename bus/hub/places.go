@@ -67,7 +67,9 @@ func (m *Member) entered(key string) {
 		pl.recovered, pl.lost = pl.at != position{}, pl.at == position{}
 	}
 	m.places.rooms[key] = pl
-	m.fallBehind(pl)
+	if t := m.hub.rooms.tail(key); !m.arrive(pl, t) {
+		m.fallBehind(pl)
+	}
 }
 
 // settle gives places that have none a position at the end of the history. What is sent to
@@ -88,7 +90,7 @@ func (m *Member) settle(ctx context.Context, keys []string) error {
 		}
 		m.mu.Lock()
 		if pl.at == (position{}) {
-			pl.at = end
+			pl.at, pl.real = end, true
 		}
 		m.mu.Unlock()
 	}
@@ -223,8 +225,12 @@ func (m *Member) approach(pl *place) error {
 		return err
 	}
 	m.awaitQueue()
-	at, arrived := m.arrive(pl, t, end)
-	if arrived {
+	m.mu.Lock()
+	gone := m.places.rooms[pl.key] != pl
+	arrived := gone || m.arrive(pl, t)
+	at := pl.at
+	m.mu.Unlock()
+	if arrived || at == (position{}) {
 		return nil
 	}
 	messages, err := t.after(m.ctx, at)
@@ -259,13 +265,12 @@ func (m *Member) awaitQueue() {
 	}
 }
 
-// arrive reports whether a place is at the end, which is told to the client. Otherwise it
-// returns where the place is.
-func (m *Member) arrive(pl *place, t *tail, end position) (at position, arrived bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.places.rooms[pl.key] != pl {
-		return at, true
+// arrive reports whether a place is at the end, which is told to the client then. m.mu is
+// held.
+func (m *Member) arrive(pl *place, t *tail) bool {
+	end, known := t.now()
+	if !known {
+		return false
 	}
 	if pl.at == (position{}) {
 		pl.at = end
@@ -275,15 +280,15 @@ func (m *Member) arrive(pl *place, t *tail, end position) (at position, arrived 
 		m.tell(line{Missed: &pl.room, ID: pl.at.String()})
 	}
 	pl.real = pl.real || pl.at == end
-	if !pl.real || !t.reached(pl.at) {
-		return pl.at, false
+	if !pl.real || pl.at.before(end) {
+		return false
 	}
 	pl.late = false
 	if pl.entering {
 		pl.entering = false
 		m.tell(line{Joined: &pl.room, ID: pl.at.String(), Recovered: pl.recovered})
 	}
-	return pl.at, true
+	return true
 }
 
 // lose gives up to find what is missing behind a place: it goes on at the end.

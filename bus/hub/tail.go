@@ -65,11 +65,11 @@ func (t *tail) missed() {
 	t.gaps++
 }
 
-// reached reports whether those who are at a position have missed nothing.
-func (t *tail) reached(at position) bool {
+// now returns the position of the newest message that was handled, if that is known.
+func (t *tail) now() (at position, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.known && !at.before(t.at)
+	return t.at, t.known
 }
 
 // end returns the position of the newest message that was handled. If that isn't known it
@@ -81,11 +81,10 @@ func (t *tail) end(ctx context.Context) (position, error) {
 		return position{}, ctx.Err()
 	}
 	for {
-		t.mu.Lock()
-		if t.known {
-			defer t.mu.Unlock()
-			return t.at, nil
+		if at, known := t.now(); known {
+			return at, nil
 		}
+		t.mu.Lock()
 		f, gaps := t.finding, t.gaps
 		if f != nil {
 			t.mu.Unlock()
