@@ -100,3 +100,18 @@ func secureClient(t *Tunnel) (unsent, budget int) {
 	}
 	return unsent, int(e.budget)
 }
+
+// Pending returns how many bytes of a tunnel wait for room.
+func Pending(t *Tunnel) (n int) {
+	u := t.engine.(*loopTunnel)
+	u.loop.mu.Lock()
+	defer u.loop.mu.Unlock()
+	if u.activeState != nil {
+		for i := range u.flows {
+			if p := u.flows[i].pending; p != nil {
+				n += len(p.b)
+			}
+		}
+	}
+	return n
+}

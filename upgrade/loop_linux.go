@@ -82,18 +82,7 @@ func (l *loop) start(k link, client, backend int, secure [2]*secureEnd) *loopTun
 	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}}
 	t.last = stampOf(l.now)
 	t.spoken = t.last
-	if n := len(l.free); n > 0 {
-		t.slot, l.free = l.free[n-1], l.free[:n-1]
-		l.slots[t.slot], l.asked[t.slot] = t, 0
-	} else {
-		t.slot, l.slots, l.asked = int32(len(l.slots)), append(l.slots, t), append(l.asked, 0)
-	}
-	if k.tunnel.proxy.MessageRate > 0 {
-		for len(l.full) < len(l.slots) {
-			l.full = append(l.full, 0)
-		}
-		l.full[t.slot] = 0
-	}
+	l.place(t)
 	if secure != [2]*secureEnd{} {
 		if l.cipher == nil {
 			l.cipher = make([]byte, largeBudget)
@@ -108,6 +97,22 @@ func (l *loop) start(k link, client, backend int, secure [2]*secureEnd) *loopTun
 		l.setAlarm()
 	}
 	return t
+}
+
+// place gives t a slot.
+func (l *loop) place(t *loopTunnel) {
+	if n := len(l.free); n > 0 {
+		t.slot, l.free = l.free[n-1], l.free[:n-1]
+		l.slots[t.slot], l.asked[t.slot] = t, 0
+	} else {
+		t.slot, l.slots, l.asked = int32(len(l.slots)), append(l.slots, t), append(l.asked, 0)
+	}
+	if t.tunnel.proxy.MessageRate > 0 {
+		for len(l.full) < len(l.slots) {
+			l.full = append(l.full, 0)
+		}
+		l.full[t.slot] = 0
+	}
 }
 
 // remove removes a tunnel that has ended.

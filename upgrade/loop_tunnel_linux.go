@@ -13,6 +13,8 @@ import (
 //	idle     80 bytes, this struct  deactivate: nothing pending, no sender, between two messages
 //	active   activeState too        activate, at each event of a socket and each call from outside
 //	ending   an ending too          ensureEnding, at the first event of its course; never idle again
+//	frozen   activeState.frozen     freeze, from any state but gone; update does nothing, and no event is
+//	                                reported; resume goes back, moved ends it here
 //	gone     as ending              finish; its sockets are closed and its slot is free
 //
 // There may be many idle tunnels. That is why all that an idle one can do without is
@@ -42,6 +44,7 @@ type activeState struct {
 	stall   time.Duration // since when the client has taken nothing of what waits for it, 0 if nothing waits
 	pace    pacer         // of the client's messages; the zero pacer for none
 	secure  [2]*secureEnd // of the client, of the backend; nil for one without TLS
+	frozen  *frozenState  // nil unless the tunnel is frozen
 }
 
 // activate makes an idle tunnel active. update makes it idle again if it can.
@@ -134,7 +137,7 @@ func (t *loopTunnel) event(side Side, events uint32) {
 // and the next deadline of its course. It ends the tunnel if both directions are over,
 // and makes it idle if it can be.
 func (t *loopTunnel) update() {
-	if t.gone {
+	if t.gone || t.frozen != nil {
 		return
 	}
 	up, down := &t.flows[toBackend], &t.flows[toClient]
@@ -204,6 +207,10 @@ func (t *loopTunnel) close(code int, reason string, grace time.Duration) {
 		return
 	}
 	t.activate()
+	if t.frozen != nil {
+		t.frozen.close(code, reason, grace)
+		return
+	}
 	asked, answered := t.asked()
 	t.carryOut(nil, t.ensureEnding().closeGracefully(t.loop.now, grace, code, reason, asked, answered))
 	t.update()
@@ -216,6 +223,10 @@ func (t *loopTunnel) cut() {
 		return
 	}
 	t.activate()
+	if t.frozen != nil {
+		t.frozen.cut = true
+		return
+	}
 	t.carryOut(nil, t.ensureEnding().cut(nil))
 }
 

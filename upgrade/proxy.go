@@ -91,16 +91,17 @@ type Proxy struct {
 
 	loops loops
 
-	mu     sync.Mutex
-	epoch  time.Time        // all times are counted from here, see now
-	next   time.Duration    // the earliest time at which the next tunnel can begin, so that no two begin at the same time
-	first  *Tunnel          // of a list of all tunnels between Connect and their end
-	open   int              // number of calls of Connect under way and of tunnels, including those whose Closed is running
-	drains map[string]drain // by group
-	all    *drain           // of all groups, nil if there is none
-	timer  *time.Timer      // calls closeDue
-	alarm  time.Duration    // when the timer fires, 0 if it isn't set
-	gone   chan struct{}    // made by Shutdown, closed when no tunnel is left
+	mu      sync.Mutex
+	epoch   time.Time        // all times are counted from here, see now
+	next    time.Duration    // the earliest time at which the next tunnel can begin, so that no two begin at the same time
+	adopted time.Duration    // number of calls of adopt
+	first   *Tunnel          // of a list of all tunnels between Connect and their end
+	open    int              // number of calls of Connect under way and of tunnels, including those whose Closed is running
+	drains  map[string]drain // by group
+	all     *drain           // of all groups, nil if there is none
+	timer   *time.Timer      // calls closeDue
+	alarm   time.Duration    // when the timer fires, 0 if it isn't set
+	gone    chan struct{}    // made by Shutdown, closed when no tunnel is left
 
 	closed bool // Shutdown has begun: no Connect begins
 	over   bool // Shutdown has cut the tunnels that were left: no Connect succeeds

@@ -53,13 +53,35 @@ func (p *Proxy) add(t *Tunnel) bool {
 	if p.over {
 		return false
 	}
-	t.began, t.ageJitter = max(p.now(), p.next), rand.Float32()
+	t.began, t.ageJitter = (max(p.now(), p.next)+1)&^1, rand.Float32()
 	p.next = t.began + 1
+	p.link(t)
+	return true
+}
+
+// adopt adds t, which began that long ago in another process, and reports false if Shutdown
+// has begun. What it counts, remove counts out.
+func (p *Proxy) adopt(t *Tunnel, age time.Duration) bool {
+	if !p.begin() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The end of began, to a millisecond, is odd as with no tunnel that began here, and a number
+	// that no other one of the same millisecond has.
+	const end = 1<<20 - 1
+	p.adopted++
+	t.began = (p.now()-age)&^end | (2*p.adopted+1)&end
+	p.link(t)
+	return true
+}
+
+// link puts t into the list of tunnels. p.mu is held.
+func (p *Proxy) link(t *Tunnel) {
 	if t.next = p.first; t.next != nil {
 		t.next.prev = t
 	}
 	p.first = t
-	return true
 }
 
 // forget removes t from the registry and returns its age.
@@ -90,4 +112,11 @@ func (p *Proxy) remove() {
 	if p.open--; p.open == 0 && p.gone != nil {
 		close(p.gone)
 	}
+}
+
+// ageOf returns how old t is.
+func (p *Proxy) ageOf(t *Tunnel) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now() - t.began
 }

@@ -73,7 +73,7 @@ func (t *loopTunnel) enter(ctx context.Context, frames [][]byte) (*sender, error
 		return nil, context.Cause(ctx)
 	}
 	s := sender{frames: frames}
-	if t.senders == nil && f.pending == nil && !t.unsent(f) && f.frames.between() {
+	if t.senders == nil && f.pending == nil && !t.unsent(f) && f.frames.between() && t.frozen == nil {
 		if whole, err := t.writeSender(&s); whole || err != nil {
 			return nil, err
 		}

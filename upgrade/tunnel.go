@@ -22,7 +22,7 @@ import (
 type Tunnel struct {
 	proxy *Proxy
 
-	began time.Duration // counted from the proxy's epoch; set by Proxy.add, and unique
+	began time.Duration // counted from the proxy's epoch; set by Proxy.add or adopt, and unique
 
 	// Guarded by proxy.mu:
 	prev, next *Tunnel
@@ -77,7 +77,7 @@ func (t *Tunnel) Key() string {
 
 // ID returns a name for the tunnel that no other tunnel of its Proxy has. It has some of
 // the characters 0-9 and a-z.
-func (t *Tunnel) ID() string { return strconv.FormatInt(int64(t.began), 36) }
+func (t *Tunnel) ID() string { return strconv.FormatUint(uint64(t.began), 36) } // began may be negative: see adopt
 
 // Began returns when Connect has got the backend's 101.
 func (t *Tunnel) Began() time.Time {
