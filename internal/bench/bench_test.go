@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/leaktest"
+	"github.com/limpet-go/limpet/internal/meter"
 )
 
 // TestMain lets the test binary be the other processes of a benchmark.
@@ -46,7 +47,7 @@ func running(t *testing.T, b *bench) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nodes.stop)
+	t.Cleanup(nodes.Stop)
 	return addrs
 }
 
@@ -227,7 +228,7 @@ func TestErrorsAreSeen(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.close()
-			self := &process{pids: []int{os.Getpid()}}
+			self := meter.Self()
 			scene, err := chosen(scenes, tt.scene, func(c *scene) string { return c.name })
 			if err != nil {
 				t.Fatal(err)

@@ -43,6 +43,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/meter"
 )
 
 // role is the environment variable that makes this program another process of a
@@ -79,8 +81,8 @@ func act() error {
 // A bench is what all trials share.
 type bench struct {
 	sizes
-	dir  string // for files, removed at the end
-	core cpuSet // the gateway's; nil: any
+	dir  string       // for files, removed at the end
+	core meter.CPUSet // the gateway's; nil: any
 }
 
 // run does what the flags say, and prints the tables to w.
@@ -163,7 +165,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer nodes.stop()
+	defer nodes.Stop()
 	for round := range *rounds {
 		for _, c := range cases {
 			for i := range peers {
@@ -224,21 +226,21 @@ func chosen[T any](all []T, list string, name func(T) string) ([]T, error) {
 
 // place leaves one processor to the gateway.
 func (b *bench) place() error {
-	all, err := allowed()
+	all, err := meter.Allowed()
 	if err != nil {
 		return err
 	}
-	core, others := all.split()
+	core, others := all.Split()
 	if core == nil {
 		fmt.Fprintln(os.Stderr, "one processor only: gateway, load and backends share it")
 		return nil
 	}
 	b.core = core
-	return others.pinAll()
+	return others.PinAll()
 }
 
 // backends starts a process of n backends and returns their addresses.
-func (b *bench) backends(n int) (*process, []string, error) {
+func (b *bench) backends(n int) (*meter.Process, []string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, err
@@ -253,13 +255,13 @@ func (b *bench) backends(n int) (*process, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := start(cmd, nil)
+	p, err := meter.Start(cmd, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	line, err := bufio.NewReader(said).ReadString('\n')
 	if err != nil {
-		p.stop()
+		p.Stop()
 		return nil, nil, fmt.Errorf("backends: %w", err)
 	}
 	addrs := strings.Fields(line)

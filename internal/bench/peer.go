@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/meter"
 )
 
 // A peer is a gateway to measure, with one worker, stickiness and health checks
@@ -78,9 +78,9 @@ func allPeers(ctx context.Context, dir string) ([]*peer, error) {
 }
 
 // run starts the peer and waits until it passes a request on.
-func (p *peer) run(ctx context.Context, s site, cores cpuSet) (*process, int, error) {
+func (p *peer) run(ctx context.Context, s site, cores meter.CPUSet) (*meter.Process, int, error) {
 	var err error
-	if s.port, err = freePort(); err != nil {
+	if s.port, err = meter.FreePort(); err != nil {
 		return nil, 0, err
 	}
 	if s.tls {
@@ -92,17 +92,17 @@ func (p *peer) run(ctx context.Context, s site, cores cpuSet) (*process, int, er
 	if err != nil {
 		return nil, 0, err
 	}
-	proc, err := start(cmd, cores)
+	proc, err := meter.Start(cmd, cores)
 	if err != nil {
 		return nil, 0, err
 	}
-	err = await(ctx, s, proc.ended)
+	err = await(ctx, s, proc.Ended)
 	if err == nil {
-		err = proc.count()
+		err = proc.Count()
 	}
 	if err != nil {
-		proc.stop()
-		return nil, 0, fmt.Errorf("%s: %w\n%s", p.name, err, proc.said)
+		proc.Stop()
+		return nil, 0, fmt.Errorf("%s: %w\n%s", p.name, err, proc.Said)
 	}
 	return proc, s.port, nil
 }
@@ -137,21 +137,6 @@ func await(ctx context.Context, s site, ended <-chan struct{}) error {
 		}
 	}
 	return fmt.Errorf("doesn't serve: %w", last)
-}
-
-// freePort returns a port below those that the kernel gives to connections: one
-// of these could be taken, by a load like ours, before the gateway listens.
-func freePort() (int, error) {
-	for tries := 0; ; tries++ {
-		port := 20000 + mathrand.IntN(12000)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			return port, l.Close()
-		}
-		if tries == 100 {
-			return 0, err
-		}
-	}
 }
 
 // descriptors is how many a process may have open.

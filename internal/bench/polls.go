@@ -29,7 +29,7 @@ func (t *trial) waiting() error {
 	if err := t.work(); err != nil {
 		return err
 	}
-	before, err := t.gateway.memory()
+	before, err := t.gateway.Memory()
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (t *trial) waiting() error {
 	if err := t.settle(t.Settle); err != nil {
 		return err
 	}
-	opened, err := t.gateway.memory()
+	opened, err := t.gateway.Memory()
 	if err != nil {
 		return err
 	}

@@ -6,13 +6,12 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/meter"
 )
 
 // A report is all that a run of this program found out.
@@ -38,7 +37,7 @@ type reportedPeer struct {
 }
 
 func newReport(b *bench, rounds int, cases []*scene, peers []*peer) *report {
-	r := &report{Time: time.Now(), Machine: machine(), Rounds: rounds, Sizes: b.sizes, bench: b, cases: cases}
+	r := &report{Time: time.Now(), Machine: meter.Machine(), Rounds: rounds, Sizes: b.sizes, bench: b, cases: cases}
 	for _, p := range peers {
 		known := reportedPeer{Name: p.name, Missing: p.path == ""}
 		if !known.Missing {
@@ -47,17 +46,6 @@ func newReport(b *bench, rounds int, cases []*scene, peers []*peer) *report {
 		r.Peers = append(r.Peers, known)
 	}
 	return r
-}
-
-func machine() string {
-	model := runtime.GOARCH
-	text, _ := os.ReadFile("/proc/cpuinfo")
-	if _, rest, ok := strings.Cut(string(text), "model name\t: "); ok {
-		model, _, _ = strings.Cut(rest, "\n")
-	}
-	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // what follows is the builder's
-	return fmt.Sprintf("%d processors, %s, Linux %s, %s", runtime.NumCPU(), model, version, runtime.Version())
 }
 
 // summarise fills in the medians.

@@ -93,7 +93,7 @@ func (b *bench) backcost(ctx context.Context, gateway, patient *peer, n int, s *
 	if err != nil {
 		return cost, err
 	}
-	defer nodes.stop()
+	defer nodes.Stop()
 	r, err := b.try(ctx, patient, &scene{name: fmt.Sprint(n), play: func(t *trial) error { return t.fetch(1000, poller) }}, addrs)
 	if err != nil {
 		return cost, err
@@ -104,7 +104,7 @@ func (b *bench) backcost(ctx context.Context, gateway, patient *peer, n int, s *
 		if err := t.settle(time.Second); err != nil {
 			return err
 		}
-		before, err := t.gateway.cpu()
+		before, err := t.gateway.CPU()
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (b *bench) backcost(ctx context.Context, gateway, patient *peer, n int, s *
 		if err := t.settle(max(time.Second, b.Time)); err != nil {
 			return err
 		}
-		after, err := t.gateway.cpu()
+		after, err := t.gateway.CPU()
 		cost.Sweep = float64((after - before).Nanoseconds()) / 1e3 / time.Since(began).Seconds() // one sweep a second
 		return err
 	}}, addrs)

@@ -281,7 +281,7 @@ func (t *trial) idle() error {
 	if err := t.work(); err != nil {
 		return err
 	}
-	before, err := t.gateway.memory()
+	before, err := t.gateway.Memory()
 	if err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (t *trial) idle() error {
 	if err != nil {
 		return err
 	}
-	opened, err := t.gateway.memory()
+	opened, err := t.gateway.Memory()
 	if err != nil {
 		return err
 	}
@@ -321,7 +321,7 @@ func (t *trial) idle() error {
 	if err != nil {
 		return err
 	}
-	used, err := t.gateway.memory()
+	used, err := t.gateway.Memory()
 	t.result.Opened = float64(opened-before) / float64(t.Idle)
 	t.result.Used = float64(used-before) / float64(t.Idle)
 	return err

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/meter"
 )
 
 // sizes say how much a case does.
@@ -45,7 +47,7 @@ type result struct {
 type trial struct {
 	*load
 	sizes
-	gateway *process
+	gateway *meter.Process
 	result  *result
 }
 
@@ -57,7 +59,7 @@ func (b *bench) try(ctx context.Context, p *peer, c *scene, backends []string) (
 	if err != nil {
 		return r, err
 	}
-	defer gateway.stop()
+	defer gateway.Stop()
 	l, err := newLoad(ctx, port, c.secure())
 	if err != nil {
 		return r, err
@@ -65,8 +67,8 @@ func (b *bench) try(ctx context.Context, p *peer, c *scene, backends []string) (
 	defer l.close()
 	t := &trial{load: l, sizes: b.sizes, gateway: gateway, result: &r}
 	if err := c.play(t); err != nil {
-		gateway.stop()
-		return r, fmt.Errorf("%s at %s: %w\n%s", c.name, p.name, err, tail(gateway.said.Bytes()))
+		gateway.Stop()
+		return r, fmt.Errorf("%s at %s: %w\n%s", c.name, p.name, err, tail(gateway.Said.Bytes()))
 	}
 	r.Errors = l.errors
 	if l.first != nil {
@@ -89,17 +91,17 @@ func (t *trial) warmed(start func()) error {
 func (t *trial) measure(d time.Duration, start func()) error {
 	t.times = t.times[:0] // what warmed it up doesn't count, its errors do
 	began := time.Now()
-	before, err := t.gateway.cpu()
+	before, err := t.gateway.CPU()
 	if err != nil {
 		return err
 	}
-	peak := t.gateway.watch()
+	peak := watch(t.gateway)
 	if err := t.drive(d, start); err != nil {
 		peak()
 		return err
 	}
 	took := time.Since(began)
-	after, err := t.gateway.cpu()
+	after, err := t.gateway.CPU()
 	memory, memoryErr := peak()
 	if err == nil {
 		err = memoryErr
@@ -118,12 +120,12 @@ func (t *trial) measure(d time.Duration, start func()) error {
 }
 
 // watch follows the memory until peak is called, which returns the most.
-func (p *process) watch() (peak func() (int64, error)) {
+func watch(p *meter.Process) (peak func() (int64, error)) {
 	var most int64
 	var failed error
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	look := func() {
-		now, err := p.memory()
+		now, err := p.Memory()
 		if most = max(most, now); err != nil {
 			failed = err
 		}
