@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -77,9 +78,9 @@ type Cluster struct {
 	//	ready     last call of started   is sent
 	//	ended     return of Run          fails with the error of Run
 	//
-	// Run starts a goroutine that handles messages, one that follows the stream if
-	// there is one, and one that sends heartbeats if there are any. It returns after
-	// they have ended. No lock is held for these fields.
+	// Run starts a goroutine that handles messages, one that subscribes to the channels,
+	// one that follows the stream if there is one, and one that sends heartbeats if there
+	// are any. It returns after they have ended. No lock is held for these fields.
 	ran      atomic.Bool
 	starting atomic.Int32          // parts of Run that haven't started
 	ready    chan struct{}         // closed when all parts have started
@@ -169,26 +170,40 @@ func (c *Cluster) Run(ctx context.Context) (err error) {
 		}
 		running.Go(func() { c.follow(ctx, s, started, inbox) })
 	}
+	running.Go(func() { c.subscribe(ctx, sub) })
 	return c.receive(ctx, sub, inbox)
 }
 
-// receive subscribes to the channels and passes on messages until ctx ends. A
-// subscription that reports a Gap is subscribed to the channels again that the Gap names,
-// and to the others, on other nodes of a Redis Cluster for example, within moments.
-func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
-	subscribed := sync.OnceFunc(c.started)
-	if err := sub.Add(ctx, c.attach(sub)...); err == nil {
-		subscribed()
-	} else if ctx.Err() == nil {
+// subscribe subscribes to the channels, and starts the Cluster once it has those that each
+// member needs. A bus that returns an error goes on trying, and its Gap tells when it has some
+// of them: in a Redis Cluster the others may be on a node that is away. So it is asked again.
+func (c *Cluster) subscribe(ctx context.Context, sub bus.Subscription) {
+	err := sub.Add(ctx, c.attach(sub)...)
+	for logged := false; err != nil; err = sub.Add(ctx, c.channels()...) {
+		if ctx.Err() != nil {
+			return
+		}
 		c.notReady.Store(&err)
-		c.opts.Logger.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
+		if !logged {
+			logged = true
+			c.opts.Logger.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
 	}
+	c.started()
+}
+
+// receive passes on messages until ctx ends.
+func (c *Cluster) receive(ctx context.Context, sub bus.Subscription, inbox chan<- *message) error {
 	for {
 		msg, err := sub.Next(ctx)
 		var gap *bus.Gap
 		switch {
 		case errors.As(err, &gap):
-			subscribed()
 			c.gap(gap)
 		case err != nil && ctx.Err() != nil:
 			return nil

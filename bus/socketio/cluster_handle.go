@@ -44,19 +44,20 @@ func (c *Cluster) handleAll(ctx context.Context, inbox <-chan *message) {
 	for {
 		select {
 		case m := <-inbox:
-			c.handle(m)
+			c.handle(ctx, m)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// handle does what another member wants and replies if it wants an answer.
-func (c *Cluster) handle(m *message) {
-	reply := func(a *message) { c.reply(m, a) }
+// handle does what another member wants and replies if it wants an answer. ctx is that of
+// Run: it doesn't wait for an answer to be sent, and nobody is there for one that comes later.
+func (c *Cluster) handle(ctx context.Context, m *message) {
+	reply := func(a *message) { c.reply(ctx, m, a) }
 	switch m.kind {
 	case initialHeartbeat:
-		c.announce(context.Background(), heartbeat)
+		c.announce(ctx, heartbeat)
 	case broadcast:
 		c.emit(m, reply)
 	case serverSideEmit:
@@ -83,11 +84,11 @@ func (c *Cluster) handle(m *message) {
 }
 
 // reply sends an answer to a message of another member.
-func (c *Cluster) reply(to, answer *message) {
+func (c *Cluster) reply(ctx context.Context, to, answer *message) {
 	answer.nsp, answer.uid, answer.asker, answer.id = c.nsp, c.uid, to.uid, to.id
-	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	limited, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
-	if err := publish(ctx, c.link, c.adapter, answer); err != nil {
+	if err := publish(limited, c.link, c.adapter, answer); err != nil && ctx.Err() == nil {
 		c.logLostAnswer(err)
 	}
 }

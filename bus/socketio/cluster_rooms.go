@@ -7,17 +7,26 @@ import (
 	"github.com/limpet-go/limpet/bus"
 )
 
-// attach makes sub the subscription that Watch and Unwatch change. It returns the
-// channels to subscribe to at first. A guest gets only answers.
-func (c *Cluster) attach(sub bus.Subscription) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// channels returns the channels that the Cluster needs whatever sockets it has. A guest gets
+// only answers.
+func (c *Cluster) channels() []string {
 	all, answers := c.adapter.channels(c.nsp, c.uid)
 	if c.guest {
 		return answers
 	}
+	return append(answers, all...)
+}
+
+// attach makes sub the subscription that Watch and Unwatch change. It returns the
+// channels to subscribe to at first.
+func (c *Cluster) attach(sub bus.Subscription) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	channels := c.channels()
+	if c.guest {
+		return channels
+	}
 	c.sub = sub
-	channels := append(answers, all...)
 	for room := range c.rooms {
 		if channel := c.adapter.roomChannel(c.nsp, room); channel != "" {
 			channels = append(channels, channel)

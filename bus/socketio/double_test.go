@@ -27,6 +27,7 @@ type double struct {
 	stream   []redis.XMessage
 	trimmed  int    // entries that are gone
 	removing func() // before each Remove
+	half     bool   // a part of it is back: there is a Gap for other topics, once
 }
 
 var errAway = errors.New("away")
@@ -148,6 +149,7 @@ func (s *doubleSub) Add(ctx context.Context, topics ...string) error {
 	}
 	if s.double.away {
 		s.broken = true
+		s.wake()
 		return errAway
 	}
 	return nil
@@ -181,6 +183,12 @@ func (s *doubleSub) Next(ctx context.Context) (bus.Message, error) {
 	for {
 		next, wake := context.WithCancel(ctx)
 		s.double.mu.Lock()
+		if s.broken && s.double.half {
+			s.double.half = false
+			s.double.mu.Unlock()
+			wake()
+			return bus.Message{}, &bus.Gap{Lost: -1, Topics: []string{"of another node"}, Err: errAway}
+		}
 		if s.broken && !s.double.away {
 			s.broken = false
 			s.double.mu.Unlock()

@@ -34,8 +34,22 @@ func (r *recorder) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (r *recorder) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	return func(_ context.Context, cmd redis.Cmder) error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+		r.record(cmd)
+		return nil
+	}
+}
+
+func (r *recorder) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		r.record(cmds...)
+		return nil
+	}
+}
+
+func (r *recorder) record(cmds ...redis.Cmder) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cmd := range cmds {
 		var words []string
 		for _, arg := range cmd.Args() {
 			if b, ok := arg.([]byte); ok {
@@ -44,12 +58,7 @@ func (r *recorder) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 			words = append(words, fmt.Sprint(arg))
 		}
 		r.commands = append(r.commands, strings.Join(words, " "))
-		return nil
 	}
-}
-
-func (r *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func TestEmitterSends(t *testing.T) {

@@ -173,6 +173,60 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
+// A Cluster is ready when it has all of its channels, and not when a part of a Redis Cluster
+// says that it is back.
+func TestReadyForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{away: true, half: true}
+		c := start(t, d, Sharded{}, ClusterOptions{Logger: slog.New(slog.DiscardHandler)})
+		synctest.Wait()
+		select {
+		case <-c.ready:
+			t.Error("it is ready with a part of its channels")
+		default:
+		}
+		if d.half {
+			t.Error("there was no Gap")
+		}
+		d.set(false)
+		<-c.ready
+	})
+}
+
+// stuck is a Redis that takes no message.
+type stuck struct{ *double }
+
+func (stuck) send(ctx context.Context, _ *frame) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The end of Run doesn't wait until an answer is sent.
+func TestRunEndsWithinAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &double{}
+		asks := start(t, d, nil, ClusterOptions{})
+		c, err := newCluster(stuck{d}, nil, &ClusterOptions{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Run(ctx) }()
+		synctest.Wait()
+		go asks.FetchSockets(t.Context()) // ends with its time limit
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		if err := <-ended; err != nil || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		time.Sleep(defaultTimeout)
+	})
+}
+
 // A member is subscribed to what it needs, and to the channel of a room only while a
 // socket is in it. A guest isn't subscribed as a member.
 func TestSubscriptions(t *testing.T) {
@@ -631,7 +685,7 @@ func FuzzMember(f *testing.F) {
 				c.deliver(t.Context(), m, err, inbox)
 			}
 			for len(inbox) > 0 {
-				c.handle(<-inbox)
+				c.handle(t.Context(), <-inbox)
 			}
 		}
 	})
