@@ -49,8 +49,12 @@ import (
 // pins of the others are in Redis as usual. If a primary is lost, so are the
 // writes that it has acknowledged but its replicas don't have yet.
 //
-// Redis starts no goroutine. Its fields must not be changed once it is used, and
-// it must not be copied.
+// After a few calls for which Redis hasn't answered in time, the idle connections of
+// the Client are closed that don't answer a PING within half a second: a network that
+// has dropped them all costs no more calls than one that has dropped one.
+//
+// Redis has no goroutine but for those PINGs. Its fields must not be changed once it
+// is used, and it must not be copied.
 type Redis struct {
 	// Client connects to a single Redis, a Sentinel group or a Cluster, of
 	// version 5 or later. The caller closes it.
@@ -106,6 +110,7 @@ type Redis struct {
 	node    redisNode // the only server, or the Cluster as a whole
 	nodes   sync.Map  // the primaries of a Cluster: *redisNode by address
 	counts  redisCounts
+	sweeper redisclient.Sweeper
 }
 
 // redisConf has the fields of a Redis, with the defaults filled in.

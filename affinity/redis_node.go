@@ -3,8 +3,11 @@ package affinity
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/limpet-go/limpet/internal/redisclient"
 )
 
 // A redisNode is a Redis server with a circuit of its own. In a Cluster each
@@ -54,6 +57,7 @@ func (r *Redis) attempt(ctx context.Context, n *redisNode, f func() error) error
 	if !n.enter(r.conf.timeout) {
 		return errCircuitOpen
 	}
+	began := time.Now()
 	err := f()
 	switch {
 	case err == nil:
@@ -65,6 +69,11 @@ func (r *Redis) attempt(ctx context.Context, n *redisNode, f func() error) error
 	default:
 		if n.fail() {
 			r.conf.log.Warn("affinity: Redis fails, pins are kept in memory meanwhile", append(n.attr(), "err", err)...)
+		}
+		if n.open() {
+			// Other idle connections may be dead, too, and each would cost a probe. Nobody
+			// waits for that.
+			r.sweeper.Failed(redisclient.Ended, r.conf.client, began, r.conf.timeout)
 		}
 	}
 	return err

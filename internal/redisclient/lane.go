@@ -75,16 +75,9 @@ func nodeOf(client redis.UniversalClient, m *Message) *redis.Client {
 		return nil
 	}
 	key, _ := m.Args[m.Key].(string)
-	node, _ := cluster.MasterForKey(canceled, key)
+	node, _ := cluster.MasterForKey(Ended, key)
 	return node
 }
-
-// canceled is a context that has ended.
-var canceled = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
 
 // direct sends a message by itself.
 func direct(ctx context.Context, client redis.UniversalClient, end time.Time, m *Message) (answer any, sent bool, err error) {

@@ -19,7 +19,7 @@ import (
 // The zero value is ready for use. It has a goroutine only while messages wait. All methods
 // may be called concurrently.
 type Publisher struct {
-	sweeper Sweeper
+	Sweeper
 
 	mu    sync.Mutex
 	lanes map[*redis.Client]*lane // where a message is under way, by node of a Cluster; nil is any node
@@ -33,12 +33,8 @@ type Message struct {
 	Repeat bool   // it may be sent again if Redis hasn't answered
 }
 
-const (
-	// doubtful is how long Redis may take to answer before idle connections are doubted, too.
-	doubtful = 250 * time.Millisecond
-	// retryPause is the pause before another attempt.
-	retryPause = 25 * time.Millisecond
-)
+// retryPause is the pause before another attempt.
+const retryPause = 25 * time.Millisecond
 
 // Do sends a message, and returns the answer of Redis. It doesn't keep the message.
 //
@@ -63,16 +59,6 @@ func (p *Publisher) Do(ctx context.Context, client redis.UniversalClient, timeou
 		if !time.Now().Before(end) {
 			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
-	}
-}
-
-// Failed looks after the idle connections of a client when a command has failed that was sent
-// at a time, and had a limit. One that has failed at once says nothing about them. It returns
-// at the end of ctx.
-func (p *Publisher) Failed(ctx context.Context, client redis.UniversalClient, began time.Time, limit time.Duration) {
-	Reload(client)
-	if time.Since(began) >= min(limit, doubtful) {
-		p.sweeper.Sweep(ctx, client)
 	}
 }
 

@@ -70,3 +70,10 @@ func Reload(client redis.UniversalClient) {
 		c.ReloadState(context.Background())
 	}
 }
+
+// Ended is a context that has ended, for calls that mustn't wait.
+var Ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()

@@ -14,11 +14,13 @@ import (
 // When the network drops a connection without a word, as a firewall or a load balancer
 // does that was restarted, it has mostly dropped all of them. go-redis finds out about each
 // one only when a command has waited on it in vain: a caller with fifty of them would fail
-// fifty times. So a caller that has waited in vain once calls Sweep. The zero value is
+// fifty times. So a caller that has waited in vain once calls Failed. The zero value is
 // ready for use.
 type Sweeper struct{ sweeping atomic.Bool }
 
 const (
+	// doubtful is how long Redis may take to answer before idle connections are doubted, too.
+	doubtful = 250 * time.Millisecond
 	// sweepLimit is how long an idle connection may take to answer.
 	sweepLimit = 500 * time.Millisecond
 	// grabLimit is how long Sweep waits until it has got hold of them.
@@ -27,6 +29,16 @@ const (
 	// who fail for it, must not cause one after the other.
 	sweepPause = time.Second
 )
+
+// Failed looks after a client when a command has failed that was sent at a time, and had a
+// limit: it calls Reload, and Sweep unless the command has failed soon, which says nothing
+// about the idle connections.
+func (s *Sweeper) Failed(ctx context.Context, client redis.UniversalClient, began time.Time, limit time.Duration) {
+	Reload(client)
+	if time.Since(began) >= min(limit, doubtful) {
+		s.Sweep(ctx, client)
+	}
+}
 
 // Sweep sends a PING on each idle connection of the client, on all of them at once.
 // go-redis closes those on which no answer comes within half a second. Sweep doesn't wait
