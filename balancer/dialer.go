@@ -120,11 +120,10 @@ func (d *Dialer) control(network, address string, c syscall.RawConn) error {
 
 // explained adds to an error of having no local port what would help.
 func (d *Dialer) explained(err error, addr string) error {
-	var call *os.SyscallError
-	switch {
-	case err == nil || !exhausted(err):
+	if err == nil || !exhausted(err) {
 		return err
-	case errors.As(err, &call) && call.Syscall == "bind" && errors.Is(err, syscall.EADDRNOTAVAIL):
+	}
+	if call, ok := errors.AsType[*os.SyscallError](err); ok && call.Syscall == "bind" && errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return fmt.Errorf("%w: every one of LocalAddrs has to be an address of this machine", err)
 	}
 	return fmt.Errorf("%w: no local port is left to reach %s (from %d LocalAddrs): "+

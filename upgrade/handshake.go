@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -75,12 +76,7 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	}
 	req := *out
 	req.Body, req.Close, req.Trailer = nil, false, nil
-	req.Header = make(http.Header, len(out.Header)+1)
-	for name, values := range out.Header {
-		if name == "Connection" || name == "Upgrade" || !isHop(out.Header, name) {
-			req.Header[name] = values
-		}
-	}
+	req.Header = maps.Clone(out.Header)
 	keepUpgrade(req.Header, protocol)
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = noAgent

@@ -23,7 +23,7 @@ func Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, e
 	// tries three times, too.
 	for tries := 2; ; tries-- {
 		c, err := t.dial(ctx, d.Control)
-		if err == nil && (tries == 0 || !c.toItself()) {
+		if err == nil && (tries == 0 || !t.isOf(c)) {
 			return c, nil
 		}
 		if err == nil {
@@ -32,13 +32,6 @@ func Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, e
 			return nil, &net.OpError{Op: "dial", Net: network, Source: d.LocalAddr, Addr: t.addr, Err: err}
 		}
 	}
-}
-
-// toItself reports whether c is connected to itself.
-func (c *Conn) toItself() bool {
-	to, ok := c.remote.(*net.TCPAddr)
-	from, ok2 := c.localAddr().(*net.TCPAddr)
-	return ok && ok2 && from.Port == to.Port && from.IP.Equal(to.IP)
 }
 
 // A target is what to connect to.
@@ -91,6 +84,23 @@ func sockaddr(ip netip.Addr, port int) syscall.Sockaddr {
 		return &syscall.SockaddrInet4{Addr: ip.As4(), Port: port}
 	}
 	return &syscall.SockaddrInet6{Addr: ip.As16(), Port: port}
+}
+
+// isOf reports whether c, which is connected to t, is t itself.
+func (t *target) isOf(c *Conn) bool {
+	from, err := syscall.Getsockname(c.fd)
+	if err != nil {
+		return false
+	}
+	switch to := t.to.(type) {
+	case *syscall.SockaddrInet4:
+		from, ok := from.(*syscall.SockaddrInet4)
+		return ok && from.Port == to.Port && from.Addr == to.Addr
+	case *syscall.SockaddrInet6:
+		from, ok := from.(*syscall.SockaddrInet6)
+		return ok && from.Port == to.Port && from.Addr == to.Addr
+	}
+	return false
 }
 
 // dial connects to t once.

@@ -27,6 +27,7 @@ func TestDial(t *testing.T) {
 	}{
 		"IPv4":        {network: "tcp", listen: "127.0.0.1:0", own: true},
 		"IPv6":        {network: "tcp", listen: "[::1]:0", own: true},
+		"elsewhere":   {network: "tcp", listen: net.JoinHostPort(ownAddress(), "0"), own: true},
 		"mapped IPv4": {network: "tcp", listen: "127.0.0.1:0", name: "::ffff:127.0.0.1", own: true},
 		"from":        {network: "tcp", listen: "127.0.0.1:0", dialer: net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}, own: true},
 		"from nobody": {network: "tcp", listen: "127.0.0.1:0", dialer: net.Dialer{LocalAddr: &net.TCPAddr{}}},
@@ -78,6 +79,40 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// ownAddress returns an address of this machine that isn't one of the loopback interface, if
+// there is one: what is dialed there is waited for.
+func ownAddress() string {
+	all, _ := net.InterfaceAddrs()
+	for _, addr := range all {
+		if n, ok := addr.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.1"
+}
+
+// Linux connects a socket to itself where nobody listens on its own port. That is no success,
+// and is tried again.
+func TestDialItself(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	l.Close()
+	tries := 0
+	d := net.Dialer{LocalAddr: l.Addr(), Control: func(_, _ string, c syscall.RawConn) error {
+		tries++
+		return c.Control(func(fd uintptr) {
+			_ = syscall.SetsockoptLinger(int(fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}) // frees the port at once
+		})
+	}}
+	if c, err := sockets.Dial(t.Context(), &d, "tcp", l.Addr().String()); err == nil {
+		c.Close()
+	}
+	if tries != 3 {
+		t.Errorf("tried %d times, want 3", tries)
+	}
+}
+
 // Errors are those of package net.
 func TestDialErrors(t *testing.T) {
 	t.Parallel()
@@ -101,22 +136,23 @@ func TestDialErrors(t *testing.T) {
 		network string
 		addr    string
 	}{
-		"refused":          {always, net.Dialer{}, "tcp", "127.0.0.1:1"},
-		"canceled":         {func() context.Context { return canceled }, net.Dialer{}, "tcp", "127.0.0.1:1"},
-		"canceled, unix":   {func() context.Context { return canceled }, net.Dialer{}, "unix", "/nowhere"},
-		"canceled, later":  {soon, net.Dialer{}, "tcp", full},
-		"late":             {within, net.Dialer{}, "tcp", full},
-		"nowhere":          {always, net.Dialer{}, "unix", "/nowhere/s"},
-		"a long path":      {always, net.Dialer{}, "unix", "/" + strings.Repeat("x", 200)},
-		"no path":          {always, net.Dialer{}, "unix", ""},
-		"not ours":         {always, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, "tcp", "127.0.0.1:1"},
-		"of another kind":  {always, net.Dialer{LocalAddr: &net.UnixAddr{}}, "tcp", "127.0.0.1:1"},
-		"of another kind2": {always, net.Dialer{LocalAddr: &net.TCPAddr{}}, "unix", "/nowhere"},
-		"two families":     {always, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, "tcp", "[::1]:1"},
-		"no port":          {always, net.Dialer{}, "tcp", "127.0.0.1"},
-		"port 0":           {always, net.Dialer{}, "tcp", "127.0.0.1:0"},
-		"unreachable":      {always, net.Dialer{}, "tcp", "255.255.255.255:1"},
-		"no such port":     {always, net.Dialer{}, "tcp", "127.0.0.1:70000"},
+		"refused":           {always, net.Dialer{}, "tcp", "127.0.0.1:1"},
+		"refused elsewhere": {always, net.Dialer{}, "tcp", net.JoinHostPort(ownAddress(), "1")},
+		"canceled":          {func() context.Context { return canceled }, net.Dialer{}, "tcp", "127.0.0.1:1"},
+		"canceled, unix":    {func() context.Context { return canceled }, net.Dialer{}, "unix", "/nowhere"},
+		"canceled, later":   {soon, net.Dialer{}, "tcp", full},
+		"late":              {within, net.Dialer{}, "tcp", full},
+		"nowhere":           {always, net.Dialer{}, "unix", "/nowhere/s"},
+		"a long path":       {always, net.Dialer{}, "unix", "/" + strings.Repeat("x", 200)},
+		"no path":           {always, net.Dialer{}, "unix", ""},
+		"not ours":          {always, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}}, "tcp", "127.0.0.1:1"},
+		"of another kind":   {always, net.Dialer{LocalAddr: &net.UnixAddr{}}, "tcp", "127.0.0.1:1"},
+		"of another kind2":  {always, net.Dialer{LocalAddr: &net.TCPAddr{}}, "unix", "/nowhere"},
+		"two families":      {always, net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}, "tcp", "[::1]:1"},
+		"no port":           {always, net.Dialer{}, "tcp", "127.0.0.1"},
+		"port 0":            {always, net.Dialer{}, "tcp", "127.0.0.1:0"},
+		"unreachable":       {always, net.Dialer{}, "tcp", "255.255.255.255:1"},
+		"no such port":      {always, net.Dialer{}, "tcp", "127.0.0.1:70000"},
 		"Control": {always, net.Dialer{Control: func(network, addr string, c syscall.RawConn) error {
 			fails := errors.New("")
 			return fmt.Errorf("%s %s %v %w", network, addr, c.Control(func(uintptr) {}), fails)
