@@ -28,7 +28,8 @@ type descriptor struct {
 	in   side
 	out  side
 
-	owner syscall.RawConn // of fd, closes it; nil if it is ours
+	owner    syscall.RawConn // of fd, closes it; nil if it is ours
+	accepted bool            // by a listener
 
 	// eager is set if a Read of fewer bytes than there is room for doesn't show that the
 	// socket is empty: the end or an error comes behind these bytes (EPOLLRDHUP, EPOLLHUP,
@@ -171,9 +172,9 @@ func (d *descriptor) read(b []byte) (int, error) {
 		return 0, err
 	}
 	defer d.end(s)
-	for {
+	for first := true; ; first = false {
 		if !s.ready.Load() {
-			if err := d.wait(s, 0); err != nil {
+			if err := d.waitFor(s, 0, first && d.accepted && len(b) == 1); err != nil {
 				return 0, err
 			}
 		}

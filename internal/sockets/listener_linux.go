@@ -81,7 +81,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	if l.network != "unix" {
 		l.ensureOptions(fd)
 	}
-	return newConn(fd, l.network, address(sa)), nil
+	return acceptedConn(fd, l.network, address(sa)), nil
+}
+
+func acceptedConn(fd int, network string, remote net.Addr) *Conn {
+	c := newConn(fd, network, remote)
+	c.accepted = true
+	return c
 }
 
 // accept returns a connection's socket and the address of its peer.
@@ -143,7 +149,7 @@ func (l *listener) acceptFirst() (net.Conn, error) {
 		return conn, nil
 	}
 	conn.Close()
-	return newConn(fd, l.network, conn.RemoteAddr()), nil
+	return acceptedConn(fd, l.network, conn.RemoteAddr()), nil
 }
 
 // ensureOptions has a connection have the options, whether Linux has passed them on or not.

@@ -123,8 +123,9 @@ func (p *poller) remove(slot int32) {
 }
 
 // rouse starts the goroutine if there is none. A call does that when others see that it waits.
+// A descriptor that has no poller yet, or was closed just now, needs none.
 func (p *poller) rouse() {
-	if p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
+	if p != nil && p.asleep.Load() && p.asleep.CompareAndSwap(true, false) {
 		go p.run()
 	}
 }

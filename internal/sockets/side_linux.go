@@ -33,13 +33,13 @@ func (s *side) signal() {
 
 // wait returns when s is ready, or an error if the descriptor is closed or the deadline
 // passes before. It has epoll report events, besides those of reading.
-func (d *descriptor) wait(s *side, events uint32) error {
+func (d *descriptor) wait(s *side, events uint32) error { return d.waitFor(s, events, false) }
+
+// waitFor is wait. With soon the call will most likely end soon without an event: see postpone.
+func (d *descriptor) waitFor(s *side, events uint32, soon bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.await(events); err != nil {
-		return err
-	}
-	for {
+	for soon = soon && d.poller == nil; ; soon = false {
 		switch {
 		case d.refs.Load()&closing != 0:
 			return net.ErrClosed
@@ -47,6 +47,11 @@ func (d *descriptor) wait(s *side, events uint32) error {
 			return os.ErrDeadlineExceeded
 		case s.ready.Load():
 			return nil
+		}
+		if soon {
+			postpone(d)
+		} else if err := d.await(events); err != nil {
+			return err
 		}
 		d.setAlarm(s)
 		if s.wake == nil {
