@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 	dir := t.TempDir()
 	jsonFile, svgFile := filepath.Join(dir, "json"), filepath.Join(dir, "svg")
 	var tables bytes.Buffer
-	err := run(t.Context(), &tables, []string{"-peers", "Limpet,ReverseProxy", "-rounds", "1", "-time", "50ms", "-settle", "0s", "-clients", "4",
+	err := run(t.Context(), &tables, []string{"-peers", "Limpet,Limpet cookie,ReverseProxy", "-rounds", "1", "-time", "50ms", "-settle", "0s", "-clients", "4",
 		"-paced-tunnels", "10", "-rate", "1000", "-idle", "30", "-members", "20", "-messages", "2", "-polls", "20", "-hold", "20ms", "-scaling=false", "-json", jsonFile, "-svg", svgFile})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &tables)
@@ -69,7 +69,13 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 2 * len(scenes); len(got.Runs) != want || len(got.Medians) != want {
+	want := 2 * len(scenes)
+	for _, c := range scenes {
+		if c.pins { // else Limpet is measured with its default affinity only
+			want++
+		}
+	}
+	if len(got.Runs) != want || len(got.Medians) != want {
 		t.Errorf("%d results and %d medians, want %d", len(got.Runs), len(got.Medians), want)
 	}
 	for _, r := range got.Runs {
@@ -132,7 +138,7 @@ func TestScaling(t *testing.T) {
 		}
 	}
 	for _, c := range s.Backends {
-		if c.Pick <= 0 || c.Sweep <= 0 {
+		if c.Pick <= 0 || c.Sweep <= 0 || c.Kept <= 0 {
 			t.Errorf("%+v", c)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 // markdown prints the tables: a row for each case, a column for each gateway.
 func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "# Results of internal/bench\n\n%s; medians of %d rounds of %v.\n", r.Machine, r.Rounds, r.Sizes.Time)
+	if n := half(r.Rounds); n < r.Rounds {
+		fmt.Fprintf(w, "What is about memory, and how Limpet scales, was measured %d times.\n", n)
+	}
 	if r.Pinned {
 		fmt.Fprintln(w, "The gateway had one processor to itself, load and backends shared the others:",
 			"where the gateway's wasn't busy, they were the limit of operations a second.")
@@ -84,7 +87,11 @@ func (r *report) row(w io.Writer, c *scene, name string, figure func(*result) (s
 	fmt.Fprintf(w, "| %s |", name)
 	for _, p := range r.Peers {
 		m := r.of(c, p.Name)
-		if p.Missing || m == nil {
+		if p.Missing {
+			continue
+		}
+		if m == nil {
+			fmt.Fprint(w, " |")
 			continue
 		}
 		text, value := figure(m)
@@ -126,10 +133,11 @@ func (s *scaling) markdown(w io.Writer) {
 		}
 		return fmt.Sprintf("%.1f", r.CPU)
 	}
-	fmt.Fprint(w, "\n| Limpet's backends | pinned request, µs | rendezvous, ns | for each backend, ns | health sweep, µs | for each backend, µs |\n|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprint(w, "\n| Limpet's backends | pinned request, µs | rendezvous, ns | for each backend, ns | health sweep, µs | for each backend, µs | on kept connections, µs | for each backend, µs |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for i, b := range s.Backends {
 		n := float64(b.Backends)
-		fmt.Fprintf(w, "| %d | %s | %.0f | %.2f | %.0f | %.1f |\n", b.Backends, one(s.Requests[i]), b.Pick, b.Pick/n, b.Sweep, b.Sweep/n)
+		fmt.Fprintf(w, "| %d | %s | %.0f | %.2f | %.0f | %.1f | %.0f | %.1f |\n",
+			b.Backends, one(s.Requests[i]), b.Pick, b.Pick/n, b.Sweep, b.Sweep/n, b.Kept, b.Kept/n)
 	}
 	fmt.Fprint(w, "\n| tunnels | message there and back, µs | nginx |\n|---:|---:|---:|\n")
 	for i, r := range s.Messages {

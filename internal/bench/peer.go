@@ -26,6 +26,8 @@ type peer struct {
 	path string   // of the program, "" if it isn't installed
 	ask  []string // arguments that make it print its version
 
+	only func(*scene) bool // the cases that it is measured in; nil: all
+
 	// command returns how to run it. It may write files to the site's dir.
 	command func(path string, s site) (*exec.Cmd, error)
 }
@@ -59,8 +61,12 @@ func allPeers(ctx context.Context, dir string) ([]*peer, error) {
 	if said, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build examples/gateway: %w\n%s", err, said)
 	}
+	own := &peer{name: "Limpet", path: gateway, command: limpet}
+	cookie := variant(own, "-affinity cookie")
+	cookie.name, cookie.only = "Limpet cookie", func(c *scene) bool { return c.pins }
 	peers := []*peer{
-		{name: "Limpet", path: gateway, command: limpet},
+		own,
+		cookie,
 		{name: "nginx", ask: []string{"-v"}, command: nginx},
 		{name: "HAProxy", ask: []string{"-v"}, command: haproxy},
 		{name: "Caddy", ask: []string{"version"}, command: caddy},

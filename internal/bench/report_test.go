@@ -58,7 +58,7 @@ func TestSummary(t *testing.T) {
 	var tables bytes.Buffer
 	r.markdown(&tables)
 	for _, want := range []string{
-		"\n| Processor time, µs an operation | Limpet | nginx |\n|---|---:|---:|\n| GET | 30.0 (2.00×) **2 errors** | 20.0 |\n",
+		"\n| Processor time, µs an operation | Limpet | nginx |\n|---|---:|---:|\n| GET | 30.0 (2.00×) **2 errors** | 20.0 |\n| other | 1.0 | |\n",
 		"\n- Caddy is not installed\n",
 		"\nGET, Limpet: 2 errors, the first: lost\n",
 	} {

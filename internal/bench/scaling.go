@@ -24,7 +24,8 @@ type scaling struct {
 type backcost struct {
 	Backends int     `json:"backends"`
 	Pick     float64 `json:"pickNanoseconds"`   // to find a new home for a key, by rendezvous hashing
-	Sweep    float64 `json:"sweepMicroseconds"` // processor time to check the health of all once
+	Sweep    float64 `json:"sweepMicroseconds"` // processor time to check the health of all once, on new connections
+	Kept     float64 `json:"keptMicroseconds"`  // the same with -health-keepalive
 }
 
 // scale returns the medians of rounds like the one that measure makes.
@@ -52,6 +53,7 @@ func scale(rounds int, measure func() (*scaling, error)) (*scaling, error) {
 			Backends: b.Backends,
 			Pick:     median(each(all, func(s *scaling) float64 { return s.Backends[i].Pick })),
 			Sweep:    median(each(all, func(s *scaling) float64 { return s.Backends[i].Sweep })),
+			Kept:     median(each(all, func(s *scaling) float64 { return s.Backends[i].Kept })),
 		})
 	}
 	return m, nil
@@ -99,6 +101,18 @@ func (b *bench) backcost(ctx context.Context, gateway, patient *peer, n int, s *
 		return cost, err
 	}
 	s.Requests = append(s.Requests, r)
+	if cost.Sweep, err = b.sweep(ctx, gateway, addrs); err != nil {
+		return cost, err
+	}
+	if cost.Kept, err = b.sweep(ctx, variant(gateway, "-health-keepalive"), addrs); err != nil {
+		return cost, err
+	}
+	cost.Pick, err = pick(addrs, max(b.Time/4, 10*time.Millisecond))
+	return cost, err
+}
+
+// sweep returns the processor time, in microseconds, of checking all backends once.
+func (b *bench) sweep(ctx context.Context, gateway *peer, addrs []string) (cost float64, err error) {
 	_, err = b.try(ctx, gateway, &scene{name: "health checks", play: func(t *trial) error {
 		// The first checks open the connections, if they are kept.
 		if err := t.settle(time.Second); err != nil {
@@ -113,13 +127,9 @@ func (b *bench) backcost(ctx context.Context, gateway, patient *peer, n int, s *
 			return err
 		}
 		after, err := t.gateway.CPU()
-		cost.Sweep = float64((after - before).Nanoseconds()) / 1e3 / time.Since(began).Seconds() // one sweep a second
+		cost = float64((after - before).Nanoseconds()) / 1e3 / time.Since(began).Seconds() // one sweep a second
 		return err
 	}}, addrs)
-	if err != nil {
-		return cost, err
-	}
-	cost.Pick, err = pick(addrs, max(b.Time/4, 10*time.Millisecond))
 	return cost, err
 }
 

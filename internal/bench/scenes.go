@@ -14,27 +14,28 @@ type scene struct {
 	name string
 	does string // what one operation is
 	play func(*trial) error
+	pins bool // what Limpet's affinity costs shows here
 
 	rests []string // when the memory of each of its clients is read, for a case that is about this
 }
 
 var scenes = []*scene{
-	{name: "GET", does: "small answer, client without cookies", play: func(t *trial) error {
+	{name: "GET", pins: true, does: "small answer, client without cookies", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("GET", "/small", "", false)
 			v.want = []byte(smallBody)
 			return v
 		})
 	}},
-	{name: "GET with cookie", does: "small answer, client with its cookie", play: func(t *trial) error {
+	{name: "GET with cookie", pins: true, does: "small answer, client with its cookie", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("GET", "/small", "", true)
 			v.want = []byte(smallBody)
 			return v
 		})
 	}},
-	{name: "polling GET", does: "Engine.IO poll with cookie", play: func(t *trial) error { return t.fetch(t.Clients, poller) }},
-	{name: "polling POST", does: "Engine.IO message with cookie", play: func(t *trial) error {
+	{name: "polling GET", pins: true, does: "Engine.IO poll with cookie", play: func(t *trial) error { return t.fetch(t.Clients, poller) }},
+	{name: "polling POST", pins: true, does: "Engine.IO message with cookie", play: func(t *trial) error {
 		return t.fetch(t.Clients, func() *visitor {
 			v := newVisitor("POST", "/poll/?EIO=4&transport=polling&sid=lv_VI97HAXpY6yYWAAAC", posted, true)
 			v.begins = postBody
@@ -51,9 +52,9 @@ var scenes = []*scene{
 	{name: "echo 64 B", does: "WebSocket message there and back", play: func(t *trial) error { return t.echo(64, t.Clients) }},
 	{name: "echo 4 KiB", does: "WebSocket message there and back", play: func(t *trial) error { return t.echo(4<<10, t.Clients) }},
 	{name: "paced", does: "64 bytes there and back, at a fixed rate", play: (*trial).paced},
-	{name: "open-echo-close", does: "WebSocket opened, used once and closed", play: (*trial).churn},
-	{name: "opening", does: "WebSocket opened, and kept", play: (*trial).opening},
-	{name: "idle", does: "first message on each of many tunnels", play: (*trial).idle,
+	{name: "open-echo-close", pins: true, does: "WebSocket opened, used once and closed", play: (*trial).churn},
+	{name: "opening", pins: true, does: "WebSocket opened, and kept", play: (*trial).opening},
+	{name: "idle", pins: true, does: "first message on each of many tunnels", play: (*trial).idle,
 		rests: []string{"opened", "after one message on each"}},
 	{name: "broadcast", does: "one of many deliveries of a message", play: (*trial).broadcast},
 	{name: "waiting polls", does: "answer to one of many polls, each of which waits for some time", play: (*trial).waiting,
