@@ -48,6 +48,7 @@ func TestBus(t *testing.T, newProcess func() bus.Bus, opts Options) {
 		{"messages are not changed", s.unchanged},
 		{"names of topics", s.names},
 		{"order", s.order},
+		{"crowd", s.crowd},
 		{"add and remove", s.addRemove},
 		{"shared topics", s.shared},
 		{"churn", s.churn},
@@ -156,6 +157,64 @@ func (s *suite) order(t *testing.T) {
 				t.Fatalf("ID %q behind %q", m.ID, ids[m.Topic])
 			}
 			ids[m.Topic] = m.ID
+		}
+	}
+}
+
+// crowd publishes on one topic from many goroutines at once, and gives up some of the messages
+// at any time. What was published arrives once, in the order of its publisher. What was given
+// up may arrive once; on a bus with a history that is in its place, too.
+func (s *suite) crowd(t *testing.T) {
+	const publishers, each = 16, 12 // fewer than fit into a queue
+	buses := []bus.Bus{s.newProcess(), s.newProcess()}
+	topic := s.topic(t, "")
+	sub := subscribe(t, s.newProcess(), topic)
+	var taken [publishers][each]bool // Publish has returned no error
+	var wg sync.WaitGroup
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range each {
+				ctx, cancel := context.WithCancel(deadline(t))
+				if givesUp := i%3 == 2; givesUp {
+					go cancel()
+				}
+				err := buses[p%2].Publish(ctx, topic, fmt.Appendf(nil, "%d %d", p, i))
+				cancel()
+				if taken[p][i] = err == nil; err != nil && !errors.Is(err, context.Canceled) {
+					t.Errorf("Publish: %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	publish(t, buses[0], topic, fmt.Sprint(publishers, 0))
+	missing := 1
+	for p := range publishers {
+		for i := range each {
+			if taken[p][i] {
+				missing++
+			}
+		}
+	}
+	var last [publishers + 1]int
+	seen := map[string]bool{}
+	for missing > 0 {
+		m := sub.next()
+		if seen[string(m.Data)] {
+			t.Fatalf("message %q came twice", m.Data)
+		}
+		seen[string(m.Data)] = true
+		var p, i int
+		fmt.Sscan(string(m.Data), &p, &i)
+		counts := p == publishers || taken[p][i]
+		if counts {
+			missing--
+		}
+		if counts || s.History {
+			if i < last[p] {
+				t.Fatalf("message %d of publisher %d behind %d", i, p, last[p])
+			}
+			last[p] = i
 		}
 	}
 }
