@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/internal/redistest"
 )
@@ -141,5 +143,29 @@ func TestStreamsHistoryCopies(t *testing.T) {
 		if got != "1234" {
 			t.Errorf("by pages of %d: %s", page+1, got)
 		}
+	}
+}
+
+// A copy of a message from before a subscription began is no message: who has read the
+// history has it.
+func TestStreamsCopyOfThePast(t *testing.T) {
+	t.Parallel()
+	client := redistest.Start(t).Client(t)
+	s := &bus.Streams{Client: client, Timeout: patience}
+	add := func(number string) {
+		const key = "limpet:bus:a"
+		id := client.XAdd(t.Context(), &redis.XAddArgs{Stream: key, Values: []string{"m", "p " + number + " 1", "d", number}}).Val()
+		client.SPublish(t.Context(), key, id)
+	}
+	for _, number := range []string{"1", "2", "3"} {
+		add(number)
+	}
+	l := listen(t, s, "a")
+	for _, number := range []string{"2", "3", "4"} {
+		add(number)
+	}
+	l.await(t, 4)
+	if got := l.got(); got != "[4]" || l.gaps() > 0 {
+		t.Errorf("got %s, %v", got, l.errs)
 	}
 }
