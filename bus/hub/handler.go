@@ -82,6 +82,7 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	if s.opts.Ping <= 0 {
 		s.opts.Ping = 25 * time.Second
 	}
+	s.alive = line{Alive: s.opts.Ping.Seconds()}.frame()
 	s.pings.every, s.pings.began = s.opts.Ping, time.Now()
 	return s
 }
@@ -91,6 +92,7 @@ type sockets struct {
 	hub   *Hub
 	opts  HandlerOptions
 	pings pings
+	alive *Frame // see socket.alive
 }
 
 func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -118,7 +120,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		go func() { // until the connection ends
 			hello.pass(c)
-			if hello.parted {
+			if hello.parted != nil {
 				c.end()
 			} else {
 				c.read(early)
@@ -128,7 +130,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.refuse(code, reason)
 		}
 	}()
-	if c.placed {
+	if c.alive != nil {
 		bad := hello.read(c, early)
 		if early = nil; bad != nil {
 			code, reason = bad.code, bad.reason
@@ -147,8 +149,9 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.member = m
 		s.pings.add(c)
+		m.control(func(q *queued) { q.alive = c.alive })
 		s.open(m, r)
-		if c.placed {
+		if c.alive != nil {
 			m.tellAbsent()
 		}
 	}

@@ -39,7 +39,9 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 	conn := below(take.conn)
 	c = &socket{sockets: s, conn: conn, raw: rawConn(conn), release: stay.Hold(r.Context())}
 	c.try = c.receive
-	c.placed = ws.Subprotocol() == Protocol
+	if ws.Subprotocol() == Protocol {
+		c.alive = s.alive
+	}
 	c.heard.Store(true) // the handshake counts for the first ping
 	return c, take.early
 }

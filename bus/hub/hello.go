@@ -11,7 +11,7 @@ import (
 type hello struct {
 	positions map[string]string // nil before it has come
 	err       error             // it makes no sense
-	parted    bool              // the client has closed the WebSocket
+	parted    *violation        // what the client has closed the WebSocket with, if it has
 	rest      []*Frame          // the messages that have come right behind it
 }
 
@@ -33,8 +33,8 @@ func (h *hello) read(c *socket, early []byte) *violation {
 	}
 	_ = c.conn.SetReadDeadline(time.Time{})
 	switch {
-	case h.parted && h.positions == nil:
-		bad = &violation{closecode.Normal, ""}
+	case h.parted != nil && h.positions == nil:
+		bad = h.parted
 	case h.err != nil:
 		bad = &violation{closecode.PolicyViolation, "the first message has to be of " + Protocol}
 	}
@@ -61,4 +61,4 @@ func (h *hello) message(payload []byte, binary bool) {
 
 func (h *hello) ping([]byte) {} // the answer to a later one will do (RFC 6455, section 5.5.3)
 
-func (h *hello) closed(int, string) { h.parted = true }
+func (h *hello) closed(code int, reason string) { h.parted = &violation{code, reason} }

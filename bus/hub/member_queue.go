@@ -6,6 +6,7 @@ import "slices"
 type queued struct {
 	ping   bool   // a ping is due: it goes first, and counts for no limit
 	pong   []byte // a frame that is due, likewise; of several only the last one has to be sent (RFC 6455, section 5.5.3)
+	alive  *Frame // a line that is due, likewise; or nil
 	frames []*Frame
 	bytes  int // the sum of their sizes
 }
@@ -70,6 +71,10 @@ func (q *queued) pop(batch []*Frame) ([]*Frame, int) {
 	if q.pong != nil {
 		batch = append(batch, &Frame{bytes: q.pong})
 		q.pong = nil
+	}
+	if q.alive != nil {
+		batch = append(batch, q.alive)
+		q.alive = nil
 	}
 	n, bytes := 0, 0
 	for n < min(len(q.frames), batchMessages) && bytes < batchBytes {

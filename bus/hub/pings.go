@@ -86,7 +86,7 @@ func (p *pings) ping() {
 		case s == nil:
 			return
 		case alive:
-			s.member.control(func(q *queued) { q.ping = true })
+			s.member.control(func(q *queued) { q.ping, q.alive = true, s.alive })
 		default:
 			go s.lose() // a connection of TLS may take seconds to close, and others wait for their pings
 		}

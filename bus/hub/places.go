@@ -92,6 +92,9 @@ func (m *Member) settle(ctx context.Context, keys []string) error {
 		if pl.at == (position{}) {
 			pl.at, pl.real = end, true
 		}
+		if m.places.rooms[key] == pl && pl.late {
+			m.arrive(pl, t) // catchUp does it if messages have come already
+		}
 		m.mu.Unlock()
 	}
 	return nil

@@ -29,6 +29,10 @@ import (
 //	                           "recovered":true says that it has got what it had missed
 //	{"left":"R"}               the client isn't in room R any more, or isn't although it
 //	                           has named a position there
+//	{"alive":25}               comes when the client has become a member, and then about
+//	                           every 25 s, as HandlerOptions.Ping says: when nothing has
+//	                           come for twice as long, the connection is dead. Browsers
+//	                           don't tell their pages of pings
 //
 // A position is opaque. Without [Options].Recover there are none, and nothing is recovered.
 // Names of rooms must be UTF-8.
@@ -42,6 +46,7 @@ type line struct {
 	Left      *string `json:"left,omitempty"`
 	ID        string  `json:"id,omitempty"`
 	Recovered bool    `json:"recovered,omitempty"`
+	Alive     float64 `json:"alive,omitempty"`
 }
 
 // frame returns a message that is the line only.

@@ -31,7 +31,7 @@ type socket struct {
 	n      int                   // bytes in got
 	err    error                 // why nothing more can be received
 	frames frameReader
-	placed bool // the client speaks Protocol
+	alive  *Frame // tells a client that speaks Protocol that the server is there; nil for others
 
 	// What sockets.pings uses.
 	heard      atomic.Bool   // something has come since the last ping
