@@ -103,6 +103,8 @@ type Cookie struct {
 	// Logger gets the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
+	random []byte // in place of Secrets, see RandomSecrets
+
 	once  sync.Once
 	names []cookieName // the names that the cookie may have, the prefixed one first
 	seals sealer
@@ -277,7 +279,7 @@ func (c *Cookie) init() {
 	for _, name := range names {
 		c.names = append(c.names, cookieName{name, sealedData(name)})
 	}
-	secrets := secretsOrRandom(c.Secrets, c.Logger, "cookie", "cookie", cookie.Name)
+	secrets := c.secretsOrRandom()
 	var err error
 	if c.seals, err = newSealer("cookie", secrets); err == nil {
 		err = c.check(cookie)
@@ -285,6 +287,19 @@ func (c *Cookie) init() {
 	if err != nil {
 		c.err = fmt.Errorf("affinity: cookie %q: %w", cookie.Name, err)
 	}
+}
+
+// secretsOrRandom returns Secrets, or a random one, that of another process if it was
+// inherited.
+func (c *Cookie) secretsOrRandom() [][]byte {
+	if len(c.Secrets) > 0 {
+		c.random = nil
+		return c.Secrets
+	}
+	if c.random == nil {
+		c.random = secretsOrRandom(nil, c.Logger, "cookie", "cookie", c.attributes().Name)[0]
+	}
+	return [][]byte{c.random}
 }
 
 func (c *Cookie) check(cookie http.Cookie) error {

@@ -70,6 +70,8 @@ type EngineIO struct {
 	// Logger gets the warning about missing Secrets. Nil means slog.Default().
 	Logger *slog.Logger
 
+	random []byte // in place of Secrets, see RandomSecrets
+
 	once   sync.Once
 	tagger tagger
 	table  Table // only its store and storeKey are used
@@ -313,10 +315,23 @@ func (e *EngineIO) init() {
 	}
 	if e.Mode != SIDModeLearn {
 		var secretErr error
-		e.tagger, secretErr = newTagger(secretsOrRandom(e.Secrets, e.Logger, "Engine.IO"))
+		e.tagger, secretErr = newTagger(e.secretsOrRandom())
 		err = errors.Join(err, secretErr)
 	}
 	if err != nil {
 		e.err = fmt.Errorf("affinity: Engine.IO: %w", err)
 	}
+}
+
+// secretsOrRandom returns Secrets, or a random one, that of another process if it was
+// inherited.
+func (e *EngineIO) secretsOrRandom() [][]byte {
+	if len(e.Secrets) > 0 {
+		e.random = nil
+		return e.Secrets
+	}
+	if e.random == nil {
+		e.random = secretsOrRandom(nil, e.Logger, "Engine.IO")[0]
+	}
+	return [][]byte{e.random}
 }
