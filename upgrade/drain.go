@@ -12,6 +12,7 @@ type drain struct {
 	code          int
 	reason        string
 	start, within time.Duration // start is counted from the proxy's epoch
+	stuck         bool          // it concerns those tunnels only that another process can't go on with
 }
 
 // end returns when the drain is over. It concerns the tunnels that began by then.
@@ -39,11 +40,23 @@ func (p *Proxy) DrainGroup(group string, code int, reason string, within time.Du
 		p.CloseGroup(group, code, reason)
 		return
 	}
+	p.drainGroup(group, drain{code: code, reason: reason, within: within}, 0)
+}
+
+// DrainGroupSince is DrainGroup that began at a moment in the past. Tunnels whose moment has
+// passed are closed at once.
+func (p *Proxy) DrainGroupSince(group string, code int, reason string, since time.Time, within time.Duration) {
+	p.drainGroup(group, drain{code: code, reason: reason, within: within}, max(0, time.Since(since)))
+}
+
+// drainGroup begins d, that long ago.
+func (p *Proxy) drainGroup(group string, d drain, ago time.Duration) {
 	p.mu.Lock()
 	if p.drains == nil {
 		p.drains = make(map[string]drain)
 	}
-	p.drains[group] = drain{code, reason, p.now(), within}
+	d.start = p.now() - ago
+	p.drains[group] = d
 	p.mu.Unlock()
 	p.closeDue()
 }
@@ -69,11 +82,20 @@ func (p *Proxy) DrainAll(code int, reason string, within time.Duration) {
 	p.closeDue()
 }
 
-// drainAll begins d for all groups, unless a drain that ends sooner is under way. p.mu is
-// held.
+// DrainStuck is DrainAll for those tunnels only that another process can't go on with: see
+// [Proxy.Freeze].
+func (p *Proxy) DrainStuck(code int, reason string, within time.Duration) {
+	p.mu.Lock()
+	p.drainAll(drain{code: code, reason: reason, within: max(within, 0), stuck: true})
+	p.mu.Unlock()
+	p.closeDue()
+}
+
+// drainAll begins d for all groups, unless a drain that ends sooner is under way. One of all
+// tunnels takes the place of a DrainStuck. p.mu is held.
 func (p *Proxy) drainAll(d drain) {
 	d.start = p.now()
-	if p.all == nil || d.end() < p.all.end() {
+	if p.all == nil || p.all.stuck && !d.stuck || d.end() < p.all.end() {
 		p.all = &d
 	}
 }

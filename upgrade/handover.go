@@ -57,23 +57,23 @@ func (p *Proxy) Freeze() (all []*Frozen) {
 }
 
 // Movable returns the number of tunnels that another process can go on with, now or in a
-// moment.
+// moment. Those that aren't served yet count.
 func (p *Proxy) Movable() (n int) {
 	for t := range p.Tunnels() {
-		if t.movable() {
+		t.mu.Lock()
+		engine, opens := t.engine, t.engine == nil && !t.ended
+		t.mu.Unlock()
+		if opens || movable(engine) {
 			n++
 		}
 	}
 	return n
 }
 
-// movable reports whether t could be frozen, now or in a moment.
-func (t *Tunnel) movable() bool {
-	t.mu.Lock()
-	engine := t.engine
-	t.mu.Unlock()
-	e, ok := engine.(interface{ movable() bool })
-	return ok && e.movable()
+// movable reports whether the tunnel of an engine could be frozen, now or in a moment.
+func movable(e engine) bool {
+	m, ok := e.(interface{ movable() bool })
+	return ok && m.movable()
 }
 
 // A Record is what another process needs to know of a tunnel to go on with it. Its times count
@@ -146,7 +146,7 @@ func (r *Record) append(b []byte) []byte {
 // message isn't counted, unless the other process has counted it.
 //
 // An error means that no tunnel could be added, as after [Proxy.Shutdown]. The sockets are
-// closed then. On other systems than Linux there is always one.
+// closed then, and Closed of opts isn't called. On other systems than Linux there is always one.
 func (p *Proxy) Adopt(r *Record, files [2]int, opts ConnectOptions) (*Tunnel, error) {
 	t := &Tunnel{proxy: p, opts: opts, ageJitter: float32(r.jitter)}
 	if !p.adopt(t, r.age) {
@@ -161,7 +161,8 @@ func (p *Proxy) Adopt(r *Record, files [2]int, opts ConnectOptions) (*Tunnel, er
 	t.mu.Unlock()
 	if err != nil {
 		closeFiles(files)
-		t.end(Summary{By: SideGateway, Err: err})
+		p.forget(t)
+		p.remove()
 		return nil, fmt.Errorf("upgrade: adopt: %w", err)
 	}
 	for d := range r.flows {
@@ -171,4 +172,11 @@ func (p *Proxy) Adopt(r *Record, files [2]int, opts ConnectOptions) (*Tunnel, er
 	}
 	p.watch(t)
 	return t, nil
+}
+
+// Open returns the number of tunnels, and of calls of Connect that are under way.
+func (p *Proxy) Open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open
 }

@@ -50,7 +50,7 @@ func (p *Proxy) parting(t *Tunnel, now time.Duration) parting {
 	if d, ok := p.drains[t.opts.Group]; ok && t.began <= d.end() {
 		drain(d)
 	}
-	if p.all != nil { // a tunnel that opens behind its end is closed at once
+	if p.all != nil && !(p.all.stuck && movable(t.engine)) { // a tunnel that opens behind its end is closed at once
 		drain(*p.all)
 	}
 	return first
