@@ -40,6 +40,7 @@ type Gateway struct {
 	releases    later
 	rebalancer  *rebalancer // nil without Options.Rebalance
 	keeper      keeper
+	handover    *Handover // nil without Options.Handover
 	remarks     remarks
 }
 
@@ -100,6 +101,11 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 	}
 	if o.Bus != nil {
 		g.replicas = newReplicas(o, g)
+	}
+	if o.Handover != nil {
+		if err := o.Handover.join(g); err != nil {
+			return nil, err
+		}
 	}
 	if g.rebalancer, err = newRebalancer(g, o.Rebalance); err != nil {
 		return nil, err
@@ -223,6 +229,9 @@ func (g *Gateway) Pool() *balancer.Pool { return g.router.pool }
 // open, so that a program which waits for it alone cuts them without a close frame.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.Leave()
+	if g.handover != nil {
+		g.handover.end()
+	}
 	err := g.upgrade.Shutdown(ctx)
 	g.unwatch()
 	g.scans.stop()

@@ -26,6 +26,10 @@ type Options struct {
 	// session ID that it has tagged itself.
 	Affinity affinity.Affinity
 
+	// Handover is what [Takeover] has returned, nil for a gateway that isn't handed over to
+	// the process that takes its place. It belongs to one gateway.
+	Handover *Handover
+
 	// Transport connects to the backends, for plain requests and tunnels. Default:
 	// the pool's own, which its health checks use too.
 	Transport *balancer.Transport

@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,6 +74,9 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 	if o.Affinity == nil {
 		o.Affinity = defaultAffinity(o.Logger)
 	}
+	if o.Handover != nil {
+		o.Handover.inherit(o.Affinity)
+	}
 	if err := validate(o.Affinity); err != nil {
 		return nil, err
 	}
@@ -91,13 +93,13 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 
 // defaultAffinity returns the affinity of a gateway whose user has chosen none. It
 // serves every client: those of Socket.IO by their sessions, because outside of
-// browsers they keep no cookies, and all others by a cookie. Its secret is random,
+// browsers they keep no cookies, and all others by a cookie. Their secrets are random,
 // so it logs a warning that says where that isn't enough.
 func defaultAffinity(log *slog.Logger) affinity.Affinity {
-	secrets := [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
 	log.Warn("limpet: no Options.Affinity, so pins are sealed with a random secret: other replicas don't know them, nor does this one after a restart. " +
 		"Share a secret and write Affinity: affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}")
-	return affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}
+	said := slog.New(slog.DiscardHandler)
+	return affinity.Chain{&affinity.EngineIO{Logger: said}, &affinity.Cookie{Logger: said}}
 }
 
 // validate returns the error of part's Validate method, if it has one: affinities, buses

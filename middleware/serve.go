@@ -33,11 +33,15 @@ import (
 // restart. Health checks go on meanwhile. Serve then cuts what is left, and logs that, but
 // returns no error for it.
 //
+// With Options.Handover, Serve takes everything from the predecessor before it accepts the first
+// connection. When a successor has taken everything, Serve returns once nothing is left here, as
+// [Takeover] says. If ctx ends meanwhile, that is over within the time drain.
+//
 // On Linux, Serve accepts connections from a *net.TCPListener or *net.UnixListener as an
 // [upgrade.Listener] does. They are no *net.TCPConn then. Serve sets server.ConnState, and
 // calls the function that was there before.
 //
-// Serve returns nil after a drain, or the error with which server failed to serve. It
+// Serve returns nil after a drain or a hand-over, or the error with which server failed to serve. It
 // logs a warning if server has a WriteTimeout, which would end long polls and streams, or
 // a ReadTimeout, which would end uploads. ReadHeaderTimeout and IdleTimeout do no harm.
 func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener, drain time.Duration) error {
@@ -50,6 +54,11 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 	lameDuck := g.lameDuck
 	if ctx.Err() != nil {
 		lameDuck = 0
+	}
+	if g.handover != nil {
+		if err := g.handover.Take(ctx); err != nil {
+			return err
+		}
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
@@ -76,9 +85,17 @@ func (g *Gateway) Serve(ctx context.Context, server *http.Server, l net.Listener
 			failed <- server.Serve(last)
 		}
 	}()
+	var gone <-chan struct{} // nil without a Handover
+	if g.handover != nil {
+		gone = g.handover.Gone()
+	}
 	select {
 	case err := <-failed:
 		return err
+	case <-gone:
+		last.Close() // the successor accepts those who wait
+		<-failed
+		return g.serveRest(ctx, server, conns, drain)
 	case <-ctx.Done():
 	}
 	g.Leave()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,8 @@ type Conn struct {
 	until time.Time // no message is waited for longer; zero: no limit
 	over  bool      // abort was read or sent
 	times times
+
+	interrupted atomic.Bool // no message is waited for any more
 }
 
 // times are how long a process waits for the other one.
@@ -32,6 +35,15 @@ func NewConn(conn *net.UnixConn) *Conn {
 
 // Close ends the connection. While a Give is under way only the end of the process may.
 func (c *Conn) Close() error { return c.conn.Close() }
+
+// Interrupt has a wait for a message end with an error. It may be called while another
+// goroutine uses the Conn.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.conn.SetReadDeadline(longAgo)
+}
+
+var longAgo = time.Unix(1, 0)
 
 // An Aborted is the error of a process whose opposite has sent abort.
 type Aborted struct{ Reason string }
@@ -72,6 +84,9 @@ func (c *Conn) next(within time.Duration) (message, error) {
 	}
 	if err := c.conn.SetReadDeadline(until); err != nil {
 		return message{}, err
+	}
+	if c.interrupted.Load() { // perhaps before the deadline was set
+		_ = c.conn.SetReadDeadline(longAgo)
 	}
 	m, err := c.read()
 	if err == nil && m.kind == abort {

@@ -65,9 +65,9 @@ func (c *Conn) SendState(part []byte) error {
 	return err
 }
 
-// AwaitReady waits until the successor wants everything, for as long as that takes.
-func (c *Conn) AwaitReady() error {
-	_, err := c.expect(ready, 0)
+// AwaitReady waits until the successor wants everything, for within at most.
+func (c *Conn) AwaitReady(within time.Duration) error {
+	_, err := c.expect(ready, within)
 	return err
 }
 

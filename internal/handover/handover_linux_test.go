@@ -271,7 +271,7 @@ func TestSession(t *testing.T) {
 	giver, receiver := pair(t)
 	served := make(chan error, 1)
 	go func() {
-		err := errors.Join(giver.Welcome(items(t, 2, 3)), giver.AwaitReady(), giver.SendState([]byte("a")), giver.SendState([]byte("b")))
+		err := errors.Join(giver.Welcome(items(t, 2, 3)), giver.AwaitReady(time.Minute), giver.SendState([]byte("a")), giver.SendState([]byte("b")))
 		for _, n := range []int{3, 0, 1} {
 			gone, failed := giver.Give(nil, items(t, n, 4))
 			if !gone {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // Open connects to the process that listens at path. If there is none, it listens there: then
@@ -111,3 +113,26 @@ func Room(files int) error {
 	}
 	return nil
 }
+
+// Duplicate returns another descriptor of what c has open.
+func Duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if failed := raw.Control(func(old uintptr) { fd, err = sockets.Duplicate(old) }); failed != nil {
+		return -1, failed
+	}
+	return fd, err
+}
+
+// Listener returns a listener on a descriptor, which it takes over. That doesn't block, so that
+// os.File never makes it block, not even for a moment: processes share that.
+func Listener(fd int) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close() // FileListener has a copy
+	return net.FileListener(f)
+}
+
+// CloseAll closes descriptors.
+func CloseAll(files []int) { closeAll(files) }

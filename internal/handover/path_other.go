@@ -5,6 +5,7 @@ package handover
 import (
 	"context"
 	"net"
+	"syscall"
 )
 
 // Open returns an error.
@@ -15,3 +16,12 @@ func SameUser(*net.UnixConn) error { return errSystem }
 
 // Room returns an error.
 func Room(int) error { return errSystem }
+
+// Duplicate returns an error.
+func Duplicate(syscall.Conn) (fd int, err error) { return -1, errSystem }
+
+// Listener returns an error.
+func Listener(int) (net.Listener, error) { return nil, errSystem }
+
+// CloseAll does nothing.
+func CloseAll([]int) {}

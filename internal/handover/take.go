@@ -73,7 +73,7 @@ func (c *Conn) Take(t Taker, within time.Duration) (state []byte, items []Item, 
 // awaitCommit returns nil when the items are the successor's.
 func (c *Conn) awaitCommit() error {
 	_, err := c.expect(commit, c.times.take)
-	if err != nil && !ended(err) {
+	if err != nil && !Ended(err) {
 		return err
 	}
 	// If the predecessor is dead, nobody reads this, and that doesn't matter.
@@ -81,8 +81,8 @@ func (c *Conn) awaitCommit() error {
 	return nil
 }
 
-// ended reports whether err says that the other process has ended the connection.
-func ended(err error) bool {
+// Ended reports whether err says that the other process has ended the connection.
+func Ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 

@@ -1,0 +1,178 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/limpet-go/limpet/internal/handover"
+	"github.com/limpet-go/limpet/upgrade"
+)
+
+const (
+	readyTime = 2 * time.Minute        // how long a successor may take to be ready; others wait meanwhile
+	restPause = 100 * time.Millisecond // between two looks for tunnels that were opened since
+	restTime  = time.Second            // how long the last look waits for tunnels that can't move for a moment
+)
+
+// serve waits for successors, one after another, until one has everything.
+func (h *Handover) serve() {
+	for {
+		conn, err := h.door.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			h.gateway.router.log.Warn("takeover: nobody can be accepted", "err", err)
+			time.Sleep(time.Second)
+			continue
+		}
+		if err := handover.SameUser(conn); err != nil {
+			h.gateway.router.log.Warn("takeover: refused", "err", err)
+			conn.Close()
+			continue
+		}
+		c := handover.NewConn(conn)
+		since, err := h.serveOne(c)
+		if err == nil {
+			h.giveRest(c, since)
+			return
+		}
+		c.Close()
+		if !handover.Ended(err) && !errors.Is(err, net.ErrClosed) {
+			h.gateway.router.log.Warn("takeover: the successor did not take over", "err", err)
+		}
+	}
+}
+
+// serveOne gives everything to one successor. Then it returns nil, and the time since when pins
+// may have changed.
+func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
+	if !h.begin(c) {
+		return since, net.ErrClosed
+	}
+	items, err := h.welcome()
+	if err == nil {
+		err = c.Welcome(items)
+	}
+	for _, it := range items {
+		handover.CloseAll(it.Files)
+	}
+	if err == nil {
+		err = c.AwaitReady(readyTime)
+	}
+	if err != nil || !h.commit() {
+		h.mu.Lock()
+		h.session, h.welcomed = nil, h.left // a successor that is alone goes on with the door
+		h.mu.Unlock()
+		if err == nil {
+			err = errors.New("the predecessor ends without a hand-over")
+		}
+		return since, c.Abort(err)
+	}
+	since = time.Now()
+	if err := h.sendPins(c, time.Time{}); err != nil {
+		return since, c.Abort(err)
+	}
+	began := time.Now()
+	n, err := h.give(c)
+	if err != nil {
+		return since, err
+	}
+	h.gateway.router.log.Info("handed over", "tunnels", n, "paused", time.Since(began).Round(time.Millisecond))
+	h.unlink(false)
+	h.door.Close()
+	close(h.gone)
+	return since, nil
+}
+
+// begin notes that a successor has come, and reports false if it is too late.
+func (h *Handover) begin(c *handover.Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left {
+		return false
+	}
+	h.session, h.welcomed = c, true
+	return true
+}
+
+// commit reports whether the successor may have everything now. From then on end waits for it.
+func (h *Handover) commit() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.session = nil
+	return !h.left
+}
+
+// sendPins sends the pins that were used at since or later.
+func (h *Handover) sendPins(c *handover.Conn, since time.Time) error {
+	for part, err := range h.gateway.pinParts(since) {
+		if err != nil {
+			return err
+		}
+		if err := c.SendState(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// give gives the tunnels that can move, and returns how many. After an error they all go on
+// here.
+func (h *Handover) give(c *handover.Conn) (n int, err error) {
+	frozen := h.gateway.upgrade.Freeze()
+	items := make([]handover.Item, len(frozen))
+	for i, f := range frozen {
+		items[i] = handover.Item{Record: f.Record, Files: f.Files[:]}
+	}
+	gone := false
+	state, err := h.gateway.state()
+	if err != nil {
+		c.Abort(err)
+	} else {
+		gone, err = c.Give(state, items)
+	}
+	end := (*upgrade.Frozen).Resume
+	if gone {
+		end = (*upgrade.Frozen).Moved
+	}
+	for _, f := range frozen {
+		end(f)
+	}
+	if gone {
+		return len(frozen), nil
+	}
+	return 0, fmt.Errorf("nothing was handed over: %w", err)
+}
+
+// giveRest gives the tunnels that are opened on connections which are still here, and at last
+// the pins that have changed since.
+func (h *Handover) giveRest(c *handover.Conn, since time.Time) {
+	defer c.Close()
+	pause := time.NewTicker(restPause)
+	defer pause.Stop()
+	for leaving := false; !leaving; {
+		select {
+		case <-pause.C:
+		case <-h.leave:
+			leaving = true
+		}
+		if h.gateway.upgrade.Movable() == 0 {
+			continue
+		}
+		if _, err := h.give(c); err != nil {
+			h.gateway.router.log.Warn("takeover: the successor did not take the last tunnels", "err", err)
+			return
+		}
+	}
+	for until := time.Now().Add(restTime); h.gateway.upgrade.Movable() > 0 && time.Now().Before(until); time.Sleep(restPause / 10) {
+		if _, err := h.give(c); err != nil {
+			return
+		}
+	}
+	if err := h.sendPins(c, since); err != nil && !handover.Ended(err) {
+		h.gateway.router.log.Warn("takeover: the successor did not get the last pins", "err", err)
+	}
+}
