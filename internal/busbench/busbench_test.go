@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 // tiny are the flags of a run that is over at once.
 var tiny = []string{
-	"-rounds", "1", "-time", "10ms", "-least", "20", "-rate", "1000", "-nodes", "2", "-publishers", "2",
+	"-rounds", "1", "-time", "10ms", "-least", "20", "-rate", "1000", "-nodes", "1", "-publishers", "2",
 	"-members", "20", "-broadcasts", "2", "-settle", "0s",
 }
 
@@ -103,7 +103,7 @@ func TestFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &report{bench: b, rounds: 1}
-	c := &crew{peer: all[0], subscribers: map[string][]*part{}}
+	c := &crew{peer: all[0]}
 	defer c.stop()
 	if err := c.start(t.Context(), b); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/limpet-go/limpet/internal/busbench/role"
@@ -74,7 +75,7 @@ func (b *bench) messages(ctx context.Context, peers []*peer, r *report) error {
 			continue
 		}
 		progress("starting %s", p.name)
-		c := &crew{peer: p, subscribers: map[string][]*part{}}
+		c := &crew{peer: p}
 		crews = append(crews, c)
 		if err := c.start(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -115,21 +116,23 @@ func (c *crew) start(ctx context.Context, b *bench) (err error) {
 	if err := listening(ctx, addr); err != nil {
 		return err
 	}
-	if c.publisher, err = c.peer.start(addr, "publisher"); err != nil {
+	var starting sync.WaitGroup
+	var publishing error
+	starting.Go(func() { c.publisher, publishing = c.peer.start(addr, "publisher") })
+	subscribers, errs := make([]*part, 1+b.nodes), make([]error, 1+b.nodes)
+	for i := range subscribers {
+		topic := all
+		if i == 0 {
+			topic = one
+		}
+		starting.Go(func() { subscribers[i], errs[i] = c.peer.start(addr, "subscriber", topic) })
+	}
+	starting.Wait()
+	c.subscribers = map[string][]*part{one: subscribers[:1], all: subscribers[1:]}
+	if err := errors.Join(append(errs, publishing)...); err != nil {
 		return err
 	}
 	for _, topic := range topics {
-		nodes := 1
-		if topic == all {
-			nodes = b.nodes
-		}
-		for range nodes {
-			s, err := c.peer.start(addr, "subscriber", topic)
-			if err != nil {
-				return err
-			}
-			c.subscribers[topic] = append(c.subscribers[topic], s)
-		}
 		if err := c.meet(ctx, topic); err != nil {
 			return err
 		}
@@ -157,7 +160,7 @@ func listening(ctx context.Context, addr string) error {
 // meet publishes until all subscribers of a topic have heard one message after the other,
 // and nothing is under way.
 func (c *crew) meet(ctx context.Context, topic string) error {
-	end := time.Now().Add(2 * role.Patience)
+	end, wait := time.Now().Add(3*role.Patience), 100*time.Millisecond
 	for inTurn := 0; inTurn < 2; inTurn++ {
 		if _, err := c.publisher.ask(role.Command{Publish: 1, Topic: topic, Publishers: 1, Size: 64}); err != nil {
 			return err
@@ -165,7 +168,7 @@ func (c *crew) meet(ctx context.Context, topic string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(wait):
 		}
 		for _, s := range c.subscribers[topic] {
 			r, err := s.ask(role.Command{})
@@ -177,6 +180,9 @@ func (c *crew) meet(ctx context.Context, topic string) error {
 			}
 			s.total = r.Got
 		}
+		if inTurn < 0 {
+			wait = min(2*wait, 3*time.Second)
+		}
 		if time.Now().After(end) {
 			return errors.New("messages don't arrive in time")
 		}
@@ -186,7 +192,9 @@ func (c *crew) meet(ctx context.Context, topic string) error {
 
 func (c *crew) stop() {
 	for _, s := range slices.Concat(c.subscribers[one], c.subscribers[all]) {
-		s.Stop()
+		if s != nil {
+			s.Stop()
+		}
 	}
 	if c.publisher != nil {
 		c.publisher.Stop()
