@@ -16,4 +16,8 @@
 //			h.Send(ctx, hub.Who{Rooms: []string{"lobby"}}, f)
 //		},
 //	}))
+//
+// With [Options].Presence each node knows the members of all others: [Hub.Count] and
+// [Hub.Present] answer at once, and OnPresence is told who joins and leaves anywhere.
+// Without it [Hub.Members] asks all nodes.
 package hub

@@ -41,6 +41,8 @@ const (
 	kindHello                 // to all nodes: this node is there, for some milliseconds, answer it with kindAlive
 	kindBye                   // to all nodes: this node leaves
 	kindSilent                // to all nodes, a list of nodes: forget these unless they are heard
+	kindNews                  // to all nodes with Presence, or to one that has asked: members of this node
+	kindAskList               // to a node with Presence: list your members
 )
 
 // frame returns the message in an envelope that has one.
@@ -75,7 +77,7 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 		return e, errors.New("not of version 1")
 	}
 	e.kind = b[1]
-	if e.kind < kindText || e.kind > kindSilent {
+	if e.kind < kindText || e.kind > kindAskList {
 		return e, fmt.Errorf("of unknown kind %d", e.kind)
 	}
 	in := input{b: b[2:]}

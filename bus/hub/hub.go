@@ -32,7 +32,8 @@ import (
 // that waits for the client, and takes about 10 KiB with it. While nothing comes it holds
 // no buffer, but for a message of which a part has come.
 //
-// A hub subscribes to one topic for all nodes, to one for itself, and to one for
+// A hub subscribes to one topic for all nodes, to a second one for Presence, to one for
+// itself, and to one for
 // each room and each ID that has members here. With [bus.Streams] set its Idle:
 // otherwise every topic that was ever published on stays in Redis.
 //
@@ -43,15 +44,17 @@ type Hub struct {
 	opts    Options
 	id      string
 
-	rooms    rooms
-	interest interest
-	nodes    nodes
-	asked    asked
-	ran      atomic.Bool // Run was called
-	unrun    sync.Once   // logs that Run isn't called
-	foreign  sync.Once   // logs that a message makes no sense
-	refusing sync.Once   // logs that clients are refused
-	hidden   sync.Once   // logs that a middleware hides connections
+	rooms     rooms
+	interest  interest
+	nodes     nodes
+	presence  presence
+	asked     asked
+	announcer announcer
+	ran       atomic.Bool // Run was called
+	unrun     sync.Once   // logs that Run isn't called
+	foreign   sync.Once   // logs that a message makes no sense
+	refusing  sync.Once   // logs that clients are refused
+	hidden    sync.Once   // logs that a middleware hides connections
 
 	mu     sync.RWMutex
 	closed error          // wraps ErrClosed once Run ends, nil before
@@ -97,7 +100,8 @@ func New(b bus.Bus, opts *Options) (*Hub, error) {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
 	h.rooms.hub, h.rooms.interest, h.rooms.seed = h, &h.interest, maphash.MakeSeed()
-	h.interest.wake = make(chan struct{}, 1)
+	h.interest.wake, h.announcer.wake = make(chan struct{}, 1), make(chan struct{}, 1)
+	h.presence.in = make(map[string]map[*present]struct{})
 	h.rooms.lists.New = func() any { return new([]*Member) }
 	h.batches.New = func() any { return new([]*Frame) }
 	return h, nil

@@ -579,6 +579,7 @@ func TestNew(t *testing.T) {
 		"QueueBytes is -1": {QueueBytes: -1}, "QueueMessages is -1": {QueueMessages: -1},
 		"WriteTimeout is -1ns": {WriteTimeout: -1}, "Heartbeat is -1ns": {Heartbeat: -1}, "Timeout is -1ns": {Timeout: -1},
 		"Heartbeat is 5ns: a number without a unit": {Heartbeat: 5},
+		"OnPresence is set, but not Presence":       {OnPresence: func(hub.MemberInfo, string, bool) {}},
 	} {
 		if _, err := hub.New(&bus.Memory{}, &opts); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -86,13 +86,14 @@ func (n *interest) close() {
 }
 
 // tend does what Run was woken for: it greets or accuses other nodes, calls the hook
-// Node, and does the next round.
+// Node, drops the members of nodes that are gone, and does the next round.
 func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	h.accuse(ctx)
 	if h.nodes.greeting() {
 		h.hello(ctx)
 	}
 	h.tellNodes()
+	h.dropMembers()
 
 	n := &h.interest
 	n.tending.Lock()

@@ -52,6 +52,7 @@ type MemberOptions struct {
 type Member struct {
 	hub    *Hub
 	id     string
+	key    uint64 // its number among the members of this node if the hub has presence, or 0
 	conn   Conn
 	ctx    context.Context // ends when conn is closed, or is given up
 	cancel context.CancelFunc
@@ -97,6 +98,9 @@ func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions
 	if opts.Positions != nil {
 		m.places = newPlaces(opts.Positions)
 	}
+	if h.opts.Presence {
+		m.key = h.announcer.keys.Add(1)
+	}
 	m.ctx, m.cancel = context.WithCancel(parent)
 	m.run = m.write
 	h.mu.RLock()
@@ -126,6 +130,7 @@ func (m *Member) SetData(v any) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.data = data
+	m.hub.announcer.change(m)
 	return nil
 }
 
@@ -185,6 +190,7 @@ func (m *Member) enter(keys ...string) (ready []*round) {
 		}
 		m.happened(m.hub.opts.Joined, key)
 		m.entered(key)
+		m.hub.announcer.change(m)
 	}
 	return ready
 }
@@ -198,6 +204,7 @@ func (m *Member) leave(keys ...string) {
 			m.hub.rooms.leave(key, m)
 			m.left(key)
 			m.happened(m.hub.opts.Left, key)
+			m.hub.announcer.change(m)
 		}
 	}
 }
@@ -300,6 +307,7 @@ func (m *Member) finish(code int, reason string, discard bool) bool {
 	if m.places != nil {
 		clear(m.places.rooms)
 	}
+	m.hub.announcer.change(m)
 	m.wake()
 	return true
 }

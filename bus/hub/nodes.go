@@ -56,6 +56,13 @@ func (n *nodes) count() int {
 	return len(n.seen)
 }
 
+// knows reports whether a node is known.
+func (n *nodes) knows(id string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen[id] != nil
+}
+
 // forget forgets the nodes whose time is over.
 func (n *nodes) forget(now time.Time) {
 	n.mu.Lock()
@@ -141,7 +148,7 @@ func (h *Hub) heard(e *envelope) {
 	now := time.Now()
 	n := &h.nodes
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	known := false
 	switch {
 	case e.kind == kindBye:
 		delete(n.seen, e.node)
@@ -153,17 +160,21 @@ func (h *Hub) heard(e *envelope) {
 			put(&n.seen, e.node, other)
 		}
 		other.heard, other.until, other.patience, other.doubtful = now, now.Add(said.lives), said.patience, false
-		if e.kind == kindHello {
+		if known = true; e.kind == kindHello {
 			h.answer(nodeKey + e.node)
 		}
+	}
+	n.mu.Unlock()
+	if known {
+		h.announcedUpTo(e.node, said.number)
 	}
 	h.interest.poke()
 }
 
 // put sets a value of a map that may not have been made yet.
-func put[V any](m *map[string]V, key string, v V) {
+func put[K comparable, V any](m *map[K]V, key K, v V) {
 	if *m == nil {
-		*m = make(map[string]V)
+		*m = make(map[K]V)
 	}
 	(*m)[key] = v
 }
@@ -203,6 +214,7 @@ func (h *Hub) tell(ctx context.Context, key string, kind byte) error {
 	c := condition{
 		lives:    missed * time.Duration(max(h.nodes.pace(), seldom)) * h.opts.Heartbeat,
 		patience: h.opts.Heartbeat * 5 / 2,
+		number:   h.announcer.number.Load(),
 	}
 	h.nodes.mu.Unlock()
 	return h.inform(ctx, key, envelope{kind: kind, payload: c.append(nil)})
@@ -215,7 +227,7 @@ func (h *Hub) inform(ctx context.Context, key string, e envelope) error {
 	defer cancel()
 	err := h.bus.Publish(limited, h.topic(key), e.append(nil))
 	if err != nil && ctx.Err() == nil {
-		h.opts.Logger.Debug("a heartbeat didn't reach the other nodes", "err", err)
+		h.opts.Logger.Debug("other nodes were not told of this one", "err", err)
 	}
 	return err
 }
@@ -225,12 +237,14 @@ func (h *Hub) inform(ctx context.Context, key string, e envelope) error {
 type condition struct {
 	lives    time.Duration // after which it is to be forgotten, unless it is heard before
 	patience time.Duration // for which it may be silent for its watchers
+	number   uint64        // of the last announcement of its members, or 0
 }
 
-// append appends the condition to b, in milliseconds.
+// append appends the condition to b: times in milliseconds, and the number.
 func (c condition) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(c.lives.Milliseconds()))
-	return binary.AppendUvarint(b, uint64(c.patience.Milliseconds()))
+	b = binary.AppendUvarint(b, uint64(c.patience.Milliseconds()))
+	return binary.AppendUvarint(b, c.number)
 }
 
 // parseCondition is the inverse of append. lives is for a node that tells nothing.
@@ -239,11 +253,12 @@ func parseCondition(b []byte, lives time.Duration) condition {
 	for _, field := range []*time.Duration{&c.lives, &c.patience} {
 		ms, size := binary.Uvarint(b)
 		if size <= 0 || ms > uint64(math.MaxInt64/time.Millisecond) {
-			break
+			return c
 		}
 		*field = time.Duration(ms) * time.Millisecond
 		b = b[size:]
 	}
+	c.number, _ = binary.Uvarint(b)
 	return c
 }
 

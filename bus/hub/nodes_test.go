@@ -21,12 +21,18 @@ type crowd struct {
 	stops []func()
 }
 
-func startCrowd(t *testing.T, n, queue int) *crowd {
+// startCrowd starts n hubs, of which only the first options count.
+func startCrowd(t *testing.T, n, queue int, opts ...hub.Options) *crowd {
+	o := hub.Options{}
+	if len(opts) > 0 {
+		o = opts[0]
+	}
+	o.Gap = func(hub.Who, *bus.Gap) {}
 	c := &crowd{}
 	c.Queue = queue
 	for range n {
 		b := &counted{single: single{Bus: &c.faulty}, gaps: make(chan *bus.Gap, 1<<16)}
-		h := newHub(t, b, &hub.Options{Gap: func(hub.Who, *bus.Gap) {}})
+		h := newHub(t, b, &o)
 		b.hub = h
 		c.hubs, c.buses, c.stops = append(c.hubs, h), append(c.buses, b), append(c.stops, runHub(t, h))
 		synctest.Wait()

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -83,6 +84,23 @@ type Options struct {
 	// that calls Node.
 	Node func(id string, alive bool)
 
+	// Presence makes the nodes tell each other of their members, so that
+	// [Hub.Present] and [Hub.Count] know those of all nodes without asking. Set it on
+	// all nodes: the members of those without it are missing. Each node keeps the ID,
+	// the rooms and the data of each member of all nodes. Changes of a node are told
+	// together, some 50 ms later; with many nodes 2 ms later for each of them.
+	// Whatever is lost is told again. The members of a node that has left or is
+	// forgotten are gone. Names that aren't UTF-8 arrive as in a [MemberInfo].
+	Presence bool
+
+	// OnPresence is called with true when a member of any node, this one included, has
+	// joined a room, and with false when it has left it or has ended; it needs
+	// Presence. The calls are made one after the other, and those for one member and
+	// room take turns; members of the same ID are told one by one. Who joins and leaves
+	// again before it was told isn't told. OnPresence must return soon, and must not
+	// wait for [Member.Join] or [Hub.Connect]. m must not be changed.
+	OnPresence func(m MemberInfo, room string, joined bool)
+
 	// Gap is called when messages of other nodes to members of this node are
 	// missing, or may be. Those members are the ones that who selects. It must
 	// return soon. Without it gaps are logged.
@@ -106,6 +124,9 @@ func (o *Options) setDefaults() error {
 		case d != 0 && d < time.Millisecond:
 			return fmt.Errorf("%s is %v: a number without a unit counts nanoseconds; want 5*time.Second, say", name, d)
 		}
+	}
+	if o.OnPresence != nil && !o.Presence {
+		return errors.New("OnPresence is set, but not Presence, by which nodes tell each other of their members: set both")
 	}
 	o.Prefix = cmp.Or(o.Prefix, "hub")
 	o.QueueBytes = cmp.Or(o.QueueBytes, 1<<20)

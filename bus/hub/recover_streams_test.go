@@ -69,6 +69,7 @@ func TestRecoverStreams(t *testing.T) {
 	g.come(t, there, "room")
 	sending.Wait()
 	g.has(t, "room", "3000")
+	g.was(t, "recovered room")
 	wantEqual(t, "got", g.heard("room"), numbers(1, 3000))
 	wantEqual(t, "told", g.events(), []string{"recovered room"})
 }

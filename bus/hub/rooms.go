@@ -127,6 +127,17 @@ func (r *rooms) keys() (list []string) {
 	return list
 }
 
+// size returns the number of members of a room.
+func (r *rooms) size(key string) int {
+	s := r.shard(key)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if in := s.rooms[key]; in != nil {
+		return len(in.members)
+	}
+	return 0
+}
+
 // members iterates over those who are in a room now. It copies them first, and the
 // room isn't locked during the iteration: a message to ten thousand members keeps
 // nobody from joining.

@@ -151,21 +151,28 @@ type rollCall struct {
 // of what they say: buses refuse huge messages.
 const answerPart, answerBytes = 1000, 1 << 20
 
-// divide divides the members of an answer. None are one part, too.
-func divide(members []MemberInfo) (parts [][]MemberInfo) {
+// divide divides what is known of members, of which size returns how much that is, into
+// parts. None are one part, too.
+func divide[T any](members []T, size func(T) int) (parts [][]T) {
 	first, bytes := 0, 0
 	for i, m := range members {
-		size := len(m.ID) + len(m.Data)
-		for _, room := range m.Rooms {
-			size += len(room)
-		}
-		if i > first && (i-first == answerPart || bytes+size > answerBytes) {
+		n := size(m)
+		if i > first && (i-first == answerPart || bytes+n > answerBytes) {
 			parts = append(parts, members[first:i])
 			first, bytes = i, 0
 		}
-		bytes += size
+		bytes += n
 	}
 	return append(parts, members[first:])
+}
+
+// size returns about how many bytes an answer takes for a member.
+func (m MemberInfo) size() int {
+	size := len(m.ID) + len(m.Data)
+	for _, room := range m.Rooms {
+		size += len(room)
+	}
+	return size
 }
 
 func (a *asked) begin(q *question) uint64 {
@@ -230,7 +237,7 @@ func (h *Hub) answerCall(e *envelope) {
 			members = append(members, m.Info())
 		}
 	}
-	parts := divide(members)
+	parts := divide(members, MemberInfo.size)
 	for _, part := range parts {
 		out := envelope{kind: kindAnswer, node: h.id,
 			payload: marshal(rollCall{Question: call.Question, Parts: len(parts), Members: part})}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/limpet-go/limpet/bus"
@@ -52,13 +53,20 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 		defer close(received)
 		failed = h.receive(receiving, sub)
 	}()
+	var announcing sync.WaitGroup
 	defer func() {
 		stop()
 		<-received
 		h.asked.answers.Wait()
+		announcing.Wait()
 	}()
 
-	if err := sub.Add(ctx, h.topic(everybody), h.topic(nodeKey+h.id)); err != nil && ctx.Err() == nil {
+	topics := []string{h.topic(everybody), h.topic(nodeKey + h.id)}
+	if h.opts.Presence {
+		topics = append(topics, h.topic(presenceKey))
+		announcing.Go(func() { h.announce(receiving) }) // ends with stop
+	}
+	if err := sub.Add(ctx, topics...); err != nil && ctx.Err() == nil {
 		h.opts.Logger.Warn("the bus can't be reached; the hub goes on by itself until it can", "err", err)
 	}
 	h.greet()
@@ -74,6 +82,7 @@ func (h *Hub) Run(ctx context.Context) (err error) {
 			// Nodes that were started together drift apart.
 			tick.Reset(h.opts.Heartbeat - rand.N(h.opts.Heartbeat/10))
 			h.tend(ctx, sub)
+			h.announcer.poke() // what has failed is tried again
 		case <-received:
 			return fmt.Errorf("hub: %w", failed)
 		case <-ctx.Done():
@@ -179,7 +188,8 @@ func (h *Hub) missed(rooms []string, all bool) {
 // again within a few heartbeats.
 func (h *Hub) missedNodes(gap *bus.Gap) bool {
 	return gap.Err != nil && (gap.Topics == nil ||
-		slices.Contains(gap.Topics, h.topic(everybody)) || slices.Contains(gap.Topics, h.topic(nodeKey+h.id)))
+		slices.Contains(gap.Topics, h.topic(everybody)) || slices.Contains(gap.Topics, h.topic(nodeKey+h.id)) ||
+		slices.Contains(gap.Topics, h.topic(presenceKey)))
 }
 
 // handle deals with one message of the bus.
@@ -204,6 +214,12 @@ func (h *Hub) handle(msg bus.Message) {
 		h.heard(&e)
 	case kindSilent:
 		err = h.accused(&e)
+	case kindNews:
+		err = h.learn(&e)
+	case kindAskList:
+		if h.opts.Presence {
+			h.announcer.ask(e.node)
+		}
 	case kindAsk:
 		// An answer takes as long as the bus does to publish it: messages must not
 		// wait for that.

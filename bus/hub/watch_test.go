@@ -18,7 +18,7 @@ import (
 func TestHubHeartbeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const nodes, beat = 60, 2 * time.Second
+		const nodes, beat = 24, 2 * time.Second
 		c := startCrowd(t, nodes, 0)
 		defer c.stop()
 		time.Sleep(time.Minute)

@@ -22,13 +22,14 @@ type Who struct {
 	Local       bool     // the members of this node only
 }
 
-// A key stands for all members, a room, an ID, or a node. Each has a topic, whose name
+// A key stands for all members, a room, an ID, a node, or all nodes with Presence. Each has a topic, whose name
 // is the hub's prefix with the key behind it.
 const (
-	everybody = ""
-	roomKey   = ":room:"
-	memberKey = ":member:"
-	nodeKey   = ":node:"
+	everybody   = ""
+	roomKey     = ":room:"
+	memberKey   = ":member:"
+	nodeKey     = ":node:"
+	presenceKey = ":presence"
 )
 
 // to returns the keys of those that who selects, before exceptions.
