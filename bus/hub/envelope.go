@@ -43,6 +43,8 @@ const (
 	kindSilent                // to all nodes, a list of nodes: forget these unless they are heard
 	kindNews                  // to all nodes with Presence, or to one that has asked: members of this node
 	kindAskList               // to a node with Presence: list your members
+	kindCall                  // to all nodes, or to one: a call
+	kindReply                 // to the node that has called: the reply, as a call
 )
 
 // frame returns the message in an envelope that has one.
@@ -77,7 +79,7 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 		return e, errors.New("not of version 1")
 	}
 	e.kind = b[1]
-	if e.kind < kindText || e.kind > kindAskList {
+	if e.kind < kindText || e.kind > kindReply {
 		return e, fmt.Errorf("of unknown kind %d", e.kind)
 	}
 	in := input{b: b[2:]}

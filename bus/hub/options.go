@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,10 +65,10 @@ type Options struct {
 	// doesn't answer within another one. One that ends says so.
 	Heartbeat time.Duration
 
-	// Timeout is how long [Hub.Members] waits for the other nodes unless its
-	// context ends earlier; it is 2 s by default. A node that hasn't answered within
-	// it is forgotten if it isn't heard within a heartbeat, and waited for only a
-	// twentieth of Timeout until then.
+	// Timeout is how long [Hub.Members] and [Hub.Call] wait for other nodes unless their
+	// context ends earlier; it is 2 s by default. A node that hasn't answered Members
+	// within it is forgotten if it isn't heard within a heartbeat, and waited for only
+	// a twentieth of Timeout until then.
 	Timeout time.Duration
 
 	// Joined is called for each room that a member of this node enters, and Left
@@ -100,6 +101,12 @@ type Options struct {
 	// again before it was told isn't told. OnPresence must return soon, and must not
 	// wait for [Member.Join] or [Hub.Connect]. m must not be changed.
 	OnPresence func(m MemberInfo, room string, joined bool)
+
+	// Answer answers the calls of other nodes, and of this one ([Hub.Call]), each in a
+	// goroutine of its own. node is the ID of the node that calls. ctx ends when that
+	// doesn't wait any more, or with Run, which waits for Answer. The bytes of request must
+	// not be changed.
+	Answer func(ctx context.Context, node string, request []byte) ([]byte, error)
 
 	// Gap is called when messages of other nodes to members of this node are
 	// missing, or may be. Those members are the ones that who selects. It must

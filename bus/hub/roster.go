@@ -42,7 +42,7 @@ func (h *Hub) Members(ctx context.Context, who Who) (Roster, error) {
 	if who.Local || len(e.to) == 0 {
 		return Roster{Members: here, Nodes: 1, Answered: 1}, nil
 	}
-	q := h.question()
+	q := h.question(everybody)
 	number := h.asked.begin(q)
 	defer h.asked.end(number)
 	e.payload = marshal(rollCall{Question: number})
@@ -80,7 +80,8 @@ type question struct {
 	waiting  map[string]*waiting // by node that has not answered
 	trusted  int                 // number of nodes in waiting that aren't doubtful
 	answered int                 // nodes
-	members  []MemberInfo
+	members  []MemberInfo        // of a question of Members
+	replies  []Reply             // of one of Call
 }
 
 // waiting is a node whose answer isn't complete.
@@ -89,14 +90,22 @@ type waiting struct {
 	doubtful bool
 }
 
-// question returns a question to all nodes that are known.
-func (h *Hub) question() *question {
+// question returns a question to a node, or to everybody, which are all other nodes that are
+// known. A node that isn't known is doubtful.
+func (h *Hub) question(name string) *question {
 	q := &question{done: make(chan struct{}), sure: make(chan struct{}), waiting: make(map[string]*waiting)}
-	h.nodes.mu.Lock()
-	defer h.nodes.mu.Unlock()
-	for id, other := range h.nodes.seen {
-		q.waiting[id] = &waiting{doubtful: other.doubtful}
-		if !other.doubtful {
+	n := &h.nodes
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name != everybody {
+		q.waiting[name] = &waiting{doubtful: name != h.id && (n.seen[name] == nil || n.seen[name].doubtful)}
+	} else {
+		for id, other := range n.seen {
+			q.waiting[id] = &waiting{doubtful: other.doubtful}
+		}
+	}
+	for _, w := range q.waiting {
+		if !w.doubtful {
 			q.trusted++
 		}
 	}
@@ -192,36 +201,46 @@ func (a *asked) end(number uint64) {
 	delete(a.open, number)
 }
 
+// get returns a question that isn't over, or nil.
+func (a *asked) get(number uint64) *question {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open[number]
+}
+
 // add adds a part of a node's answer to the question that it is for.
 func (a *asked) add(e *envelope) error {
 	var part rollCall
 	if err := json.Unmarshal(e.payload, &part); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	q := a.open[part.Question]
-	a.mu.Unlock()
+	q := a.get(part.Question)
 	if q == nil {
 		return nil // Members has returned already
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.members = append(q.members, part.Members...)
-	w := q.waiting[e.node]
+	q.answer(e.node, part.Parts)
+	return nil
+}
+
+// answer notes that a part of a node's answer has come. q.mu is held.
+func (q *question) answer(node string, parts int) {
+	w := q.waiting[node]
 	if w == nil { // it wasn't known when the question was asked
 		w = &waiting{doubtful: true}
-		q.waiting[e.node] = w
+		q.waiting[node] = w
 	}
-	if w.parts++; w.parts < part.Parts {
-		return nil
+	if w.parts++; w.parts < parts {
+		return
 	}
-	delete(q.waiting, e.node)
+	delete(q.waiting, node)
 	if !w.doubtful {
 		q.trusted--
 	}
 	q.answered++
 	q.check()
-	return nil
 }
 
 // answerCall answers another node's question with the members of this node.

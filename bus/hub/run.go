@@ -131,7 +131,7 @@ func (h *Hub) receive(ctx context.Context, sub bus.Subscription) error {
 		case err != nil:
 			return err
 		default:
-			h.handle(msg)
+			h.handle(ctx, msg)
 		}
 	}
 }
@@ -192,8 +192,8 @@ func (h *Hub) missedNodes(gap *bus.Gap) bool {
 		slices.Contains(gap.Topics, h.topic(presenceKey)))
 }
 
-// handle deals with one message of the bus.
-func (h *Hub) handle(msg bus.Message) {
+// handle deals with one message of the bus. ctx ends with Run.
+func (h *Hub) handle(ctx context.Context, msg bus.Message) {
 	e, err := parseEnvelope(msg.Data)
 	if err != nil {
 		h.misfit(msg.Topic, err)
@@ -214,6 +214,11 @@ func (h *Hub) handle(msg bus.Message) {
 		h.heard(&e)
 	case kindSilent:
 		err = h.accused(&e)
+	case kindCall:
+		err = h.called(ctx, &e)
+	case kindReply:
+		h.nodes.trust(e.node)
+		err = h.replied(&e)
 	case kindNews:
 		err = h.learn(&e)
 	case kindAskList:
