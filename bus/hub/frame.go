@@ -2,6 +2,8 @@ package hub
 
 import (
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,15 @@ func Text(payload []byte) *Frame { return &Frame{payload: payload} }
 
 // Binary returns a binary message. The payload is kept and must not be changed.
 func Binary(payload []byte) *Frame { return &Frame{payload: payload, binary: true} }
+
+// JSON returns a text message that is v as JSON, or an error if v doesn't marshal.
+func JSON(v any) (*Frame, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("hub: a message: %w", err)
+	}
+	return Text(b), nil
+}
 
 // Payload returns the content of the message, which must not be changed.
 func (f *Frame) Payload() []byte { return f.payload }

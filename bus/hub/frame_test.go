@@ -38,3 +38,14 @@ func TestFrameBytes(t *testing.T) {
 		})
 	}
 }
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	f, err := hub.JSON(map[string]int{"order": 7})
+	if err != nil || f.IsBinary() || string(f.Payload()) != `{"order":7}` {
+		t.Errorf("%v, %v", f, err)
+	}
+	if f, err := hub.JSON(func() {}); err == nil || f != nil {
+		t.Error("a function is JSON")
+	}
+}
