@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
+	"github.com/limpet-go/limpet/internal/tokenbucket"
 )
 
 // HandlerOptions are the options of [Hub.Handler]. The zero value of each field is a
@@ -49,6 +51,13 @@ type HandlerOptions struct {
 	// it is 32 KiB by default. A larger one closes the client with 1009 (Message Too
 	// Big).
 	ReadLimit int64
+	// MessageRate is how many messages a second a client may send. Control frames such as
+	// pings count, and each fragment of a message. A client that sends more is closed with
+	// 1008 (Policy Violation). 0 means no limit.
+	MessageRate int
+	// MessageBurst is how many messages a client that was silent may send at once; with a
+	// MessageRate it is those of ten seconds by default.
+	MessageBurst int
 	// Ping is how often a client is sent a ping; it is every 25 s by default. The
 	// connection of a client from which nothing has come between two pings is
 	// closed. Nothing is read while Opened or Message runs, not even the answer to a
@@ -83,6 +92,9 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 		s.opts.Ping = 25 * time.Second
 	}
 	s.alive = line{Alive: s.opts.Ping.Seconds()}.frame()
+	if s.opts.MessageRate > 0 {
+		s.rate = tokenbucket.New(s.opts.MessageRate, cmp.Or(max(0, s.opts.MessageBurst), 10*s.opts.MessageRate))
+	}
 	s.pings.every, s.pings.began = s.opts.Ping, time.Now()
 	return s
 }
@@ -91,6 +103,7 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 type sockets struct {
 	hub   *Hub
 	opts  HandlerOptions
+	rate  tokenbucket.Bucket
 	pings pings
 	alive *Frame // see socket.alive
 }

@@ -9,6 +9,7 @@ import (
 // hello is the first message of a client that speaks [Protocol], which the handler reads
 // before the client becomes a member.
 type hello struct {
+	from      *socket
 	positions map[string]string // nil before it has come
 	err       error             // it makes no sense
 	parted    *violation        // what the client has closed the WebSocket with, if it has
@@ -18,6 +19,7 @@ type hello struct {
 // read waits for the first message, for as long as the client may take for a message to
 // it. early is what has come with the handshake.
 func (h *hello) read(c *socket, early []byte) *violation {
+	h.from = c
 	limit := c.sockets.opts.ReadLimit
 	_ = c.conn.SetReadDeadline(time.Now().Add(c.sockets.hub.opts.WriteTimeout))
 	buf := received.Get().(*[4 << 10]byte)
@@ -50,6 +52,8 @@ func (h *hello) pass(c *socket) {
 		c.message(f.payload, f.binary)
 	}
 }
+
+func (h *hello) begun() bool { return h.from.begun() }
 
 func (h *hello) message(payload []byte, binary bool) {
 	if h.positions == nil && h.err == nil {

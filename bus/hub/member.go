@@ -30,6 +30,10 @@ type MemberOptions struct {
 	// has missed since its position there. The positions of other rooms don't matter:
 	// whoever names a room isn't in it for that. [Hub.Handler] sets Positions itself.
 	Positions map[string]string
+	// Expires is when the member's permission ends, such as that of a token. The member
+	// is closed with 1008 (Policy Violation) then, unless [Member.Extend] has given it
+	// more time. Zero means never.
+	Expires time.Time
 }
 
 // The life of a member, in states of its fields ended and writing:
@@ -70,6 +74,7 @@ type Member struct {
 	ended   bool    // Close was called, or the connection has failed
 	code    int     // of the close, once it has ended
 	reason  string
+	expires *time.Timer // nil if the member's permission doesn't end
 }
 
 // Connect makes a connection a member. It waits until messages of other nodes will
@@ -112,6 +117,7 @@ func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions
 	h.open.Add(1)
 	m.enter(everybody) // with h.mu held: either shut finds it there, or closed is set before
 	h.mu.RUnlock()
+	m.Extend(opts.Expires)
 	rooms := append(keys(opts.Rooms, nil), memberKey+m.id)
 	_ = m.await(ctx, m.enter(rooms...), rooms) // an error only says that messages of other nodes may come later
 	return m, nil
@@ -132,6 +138,20 @@ func (m *Member) SetData(v any) error {
 	m.data = data
 	m.hub.announcer.change(m)
 	return nil
+}
+
+// Extend moves the time at which the member's permission ends, and at which it is closed, as
+// [MemberOptions].Expires says. It does nothing for a member that has ended.
+func (m *Member) Extend(until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.expires != nil {
+		m.expires.Stop() // if it is expiring now, this call has come too late
+		m.expires = nil
+	}
+	if !until.IsZero() && !m.ended {
+		m.expires = time.AfterFunc(time.Until(until), func() { m.Close(closecode.PolicyViolation, "expired") })
+	}
 }
 
 // Info returns what [Hub.Members] returns for this member.
@@ -306,6 +326,9 @@ func (m *Member) finish(code int, reason string, discard bool) bool {
 	clear(m.keys)
 	if m.places != nil {
 		clear(m.places.rooms)
+	}
+	if m.expires != nil {
+		m.expires.Stop()
 	}
 	m.hub.announcer.change(m)
 	m.wake()

@@ -31,7 +31,8 @@ type socket struct {
 	n      int                   // bytes in got
 	err    error                 // why nothing more can be received
 	frames frameReader
-	alive  *Frame // tells a client that speaks Protocol that the server is there; nil for others
+	alive  *Frame        // tells a client that speaks Protocol that the server is there; nil for others
+	full   time.Duration // when as many frames may come at once as ever
 
 	// What sockets.pings uses.
 	heard      atomic.Bool   // something has come since the last ping

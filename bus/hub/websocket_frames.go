@@ -42,6 +42,7 @@ type violation struct {
 
 // frameEvents is told what a frameReader has read.
 type frameEvents interface {
+	begun() bool // whether the frame that has begun may come; a close frame always may
 	message(payload []byte, binary bool)
 	ping(payload []byte)
 	closed(code int, reason string)
@@ -57,6 +58,9 @@ func (r *frameReader) feed(b []byte, limit int64, to frameEvents) (done bool, ba
 			}
 			if bad := r.begin(limit); bad != nil {
 				return true, bad
+			}
+			if r.opcode() != opClose && !to.begun() {
+				return true, &violation{closecode.PolicyViolation, "too many messages"}
 			}
 		}
 		n := int(min(uint64(len(b)), r.left))

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/limpet-go/limpet/internal/closecode"
 )
@@ -110,6 +111,11 @@ func (s *socket) end() {
 		defer s.caught()
 		closed(s.member)
 	}
+}
+
+// begun counts a frame, and reports whether it is within MessageRate.
+func (s *socket) begun() bool {
+	return s.sockets.rate.Take(&s.full, time.Since(s.sockets.pings.began)) == 0
 }
 
 // message gives a message to the application.
