@@ -106,17 +106,23 @@ func (h *Hub) announce(ctx context.Context) {
 // announceChanges announces the members that have changed. What the bus doesn't take is tried
 // again with the next heartbeat, with the same number: it may have been sent all the same.
 func (h *Hub) announceChanges(ctx context.Context) {
+	if h.publishNews(ctx) {
+		h.announcer.pending = h.gather()
+		h.publishNews(ctx)
+	}
+}
+
+// publishNews publishes what is pending, and reports whether the bus has taken all of it.
+func (h *Hub) publishNews(ctx context.Context) bool {
 	a := &h.announcer
-	for {
-		if len(a.pending) == 0 {
-			a.pending = h.gather()
-		}
-		if len(a.pending) == 0 || h.inform(ctx, presenceKey, a.pending[0]) != nil {
-			return
+	for len(a.pending) > 0 {
+		if h.inform(ctx, presenceKey, a.pending[0]) != nil {
+			return false
 		}
 		a.pending = a.pending[1:]
 		a.number.Add(1)
 	}
+	return true
 }
 
 // gather returns announcements of the members that have changed, and tells of them here.

@@ -245,7 +245,7 @@ func (h *Hub) learn(e *envelope) error {
 
 // laterLimit is the number of announcements that are kept while a list is awaited. When there
 // are more, another list may be needed.
-const laterLimit = 100
+const laterLimit = 20
 
 // replace takes a part of a list, and once all parts have come replaces the members of a
 // node by those of the list. A list of before what is known comes too late.

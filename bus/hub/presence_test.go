@@ -1,12 +1,14 @@
 package hub_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,6 +269,37 @@ func TestPresenceDeliveries(t *testing.T) {
 			if n := h.Count(inRooms("lobby")); n != nodes*joins {
 				t.Errorf("a node counts %d members, want %d", n, nodes*joins)
 			}
+		}
+	})
+}
+
+// slowBus takes its time to publish, and counts announcements.
+type slowBus struct {
+	bus.Memory
+	announced atomic.Int64
+}
+
+func (b *slowBus) Publish(ctx context.Context, topic string, data []byte) error {
+	if topic == "hub:presence" {
+		b.announced.Add(1)
+		time.Sleep(5 * time.Millisecond)
+	}
+	return b.Memory.Publish(ctx, topic, data)
+}
+
+// However much happens, it is announced every 50 ms at most.
+func TestPresenceChurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &slowBus{}
+		h := startHub(t, b, &hub.Options{Presence: true})
+		for range 1000 { // a second
+			m, _ := connect(t, h, "", "lobby")
+			time.Sleep(time.Millisecond)
+			defer m.Close(1000, "")
+		}
+		if n := b.announced.Load(); n < 15 || n > 20 {
+			t.Errorf("%d announcements in a second, want one each 55 ms", n)
 		}
 	})
 }
