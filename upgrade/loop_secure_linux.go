@@ -83,6 +83,9 @@ func (t *loopTunnel) shutdown(f *loopFlow) {
 		e.closeNotify(t.destination(f))
 		return
 	}
+	if back := &t.flows[1-f.dir]; t.ending.ended[back.dir] && t.done(back) && t.done(f) {
+		return // finish is about to close the socket, of which all was read: that tells the other end the same
+	}
 	syscall.Shutdown(t.destination(f), syscall.SHUT_WR)
 }
 
