@@ -168,7 +168,9 @@ func TestChatRedis(t *testing.T) {
 
 			redis.Kill()
 			ann.send(message{Type: "say", Text: "anybody there?"})
-			ann.hears(message{From: "ann", Text: "anybody there?"})
+			if streams == "-streams=false" { // otherwise it comes to all nodes in one order, over Redis, or not at all
+				ann.hears(message{From: "ann", Text: "anybody there?"})
+			}
 			redis.Restart(t)
 			bob.await("missed", func(message) bool { return true })
 			stop := make(chan struct{})

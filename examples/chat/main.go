@@ -33,6 +33,7 @@ import (
 
 	"github.com/limpet-go/limpet/balancer"
 	"github.com/limpet-go/limpet/bus"
+	"github.com/limpet-go/limpet/bus/hub"
 	limpet "github.com/limpet-go/limpet/middleware"
 )
 
@@ -44,7 +45,7 @@ func main() {
 	n := flag.Int("nodes", 3, "number of chat nodes")
 	name := flag.String("name", "node", "what the nodes are called, with a number behind it")
 	url := flag.String("redis", "", "`URL` of the Redis that joins the nodes of several machines")
-	streams := flag.Bool("streams", false, "use Redis Streams, which lose nothing when the connection breaks")
+	streams := flag.Bool("streams", false, "use Redis Streams, which lose nothing when the connection breaks, and keep what clients miss that are away")
 	flag.Parse()
 	if flag.NArg() > 0 || *n < 1 || *streams && *url == "" {
 		flag.Usage()
@@ -112,6 +113,7 @@ func run(ctx context.Context, listen, name string, n int, url string, streams bo
 	}
 	r := chi.NewRouter()
 	r.Handle("/chat", gateway)
+	r.Handle("/limpet.js", hub.Client())
 	r.Handle("/*", page())
 	fmt.Printf("Open http://%s/ in two browsers. Ctrl-C ends it.\n", ln.Addr())
 	return gateway.Serve(ctx, &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}, ln, 2*time.Second)
@@ -120,7 +122,7 @@ func run(ctx context.Context, listen, name string, n int, url string, streams bo
 // openBus returns the bus that the nodes of this process share.
 func openBus(url string, streams bool) (bus.Bus, func() error, error) {
 	if url == "" {
-		return &bus.Memory{}, func() error { return nil }, nil
+		return &bus.Memory{History: kept, Idle: time.Hour}, func() error { return nil }, nil
 	}
 	client, err := bus.NewRedisClient(url)
 	if err != nil {

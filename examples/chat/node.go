@@ -36,6 +36,9 @@ type message struct {
 	People []person `json:"people,omitempty"`
 }
 
+// kept is the number of messages to a room that a client gets which comes back.
+const kept = 1000
+
 // person is what others may know of a client.
 type person struct {
 	ID   string `json:"id"`
@@ -50,10 +53,15 @@ func newNode(name string, b bus.Bus) (_ *node, err error) {
 	changed := func(_ *hub.Member, room string) {
 		n.send(context.Background(), hub.Who{Rooms: []string{room}}, message{Type: "changed"})
 	}
+	missed := 0
+	if _, ok := b.(bus.History); ok {
+		missed = kept
+	}
 	n.hub, err = hub.New(b, &hub.Options{
-		Prefix: "chat",
-		Joined: changed,
-		Left:   changed,
+		Prefix:  "chat",
+		Recover: missed,
+		Joined:  changed,
+		Left:    changed,
 		Node: func(string, bool) {
 			n.send(context.Background(), hub.Who{All: true, Local: true}, message{Type: "changed"})
 		},
@@ -76,13 +84,17 @@ func (n *node) serve(ctx context.Context, ln net.Listener) error {
 	return n.hub.Run(ctx)
 }
 
-// member takes a client's word for its name. A real one looks at a session here.
+// member takes a client's word for its name and its room. A real one looks at a session here.
 func (n *node) member(r *http.Request) (hub.MemberOptions, error) {
 	name := clip(r.URL.Query().Get("name"), 24)
 	if name == "" {
 		return hub.MemberOptions{}, errors.New("it has no name")
 	}
-	return hub.MemberOptions{Data: person{Name: name, Node: n.name}}, nil
+	who := hub.MemberOptions{Data: person{Name: name, Node: n.name}}
+	if room := clip(r.URL.Query().Get("room"), 40); room != "" {
+		who.Rooms = []string{room}
+	}
+	return who, nil
 }
 
 func (n *node) opened(_ context.Context, m *hub.Member, _ *http.Request) {
@@ -132,7 +144,7 @@ func (n *node) people(ctx context.Context, rooms []string) (people []person) {
 
 func (n *node) send(ctx context.Context, who hub.Who, m message) {
 	if err := n.hub.Send(ctx, who, frame(m)); err != nil {
-		slog.Warn("only clients of this node have got a message", "node", n.name, "err", err)
+		slog.Warn("not all clients have got a message", "node", n.name, "err", err)
 	}
 }
 

@@ -1,32 +1,37 @@
-// A client of the chat: it says its name in the URL, enters a room, and comes back by itself when its connection ends.
+// A client of the chat: it says its name and its room in the URL. The Connection comes back by itself when it ends, and brings
+// what was said meanwhile.
+
+import { Connection } from './limpet.js';
 
 const $ = (selector) => document.querySelector(selector);
 const name = sessionStorage.name ??= `Visitor ${100 + Math.floor(Math.random() * 900)}`;
 let room = sessionStorage.room ??= 'tide pool';
-let socket, me, node, asking;
-let tries = 0;
+let me, node, asking;
 
-function connect() {
+const chat = new Connection(() => {
   const url = new URL('chat', location.href);
-  url.protocol = url.protocol.replace('http', 'ws');
   url.searchParams.set('name', name);
-  socket = new WebSocket(url);
-  socket.onmessage = ({ data }) => {
-    const message = JSON.parse(data);
-    on[message.type]?.(message);
-  };
-  socket.onclose = ({ code }) => {
-    // Everybody on a node that ends gets this at the same moment, and must not come back in one.
-    setTimeout(connect, Math.min(150 * 2 ** tries++, 3000) * (1 + Math.random()));
-    title('Coming back', `The connection to ${node ?? 'the chat'} ended with close code ${code}.`, true);
-  };
-}
+  url.searchParams.set('room', room);
+  return url;
+}, { least: 500, most: 5000 });
+
+chat.addEventListener('message', ({ data }) => {
+  const message = JSON.parse(data);
+  on[message.type]?.(message);
+});
+
+chat.addEventListener('missed', () => add('note', 'Something that was said is missing here.'));
+
+chat.addEventListener('close', ({ code }) => {
+  title('Coming back', `The connection to ${node ?? 'the chat'} ended with close code ${code}.`, true);
+});
 
 const on = {
   hello({ id, node: now }) {
     if (node && node !== now) add('note', `You have moved from ${node} to ${now}.`);
-    [me, node, tries] = [id, now, 0];
-    enter(room);
+    [me, node] = [id, now];
+    $('#enter').elements.room.value = room;
+    send({ type: 'who' });
   },
   said({ id, from, node, text, to }) {
     const line = add('', text);
@@ -48,13 +53,10 @@ const on = {
     // All who are in the room are told at once, and shouldn't all ask at once, nor again for each who comes.
     asking ??= setTimeout(() => { asking = undefined; send({ type: 'who' }); }, 50 + Math.random() * 200);
   },
-  missed() {
-    add('note', 'Messages from other nodes may be missing here.');
-  },
 };
 
 function enter(name) {
-  room = sessionStorage.room = $('#enter').elements.room.value = name;
+  room = sessionStorage.room = name;
   send({ type: 'enter', room });
   send({ type: 'who' });
 }
@@ -75,9 +77,7 @@ $('#say').onsubmit = (event) => {
 };
 
 function send(message) {
-  if (socket.readyState !== WebSocket.OPEN) return false;
-  socket.send(JSON.stringify(message));
-  return true;
+  return chat.send(JSON.stringify(message));
 }
 
 function title(heading, note, lost = false) {
@@ -100,5 +100,3 @@ function make(tag, text) {
   node.textContent = text;
   return node;
 }
-
-connect();
