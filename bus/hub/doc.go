@@ -3,7 +3,9 @@
 //
 // A [Hub] is one node. [Hub.Handler] makes WebSocket clients its members, and
 // [Hub.Connect] takes connections of any other kind. Members are in rooms, and
-// [Hub.Send] sends to all that a [Who] selects, on whichever node they are:
+// [Hub.Send] sends to all that a [Who] selects, on whichever node they are. With
+// [Options].Recover and the protocol that [Client] speaks, those that were away get what they
+// have missed:
 //
 //	h, err := hub.New(&bus.Redis{Client: client}, nil)
 //	// ...

@@ -129,27 +129,23 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	code, reason := closecode.InternalError, "" // if Connect panics
-	var hello hello
+	first := &hello{}
 	defer func() {
-		go func() { // until the connection ends
-			hello.pass(c)
-			if hello.parted != nil {
-				c.end()
-			} else {
-				c.read(early)
-			}
-		}()
+		if c.alive == nil {
+			go c.read(early) // until the connection ends
+		} else {
+			go first.pass(c) // likewise
+		}
 		if c.member == nil {
 			c.refuse(code, reason)
 		}
 	}()
-	if c.alive != nil {
-		bad := hello.read(c, early)
-		if early = nil; bad != nil {
+	if who.Positions = nil; c.alive != nil {
+		if bad := first.read(c, early); bad != nil {
 			code, reason = bad.code, bad.reason
 			return
 		}
-		who.Positions = hello.positions
+		who.Positions = first.positions
 	}
 	// A member has none of the request's values: a router may give what it keeps there to
 	// another request when the handler returns.

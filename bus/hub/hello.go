@@ -46,10 +46,15 @@ func (h *hello) read(c *socket, early []byte) *violation {
 	return bad
 }
 
-// pass gives the messages behind the first one to the application.
+// pass gives the messages behind the first one to the application, and goes on reading.
 func (h *hello) pass(c *socket) {
 	for _, f := range h.rest {
 		c.message(f.payload, f.binary)
+	}
+	if h.parted != nil {
+		c.end()
+	} else {
+		c.read(nil)
 	}
 }
 

@@ -23,7 +23,9 @@ import (
 // Messages that one goroutine sends to one room reach each member of the room in
 // the order in which they were sent, if each was sent after the call before had
 // returned. The messages to everybody have an order of their own, and so have those
-// to an ID. How surely a message reaches the other nodes is what the bus promises.
+// to an ID. How surely a message reaches the other nodes is what the bus promises. With
+// [Options].Recover the messages to a room come to all members in one order, whoever sends
+// them, and members that were away get those that they have missed.
 //
 // # Cost
 //

@@ -169,8 +169,9 @@ func (m *Member) Info() MemberInfo {
 }
 
 // Join puts the member into rooms, and returns when messages that other nodes send
-// to these rooms will arrive. What this node sends arrives at once. A member that has
-// ended enters no room, which is no error.
+// to these rooms will arrive. What this node sends arrives at once, unless it comes over
+// the bus, too, by [Options].Recover. A member that has ended enters no room, which is no
+// error.
 //
 // An error says that messages of other nodes may be missed at first, because the bus
 // is away, ctx has ended, or the hub has ([ErrClosed]). The member is in the rooms
@@ -181,15 +182,6 @@ func (m *Member) Join(ctx context.Context, rooms ...string) error {
 		return fmt.Errorf("hub: join: %w", err)
 	}
 	return nil
-}
-
-// await waits until rounds have ended, and until the member has a place in rooms.
-func (m *Member) await(ctx context.Context, rounds []*round, keys []string) error {
-	err := m.hub.await(ctx, rounds)
-	if m.places == nil || err != nil {
-		return err
-	}
-	return m.settle(ctx, keys)
 }
 
 // Leave takes the member out of rooms. Rooms that it isn't in are ignored.

@@ -2,12 +2,7 @@ package hub
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"strings"
-	"time"
-
-	"github.com/limpet-go/limpet/bus"
 )
 
 // places are where a member that speaks [Protocol] is in each of its rooms. They are under
@@ -70,6 +65,15 @@ func (m *Member) entered(key string) {
 	if t := m.hub.rooms.tail(key); !m.arrive(pl, t) {
 		m.fallBehind(pl)
 	}
+}
+
+// await waits until rounds have ended, and until the member has a place in rooms.
+func (m *Member) await(ctx context.Context, rounds []*round, keys []string) error {
+	err := m.hub.await(ctx, rounds)
+	if m.places == nil || err != nil {
+		return err
+	}
+	return m.settle(ctx, keys)
 }
 
 // settle gives places that have none a position at the end of the history. What is sent to
@@ -166,163 +170,4 @@ func (m *Member) missed(key string) {
 		pl.real = false
 		m.fallBehind(pl)
 	}
-}
-
-// fallBehind has catchUp bring a place up to date. m.mu is held.
-func (m *Member) fallBehind(pl *place) {
-	if pl.late {
-		return
-	}
-	pl.late, pl.caught = true, 0
-	m.places.late = append(m.places.late, pl)
-	if !m.places.runs {
-		m.places.runs = true
-		go m.catchUp() // until no place is late, or the member has ended
-	}
-}
-
-// catchUp brings the places up to date that are late, one after the other.
-func (m *Member) catchUp() {
-	const least, most = 50 * time.Millisecond, time.Second
-	for pause := least; ; {
-		pl := m.nextLate()
-		if pl == nil {
-			return
-		}
-		err := m.approach(pl)
-		if err == nil {
-			pause = least
-			continue
-		}
-		m.hub.opts.Logger.Debug("the history of a room can't be read; it is tried again", "room", pl.room, "err", err)
-		select {
-		case <-time.After(pause):
-		case <-m.ctx.Done():
-		}
-		pause = min(2*pause, most)
-	}
-}
-
-// nextLate returns the next place that is late.
-func (m *Member) nextLate() *place {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p := m.places
-	p.late = slices.DeleteFunc(p.late, func(pl *place) bool { return !pl.late || m.ended || p.rooms[pl.key] != pl })
-	if len(p.late) == 0 {
-		p.runs = false
-		return nil
-	}
-	return p.late[0]
-}
-
-// approach brings a place nearer to the end of its room's history, by one page. An error is
-// one of reading.
-func (m *Member) approach(pl *place) error {
-	t := m.hub.rooms.tail(pl.key)
-	if t == nil {
-		return nil // the member has left
-	}
-	end, err := t.end(m.ctx)
-	if err != nil {
-		return err
-	}
-	m.awaitQueue()
-	m.mu.Lock()
-	gone := m.places.rooms[pl.key] != pl
-	arrived := gone || m.arrive(pl, t)
-	at := pl.at
-	m.mu.Unlock()
-	if arrived || at == (position{}) {
-		return nil
-	}
-	messages, err := t.after(m.ctx, at)
-	var gap *bus.Gap
-	switch {
-	case errors.As(err, &gap):
-		m.lose(pl)
-	case err != nil:
-		return err
-	case len(messages) == 0 && at.before(end):
-		m.lose(pl) // they were there
-	default:
-		m.refill(pl, messages)
-	}
-	return nil
-}
-
-// awaitQueue waits until nothing waits for the connection.
-func (m *Member) awaitQueue() {
-	for {
-		m.mu.Lock()
-		empty := len(m.queue.frames) == 0
-		m.mu.Unlock()
-		if empty {
-			return
-		}
-		select {
-		case <-m.places.empty:
-		case <-m.ctx.Done():
-			return
-		}
-	}
-}
-
-// arrive reports whether a place is at the end, which is told to the client then. m.mu is
-// held.
-func (m *Member) arrive(pl *place, t *tail) bool {
-	end, known := t.now()
-	if !known {
-		return false
-	}
-	if pl.at == (position{}) {
-		pl.at = end
-	}
-	if pl.lost {
-		pl.lost, pl.recovered = false, false
-		m.tell(line{Missed: &pl.room, ID: pl.at.String()})
-	}
-	pl.real = pl.real || pl.at == end
-	if !pl.real || pl.at.before(end) {
-		return false
-	}
-	pl.late = false
-	if pl.entering {
-		pl.entering = false
-		m.tell(line{Joined: &pl.room, ID: pl.at.String(), Recovered: pl.recovered})
-	}
-	return true
-}
-
-// lose gives up to find what is missing behind a place: it goes on at the end.
-func (m *Member) lose(pl *place) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	pl.at, pl.lost, pl.caught = position{}, true, 0
-}
-
-// refill puts messages of the history into the queue, which is empty but for what has come
-// meanwhile.
-func (m *Member) refill(pl *place, messages []*roomMessage) {
-	frames := make([]*Frame, len(messages))
-	for i, msg := range messages {
-		frames[i] = msg.frameFor(m)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.places.rooms[pl.key] != pl {
-		return
-	}
-	pl.real = true
-	if pl.caught += len(messages); pl.caught > m.hub.opts.Recover {
-		pl.at, pl.lost, pl.caught = position{}, true, 0
-		return
-	}
-	for i, f := range frames {
-		pl.at = messages[i].at
-		if f != nil {
-			m.queue.add(f)
-		}
-	}
-	m.wake()
 }
