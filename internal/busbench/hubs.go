@@ -58,6 +58,7 @@ type audience struct {
 	size  int64
 }
 
+// hub measures one peer, whose clients connect, wait, get broadcasts, and wait again.
 func (b *bench) hub(ctx context.Context, p *peer, round int, r *report) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -70,6 +71,7 @@ func (b *bench) hub(ctx context.Context, p *peer, round int, r *report) error {
 	if err := a.connect(ctx, p, hub, 1); err != nil { // warms the process up
 		return err
 	}
+	n := float64(b.count - 1)
 	empty, err := hub.Memory()
 	if err != nil {
 		return err
@@ -92,8 +94,8 @@ func (b *bench) hub(ctx context.Context, p *peer, round int, r *report) error {
 		return err
 	}
 	opening := metrics{
-		openingCPU: float64((after - before).Microseconds()) / float64(b.count), openingTime: took.Seconds() * 1e3,
-		opened: float64(settled-empty) / float64(b.count),
+		openingCPU: float64((after - before).Microseconds()) / n, openingTime: took.Seconds() * 1e3,
+		opened: float64(settled-empty) / n,
 	}
 	for _, size := range b.sizes {
 		m, err := b.broadcast(ctx, a, hub, size)
@@ -105,12 +107,12 @@ func (b *bench) hub(ctx context.Context, p *peer, round int, r *report) error {
 	if settled, err = b.memory(ctx, hub); err != nil {
 		return err
 	}
-	opening[used] = float64(settled-empty) / float64(b.count)
+	opening[used] = float64(settled-empty) / n
 	r.add(round, "WebSocket", p, opening)
 	return nil
 }
 
-// memory returns the memory of a hub that has nothing to do.
+// memory returns the memory of a hub once it has had nothing to do for a while.
 func (b *bench) memory(ctx context.Context, hub *part) (int64, error) {
 	select {
 	case <-ctx.Done():
@@ -193,7 +195,11 @@ func (a *audience) join(ctx context.Context, url string, d *dialect) error {
 			switch {
 			case role.IsMessage(message):
 				if a.heard.Add(1)%a.size == 0 {
-					a.all <- struct{}{}
+					select {
+					case a.all <- struct{}{}:
+					case <-ctx.Done():
+						return
+					}
 				}
 			case string(message) == d.ping:
 				_ = conn.Write(ctx, websocket.MessageText, []byte(d.pong)) // or the next Read fails

@@ -97,14 +97,14 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	fs.IntVar(&b.rate, "rate", 500, "`messages` a second where latency is measured")
 	fs.IntVar(&b.nodes, "nodes", 4, "`subscribers` of the cases with several")
 	fs.IntVar(&b.many, "publishers", 16, "`publishers` of the cases with several")
-	fs.IntVar(&b.count, "members", 2000, "WebSocket `members` of a hub; 0: none")
+	fs.IntVar(&b.count, "members", 2000, "WebSocket `members` of a hub, 2 or more; 0: none")
 	fs.IntVar(&b.sends, "broadcasts", 20, "`messages` to all members")
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
 	case err != nil:
 		return err
-	case fs.NArg() > 0 || min(*rounds, b.rate, b.nodes, b.many, b.sends, b.least, int(b.time)) < 1:
+	case fs.NArg() > 0 || min(*rounds, b.rate, b.nodes, b.many, b.sends, b.least, int(b.time)) < 1 || b.count < 0 || b.count == 1:
 		return errors.New("wrong arguments: see -h")
 	}
 	var err error

@@ -39,20 +39,20 @@ type load struct {
 }
 
 // loads are all cases of messages.
-func (b *bench) loads() (all []load) {
+func (b *bench) loads() (loads []load) {
 	for _, size := range b.sizes {
 		for _, topic := range topics {
 			nodes := 1
-			if topic == "all" {
+			if topic == all {
 				nodes = b.nodes
 			}
 			for _, n := range []int{1, b.many} {
-				all = append(all, load{fmt.Sprintf("%d B, %s, %s", size, count(n, "publisher"), count(nodes, "node")), topic, size, n, false})
+				loads = append(loads, load{fmt.Sprintf("%d B, %s, %s", size, count(n, "publisher"), count(nodes, "node")), topic, size, n, false})
 			}
 		}
-		all = append(all, load{fmt.Sprintf("%d B, %d a second, 1 node", size, b.rate), one, size, 1, true})
+		loads = append(loads, load{fmt.Sprintf("%d B, %d a second, 1 node", size, b.rate), one, size, 1, true})
 	}
-	return all
+	return loads
 }
 
 func count(n int, what string) string {
@@ -77,8 +77,10 @@ func (b *bench) messages(ctx context.Context, peers []*peer, r *report) error {
 		progress("starting %s", p.name)
 		c := &crew{peer: p}
 		crews = append(crews, c)
-		if err := c.start(ctx, b); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if err := c.start(ctx, b); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			c.fail(r, err)
 		}
 	}
 	if len(crews) == 0 {
@@ -96,9 +98,8 @@ func (b *bench) messages(ctx context.Context, peers []*peer, r *report) error {
 				switch {
 				case ctx.Err() != nil:
 					return ctx.Err()
-				case err != nil: // the others can be measured nevertheless
-					c.failed = true
-					r.failures = append(r.failures, fmt.Sprintf("%s, %s: %v", c.name, l.name, err))
+				case err != nil:
+					c.fail(r, fmt.Errorf("%s: %w", l.name, err))
 				case round > 0:
 					r.add(round, l.name, c.peer, m)
 				}
@@ -108,6 +109,13 @@ func (b *bench) messages(ctx context.Context, peers []*peer, r *report) error {
 	return nil
 }
 
+// fail says that a peer can't be measured any more. The others can nevertheless.
+func (c *crew) fail(r *report, err error) {
+	c.failed = true
+	r.failures = append(r.failures, fmt.Sprintf("%s: %v", c.name, err))
+}
+
+// start starts all processes of a peer, and waits until they hear each other.
 func (c *crew) start(ctx context.Context, b *bench) (err error) {
 	var addr string
 	if c.redis, addr, err = startRedis(b.dir); err != nil {
@@ -140,6 +148,7 @@ func (c *crew) start(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
+// listening waits until something listens there.
 func listening(ctx context.Context, addr string) error {
 	for end := time.Now().Add(role.Patience); ; {
 		conn, err := net.Dial("tcp", addr)
@@ -190,6 +199,7 @@ func (c *crew) meet(ctx context.Context, topic string) error {
 	return nil
 }
 
+// stop ends all processes.
 func (c *crew) stop() {
 	for _, s := range slices.Concat(c.subscribers[one], c.subscribers[all]) {
 		if s != nil {
