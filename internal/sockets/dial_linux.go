@@ -88,10 +88,10 @@ func sockaddr(ip netip.Addr, port int) syscall.Sockaddr {
 
 // isOf reports whether c, which is connected to t, is t itself.
 func (t *target) isOf(c *Conn) bool {
-	from, err := syscall.Getsockname(c.fd)
-	if err != nil {
+	if t.family == syscall.AF_UNIX {
 		return false
 	}
+	from, _ := syscall.Getsockname(c.fd)
 	switch to := t.to.(type) {
 	case *syscall.SockaddrInet4:
 		from, ok := from.(*syscall.SockaddrInet4)
