@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 // tiny are the flags of a run that is over at once.
 var tiny = []string{
-	"-rounds", "1", "-time", "10ms", "-least", "20", "-rate", "1000", "-nodes", "1", "-publishers", "2",
+	"-rounds", "1", "-time", "10ms", "-least", "20", "-rate", "1000", "-nodes", "2", "-publishers", "2",
 	"-members", "20", "-broadcasts", "2", "-settle", "0s",
 }
 
@@ -84,6 +84,7 @@ func TestWrongArguments(t *testing.T) {
 	}{
 		{"peer", []string{"-peers", "Limpet hub,NATS"}, `no peer "NATS"`},
 		{"number", []string{"-rounds", "0"}, "wrong arguments"},
+		{"several nodes", []string{"-nodes", "1"}, "wrong arguments"},
 		{"rest", []string{"hub"}, "wrong arguments"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

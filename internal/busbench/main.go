@@ -95,8 +95,8 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 	fs.IntVar(&b.least, "least", 500, "`messages` of a case at least")
 	fs.DurationVar(&b.settle, "settle", time.Second, "how long to wait before memory is read")
 	fs.IntVar(&b.rate, "rate", 500, "`messages` a second where latency is measured")
-	fs.IntVar(&b.nodes, "nodes", 4, "`subscribers` of the cases with several")
-	fs.IntVar(&b.many, "publishers", 16, "`publishers` of the cases with several")
+	fs.IntVar(&b.nodes, "nodes", 4, "`subscribers` of the cases with several, 2 or more")
+	fs.IntVar(&b.many, "publishers", 16, "`publishers` of the cases with several, 2 or more")
 	fs.IntVar(&b.count, "members", 2000, "WebSocket `members` of a hub, 2 or more; 0: none")
 	fs.IntVar(&b.sends, "broadcasts", 20, "`messages` to all members")
 	switch err := fs.Parse(args); {
@@ -104,7 +104,7 @@ func run(ctx context.Context, w io.Writer, args []string) error {
 		return nil
 	case err != nil:
 		return err
-	case fs.NArg() > 0 || min(*rounds, b.rate, b.nodes, b.many, b.sends, b.least, int(b.time)) < 1 || b.count < 0 || b.count == 1:
+	case fs.NArg() > 0 || min(*rounds, b.rate, b.sends, b.least, int(b.time)) < 1 || min(b.nodes, b.many) < 2 || b.count < 0 || b.count == 1:
 		return errors.New("wrong arguments: see -h")
 	}
 	var err error
