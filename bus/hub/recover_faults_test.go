@@ -73,6 +73,7 @@ func TestRecoverEverything(t *testing.T) {
 		}
 		all.Wait()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(other.take()) == 0 || nodes[0].Stats().Gaps == 0 {
 			t.Error("nothing was missing")
 		}
@@ -150,13 +151,13 @@ func TestRecoverWho(t *testing.T) {
 		to()
 		g.leave()
 		synctest.Wait()
-		where := g.positions["two"]
+		where := g.position("two")
 		to()
 		g.come(t, h, "two", "one")
 		synctest.Wait()
 		wantEqual(t, "one", g.heard("one"), []string{"0", "1", "0", "1"})
 		wantEqual(t, "two", g.heard("two"), []string{"4", "4"})
-		if g.positions["two"] == where {
+		if g.position("two") == where {
 			t.Error("the position stands still")
 		}
 		for _, who := range []hub.Who{{All: true}, {IDs: []string{"guest"}}, {Rooms: []string{"one"}, Local: true}} {
@@ -240,6 +241,7 @@ func TestRecoverCrowd(t *testing.T) {
 		}
 		count(t, there, "room", 1, 10)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		for i, g := range guests {
 			g.leave()
 			if i%20 == 0 { // some have heard a little more than others
@@ -257,6 +259,7 @@ func TestRecoverCrowd(t *testing.T) {
 		}
 		coming.Wait()
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		for _, g := range guests {
 			if len(g.told) != 1 {
 				t.Fatalf("told %q while the history was away", g.told)

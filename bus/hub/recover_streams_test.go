@@ -93,7 +93,7 @@ func TestRecoverStreamsLost(t *testing.T) {
 	away.has(t, "room", "3")
 	away.leave()
 	await(t, "another millisecond", func() bool {
-		last, _, _ := strings.Cut(away.positions["room"], "-")
+		last, _, _ := strings.Cut(away.position("room"), "-")
 		return client.Time(t.Context()).Val().UnixMilli() > number(last)
 	})
 	client.FlushAll(t.Context())

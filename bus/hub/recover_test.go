@@ -106,6 +106,13 @@ func (g *guest) Close(_ context.Context, code int, _ string) error {
 	return nil
 }
 
+// position returns where the guest is in a room.
+func (g *guest) position(room string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.positions[room]
+}
+
 // heard returns the messages to a room since it was last called.
 func (g *guest) heard(room string) []string {
 	g.mu.Lock()
