@@ -36,7 +36,7 @@ import (
 // In a cluster of NATS servers, Subscribe returns when the subscriber's own server knows of the
 // subscription. The others learn of it within moments, and what is published on them before
 // that doesn't arrive. When the route between two of them breaks, nobody is told, and what is
-// lost there is lost in silence.
+// lost there is lost in silence. [JetStream] has neither limit.
 //
 // # When NATS is gone
 //

@@ -90,7 +90,9 @@ func TestCoreReconnect(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, nil)
 	near := &natsbus.Core{Conn: connect(t, s.ClientURL()), Timeout: patience}
-	far := &natsbus.Core{Conn: connect(t, s.ClientURL()), Timeout: patience}
+	conn := connect(t, s.ClientURL())
+	far := &natsbus.Core{Conn: conn, Timeout: patience}
+	back := conn.StatusChanged(nats.CONNECTED)
 	sub := subscribe(t, near, "a", "b")
 	for round := range 3 {
 		publish(t, far, "a", fmt.Sprint("before ", round))
@@ -106,7 +108,7 @@ func TestCoreReconnect(t *testing.T) {
 		if gap.Lost != -1 || gap.Err == nil || len(gap.Topics) != 2 {
 			t.Errorf("%+v", gap)
 		}
-		// What Publish has sent before the subscription was back is what the Gap is for.
+		<-back // or far might not have noticed the break yet
 		publish(t, far, "a", "end")
 		got, err := next(t, sub)
 		if got == "meanwhile" {
@@ -231,9 +233,13 @@ func TestInvalid(t *testing.T) {
 		bus.Bus
 		Validate() error
 	}{
-		"no Conn":          &natsbus.Core{},
-		"negative Queue":   &natsbus.Core{Conn: conn, Queue: -1},
-		"negative Timeout": &natsbus.Core{Conn: conn, Timeout: -1},
+		"no Conn":                      &natsbus.Core{},
+		"negative Queue":               &natsbus.Core{Conn: conn, Queue: -1},
+		"negative Timeout":             &natsbus.Core{Conn: conn, Timeout: -1},
+		"no Conn of JetStream":         &natsbus.JetStream{},
+		"negative MaxLen":              &natsbus.JetStream{Conn: conn, MaxLen: -1},
+		"negative Queue of JetStream":  &natsbus.JetStream{Conn: conn, Queue: -1},
+		"a Prefix that is half a word": &natsbus.JetStream{Conn: conn, Prefix: "shop"},
 	} {
 		if b.Validate() == nil {
 			t.Errorf("%s: Validate returns nil", name)

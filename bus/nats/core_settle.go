@@ -3,6 +3,8 @@ package nats
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -127,10 +129,7 @@ func (c *Core) receive(ctx context.Context, topic string, data []byte) {
 // close closes all subscriptions, because the connection is closed.
 func (c *Core) close() {
 	c.mu.Lock()
-	var open []*coreSubscription
-	for s := range c.subs {
-		open = append(open, s)
-	}
+	open := slices.Collect(maps.Keys(c.subs))
 	c.mu.Unlock()
 	for _, s := range open {
 		s.end(nats.ErrConnectionClosed)

@@ -119,14 +119,14 @@ func (s *coreSubscription) entered(topic string, err error) {
 	defer c.mu.Unlock()
 	t := s.topics[topic]
 	switch {
-	case t == nil || t.live:
+	case t == nil || t.live && err == nil:
 	case errors.Is(err, nats.ErrPermissionViolation): // it would be refused again
 		s.remove(topic)
 		_ = s.Subscription.Remove(context.Background(), topic) // returns no error
 	case err == nil && !t.owed && c.Conn.Stats().Reconnects == c.settled.Load():
 		t.live = true
-	default:
-		t.owed = true
+	default: // other subscriptions to the topic get the Gap, too
+		t.live, t.owed = false, true
 		select {
 		case c.kick <- struct{}{}:
 		default:

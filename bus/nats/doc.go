@@ -1,5 +1,6 @@
-// Package nats has a bus over NATS, as package bus has them over Redis: [Core] is the publish
-// and subscribe of NATS.
+// Package nats has buses over NATS, as package bus has them over Redis. [Core] is the publish
+// and subscribe of NATS. [JetStream] keeps a history, from which a subscriber that was cut
+// off reads on.
 //
 // It is a module of its own, so that only its users link NATS' client. A program that
 // imports that client, too, gives this package another name:
@@ -12,7 +13,7 @@
 //	conn, err := nats.Connect("nats://10.0.0.5:4222",
 //		nats.MaxReconnects(-1),              // or a bus is closed after an outage of two minutes
 //		nats.RetryOnFailedConnect(true),     // or the program doesn't start without NATS
-//		nats.PingInterval(5*time.Second),    // or a dead connection is noticed after four minutes
+//		nats.PingInterval(5*time.Second),    // or a dead connection is noticed after minutes
 //		nats.ReconnectBufSize(1<<20),        // what Publish may leave for when NATS is back
 //	)
 //	// ...

@@ -2,11 +2,10 @@ package nats_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-
-	"time"
 )
 
 // patience bounds waits for what must happen; nothing is measured by it.
