@@ -74,13 +74,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin, id st
 		out.Body = nil // or net/http would send an empty chunked body
 	}
 	if o.header == nil {
-		// No larger than need be: a map of nine fields takes twice the memory of one of
-		// eight, for as long as the request waits for its answer.
-		most := len(in.Header) + len(o.fields)
-		if id != "" {
-			most++
-		}
-		o.header = make(http.Header, most)
+		o.header = make(http.Header, len(in.Header)+len(o.fields)+1)
 	}
 	out.Header = o.header
 	from := peer(in)
