@@ -35,6 +35,8 @@ func TestWaitingHoldsLittle(t *testing.T) {
 				}
 				ended <- struct{}{}
 			}()
+		}
+		for range n { // all at once, so that each has a buffer of its own to send its head
 			<-asked
 		}
 	}

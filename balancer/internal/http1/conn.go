@@ -141,9 +141,9 @@ func (c *conn) awaitKernel() error {
 	err := c.socket.await(head, c.reused)
 	c.wrote = c.socket.sent > 0
 	c.early = c.socket.activity == spoke
-	if c.socket.head != nil {
+	if unsent := c.socket.head; unsent != nil { // not head, which would keep the buffer while the request waits
 		c.socket.head = nil
-		return c.writeRest(head, c.socket.sent, err)
+		return c.writeRest(unsent, c.socket.sent, err)
 	}
 	return err
 }
