@@ -76,3 +76,23 @@ func ExampleTopic() {
 	}
 	// Output: tea <nil>
 }
+
+// A History has the last messages for who comes, and those behind the last one that somebody
+// has seen for who comes back.
+func ExampleHistory() {
+	ctx := context.Background()
+	var b bus.History = &bus.Memory{History: 100} // or &bus.Streams{Client: client}
+	seen, _ := b.Append(ctx, "orders", []byte("tea"))
+	for _, order := range []string{"milk", "bread"} {
+		_ = b.Publish(ctx, "orders", []byte(order))
+	}
+
+	last, _ := b.Last(ctx, "orders", 2)
+	missed, err := b.After(ctx, "orders", seen, 100)
+	var gap *bus.Gap
+	if errors.As(err, &gap) {
+		fmt.Println("some are missing, or may be")
+	}
+	fmt.Printf("%s %s, %d missed\n", last[0].Data, last[1].Data, len(missed))
+	// Output: milk bread, 2 missed
+}

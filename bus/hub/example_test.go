@@ -100,3 +100,21 @@ func ExampleHub() {
 	// Ann gets hello
 	// Ann is closed: 4000 enough
 }
+
+// Clients that come back get what they have missed: up to a thousand messages to each room,
+// of those that the bus keeps. A page imports Connection from /limpet.js.
+func ExampleClient() {
+	h, err := hub.New(&bus.Memory{History: 10_000}, &hub.Options{Recover: 1000}) // or &bus.Streams{Client: client}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// go h.Run(ctx)
+	mux := http.NewServeMux()
+	mux.Handle("/limpet.js", hub.Client())
+	mux.Handle("/ws", h.Handler(&hub.HandlerOptions{
+		Member: func(*http.Request) (hub.MemberOptions, error) {
+			return hub.MemberOptions{Rooms: []string{"lobby"}}, nil // who may read what was missed in the lobby
+		},
+	}))
+}
