@@ -59,6 +59,14 @@ func (d *double) send(ctx context.Context, f *frame) error {
 	return nil
 }
 
+func (d *double) sendAll(frames []frame, failed func(error)) {
+	for i := range frames {
+		if err := d.send(context.Background(), &frames[i]); err != nil {
+			failed(err)
+		}
+	}
+}
+
 func (d *double) subscribers(_ context.Context, channel string, _ bool) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

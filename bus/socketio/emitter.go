@@ -2,6 +2,7 @@ package socketio
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -14,6 +15,7 @@ type Emitter struct {
 	Target
 	link    link
 	adapter Adapter
+	queue   *sendQueue // nil for one that waits for Redis
 }
 
 // NewEmitter returns an Emitter for the nodes that share a Redis and use an adapter.
@@ -46,7 +48,20 @@ const emitterUID = "emitter"
 // send implements sender.
 func (e *Emitter) send(ctx context.Context, m *message) error {
 	m.uid = emitterUID
-	return publish(ctx, e.link, e.adapter, m)
+	if e.queue == nil {
+		return publish(ctx, e.link, e.adapter, m)
+	}
+	frames, err := encode(e.adapter, m)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if err := e.queue.add(frames); err != nil {
+		return fmt.Errorf("socketio: %s: %w", m.kind, err)
+	}
+	return nil
 }
 
 // redis implements sender.

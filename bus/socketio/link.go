@@ -17,6 +17,9 @@ import (
 // Redis.
 type link interface {
 	send(ctx context.Context, f *frame) error
+	// sendAll sends frames in their order, and calls failed with the error of each that
+	// Redis may not have.
+	sendAll(frames []frame, failed func(error))
 	subscribe(ctx context.Context, sharded bool) (bus.Subscription, error)
 	// subscribers returns the number of subscribers of a channel, in all nodes of a
 	// Redis Cluster.
@@ -66,6 +69,14 @@ func (l redisLink) send(ctx context.Context, f *frame) error {
 		return fmt.Errorf("send to %q: %w", f.channel, err)
 	}
 	return nil
+}
+
+func (l redisLink) sendAll(frames []frame, failed func(error)) {
+	all := make([]*redisclient.Message, len(frames))
+	for i := range frames {
+		all[i] = frames[i].command()
+	}
+	l.publisher.DoAll(l.client, sendLimit, all, func(err error) { failed(fmt.Errorf("socketio: send: %w", err)) })
 }
 
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {

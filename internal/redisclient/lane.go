@@ -30,6 +30,12 @@ type sending struct {
 	done    chan struct{} // closed when cmd is answered, or has failed
 }
 
+func newSending(m *Message, data []byte, limit time.Duration) *sending {
+	s := &sending{limit: limit, done: make(chan struct{})}
+	s.cmd, s.payload = command(context.Background(), m, data)
+	return s
+}
+
 // A batch has so many messages, and bytes of data, at most: Redis does nothing else
 // meanwhile, and all of them must be sent and answered within the time limit of one.
 const maxBatch, maxBatchBytes = 256, 256 << 10
@@ -148,8 +154,7 @@ func (p *Publisher) send(client redis.UniversalClient, batch []*sending) {
 // add makes a message wait. The data is copied: the publisher may leave while it is sent.
 // Publisher.mu is held.
 func (l *lane) add(m *Message, limit time.Duration) *sending {
-	s := &sending{limit: limit, done: make(chan struct{})}
-	s.cmd, s.payload = command(context.Background(), m, bytes.Clone(m.Data))
+	s := newSending(m, bytes.Clone(m.Data), limit)
 	l.waiting = append(l.waiting, s)
 	return s
 }

@@ -48,7 +48,7 @@ func (p *Publisher) Do(ctx context.Context, client redis.UniversalClient, timeou
 		if err == nil {
 			return answer, nil
 		}
-		if !isPassing(err) && (isFinal(client, err) || sent && !m.Repeat) {
+		if !m.again(client, err, sent) {
 			return nil, err
 		}
 		select {
@@ -60,6 +60,54 @@ func (p *Publisher) Do(ctx context.Context, client redis.UniversalClient, timeou
 			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 		}
 	}
+}
+
+// DoAll sends messages in their order, by pipelines, as Do sends one. It calls failed with the
+// error of each that Redis may not have, and returns when all of them are decided.
+func (p *Publisher) DoAll(client redis.UniversalClient, timeout time.Duration, all []*Message, failed func(error)) {
+	for len(all) > 0 {
+		n, size := 1, len(all[0].Data)
+		for ; n < min(len(all), maxBatch); n++ {
+			if size += len(all[n].Data); size > maxBatchBytes {
+				break
+			}
+		}
+		p.doBatch(client, timeout, all[:n], failed)
+		all = all[n:]
+	}
+}
+
+// doBatch sends messages by one pipeline, and those that have to be sent again by another one.
+func (p *Publisher) doBatch(client redis.UniversalClient, timeout time.Duration, ms []*Message, failed func(error)) {
+	for end := time.Now().Add(timeout); ; {
+		batch := make([]*sending, len(ms))
+		for i, m := range ms {
+			batch[i] = newSending(m, m.Data, timeout/3)
+		}
+		p.send(client, batch)
+		var again []*Message
+		late := !time.Now().Add(retryPause).Before(end)
+		for i, s := range batch {
+			switch err := s.cmd.Err(); {
+			case err == nil:
+			case late || !ms[i].again(client, err, s.payload.Sent()):
+				failed(err)
+			default:
+				again = append(again, ms[i])
+			}
+		}
+		if len(again) == 0 {
+			return
+		}
+		ms = again
+		time.Sleep(retryPause)
+	}
+}
+
+// again reports whether a message is to be sent again after an error. sent says that Redis may
+// have it.
+func (m *Message) again(client redis.UniversalClient, err error, sent bool) bool {
+	return isPassing(err) || !isFinal(client, err) && (!sent || m.Repeat)
 }
 
 // isPassing reports whether Redis has refused a command, or a connection, because of a state

@@ -22,7 +22,7 @@ type server struct {
 	answer func(cmds []redis.Cmder) error
 
 	mu   sync.Mutex
-	sent []string // the data of what was sent; that of one pipeline in one string
+	sent []string // the data of what was answered; that of one pipeline in one string
 }
 
 func (s *server) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -60,7 +60,9 @@ func (s *server) serve(cmds []redis.Cmder) error {
 	defer s.mu.Unlock()
 	var sent []string
 	for _, cmd := range cmds {
-		sent = append(sent, data(cmd))
+		if cmd.Err() == nil {
+			sent = append(sent, data(cmd))
+		}
 	}
 	s.sent = append(s.sent, strings.Join(sent, " "))
 	return nil
@@ -335,3 +337,44 @@ type redisError string
 
 func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
+
+// Messages that are sent together are sent in their order, and again only as one alone.
+func TestPublisherDoAll(t *testing.T) {
+	broken := errors.New("the connection broke")
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		r := newRig(t, func(cmds []redis.Cmder) error {
+			switch attempts++; attempts {
+			case 1: // no connection
+				return broken
+			case 2: // it breaks after 2
+				for _, cmd := range cmds[2:4] {
+					data(cmd)
+				}
+				for _, cmd := range cmds[2:] {
+					cmd.SetErr(broken)
+				}
+			}
+			return nil
+		})
+		var all []*redisclient.Message
+		for i := range 6 {
+			all = append(all, &redisclient.Message{Args: []any{"publish", "topic"}, Key: 1, Data: []byte(fmt.Sprint(i)), Repeat: i == 3})
+		}
+		var failed []error
+		r.DoAll(r.client, limit, all, func(err error) { failed = append(failed, err) })
+		if len(failed) != 1 || failed[0] != broken {
+			t.Errorf("failed: %v", failed)
+		}
+		if got, want := r.server.log(), `["0 1" "3 4 5"]`; got != want {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+		r.server.answer = func([]redis.Cmder) error { return broken }
+		began := time.Now()
+		failed = nil
+		r.DoAll(r.client, limit, all, func(err error) { failed = append(failed, err) })
+		if took := time.Since(began); len(failed) != 6 || took > limit {
+			t.Errorf("%v after %v", failed, took)
+		}
+	})
+}
