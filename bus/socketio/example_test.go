@@ -44,6 +44,32 @@ func ExampleEmitter() {
 	}
 }
 
+// A service that sends many events doesn't wait for each.
+func ExampleEmitter_Queued() {
+	client, err := bus.NewRedisClient("redis://127.0.0.1:6379")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	emitter, err := socketio.NewEmitter(client, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	queued := emitter.Queued(0, func(err error) { fmt.Println("an event is lost:", err) })
+	for price := range 1000 {
+		if err := queued.To("prices").Emit(ctx, "price", price); err != nil { // the queue is full
+			fmt.Println(err)
+		}
+	}
+	if err := queued.Flush(ctx); err != nil { // before the client is closed
+		fmt.Println(err)
+	}
+}
+
 // Clients with a plain WebSocket share rooms with Socket.IO clients.
 func ExampleBridge() {
 	ctx := context.Background() // until the service ends
