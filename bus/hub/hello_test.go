@@ -159,3 +159,28 @@ func TestHandlerNoRecover(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A client that is gone when Opened returns isn't told of anything any more.
+func TestHandlerProtocolGone(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, &bus.Memory{History: 10}, &hub.Options{Recover: 10})
+	returned := make(chan bool)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.Handler(&hub.HandlerOptions{Opened: func(ctx context.Context, m *hub.Member, _ *http.Request) {
+			m.Close(4000, "")
+			<-ctx.Done() // its connection is closed
+		}}).ServeHTTP(w, r)
+		close(returned)
+	}))
+	t.Cleanup(s.Close)
+	c := dialPlaced(t, s, `{"positions":{"no":"1-1"}}`)
+	for {
+		if _, _, err := c.Read(patient(t)); err != nil {
+			if code := websocket.CloseStatus(err); code != 4000 {
+				t.Errorf("closed with %d, %v", code, err)
+			}
+			break
+		}
+	}
+	<-returned
+}

@@ -116,10 +116,12 @@ func (m *Member) left(key string) {
 
 // tell puts a line into the queue. m.mu is held.
 func (m *Member) tell(l line) {
-	if f := l.frame(); m.queue.fits(f, &m.hub.opts) {
+	switch f := l.frame(); {
+	case m.ended:
+	case m.queue.fits(f, &m.hub.opts):
 		m.queue.add(f)
 		m.wake()
-	} else {
+	default:
 		m.tooSlow()
 	}
 }
