@@ -217,48 +217,39 @@ func (h *Handover) join(g *Gateway) error {
 // over. Close it before the process ends: a Unix socket is removed then, unless it was handed
 // over.
 func (h *Handover) Listen(network, address string) (net.Listener, error) {
+	return h.ListenBy(network, address, func() (net.Listener, error) { return net.Listen(network, address) })
+}
+
+// ListenBy is Listen that calls open for a new listener, which may come from elsewhere, such as
+// from systemd. Network and address are only its name then.
+func (h *Handover) ListenBy(network, address string, open func() (net.Listener, error)) (l net.Listener, err error) {
 	name := network + " " + address
 	h.mu.Lock()
 	fd, ok := h.inherited[name]
 	delete(h.inherited, name)
 	h.mu.Unlock()
-	var l net.Listener
-	var err error
 	if ok {
 		l, err = handover.Listener(fd)
 	} else {
-		l, err = net.Listen(network, address)
+		l, err = open()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Add(network, address, l); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
-}
-
-// Add has a successor's Listen return l for this network and address. It is for a listener that
-// the service has got from elsewhere, from systemd for example. It takes the place of one that
-// was inherited.
-func (h *Handover) Add(network, address string, l net.Listener) error {
-	can, ok := l.(listener)
-	if !ok {
-		return fmt.Errorf("limpet: a listener of type %T can't be handed over: want a *net.TCPListener or *net.UnixListener", l)
-	}
-	name := network + " " + address
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if fd, ok := h.inherited[name]; ok {
-		handover.CloseAll([]int{fd})
-		delete(h.inherited, name)
+	can, ok := l.(listener)
+	switch {
+	case !ok:
+		err = fmt.Errorf("limpet: a listener of type %T can't be handed over: want a *net.TCPListener or *net.UnixListener", l)
+	case h.listeners[name] != nil:
+		err = fmt.Errorf("limpet: there is a listener on %s already", name)
+	default:
+		h.listeners[name] = can
+		return l, nil
 	}
-	if h.listeners[name] != nil {
-		return fmt.Errorf("limpet: there is a listener on %s already", name)
-	}
-	h.listeners[name] = can
-	return nil
+	l.Close()
+	return nil, err
 }
 
 // Gone returns a channel that is closed when a successor has taken everything. A service that

@@ -363,13 +363,13 @@ func TestTakeoverMistakes(t *testing.T) {
 	t.Parallel()
 	h, err := limpet.Takeover(t.Context(), filepath.Join(t.TempDir(), "takeover"))
 	ok(t, err)
-	l, err := h.Listen("unix", filepath.Join(t.TempDir(), "l"))
+	l, err := h.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
 	defer l.Close()
-	if err := h.Add("tcp", "x", struct{ net.Listener }{l}); err == nil || !strings.Contains(err.Error(), "TCPListener") {
+	if _, err := h.ListenBy("tcp", "x", func() (net.Listener, error) { return struct{ net.Listener }{l}, nil }); err == nil || !strings.Contains(err.Error(), "TCPListener") {
 		t.Errorf("a wrapped listener: %v", err)
 	}
-	if err := h.Add("unix", l.Addr().String(), l); err == nil || !strings.Contains(err.Error(), "already") {
+	if _, err := h.Listen("tcp", "127.0.0.1:0"); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("a listener twice: %v", err)
 	}
 	if _, err := limpet.Takeover(t.Context(), filepath.Join(t.TempDir(), "missing", "takeover")); err == nil {

@@ -143,19 +143,28 @@ func listenPrivate(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// serveAdmin serves operators, if -admin is given, until stop is called.
-func (cfg *config) serveAdmin() (stop func(), err error) {
+// listenAdmin opens the port or the socket for operators, nil if there is no -admin.
+func (cfg *config) listenAdmin() (net.Listener, error) {
 	if cfg.admin.addr == "" {
-		return func() {}, nil
+		return nil, nil
 	}
-	l, err := cfg.admin.listen()
+	l, err := cfg.listenBy("admin", cfg.admin.addr, cfg.admin.listen)
 	if err != nil {
 		return nil, fmt.Errorf("-admin: %w", err)
+	}
+	return l, nil
+}
+
+// serveAdmin serves operators on l, unless that is nil, until stop is called. It accepts nobody
+// any more once a successor does.
+func (cfg *config) serveAdmin(l net.Listener) (stop func()) {
+	if l == nil {
+		return func() {}
 	}
 	handler, observed := cfg.adminHandler()
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
 	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			slog.Error("operators aren't served any more", "err", err)
 		}
 	}()
@@ -164,10 +173,20 @@ func (cfg *config) serveAdmin() (stop func(), err error) {
 		addr = l.Addr().String()
 	}
 	slog.Info("serving operators", "addr", addr)
+	ended := make(chan struct{})
+	go func() {
+		select {
+		case <-ended:
+		case <-cfg.gone():
+			l.Close()
+			server.SetKeepAlivesEnabled(false)
+		}
+	}()
 	return func() {
+		close(ended)
 		observed.Close()
 		server.Close()
-	}, nil
+	}
 }
 
 // adminHandler returns what operators are served, and the status page in it, to be closed.

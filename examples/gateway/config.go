@@ -36,6 +36,7 @@ type config struct {
 	admin     admin
 	door      door
 	drain     time.Duration
+	takeover  string // "": the gateway isn't handed over
 	options   limpet.Options
 	accessLog *slog.Logger // nil: none
 
@@ -128,6 +129,8 @@ func parse(args []string) (*config, error) {
 	fs.DurationVar(&cfg.options.LameDuck, "lame-duck", 0, "on SIGTERM and SIGINT: /readyz turns red, for this time everything is served as before")
 	fs.DurationVar(&cfg.options.Rebalance, "rebalance", 0, "move clients back to a backend that has joined or come back, so that it has its share of the WebSockets and\npolling sessions within this `time`, such as 2m; with engineio and cookie only; 0: it gets new clients only")
 	fs.DurationVar(&cfg.drain, "drain", 10*time.Second, "on SIGTERM and SIGINT, after -lame-duck: close the tunnels spread over this time, then end")
+
+	fs.StringVar(&cfg.takeover, "takeover", "", "`path` of a Unix socket: a gateway that is started with the same path takes over the ports and all WebSockets\n(without TLS) of the one that runs, which ends when its last requests are answered; SIGHUP starts one; Linux only")
 
 	cfg.load.flags(fs)
 	cfg.door.flags(fs)

@@ -226,6 +226,16 @@ func TestSystemdUnits(t *testing.T) {
 		t.Errorf("credential %s from %s", credential, file)
 	}
 	command := strings.Fields(strings.Join(service["Service.ExecStart"], ""))
+	if at := slices.Index(command, "-takeover"); at < 0 || filepath.Dir(command[at+1]) != "/run/limpet" {
+		t.Errorf("a reload can't hand over: %q", command)
+	} else {
+		command[at+1] = filepath.Join(t.TempDir(), "takeover")
+	}
+	for name, want := range map[string]string{"Type": "notify", "NotifyAccess": "all", "ExecReload": "/bin/kill -HUP $MAINPID"} {
+		if got := service["Service."+name]; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
 	cfg := deployed(t, command[1:], "%d", patience)
 	if path := cfg.admin.socket(); path != "/run/limpet/admin.sock" || !slices.Equal(service["Service.RuntimeDirectory"], []string{"limpet"}) {
 		t.Errorf("operators' socket %q in a folder that isn't there", path)

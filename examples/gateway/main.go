@@ -16,6 +16,9 @@
 // What changes while the gateway runs, such as drains and weights, is done over -admin.
 // Secrets are files, as other users can read a process' arguments.
 //
+// With -takeover PATH, starting another gateway with the same flags replaces the one that runs,
+// without closing a WebSocket. SIGHUP has the gateway start that itself.
+//
 // gateway -doctor https://chat.example.com serves nothing: it tries a running set-up, of
 // whatever kind, as a client of Socket.IO does, and says what is wrong with it.
 //
@@ -74,7 +77,7 @@ func serve(cfg *config) error {
 		slog.Info("shutting down; another signal ends the process at once")
 	})()
 
-	listener, err := listen(cfg.listen)
+	listener, err := cfg.listenBy("tcp", cfg.listen, func() (net.Listener, error) { return listen(cfg.listen) })
 	if err != nil {
 		return err
 	}
@@ -94,13 +97,20 @@ func serve(cfg *config) error {
 			defer client.Close()
 		}
 	}
-	stopAdmin, err := cfg.serveAdmin()
+	operators, err := cfg.listenAdmin()
 	if err != nil {
 		return err
 	}
-	defer stopAdmin() // after the drain, which can be watched there
 	defer cfg.follow()()
+	if h := cfg.options.Handover; h != nil { // nothing may fail behind this
+		if err := h.Take(ctx); err != nil {
+			return err
+		}
+	}
+	defer cfg.serveAdmin(operators)() // until after the drain, which can be watched there
+	defer succeed(cfg.options.Handover)()
 	slog.Info("listening", "addr", listener.Addr().String())
+	ready()
 	return cfg.gateway.Serve(ctx, server, listener, cfg.drain)
 }
 
@@ -159,6 +169,11 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 	}
 	if cfg.bus != nil {
 		opts.Bus = &bus.Redis{Client: cfg.bus}
+	}
+	if cfg.takeover != "" {
+		if opts.Handover, err = limpet.Takeover(context.Background(), cfg.takeover); err != nil {
+			return err
+		}
 	}
 	cfg.gateway, err = limpet.NewGateway(pool, opts)
 	if err != nil {

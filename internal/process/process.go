@@ -93,6 +93,9 @@ func (p *Process) Signal(t testing.TB, sig os.Signal) {
 	}
 }
 
+// PID returns the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Kill kills the process and waits for its end.
 func (p *Process) Kill() {
 	p.cmd.Process.Kill()
