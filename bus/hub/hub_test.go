@@ -546,10 +546,12 @@ func TestHubForeignMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		memory := &bus.Memory{}
-		h := startHub(t, memory, nil)
+		h := startHub(t, memory, &hub.Options{Presence: true})
 		_, c := connect(t, h, "ann", "room")
 		for _, data := range []string{"", "\x01", "\x02\x01", "hello", "\x01\x01\x01x\x01\x0a:room:room\x00wrong topic",
-			"\x01\x03\x01x\x01\x00\x00no JSON", "\x01\x06\x01x\x00\x00no JSON", "\x01\x07\x01x\x00\x00{}"} {
+			"\x01\x03\x01x\x01\x00\x00no JSON", "\x01\x06\x01x\x00\x00no JSON", "\x01\x07\x01x\x00\x00{}",
+			"\x01\x0b\x01x\x00\x00\xff", "\x01\x0b\x01x\x00\x00\x01\x01y", "\x01\x0c\x01x\x00\x00no JSON", "\x01\x0d\x01x\x00\x00",
+			"\x01\x0e\x01x\x00\x00\xff", "\x01\x0f\x01x\x00\x00\x01\x01\x00"} {
 			if err := memory.Publish(t.Context(), "hub", []byte(data)); err != nil {
 				t.Fatal(err)
 			}
