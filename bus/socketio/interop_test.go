@@ -43,7 +43,13 @@ var fleets = []struct {
 
 func newFleet(t *testing.T, v interop.Version, adapter string) *fleet {
 	t.Helper()
-	f := &fleet{cluster: interop.StartAdapter(t, v, 2, adapter), Clients: interop.StartClients(t, v), sockets: make(map[string]string)}
+	return newFleetOf(t, interop.StartAdapter(t, v, 2, adapter))
+}
+
+// newFleetOf connects clients to two nodes.
+func newFleetOf(t *testing.T, cluster *interop.Cluster) *fleet {
+	t.Helper()
+	f := &fleet{cluster: cluster, Clients: interop.StartClients(t, cluster.Version), sockets: make(map[string]string)}
 	for i, c := range []struct{ name, nsp, rooms string }{
 		{"ann", "/", "r1"},
 		{"bob", "/", "r1 r2"},

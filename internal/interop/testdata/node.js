@@ -8,6 +8,9 @@
 // commands, one JSON object a line, as command.js says, for the namespace as
 // the node has it.
 //
+// Several ports of Redis, with commas between them, are those of a Redis Cluster, for Socket.IO
+// 4 with a sharded adapter.
+//
 // The adapter is the default one of the version or, of Socket.IO 4, one of
 // sharded-static, sharded-dynamic, sharded-dynamic-private, streams, streams-0.2 and
 // streams-recovery: the last is streams, with the recovery of connections' state.
@@ -59,7 +62,10 @@ async function joinRedis() {
 }
 
 async function join4() {
-  const pub = load('redis').createClient({ name, socket: { host: '127.0.0.1', port: +redisPort } });
+  const ports = redisPort.split(',').map(Number);
+  const sockets = ports.map((port) => ({ socket: { host: '127.0.0.1', port } }));
+  const redis = load('redis');
+  const pub = ports.length > 1 ? redis.createCluster({ rootNodes: sockets }) : redis.createClient({ name, ...sockets[0] });
   const sub = pub.duplicate();
   await Promise.all([pub.connect(), sub.connect()]);
   const { createAdapter, createShardedAdapter } = load('@socket.io/redis-adapter');
@@ -77,8 +83,14 @@ async function join4() {
       return () => readsStream(pub, '');
     default:
       io.adapter(createShardedAdapter(pub, sub, { subscriptionMode: adapter.slice('sharded-'.length) }));
+      if (ports.length > 1) return () => all(() => sub.sSubscribe(`ready${topics++}`, () => {}));
       return () => sub.sSubscribe(`ready${topics++}`, () => {});
   }
+}
+
+// all calls f so often that each primary of a Redis Cluster has a channel of it.
+function all(f) {
+  return Promise.all(Array.from({ length: 48 }, f));
 }
 
 // readsStream resolves when this node waits for the stream, and is subscribed to
