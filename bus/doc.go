@@ -20,5 +20,6 @@
 // A [Topic] has a type for its messages, which are JSON then.
 //
 // Package bus/hub keeps rooms of local sockets and joins them over a bus to those of
-// other processes. Package bus/socketio speaks with Socket.IO's own clusters.
+// other processes. Package bus/socketio speaks with Socket.IO's own clusters. Package
+// bus/nats has buses over NATS, in a module of its own.
 package bus
