@@ -50,14 +50,15 @@ func (m *Member) entered(key string) {
 	if m.places == nil || !ok {
 		return
 	}
+	id, named := m.places.named[room]
+	delete(m.places.named, room)
 	if m.hub.history == nil {
 		m.places.rooms[key] = &place{key: key, room: room}
 		m.tell(line{Joined: &room})
 		return
 	}
 	pl := &place{key: key, room: room, entering: true}
-	if id, named := m.places.named[room]; named {
-		delete(m.places.named, room)
+	if named {
 		pl.at = parsePosition(id)
 		pl.recovered, pl.lost = pl.at != position{}, pl.at == position{}
 	}
