@@ -157,7 +157,7 @@ func (l *Limit) wrong() error {
 		{"Clients", "its default", l.Clients},
 	} {
 		if field.value < 0 {
-			return fmt.Errorf("Limit.%s is %d; 0 means %s", field.name, field.value, field.zero)
+			return fmt.Errorf("%s is %d; 0 means %s", "Limit."+field.name, field.value, field.zero)
 		}
 	}
 	switch {

@@ -120,7 +120,7 @@ func (h *Hub) setHistory(own bool) error {
 	}
 	history, ok := h.bus.(bus.History)
 	if memory, is := h.bus.(*bus.Memory); !ok || is && memory.History <= 0 {
-		return fmt.Errorf("Recover needs a bus with a history: bus.Streams, or bus.Memory with History set, not %T", h.bus)
+		return fmt.Errorf("option Recover needs a bus with a history: bus.Streams, or bus.Memory with History set, not %T", h.bus)
 	}
 	h.history = history
 	return nil
