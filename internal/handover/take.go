@@ -34,7 +34,22 @@ func (c *Conn) Hello() (listeners []Item, err error) {
 }
 
 // Ready asks the predecessor for everything.
-func (c *Conn) Ready() error { return c.send(message{kind: ready}) }
+func (c *Conn) Ready() error { return c.reason(c.send(message{kind: ready})) }
+
+// reason returns why the predecessor has ended the connection, if err says that it has: an abort
+// may be there that wasn't read yet. Only a predecessor that is dead has sent none.
+func (c *Conn) reason(err error) error {
+	if !Ended(err) {
+		return err
+	}
+	for {
+		m, last := c.next(c.times.take)
+		if last != nil {
+			return last
+		}
+		m.close()
+	}
+}
 
 // A Taker is what a successor does with what it gets.
 type Taker interface {
@@ -53,6 +68,7 @@ type Taker interface {
 // over, and nothing is the caller's.
 func (c *Conn) Take(t Taker, within time.Duration) (state []byte, items []Item, err error) {
 	items, state, err = c.receive(t, within)
+	err = c.reason(err)
 	if err == nil {
 		// If that fails, what can be read says whether the predecessor has sent abort.
 		_ = c.send(message{kind: received})
