@@ -23,7 +23,7 @@ var stops = flag.Bool("stops", false, "stop processes for 12 s, too, at each ste
 var steps = []struct {
 	kind byte
 	name string
-}{{6, "offer"}, {7, "accept"}, {8, "batch"}, {9, "ack"}, {10, "received"}, {11, "commit"}, {12, "taken"}}
+}{{5, "offer"}, {6, "accept"}, {7, "batch"}, {8, "ack"}, {9, "received"}, {10, "commit"}, {11, "taken"}}
 
 // A middleman stands between a predecessor and its successor, and does something at a step.
 type middleman struct {
@@ -141,9 +141,13 @@ func interfere(t *testing.T, kind byte, lost bool, goesOn <-chan bool, at func(m
 	}
 	defer l.Close()
 	all := map[string]*process.Process{"predecessor": old, "successor": gateway(t, nil, args("new")...)}
-	m := &middleman{kind: kind, at: func() bool { return at(all) }}
+	hit := false
+	m := &middleman{kind: kind, at: func() bool { hit = true; return at(all) }}
 	if err := m.stand(l, filepath.Join(dir, "old")); err != nil { // until the hand-over is over in one way or the other
 		t.Error(err)
+	}
+	if !hit {
+		t.Fatal("the step didn't come")
 	}
 	if !lost {
 		for _, c := range clients {
