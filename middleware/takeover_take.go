@@ -42,7 +42,9 @@ func (h *Handover) Take(ctx context.Context) error {
 		stop()
 		switch {
 		case err == nil:
+			h.mu.Lock()
 			h.rest = conn
+			h.mu.Unlock()
 			h.serving.Go(func() { h.takeRest(conn) })
 		case handover.Ended(err):
 			conn.Close()
