@@ -139,6 +139,7 @@ func successor(t *testing.T, before *process.Process, args ...string) *process.P
 	if code := before.End(t); code != 0 {
 		t.Errorf("the predecessor's exit code is %d", code)
 	}
+	t.Log(before.AwaitLine(t, "handed over"))
 	return next
 }
 
