@@ -40,9 +40,9 @@ func succeed(h *limpet.Handover) (stop func()) {
 	if h == nil {
 		return func() {}
 	}
-	path, err := exec.LookPath(os.Args[0])
-	if err == nil {
-		path, err = filepath.Abs(path) // whatever is there later, also where a symbolic link leads then
+	path, unknown := exec.LookPath(os.Args[0])
+	if unknown == nil {
+		path, unknown = filepath.Abs(path) // whatever is there later, also where a symbolic link leads then
 	}
 	asked, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(asked, syscall.SIGHUP)
@@ -53,8 +53,9 @@ func succeed(h *limpet.Handover) (stop func()) {
 				return
 			case <-asked:
 			}
+			err := unknown
 			if err == nil {
-				err = start(path)
+				err = start(path) // the program may be missing while it is replaced, and be there the next time
 			}
 			if err != nil {
 				slog.Error("no successor could be started", "err", err)

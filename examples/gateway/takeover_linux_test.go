@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -390,4 +392,41 @@ func TestReload(t *testing.T) {
 	if code, text := ask(t, client, "http://"+addr); code != 200 {
 		t.Errorf("%d %q", code, text)
 	}
+}
+
+// A reload that comes while a deploy replaces the program fails, and the next one doesn't.
+func TestReloadAgain(t *testing.T) {
+	t.Parallel()
+	b := exampletest.StartBackend(t, "a", nil)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "gateway")
+	install := func() {
+		t.Helper()
+		if err := os.Symlink(exe, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install()
+	cmd := exec.Command(program, "-listen", "127.0.0.1:0", "-backend", b.Spec(), "-takeover", filepath.Join(dir, "takeover"), "-drain", "1s")
+	cmd.Env = append(os.Environ(), "LIMPET_TEST_GATEWAY=1", "LIMPET_KEYS=")
+	p := process.Start(t, cmd)
+	address(t, p)
+
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(t, syscall.SIGHUP)
+	p.AwaitLine(t, "no successor could be started")
+	install()
+	p.Signal(t, syscall.SIGHUP)
+	pid, err := strconv.Atoi(regexp.MustCompile(`\d+$`).FindString(p.AwaitLine(t, "a successor starts")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGKILL) })
+	p.AwaitLine(t, "handed over")
 }
