@@ -24,7 +24,7 @@ var client []byte
 //	const chat = new Connection('/ws');
 //	chat.addEventListener('message', ({ data, room }) => show(room, data));
 //	chat.addEventListener('missed', ({ room }) => reload(room));
-//	chat.send('hello');
+//	button.onclick = () => chat.send(input.value); // returns false, and sends nothing, while the server isn't there
 //
 // The client speaks [Protocol]. It comes back by itself after a random time that grows,
 // says where it was in each room, and notices within two of [HandlerOptions].Ping that its

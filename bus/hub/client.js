@@ -6,7 +6,7 @@
 //   const chat = new Connection('/ws');
 //   chat.addEventListener('message', ({ data, room }) => show(room, data));
 //   chat.addEventListener('missed', ({ room }) => reload(room));
-//   chat.send('hello');
+//   button.onclick = () => chat.send(input.value); // returns false, and sends nothing, while the server isn't there
 //
 // Events:
 //
