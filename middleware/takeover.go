@@ -69,7 +69,8 @@ const (
 // Takeover begins the life of a process that takes the place of another one, its predecessor,
 // and that will be replaced by its successor in the same way. path is that of a Unix socket
 // where they meet, such as /run/shop/takeover. Only processes of the same user can. The folder
-// must exist. If there is no predecessor, that is no error: the service starts from nothing.
+// must exist, and gets a second file, with .lock behind the name, which stays. If there is no
+// predecessor, that is no error: the service starts from nothing.
 //
 //	h, err := limpet.Takeover(ctx, "/run/shop/takeover")
 //	…

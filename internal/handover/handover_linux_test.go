@@ -357,12 +357,46 @@ func TestOpen(t *testing.T) {
 
 	ok(t, os.Remove(path))
 	ok(t, os.WriteFile(path, nil, 0o600))
-	if _, _, err := handover.Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "no socket") {
-		t.Errorf("a file: %v", err)
+	dir := t.TempDir()
+	for name, tt := range map[string]struct{ path, says string }{
+		"a file":              {path, "no socket: name a file that isn't there yet"},
+		"a folder":            {dir, "no socket: name a file that isn't there yet"},
+		"in a missing folder": {filepath.Join(dir, "missing", "takeover"), "no such file or directory: make the folder"},
+		"longer than can be":  {filepath.Join(dir, strings.Repeat("x", 108)), "107 bytes at most"},
+		"without a name":      {"", "no path"},
+	} {
+		if _, _, err := handover.Open(t.Context(), tt.path); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", name, err, tt.says)
+		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := handover.Open(ctx, filepath.Join(t.TempDir(), "missing", "takeover")); err == nil {
-		t.Error("a folder that isn't there is no error")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	open := make(chan error, 1)
+	locked, err := os.Open(dir) // as any user may open a folder
+	ok(t, err)
+	defer locked.Close()
+	ok(t, syscall.Flock(int(locked.Fd()), syscall.LOCK_EX))
+	go func() {
+		_, l, err := handover.Open(ctx, filepath.Join(dir, "takeover"))
+		if err == nil {
+			err = l.Close()
+		}
+		open <- err
+	}()
+	select {
+	case err := <-open:
+		if err != nil {
+			t.Errorf("a folder that a stranger has locked: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a stranger who has locked the folder holds a process up")
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "takeover.lock"), os.O_RDWR, 0)
+	ok(t, err)
+	defer lock.Close()
+	ok(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+	if _, _, err := handover.Open(ctx, filepath.Join(dir, "takeover")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("another process of this user has the lock: %v", err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/limpet-go/limpet/internal/sockets"
 )
@@ -17,20 +17,26 @@ import (
 // conn is nil and l isn't. Two processes that call it at the same time don't both listen. The
 // socket is for processes of the same user only.
 func Open(ctx context.Context, path string) (conn *Conn, l *net.UnixListener, err error) {
-	dir, err := os.Open(filepath.Dir(path))
+	if path == "" {
+		return nil, nil, errors.New("no path was given: name a file that isn't there yet")
+	}
+	if len(path) > maxPath {
+		return nil, nil, fmt.Errorf("the path has %d bytes, and that of a socket has %d bytes at most", len(path), maxPath)
+	}
+	unlock, err := lock(ctx, path+".lock")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: make the folder, as RuntimeDirectory= of systemd does", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	defer dir.Close() // and unlocks it
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, nil, os.NewSyscallError("flock", err)
-	}
+	defer unlock()
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, nil, fmt.Errorf("%s is no socket", path)
+		return nil, nil, fmt.Errorf("%s is no socket: name a file that isn't there yet", path)
 	default:
 		conn, err := dial(ctx, path)
 		if !errors.Is(err, syscall.ECONNREFUSED) {
@@ -42,6 +48,34 @@ func Open(ctx context.Context, path string) (conn *Conn, l *net.UnixListener, er
 	}
 	l, err = listen(ctx, path)
 	return nil, l, err
+}
+
+// maxPath is the length of the longest path that a socket can have: see unix(7).
+const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+
+// lock locks a file until unlock is called. Only this user can open it. The folder wouldn't do:
+// any user who may read it could lock it, and hold up all that start. The file stays.
+func lock(ctx context.Context, path string) (unlock func() error, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f.Close, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			f.Close()
+			return nil, os.NewSyscallError("flock", err)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("%s is locked by another process that starts: %w", path, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func dial(ctx context.Context, path string) (*Conn, error) {
