@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -111,11 +112,11 @@ type Streams struct {
 }
 
 // addAndRing adds a message to the stream KEYS[1] and rings: see [ring]. Its arguments are
-// MaxLen, the mark, Idle in milliseconds, 0 for none, MaxBytes, 0 if it isn't looked at, and
-// the data. The entry before may be one of megabytes, which is costly to look at. That is
+// MaxLen, the mark, Idle in milliseconds, 0 for none, MaxBytes, 0 if it isn't looked at, the
+// name of the database in a ring, and the data. The entry before may be one of megabytes, which is costly to look at. That is
 // done at most once for each entry, and costs less than it took to add it.
 const addAndRing = `
-local data, before = ARGV[5], '0-0'
+local data, before = ARGV[6], '0-0'
 local small = #data <= 16384
 if small then
 	local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
@@ -132,7 +133,7 @@ if bytes > 0 then
 	end
 end
 if small then
-	redis.call('SPUBLISH', KEYS[1], id .. ' ' .. before .. ' ' .. ARGV[2] .. '\n' .. data)
+	redis.call('SPUBLISH', KEYS[1], id .. ' ' .. ARGV[5] .. before .. ' ' .. ARGV[2] .. '\n' .. data)
 else
 	redis.call('SPUBLISH', KEYS[1], id)
 end
@@ -157,7 +158,7 @@ func (s *Streams) publish(ctx context.Context, topic string, data []byte) (id st
 	m := &redisclient.Message{
 		Args: []any{
 			"evalsha", addAndRingHash, 1, s.key(topic),
-			cmp.Or(s.MaxLen, 10_000), mark.String(), max(0, s.Idle.Milliseconds()), s.bound(len(data)),
+			cmp.Or(s.MaxLen, 10_000), mark.String(), max(0, s.Idle.Milliseconds()), s.bound(len(data)), s.database(),
 		},
 		Key: 3, Data: data, Repeat: true,
 	}
@@ -267,3 +268,12 @@ func (s *Streams) timeout() time.Duration { return cmp.Or(s.Timeout, defaultTime
 // key returns the key of a topic's stream, which is also the name of the channel that
 // rings for it.
 func (s *Streams) key(topic string) string { return cmp.Or(s.Prefix, "limpet:bus:") + topic }
+
+// database returns what stands before the ID in the rings of the Client's database: its number
+// and a colon, or nothing for 0.
+func (s *Streams) database() string {
+	if c, ok := s.Client.(interface{ Options() *redis.Options }); ok && c.Options().DB != 0 {
+		return strconv.Itoa(c.Options().DB) + ":"
+	}
+	return ""
+}

@@ -10,6 +10,10 @@ import (
 //	ID                      it must be read
 //	ID BEFORE MARK LF DATA  it is here; BEFORE is the ID of the entry before it, or 0-0
 //
+// All databases of a Redis share the channels, and one may have a stream of the same name. So
+// in a database other than 0, BEFORE begins with its number and a colon: an entry of another
+// database must be read, and isn't found.
+//
 // A subscriber that has all entries up to BEFORE doesn't have to read anything. MARK is
 // described at [mark].
 type ring struct {
@@ -18,9 +22,9 @@ type ring struct {
 	whole  bool // all of the entry is here
 }
 
-// parseRing parses a ring. One that makes no sense has the ID 0-0, which is older than
+// parseRing parses a ring of a database, as [Streams.database] names it. One that makes no sense has the ID 0-0, which is older than
 // everything.
-func parseRing(data []byte) ring {
+func parseRing(data []byte, database string) ring {
 	head, body, whole := bytes.Cut(data, []byte("\n"))
 	text, rest, _ := strings.Cut(string(head), " ")
 	id, err := parseStreamID(text)
@@ -29,8 +33,9 @@ func parseRing(data []byte) ring {
 	}
 	b := ring{entry: entry{id: id, text: text}}
 	before, marked, _ := strings.Cut(rest, " ")
+	before, here := strings.CutPrefix(before, database)
 	m, err := parseMark(marked)
-	if err != nil || !whole {
+	if err != nil || !whole || !here {
 		return b
 	}
 	if b.before, err = parseStreamID(before); err == nil {

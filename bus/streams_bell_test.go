@@ -210,3 +210,27 @@ func BenchmarkFanOut(b *testing.B) {
 		})
 	}
 }
+
+// All databases of a Redis share its channels, but not its streams: what is published in one
+// reaches nobody in another.
+func TestStreamsRingOfDatabase(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var buses []*bus.Streams
+	var subs []*listener
+	for db := range 3 {
+		client := redis.NewClient(&redis.Options{Addr: server.Addr, DB: db, ContextTimeoutEnabled: true, DialerRetries: 1})
+		t.Cleanup(func() { client.Close() })
+		buses = append(buses, &bus.Streams{Client: client, Timeout: patience})
+		subs = append(subs, listen(t, buses[db], "a"))
+	}
+	for db, s := range buses {
+		numbers(t, s, "a", 100*db+1, 100*db+10)
+	}
+	for db, sub := range subs {
+		sub.await(t, int64(100*db+10))
+		if first := sub.numbers[0]; first != int64(100*db+1) || sub.gaps() > 0 {
+			t.Errorf("database %d: %d, %v", db, sub.numbers, sub.errs)
+		}
+	}
+}

@@ -98,7 +98,7 @@ func (r *reader) listen() {
 		var gap *Gap
 		switch {
 		case err == nil:
-			r.ring(m.Topic, parseRing(m.Data))
+			r.ring(m.Topic, parseRing(m.Data, r.bus.database()))
 		case errors.As(err, &gap):
 			r.ringAll(gap.Topics)
 		default:
