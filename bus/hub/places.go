@@ -115,11 +115,12 @@ func (m *Member) left(key string) {
 	m.tell(line{Left: &room})
 }
 
-// tell puts a line into the queue. m.mu is held.
+// tell puts a line into the queue. QueueMessages doesn't bound lines: a member that comes into
+// two rooms gets two at once. m.mu is held.
 func (m *Member) tell(l line) {
 	switch f := l.frame(); {
 	case m.ended:
-	case m.queue.fits(f, &m.hub.opts):
+	case len(m.queue.frames) == 0 || m.queue.bytes+f.size() <= m.hub.opts.QueueBytes:
 		m.queue.add(f)
 		m.wake()
 	default:

@@ -278,3 +278,34 @@ func TestRecoverNotAllowed(t *testing.T) {
 		wantEqual(t, "while it wasn't in the room", g.heard("two"), nil)
 	})
 }
+
+// A member is told of all of its rooms, and gets all messages, however few may wait for it.
+func TestRecoverShortQueue(t *testing.T) {
+	t.Parallel()
+	for name, kept := range map[string]int{"with a history": 100, "without": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := startHub(t, &bus.Memory{History: 100}, &hub.Options{Recover: kept, QueueMessages: 1})
+				g := newGuest()
+				g.come(t, h, "one", "two", "three")
+				synctest.Wait()
+				g.member.Leave("one", "three")
+				synctest.Wait()
+				told := g.events()
+				slices.Sort(told)
+				wantEqual(t, "told", told, []string{"joined one", "joined three", "joined two", "left one", "left three"})
+				if kept > 0 {
+					count(t, h, "two", 1, 10)
+					synctest.Wait()
+					wantEqual(t, "messages", g.heard("two"), numbers(1, 10))
+				}
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				if g.code != 0 {
+					t.Errorf("closed with %d", g.code)
+				}
+			})
+		})
+	}
+}
