@@ -34,7 +34,7 @@ export class Connection extends EventTarget {
   #rooms = new Map(); // the last position in each room, if it has one
   #here = new Set(); // the rooms that were joined on this connection
   #told = new Set(); // those of which it is known that messages are missing
-  #online = () => this.#timer && this.#connect();
+  #online = () => this.#timer && this.#again();
 
   // url may be a function, which is called each time. The client comes back after a random time, of up to least milliseconds
   // the first time, twice as many the next time, and most in the end: a crowd that has lost its server must not come back in
@@ -94,13 +94,24 @@ export class Connection extends EventTarget {
     this.#late = setTimeout(() => {
       this.#socket.close();
       this.#lost(1006, 'nothing has come from the server');
-    }, this.#alive * 2000);
+    }, Math.min(this.#alive * 2000, 2 ** 31 - 1)); // a longer time would be none
+  }
+
+  // again is connect for a url that may throw: it may not the next time.
+  #again() {
+    try {
+      this.#connect();
+    } catch (error) {
+      this.#lost(1006, String(error));
+    }
   }
 
   #lost(code, reason) {
+    // The positions are too many for the server, and would be the next time.
+    if (code === 1009 && !this.#open) for (const room of this.#rooms.keys()) this.#rooms.set(room, undefined);
     this.#drop();
     const again = Math.random() * Math.min(this.#most, this.#least * 2 ** this.#tries++);
-    this.#timer = setTimeout(() => this.#connect(), again);
+    this.#timer = setTimeout(() => this.#again(), again);
     this.#tell('close', { code, reason, again });
   }
 

@@ -22,7 +22,7 @@ import (
 const page = `<!doctype html><script type="module">
 import { Connection } from '/limpet.js';
 window.log = [];
-window.limpet = new Connection(() => '/ws', { least: 20, most: 200 });
+window.limpet = new Connection(() => window.address ? address() : '/ws', { least: 20, most: 200 });
 for (const type of ['open', 'close', 'message', 'missed', 'joined', 'left'])
 	limpet.addEventListener(type, (e) => log.push(e));
 window.heard = (room) => log.filter((e) => e.type === 'message' && e.room === room).map((e) => e.data);
@@ -81,6 +81,8 @@ func TestClient(t *testing.T) {
 	chromium := browser.Start(t)
 	t.Run("comes back", func(t *testing.T) { comesBack(t, chromium) })
 	t.Run("notices silence", func(t *testing.T) { noticesSilence(t, chromium) })
+	t.Run("names too much", func(t *testing.T) { namesTooMuch(t, chromium) })
+	t.Run("has no address", func(t *testing.T) { hasNoAddress(t, chromium) })
 }
 
 // A page whose connections break, and whose node ends, gets each message once and in order,
@@ -162,6 +164,35 @@ func noticesSilence(t *testing.T, chromium *browser.Browser) {
 	s.current.Store(&silent)
 	p := chromium.Open(t, s.URL)
 	p.Read(t, "it to come back", `told('joined', 'room') && log.some((e) => e.type === 'close' && e.reason === 'nothing has come from the server')`)
+}
+
+// A page that is in more rooms than its first message may name comes back all the same, and is
+// told that it has missed something.
+func namesTooMuch(t *testing.T, chromium *browser.Browser) {
+	s := newSite(t)
+	h := startHub(t, &bus.Memory{History: 10}, &hub.Options{Recover: 10})
+	handler := h.Handler(&hub.HandlerOptions{
+		Member: func(*http.Request) (hub.MemberOptions, error) {
+			return hub.MemberOptions{Rooms: numbers(1, 20)}, nil
+		},
+		ReadLimit: 200,
+	})
+	s.current.Store(&handler)
+	p := chromium.Open(t, s.URL)
+	p.Read(t, "all rooms", `told('joined', '20')`)
+	s.cut()
+	p.Read(t, "all rooms again", `told('joined', '20') === 2 && told('missed', '20') === 1`)
+}
+
+// A page whose function fails once, such as one that has no token for the moment, asks again.
+func hasNoAddress(t *testing.T, chromium *browser.Browser) {
+	s := newSite(t)
+	s.use(startHub(t, nil, nil), "room")
+	p := chromium.Open(t, s.URL)
+	p.Read(t, "the room", `told('joined', 'room')`)
+	p.Run(t, "no address", `window.address = () => { window.address = undefined; throw new Error('no token') }`)
+	s.cut()
+	p.Read(t, "it to come back", `told('joined', 'room') === 2 && log.some((e) => e.type === 'close' && e.reason === 'Error: no token')`)
 }
 
 // The client is served so that a new version is seen at once.

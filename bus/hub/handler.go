@@ -49,7 +49,7 @@ type HandlerOptions struct {
 	Subprotocols []string
 	// ReadLimit is the size in bytes of the largest message that a client may send;
 	// it is 32 KiB by default. A larger one closes the client with 1009 (Message Too
-	// Big).
+	// Big). The first one of [Protocol] takes some 30 bytes and a name for each room.
 	ReadLimit int64
 	// MessageRate is how many messages a second a client may send. Control frames such as
 	// pings count, and each fragment of a message. A client that sends more is closed with
