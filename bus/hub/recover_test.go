@@ -309,3 +309,39 @@ func TestRecoverShortQueue(t *testing.T) {
 		})
 	}
 }
+
+// What a member has missed doesn't wait for it all at once: QueueBytes bounds it, and what is
+// read for it.
+func TestRecoverLargeMessages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const size, bound = 1000, 10_000
+		h := startHub(t, &bus.Memory{History: 1000}, &hub.Options{Recover: 1000, QueueBytes: bound, WriteTimeout: time.Hour})
+		connect(t, h, "", "room")
+		g := newGuest()
+		g.come(t, h, "room")
+		synctest.Wait()
+		g.leave()
+		var want []string
+		for i := range 500 {
+			want = append(want, fmt.Sprintf("%0*d", size, i))
+			send(t, h, inRooms("room"), want[i])
+			synctest.Wait()
+		}
+		g.stuck = make(chan struct{})
+		most := int64(0)
+		g.come(t, h, "room")
+		for range 1000 {
+			synctest.Wait()
+			most = max(most, h.Stats().QueuedBytes)
+			select {
+			case g.stuck <- struct{}{}: // lets one batch through
+			default:
+			}
+		}
+		wantEqual(t, "messages", g.heard("room"), want)
+		if most > bound+2*size {
+			t.Errorf("%d bytes have waited", most)
+		}
+	})
+}

@@ -25,6 +25,7 @@ type tail struct {
 	gaps    int     // how often messages were missing
 	finding *flight // finds the end of the history; nil if nothing does
 	pages   []*page // those that are being read, or were a moment ago
+	fewer   int     // by how many messages a page has to be smaller than pageMessages, because they are large
 }
 
 // flight is something that one does while others wait for it.
@@ -160,17 +161,32 @@ func (t *tail) after(ctx context.Context, at position) ([]*roomMessage, error) {
 	}
 }
 
-// read reads a page, and keeps it for a moment if there is something in it.
+// read reads a page, and keeps it for a moment if there is something in it. The payloads in it
+// aren't more than QueueBytes, unless it is one.
 func (t *tail) read(p *page) {
 	ctx, cancel := context.WithTimeout(context.Background(), t.hub.opts.Timeout)
 	defer cancel()
+	t.mu.Lock()
+	n := pageMessages - t.fewer
+	t.mu.Unlock()
 	var list []bus.Message
-	list, p.err = t.hub.history.After(ctx, t.hub.topic(t.key), p.from.String(), pageMessages)
-	for _, msg := range list {
+	list, p.err = t.hub.history.After(ctx, t.hub.topic(t.key), p.from.String(), n)
+	bytes := 0
+	for i, msg := range list {
+		if bytes += len(msg.Data); bytes > t.hub.opts.QueueBytes && i > 0 {
+			n = i // a member's queue takes no more, and another page has the rest
+			break
+		}
 		p.messages = append(p.messages, recalled(t.key, msg))
+	}
+	if bytes < t.hub.opts.QueueBytes/2 {
+		n *= 2
 	}
 	t.mu.Lock()
 	p.read = true
+	if p.err == nil {
+		t.fewer = pageMessages - min(n, pageMessages)
+	}
 	t.mu.Unlock()
 	close(p.done)
 	if len(list) > 0 {
