@@ -141,9 +141,15 @@ func (pl *place) lose() { pl.at, pl.lost, pl.caught = position{}, true, 0 }
 // refill puts messages of the history into the queue, which is empty but for what has come
 // meanwhile.
 func (m *Member) refill(pl *place, messages []*roomMessage) {
+	m.mu.Lock()
+	gets := m.is
+	if pl.entering { // it wasn't here when they were sent
+		gets = m.recovers
+	}
+	m.mu.Unlock()
 	frames := make([]*Frame, len(messages))
 	for i, msg := range messages {
-		frames[i] = msg.frameFor(m)
+		frames[i] = msg.frameFor(m, gets)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -162,4 +168,15 @@ func (m *Member) refill(pl *place, messages []*roomMessage) {
 		}
 	}
 	m.wake()
+}
+
+// recovers reports whether the member gets what was sent, while it was away, to what one of the
+// keys stands for.
+func (m *Member) recovers(keys []string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(keys, func(key string) bool {
+		pl := m.places.rooms[key]
+		return pl != nil && !pl.fresh
+	})
 }

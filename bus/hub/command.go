@@ -138,7 +138,7 @@ func (h *Hub) deliver(msg *roomMessage, key string) {
 	for m := range h.rooms.members(key) {
 		if m.places != nil {
 			m.deliver(key, msg)
-		} else if msg.isFor(m) {
+		} else if msg.isFor(m, m.is) {
 			m.Send(msg.frame)
 		}
 	}

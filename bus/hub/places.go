@@ -31,6 +31,7 @@ type place struct {
 	at        position // of the last message that was put into the queue; none: at the end
 	real      bool     // there is, or was, a message at this position: it isn't just what the client says
 	lost      bool     // messages are missing, of which the client has to be told
+	fresh     bool     // the client has named no position: what was sent before it came isn't for it here
 	entering  bool     // the client has to be told that it is in the room
 	recovered bool     // nothing is missing since the client was last here
 	caught    int      // the messages of the history since it was late
@@ -57,7 +58,7 @@ func (m *Member) entered(key string) {
 		m.tell(line{Joined: &room})
 		return
 	}
-	pl := &place{key: key, room: room, entering: true}
+	pl := &place{key: key, room: room, fresh: !named, entering: true}
 	if named {
 		pl.at = parsePosition(id)
 		pl.recovered, pl.lost = pl.at != position{}, pl.at == position{}
@@ -140,7 +141,7 @@ func (m *Member) tellAbsent() {
 // deliver puts a message to a room into the queue of a member that speaks [Protocol]. One
 // that doesn't fit is left to the history.
 func (m *Member) deliver(key string, msg *roomMessage) {
-	f := msg.frameFor(m)
+	f := msg.frameFor(m, m.is)
 	if f == nil {
 		return
 	}

@@ -345,3 +345,31 @@ func TestRecoverLargeMessages(t *testing.T) {
 		}
 	})
 }
+
+// A message to two rooms was sent while a member was in one of them only. That it is in the other
+// one, too, when it comes back, doesn't mean that it has got the message there.
+func TestRecoverOtherRoomIsNew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, &bus.Memory{History: 100}, &hub.Options{Recover: 100})
+		connect(t, h, "", "new", "room")
+		g := newGuest()
+		g.come(t, h, "room")
+		synctest.Wait()
+		g.leave()
+		send(t, h, inRooms("new", "room"), "1")
+		synctest.Wait()
+		g.come(t, h, "new", "room")
+		synctest.Wait()
+		wantEqual(t, "what was missed", g.heard("room"), []string{"1"})
+		wantEqual(t, "the new room", g.heard("new"), nil)
+		g.leave()
+		send(t, h, inRooms("new", "room"), "2")
+		g.come(t, h, "new", "room")
+		synctest.Wait()
+		send(t, h, inRooms("new", "room"), "3")
+		synctest.Wait()
+		wantEqual(t, "once", g.heard("new"), []string{"2", "3"})
+		wantEqual(t, "once", g.heard("room"), nil)
+	})
+}

@@ -40,18 +40,19 @@ func recalled(key string, msg bus.Message) *roomMessage {
 	return &roomMessage{at: at}
 }
 
-// isFor reports whether the message is for a member of its room.
-func (msg *roomMessage) isFor(m *Member) bool {
-	return (len(msg.before) == 0 || !m.is(msg.before)) && (len(msg.except) == 0 || !m.is(msg.except))
+// isFor reports whether the message is for a member of its room. gets reports whether the member
+// gets it for one of the keys before.
+func (msg *roomMessage) isFor(m *Member, gets func(keys []string) bool) bool {
+	return (len(msg.before) == 0 || !gets(msg.before)) && (len(msg.except) == 0 || !m.is(msg.except))
 }
 
 // frameFor returns what a member of the room gets that speaks [Protocol], or nil if that is
 // nothing.
-func (msg *roomMessage) frameFor(m *Member) *Frame {
+func (msg *roomMessage) frameFor(m *Member, gets func(keys []string) bool) *Frame {
 	switch {
 	case msg.frame == nil:
 		return nil
-	case msg.isFor(m):
+	case msg.isFor(m, gets):
 		msg.build.Do(func() {
 			msg.headed = msg.frame.behind(marshal(line{Room: &msg.room, ID: msg.at.String()}))
 		})
