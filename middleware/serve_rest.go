@@ -13,7 +13,8 @@ const (
 	// restDrain is how long requests have at least when a successor serves. A long poll of
 	// Engine.IO waits for 25 s, by default.
 	restDrain = 30 * time.Second
-	// pollTime is how long clients whose sessions were ended have for their answers.
+	// pollTime is how long clients whose sessions were ended have for their answers, and how
+	// long requests have after that.
 	pollTime = 2 * time.Second
 )
 
@@ -27,20 +28,19 @@ const (
 //	shutdown    as that of Serve
 //
 // The first ends when there are no connections, no tunnels that can't move, and no predecessor
-// any more.
+// any more, or when its time is over. The end of ctx leaves the time drain for all three.
 func (g *Gateway) serveRest(ctx context.Context, server *http.Server, conns *connCount, drain time.Duration) error {
 	g.Leave()
 	g.upgrade.DrainStuck(closecode.ServiceRestart, "shutting down", max(drain-min(closingTime, drain/2), 0))
-	most := max(drain, restDrain)
-	all, cancel := context.WithTimeout(context.WithoutCancel(ctx), most+2*pollTime)
-	defer cancel()
-	resting, done := context.WithTimeout(all, most)
+	resting, done := context.WithTimeout(context.WithoutCancel(ctx), max(drain, restDrain))
 	defer done()
-	defer context.AfterFunc(ctx, func() { // told to end, too
-		time.AfterFunc(drain, done)
+	drain = max(drain, time.Second)                     // as Serve has it
+	last, short := 2*pollTime, min(2*pollTime, drain/2) // for the last two steps
+	defer context.AfterFunc(ctx, func() {               // told to end, too
+		time.AfterFunc(drain-short, done)
 	})()
 
-	conns.wait(resting, most)
+	conns.wait(resting, max(drain, restDrain))
 	select {
 	case <-g.handover.alone:
 	case <-resting.Done():
@@ -48,7 +48,12 @@ func (g *Gateway) serveRest(ctx context.Context, server *http.Server, conns *con
 	for g.upgrade.Open() > 0 && resting.Err() == nil {
 		time.Sleep(restPause)
 	}
-	for until := time.Now().Add(pollTime); conns.open.Load() > 0 && time.Now().Before(until); conns.wait(all, restPause) {
+	if ctx.Err() != nil {
+		last = short
+	}
+	all, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+	defer cancel()
+	for until := time.Now().Add(last / 2); conns.open.Load() > 0 && time.Now().Before(until); conns.wait(all, restPause) {
 		g.polls.each(func(p *poll) bool {
 			g.endPoll(p)
 			return g.polls.ending.room() // the rest has its turn in the next round

@@ -97,7 +97,8 @@ const (
 // These stay with the predecessor until they are over: requests, long polls, and kept
 // connections, each of which is ended by its next answer. After the time drain of Serve, or 30
 // s if that is longer, the sessions of clients that still poll are ended at their nodes, and
-// idle connections are closed. Tunnels that are closing stay too. Those with TLS, or on two
+// idle connections are closed. Requests that are still under way four seconds later, such as
+// streams of events, are cut. Tunnels that are closing stay too. Those with TLS, or on two
 // goroutines, can't move: they are closed with 1012, spread over the time drain. Tunnels of
 // backends that aren't in the pool here, and aren't added within 10 s, are drained.
 //

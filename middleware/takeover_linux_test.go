@@ -320,6 +320,25 @@ func TestTakeoverRest(t *testing.T) {
 	first.returned(t)
 }
 
+// A predecessor that is told to end, too, doesn't wait longer than for a drain for a request that
+// doesn't end.
+func TestTakeoverToldToEnd(t *testing.T) {
+	t.Parallel()
+	nodes := map[string]*node{"a": newNode(t, "a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}))}
+	path := filepath.Join(t.TempDir(), "takeover")
+	first := generationOf(t, path, nodes, nil)
+	res, err := http.Get("http://" + first.addr)
+	ok(t, err)
+	defer res.Body.Close()
+	second := generationOf(t, path, nodes, nil)
+	second.follows(t, first)
+	first.stop()
+	first.returned(t)
+}
+
 // A tunnel whose backend the new process doesn't have is led elsewhere.
 func TestTakeoverWithoutBackend(t *testing.T) {
 	t.Parallel()
