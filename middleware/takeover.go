@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,7 +132,12 @@ func (h *Handover) meet(ctx context.Context) error {
 		h.door = door
 		return err
 	}
+	stop := context.AfterFunc(ctx, conn.Interrupt)
 	items, err := conn.Hello()
+	stop()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the predecessor doesn't answer: it is stopped or hangs, or has another successor, which isn't ready yet: %w", cmp.Or(context.Cause(ctx), err))
+	}
 	if err != nil {
 		conn.Close()
 		return err

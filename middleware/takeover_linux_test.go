@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -375,6 +376,42 @@ func TestTakeoverStuck(t *testing.T) {
 		t.Errorf("the tunnel ended with %v", err)
 	}
 	ok(t, <-ended)
+}
+
+// Those who connect to the socket and say nothing don't keep a successor from it.
+func TestTakeoverMute(t *testing.T) {
+	t.Parallel()
+	nodes := map[string]*node{"a": newNode(t, "a", nil)}
+	path := filepath.Join(t.TempDir(), "takeover")
+	first := generationOf(t, path, nodes, nil)
+	for range 2 {
+		mute, err := net.Dial("unix", path)
+		ok(t, err)
+		defer mute.Close()
+	}
+	generationOf(t, path, nodes, nil).follows(t, first)
+}
+
+// A predecessor that doesn't answer is an error that says so, and the wait for it ends with the
+// context.
+func TestTakeoverNoAnswer(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "takeover")
+	l, err := net.Listen("unix", path)
+	ok(t, err)
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			defer conn.Close()
+			cancel()
+			<-t.Context().Done()
+		}
+	}()
+	_, err = limpet.Takeover(ctx, path)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "doesn't answer") {
+		t.Error(err)
+	}
 }
 
 // A listener that can't be handed over is refused at once, as is a path that can't be.

@@ -74,7 +74,7 @@ func (c *Conn) AwaitReady(within time.Duration) error {
 // Welcome waits for the successor's hello and answers it with the listeners. If it returns an
 // error it has told the successor.
 func (c *Conn) Welcome(listeners []Item) error {
-	m, err := c.expect(hello, c.times.take)
+	m, err := c.expect(hello, c.times.step) // which comes at once, and others wait behind this one
 	if err != nil {
 		return err
 	}
