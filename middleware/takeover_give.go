@@ -147,11 +147,12 @@ func (h *Handover) give(c *handover.Conn) (n int, err error) {
 	return 0, fmt.Errorf("nothing was handed over: %w", err)
 }
 
-// giveRest gives the tunnels that are opened on connections which are still here, and at last
-// the pins that have changed since.
+// giveRest gives the tunnels that are opened on connections which are still here, and the pins
+// that have changed since: those of clients whose first request is answered here, and whose next
+// one comes to the successor.
 func (h *Handover) giveRest(c *handover.Conn, since time.Time) {
 	defer c.Close()
-	pause := time.NewTicker(restPause)
+	pause := time.NewTimer(restPause)
 	defer pause.Stop()
 	for leaving := false; !leaving; {
 		select {
@@ -159,20 +160,32 @@ func (h *Handover) giveRest(c *handover.Conn, since time.Time) {
 		case <-h.leave:
 			leaving = true
 		}
-		if h.gateway.upgrade.Movable() == 0 {
-			continue
+		if h.gateway.upgrade.Movable() > 0 {
+			if _, err := h.give(c); err != nil {
+				h.gateway.router.log.Warn("takeover: the successor did not take the last tunnels", "err", err)
+				return
+			}
 		}
-		if _, err := h.give(c); err != nil {
-			h.gateway.router.log.Warn("takeover: the successor did not take the last tunnels", "err", err)
+		began := time.Now()
+		if !h.giveNewPins(c, since) {
 			return
 		}
+		since = began.Add(-restPause)                 // a pin is in its place a moment after its time
+		pause.Reset(restPause + 10*time.Since(began)) // all pins were looked through
 	}
 	for until := time.Now().Add(restTime); h.gateway.upgrade.Movable() > 0 && time.Now().Before(until); time.Sleep(restPause / 10) {
 		if _, err := h.give(c); err != nil {
 			return
 		}
 	}
-	if err := h.sendPins(c, since); err != nil && !handover.Ended(err) {
+	h.giveNewPins(c, since)
+}
+
+// giveNewPins gives the pins that were used at since or later, and reports whether it could.
+func (h *Handover) giveNewPins(c *handover.Conn, since time.Time) bool {
+	err := h.sendPins(c, since)
+	if err != nil && !handover.Ended(err) {
 		h.gateway.router.log.Warn("takeover: the successor did not get the last pins", "err", err)
 	}
+	return err == nil
 }

@@ -321,6 +321,45 @@ func TestTakeoverRest(t *testing.T) {
 	first.returned(t)
 }
 
+// A client whose first request is answered by the predecessor is known to the successor while
+// the predecessor still serves others.
+func TestTakeoverLatePins(t *testing.T) {
+	t.Parallel()
+	nodes := map[string]*node{"a": newNode(t, "a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stream" {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))}
+	path := filepath.Join(t.TempDir(), "takeover")
+	first := generationOf(t, path, nodes, nil)
+	client := newClient(t)
+	ask := func(path, user string) io.Closer {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+first.addr+path, nil)
+		ok(t, err)
+		req.Header.Set("X-User", user)
+		res, err := client.Do(req)
+		ok(t, err)
+		return res.Body
+	}
+	stream := ask("/stream", "stream")
+	defer stream.Close()
+	ask("/", "early").Close() // its connection stays
+	second := generationOf(t, path, nodes, nil)
+	second.follows(t, first)
+	client.Jar = nil
+	ask("/", "late").Close()
+	eventually(t, "the pin to come", func() bool {
+		backend, err := second.lru.Load(t.Context(), "late")
+		return err == nil && backend == "a"
+	})
+	select {
+	case <-first.ended:
+		t.Error("the predecessor has ended")
+	default:
+	}
+}
+
 // A predecessor that is told to end, too, doesn't wait longer than for a drain for a request that
 // doesn't end.
 func TestTakeoverToldToEnd(t *testing.T) {
