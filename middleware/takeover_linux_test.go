@@ -443,6 +443,7 @@ func TestTakeoverNoAnswer(t *testing.T) {
 	go func() {
 		if conn, err := l.Accept(); err == nil {
 			defer conn.Close()
+			_, _ = conn.Read(make([]byte, 1)) // it has asked
 			cancel()
 			<-t.Context().Done()
 		}
