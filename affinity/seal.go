@@ -57,7 +57,7 @@ func secretsOrRandom(secrets [][]byte, logger *slog.Logger, who string, args ...
 	if logger == nil {
 		logger = slog.Default()
 	}
-	logger.Warn("affinity: "+who+" has no Secrets, made a random one: several replicas need shared Secrets, and so does one that restarts", args...)
+	logger.Warn("affinity: "+who+" has no Secrets, made a random one: several replicas need shared Secrets, and so does one that restarts without a Takeover", args...)
 	return [][]byte{[]byte(rand.Text() + rand.Text())} // 256 bits
 }
 

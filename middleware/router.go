@@ -96,7 +96,7 @@ func newRouter(pool *balancer.Pool, o Options) (*router, error) {
 // browsers they keep no cookies, and all others by a cookie. Their secrets are random,
 // so it logs a warning that says where that isn't enough.
 func defaultAffinity(log *slog.Logger) affinity.Affinity {
-	log.Warn("limpet: no Options.Affinity, so pins are sealed with a random secret: other replicas don't know them, nor does this one after a restart. " +
+	log.Warn("limpet: no Options.Affinity, so pins are sealed with a random secret: other replicas don't know them, nor does this one after a restart, unless a Takeover hands the secret over. " +
 		"Share a secret and write Affinity: affinity.Chain{&affinity.EngineIO{Secrets: secrets}, &affinity.Cookie{Secrets: secrets}}")
 	said := slog.New(slog.DiscardHandler)
 	return affinity.Chain{&affinity.EngineIO{Logger: said}, &affinity.Cookie{Logger: said}}

@@ -119,6 +119,9 @@ func (h *Handover) sendPins(c *handover.Conn, since time.Time) error {
 	return nil
 }
 
+// lateTime is longer than what may be waited for before the successor decides.
+const lateTime = 12 * time.Second
+
 // give gives the tunnels that can move, and returns how many. After an error they all go on
 // here.
 func (h *Handover) give(c *handover.Conn) (n int, err error) {
@@ -132,7 +135,11 @@ func (h *Handover) give(c *handover.Conn) (n int, err error) {
 	if err != nil {
 		c.Abort(err)
 	} else {
+		late := time.AfterFunc(lateTime, func() {
+			h.gateway.router.log.Warn("takeover: all WebSockets wait, since the successor doesn't say whether it has them; end it, and they go on here")
+		})
 		gone, err = c.Give(state, items)
+		late.Stop()
 	}
 	end := (*upgrade.Frozen).Resume
 	if gone {
