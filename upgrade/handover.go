@@ -149,14 +149,17 @@ func (r *Record) append(b []byte) []byte {
 // closed then, and Closed of opts isn't called. On other systems than Linux there is always one.
 func (p *Proxy) Adopt(r *Record, files [2]int, opts ConnectOptions) (*Tunnel, error) {
 	t := &Tunnel{proxy: p, opts: opts, ageJitter: float32(r.jitter)}
+	t.mu.Lock() // whoever finds t among the tunnels waits until it has an engine, or has ended
 	if !p.adopt(t, r.age) {
+		t.mu.Unlock()
 		closeFiles(files)
 		return nil, fmt.Errorf("upgrade: adopt: %w", ErrClosed)
 	}
-	t.mu.Lock()
 	engine, err := p.loops.adopt(r, files, t)
 	if err == nil {
 		t.engine = engine
+	} else {
+		t.opening, t.ended = &opening{}, true // as of a tunnel that was never served
 	}
 	t.mu.Unlock()
 	if err != nil {

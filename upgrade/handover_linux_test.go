@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -300,6 +301,54 @@ func TestNotFrozen(t *testing.T) {
 				t.Error("a tunnel that is closing was frozen")
 			}
 		})
+	}
+}
+
+// Whoever closes all tunnels closes those that are just being adopted, too.
+func TestAdoptAndClose(t *testing.T) {
+	t.Parallel()
+	r, client, _ := pair(t, plain, &upgrade.Proxy{})
+	defer client.Close()
+	wait(t, r.tunnels)
+	f := freeze(t, r.proxy)
+	f.Resume()
+	next := &upgrade.Proxy{}
+	stop := make(chan struct{})
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for tunnel := range next.Tunnels() {
+				tunnel.Close(1012, "")
+			}
+		}
+	})
+	for range 3000 {
+		record, err := upgrade.ParseRecord(f.Record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var files [2]int
+		for i := range files {
+			pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[i] = pair[0]
+			syscall.Close(pair[1])
+		}
+		if _, err := next.Adopt(record, files, upgrade.ConnectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	closing.Wait()
+	if err := next.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
