@@ -39,7 +39,6 @@ type Handover struct {
 	gone    chan struct{}  // closed when a successor has everything
 	leave   chan struct{}  // closed by end
 	alone   chan struct{}  // closed by Take, or later when the predecessor has nothing left
-	rest    *handover.Conn // on which its last tunnels come; set by Take
 	serving sync.WaitGroup // the goroutines that serve successors, and take from a predecessor
 
 	mu        sync.Mutex
@@ -48,6 +47,8 @@ type Handover struct {
 	secrets   map[string][]byte   // of the predecessor's affinities
 	listeners map[string]listener // what a successor gets
 	taken     bool                // Take was called
+	rest      *handover.Conn      // to the predecessor, from Take on
+	owner     bool                // Take has succeeded: the socket at path is that of this process
 	left      bool                // end was called
 	session   *handover.Conn      // with a successor that hasn't asked for everything yet
 	welcomed  bool                // a successor has the door, too
@@ -292,13 +293,17 @@ func (h *Handover) end() {
 	if h.session != nil {
 		h.session.Interrupt()
 	}
+	if h.before != nil { // Take wasn't called: the predecessor needn't wait for it
+		h.before.Close()
+		h.before = nil
+	}
 	if h.rest != nil {
 		h.rest.Interrupt()
 	}
 	if h.missing != nil {
 		h.missing.Stop()
 	}
-	alone := first && h.taken && !h.welcomed
+	alone := first && h.owner && !h.welcomed
 	h.mu.Unlock()
 	h.serving.Wait()
 	select {

@@ -40,6 +40,7 @@ func (h *Handover) serve() {
 			return
 		}
 		c.Close()
+		h.refuse()
 		if !handover.Ended(err) && !errors.Is(err, net.ErrClosed) {
 			h.gateway.router.log.Warn("takeover: the successor did not take over", "err", err)
 		}
@@ -49,7 +50,7 @@ func (h *Handover) serve() {
 // serveOne gives everything to one successor. Then it returns nil, and the time since when pins
 // may have changed.
 func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
-	if !h.begin(c) {
+	if !h.admit(c) {
 		return since, net.ErrClosed
 	}
 	items, err := h.welcome()
@@ -62,13 +63,10 @@ func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
 	if err == nil {
 		err = c.AwaitReady(readyTime)
 	}
-	if err != nil || !h.commit() {
-		h.mu.Lock()
-		h.session, h.welcomed = nil, h.left // a successor that is alone goes on with the door
-		h.mu.Unlock()
-		if err == nil {
-			err = errors.New("the predecessor ends without a hand-over")
-		}
+	if !h.commit() {
+		return since, net.ErrClosed // a successor that reads the end goes on alone, with the door
+	}
+	if err != nil {
 		return since, c.Abort(err)
 	}
 	since = time.Now()
@@ -87,8 +85,8 @@ func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
 	return since, nil
 }
 
-// begin notes that a successor has come, and reports false if it is too late.
-func (h *Handover) begin(c *handover.Conn) bool {
+// admit notes that a successor has come, and reports false if it is too late.
+func (h *Handover) admit(c *handover.Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.left {
@@ -96,6 +94,14 @@ func (h *Handover) begin(c *handover.Conn) bool {
 	}
 	h.session, h.welcomed = c, true
 	return true
+}
+
+// refuse notes that the successor has got nothing. If this process ends, it may have the door all
+// the same.
+func (h *Handover) refuse() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.session, h.welcomed = nil, h.left
 }
 
 // commit reports whether the successor may have everything now. From then on end waits for it.

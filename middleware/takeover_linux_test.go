@@ -244,12 +244,13 @@ func TestTakeoverFails(t *testing.T) {
 	var all sync.WaitGroup
 	var sent atomic.Int64
 	all.Go(func() { converse(t, conn, stop, &sent) })
-	h2 := generationOf(t, path, nodes, nil) // waits until the other one is over
 	ok(t, gw.Shutdown(t.Context()))
-	_ = h.Take(t.Context())
+	if err := h.Take(t.Context()); err == nil || !strings.Contains(err.Error(), "shut down") {
+		t.Errorf("Take after Shutdown: %v", err)
+	}
+	generationOf(t, path, nodes, nil).follows(t, g)
 	close(stop)
 	all.Wait()
-	_ = h2
 }
 
 // What is still under way stays, and is answered; a tunnel that is opened on a connection that

@@ -25,47 +25,69 @@ const offerTime = time.Minute
 // nothing.
 func (h *Handover) Take(ctx context.Context) error {
 	h.mu.Lock()
-	conn, again, none := h.before, h.taken, h.gateway == nil
-	h.before, h.taken = nil, true
+	if h.gateway == nil {
+		h.mu.Unlock()
+		return errors.New("limpet: takeover: call NewGateway with Options.Handover first")
+	}
+	again, left := h.taken, h.left
+	if !again && !left {
+		h.before, h.rest, h.taken = nil, h.before, true
+	}
+	conn := h.rest
 	h.mu.Unlock()
 	switch {
 	case again:
 		return nil
-	case none:
-		return errors.New("limpet: takeover: call NewGateway with Options.Handover first")
+	case left:
+		return errShutDown
 	}
-	if conn == nil {
-		close(h.alone)
-	} else {
+	if conn != nil {
 		stop := context.AfterFunc(ctx, func() { conn.Interrupt() })
 		err := h.takeFirst(conn)
 		stop()
 		switch {
 		case err == nil:
-			h.mu.Lock()
-			h.rest = conn
-			h.mu.Unlock()
-			h.serving.Go(func() { h.takeRest(conn) })
 		case handover.Ended(err):
 			conn.Close()
-			close(h.alone)
+			conn = nil
 			h.gateway.router.log.Warn("the predecessor has ended before it gave its tunnels")
 		default:
 			conn.Close()
 			return fmt.Errorf("limpet: takeover at %s: %w", h.path, err)
 		}
 	}
+	return h.begin(conn)
+}
+
+// begin has the process serve, when everything is here. conn is to a predecessor that may have
+// more, or nil.
+func (h *Handover) begin(conn *handover.Conn) error {
+	h.unlink(true)
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	for name, fd := range h.inherited {
 		handover.CloseAll([]int{fd})
 		delete(h.inherited, name)
 		h.gateway.router.log.Info("takeover: nobody listens there any more", "listener", name)
 	}
-	h.mu.Unlock()
-	h.unlink(true)
+	h.owner = true
+	if conn == nil {
+		close(h.alone)
+	}
+	if h.left {
+		if conn != nil {
+			conn.Close()
+		}
+		return errShutDown
+	}
+	if conn != nil {
+		h.serving.Go(func() { h.takeRest(conn) })
+	}
 	h.serving.Go(h.serve)
 	return nil
 }
+
+var errShutDown = errors.New("limpet: takeover: the gateway was shut down")
 
 // takeFirst takes what the predecessor has.
 func (h *Handover) takeFirst(conn *handover.Conn) error {

@@ -62,10 +62,10 @@ type Taker interface {
 	Check(state []byte, items []Item) error
 }
 
-// Take waits for the next offer, for within at most, and takes it. 0 is no limit. When it returns without an error, the items
-// are the caller's, to use and to close. The error is [io.EOF] if the predecessor has ended
-// the connection since it has nothing more to give. After any other error the connection is
-// over, and nothing is the caller's.
+// Take waits for the next offer, for within at most, and takes it. 0 is no limit. When it
+// returns without an error, the items are the caller's, to use and to close. The error is
+// [io.EOF] if the predecessor has ended the connection since it has nothing more to give. After
+// any other error the connection is over, and nothing is the caller's.
 func (c *Conn) Take(t Taker, within time.Duration) (state []byte, items []Item, err error) {
 	items, state, err = c.receive(t, within)
 	err = c.reason(err)
