@@ -21,7 +21,8 @@ func (m *Member) fallBehind(pl *place) {
 	}
 }
 
-// catchUp brings the places up to date that are late, one after the other.
+// catchUp brings the places up to date that are late, one after the other. One whose history
+// can't be read has its next turn behind the others.
 func (m *Member) catchUp() {
 	const least, most = 50 * time.Millisecond, time.Second
 	for pause := least; ; {
@@ -34,6 +35,7 @@ func (m *Member) catchUp() {
 			pause = least
 			continue
 		}
+		m.putOff(pl)
 		m.hub.opts.Logger.Debug("the history of a room can't be read; it is tried again", "room", pl.room, "err", err)
 		select {
 		case <-time.After(pause):
@@ -54,6 +56,13 @@ func (m *Member) nextLate() *place {
 		return nil
 	}
 	return p.late[0]
+}
+
+// putOff puts the first of the places that are late behind the others.
+func (m *Member) putOff(pl *place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.places.late = append(slices.Delete(m.places.late, 0, 1), pl)
 }
 
 // approach brings a place nearer to the end of its room's history, by one page. An error is
