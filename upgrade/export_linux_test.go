@@ -101,6 +101,9 @@ func secureClient(t *Tunnel) (unsent, budget int) {
 	return unsent, int(e.budget)
 }
 
+// Stalled returns for how long the client of a tunnel has taken nothing.
+func Stalled(t *Tunnel) time.Duration { return t.engine.stalled() }
+
 // Pending returns how many bytes of a tunnel wait for room.
 func Pending(t *Tunnel) (n int) {
 	u := t.engine.(*loopTunnel)

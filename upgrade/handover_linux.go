@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"errors"
 	"syscall"
 	"time"
@@ -182,7 +183,7 @@ func (l *loop) adopt(r *Record, files [2]int, tunnel *Tunnel) *loopTunnel {
 		t.pace.full = l.now + r.full
 	}
 	if r.stalled != 0 {
-		t.stall = max(1, l.now-r.stalled)
+		t.stall = cmp.Or(l.now-r.stalled, 1) // negative if that began before the loop
 	}
 	for i := range t.flows {
 		f := &t.flows[i]

@@ -135,6 +135,30 @@ func TestMoveUnsent(t *testing.T) {
 	}
 }
 
+// A client that takes nothing isn't given more time for it by a move.
+func TestMoveStalled(t *testing.T) {
+	t.Parallel()
+	r, client, backend := pair(t, plain, &upgrade.Proxy{StallTimeout: time.Hour})
+	defer client.Close()
+	tunnel := wait(t, r.tunnels)
+	go backend.Write(bytes.Repeat(frame(0x82, strings.Repeat("0123456789", 6000), false), 300)) // until the tunnel is cut
+	eventuallyFull(t, r)
+	for stalled := false; !stalled; stalled = upgrade.Stalled(tunnel) >= 50*time.Minute {
+		upgrade.Advance(r.proxy, 50*time.Minute)
+		time.Sleep(100 * time.Millisecond) // the sockets may still have taken some
+	}
+	next := &upgrade.Proxy{StallTimeout: time.Hour}
+	tunnel = r.move(next)
+	if stalled := upgrade.Stalled(tunnel); stalled < 50*time.Minute {
+		t.Errorf("its client has taken nothing for %v, as it seems", stalled)
+	}
+	upgrade.Advance(next, 20*time.Minute)
+	upgrade.Advance(next, 3*time.Second) // a close frame has no room
+	if s := wait(t, r.closed); s.Code != 1013 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // eventuallyFull waits until bytes wait in the rig's tunnel.
 func eventuallyFull(t *testing.T, r *rig) {
 	t.Helper()
