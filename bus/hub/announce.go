@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,9 +174,11 @@ func (h *Hub) sendLists(ctx context.Context) {
 	var all []memberChange
 	p := &h.presence
 	p.mu.RLock()
-	number := p.nodes[h.id].number
-	for key, m := range p.nodes[h.id].members {
-		info := m.MemberInfo
+	number, members := p.nodes[h.id].number, p.nodes[h.id].members
+	// The order makes two lists of the same number alike, part by part: if some parts get lost, a
+	// node may put those of both together.
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		info := members[key].MemberInfo
 		info.Node = ""
 		all = append(all, memberChange{Key: key, Member: &info})
 	}

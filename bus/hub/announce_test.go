@@ -1,0 +1,46 @@
+package hub
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/limpet-go/limpet/bus"
+)
+
+// Two lists of the same number have the same parts, so that it does no harm if some come of the
+// one and the rest of the other.
+func TestListsAlike(t *testing.T) {
+	t.Parallel()
+	memory := &bus.Memory{}
+	h, err := New(memory, &Options{Presence: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key := range uint64(2*answerPart + 500) {
+		h.presence.mu.Lock()
+		h.change(h.id, key, &MemberInfo{ID: fmt.Sprint(key), Rooms: []string{}}, nil)
+		h.presence.mu.Unlock()
+	}
+	sub, err := memory.Subscribe(t.Context(), h.topic(nodeKey+"other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lists [2][][]byte
+	for i := range lists {
+		h.announcer.ask("other")
+		h.sendLists(t.Context())
+		for range 3 {
+			msg, err := sub.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			lists[i] = append(lists[i], msg.Data)
+		}
+	}
+	for i := range lists[0] {
+		if !bytes.Equal(lists[0][i], lists[1][i]) {
+			t.Errorf("part %d differs", i)
+		}
+	}
+}
