@@ -2,9 +2,6 @@ package bus
 
 import (
 	"context"
-	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,38 +22,24 @@ for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', since, 'COUNT', ARG
 end
 return marks`
 
-// recallNewest makes a subscription that begins at the end of streams know the newest
-// messages there, so that their copies are recognized which come later: somebody who reads
-// the history up to the place where the subscription begins has these messages already.
-// A Publish leaves no copies for longer than the Timeout of its bus.
-func (s *streamsSubscription) recallNewest(ctx context.Context, streams []*stream) error {
-	pipe := s.bus.Client.Pipeline()
-	answers := map[*place]*redis.Cmd{}
-	s.reader.mu.Lock()
-	for _, st := range streams {
-		if pl := st.subs[s]; pl != nil && !pl.known {
-			answers[pl] = pipe.Eval(ctx, newestMarks, []string{st.key}, recalled, 2*s.bus.timeout().Milliseconds())
+// recallNewest asks for the newest messages of a stream, so that a subscription that begins
+// at its end recognizes their copies which come later: somebody who reads the history up to
+// the place where the subscription begins has these messages already. A Publish leaves no
+// copies for longer than the Timeout of its bus.
+func (r *reader) recallNewest(ctx context.Context, pipe redis.Pipeliner, key string) *redis.Cmd {
+	return pipe.Eval(ctx, newestMarks, []string{key}, recalled, 2*r.bus.timeout().Milliseconds())
+}
+
+// recall makes a place know the messages that recallNewest has found, but for those behind
+// end, where the place begins.
+func (pl *place) recall(found []string, end streamID) {
+	for i := len(found) - 2; i >= 0; i -= 2 { // the oldest is the last
+		id, err := parseStreamID(found[i])
+		if err != nil || id.compare(end) > 0 {
+			continue
+		}
+		if m, err := parseMark(found[i+1]); err == nil {
+			pl.seen.first(m, id.ms)
 		}
 	}
-	s.reader.mu.Unlock()
-	if len(answers) == 0 {
-		return nil
-	}
-	pipe.Exec(ctx) // its error is the first one of the commands, which are looked at
-	s.reader.mu.Lock()
-	defer s.reader.mu.Unlock()
-	for pl, answer := range answers {
-		list, err := answer.StringSlice()
-		if err != nil {
-			return fmt.Errorf("bus: Streams: subscribe to %q: %w", pl.topic, err)
-		}
-		for i := len(list) - 2; i >= 0; i -= 2 { // the oldest is the last
-			ms, _, _ := strings.Cut(list[i], "-")
-			at, _ := strconv.ParseUint(ms, 10, 64)
-			if m, err := parseMark(list[i+1]); err == nil {
-				pl.seen.first(m, at)
-			}
-		}
-	}
-	return nil
 }

@@ -22,12 +22,17 @@ func (r *reader) settle(ctx context.Context, batch []*stream) error {
 	}
 	pipe := r.bus.Client.Pipeline()
 	ends := make([]position, len(unsettled))
+	newest := make([][]string, len(unsettled))
 	parse := make([]func() error, len(unsettled))
 	for i, st := range unsettled {
 		cmd := pipe.XInfoStream(ctx, st.key)
+		marks := r.recallNewest(ctx, pipe, st.key) // behind XINFO, so that nothing before the end is missed
 		parse[i] = func() error {
 			a, err := aboutStream(cmd)
-			ends[i] = a.end()
+			if err == nil {
+				ends[i] = a.end()
+				newest[i], err = marks.StringSlice()
+			}
 			return err
 		}
 	}
@@ -40,7 +45,7 @@ func (r *reader) settle(ctx context.Context, batch []*stream) error {
 			failed = fmt.Errorf("bus: Streams: subscribe to %q: %w", st.topic, err)
 			continue
 		}
-		st.settle(ends[i])
+		st.settle(ends[i], newest[i])
 		if !st.due && !st.reading {
 			r.replay(st)
 		}
@@ -65,15 +70,17 @@ func (st *stream) unsettled() bool {
 	return false
 }
 
-// settle places the stream and its subscriptions at the end, if they have no place yet. A
-// subscription that isn't where the stream is read up to reads on by itself.
-func (st *stream) settle(end position) {
+// settle places the stream and its subscriptions at the end, if they have no place yet;
+// newest is what recallNewest has found. A subscription that isn't where the stream is read up
+// to reads on by itself.
+func (st *stream) settle(end position, newest []string) {
 	if !st.placed {
 		st.placed, st.at = true, end
 	}
 	for s, pl := range st.subs {
 		if !pl.known {
 			pl.known, pl.at = true, end
+			pl.recall(newest, end.id)
 		}
 		if pl.late || pl.at.id != st.at.id {
 			s.fallBehind(pl)

@@ -64,9 +64,6 @@ func (s *streamsSubscription) add(ctx context.Context, after map[string]*streamI
 		err = s.recall(ctx, after)
 	}
 	if err == nil {
-		err = s.recallNewest(ctx, streams)
-	}
-	if err == nil {
 		err = s.reader.settle(ctx, streams)
 	}
 	s.entered(streams)
