@@ -38,7 +38,13 @@ func gateway(t *testing.T, env []string, args ...string) *process.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, args...)
+	return gatewayOf(t, exe, env, args...)
+}
+
+// gatewayOf starts a gateway that is this test's program, or one that was built.
+func gatewayOf(t *testing.T, program string, env []string, args ...string) *process.Process {
+	t.Helper()
+	cmd := exec.Command(program, args...)
 	cmd.Env = append(append(os.Environ(), "LIMPET_TEST_GATEWAY=1", "LIMPET_KEYS="), env...)
 	return process.Start(t, cmd)
 }

@@ -134,9 +134,9 @@ func startCounter(t *testing.T, pause time.Duration) *counter {
 }
 
 // successor starts a gateway that takes the place of before, and waits until it has.
-func successor(t *testing.T, before *process.Process, args ...string) *process.Process {
+func successor(t *testing.T, before *process.Process, program string, args ...string) *process.Process {
 	t.Helper()
-	next := gateway(t, nil, args...)
+	next := gatewayOf(t, program, nil, args...)
 	address(t, next)
 	if code := before.End(t); code != 0 {
 		t.Errorf("the predecessor's exit code is %d", code)
@@ -145,12 +145,28 @@ func successor(t *testing.T, before *process.Process, args ...string) *process.P
 	return next
 }
 
-// Real processes hand WebSockets over to each other, several times in a row. Nothing is closed,
-// lost or doubled: not on tunnels with traffic in both directions, not on those whose client
-// reads slowly or is within a frame, and no plain request fails. The last process has no more
-// descriptors than the first one had.
+// anotherBuild builds this program in another way than the test was.
+func anotherBuild(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "gateway")
+	if out, err := exec.Command("go", "build", "-tags", "limpet_ordinary_syscalls", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// Real processes of two builds hand WebSockets over to each other, several times in a row.
+// Nothing is closed, lost or doubled: not on tunnels with traffic in both directions, not on
+// those whose client reads slowly or is within a frame, and no plain request fails. The last
+// process has no more descriptors than the first one had, and no more memory but what the
+// garbage collector does with it.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := []string{anotherBuild(t), exe}                                  // in turn
 	pause := max(50*time.Millisecond, time.Duration(*tunnels)*time.Second/4000) // 8,000 messages a second at most
 	b := startCounter(t, pause)
 	args := []string{"-listen", "127.0.0.1:0", "-backend", "a=" + b.URL, "-takeover", filepath.Join(t.TempDir(), "takeover"), "-drain", "1s"}
@@ -178,15 +194,15 @@ func TestTakeover(t *testing.T) {
 	slow := newSlowClient(t, addr)
 	begun := newRawClient(t, addr)
 	begun.send(frameOf("half of this comes before, and half of it behind")[:20])
-	first := descriptors(t, p)
+	first, memory := descriptors(t, p), resident(t, p)
 
 	var asked atomic.Int64
 	for i := range 4 {
 		all.Go(func() { keepAsking(t, addr, i%2 == 0, stop, &asked) })
 	}
-	for range *takeovers {
+	for i := range 2 * ((*takeovers + 1) / 2) { // the last one is of the same build as the first
 		was := asked.Load()
-		p = successor(t, p, args...)
+		p = successor(t, p, programs[i%2], args...)
 		for asked.Load() < was+20 {
 			time.Sleep(time.Millisecond)
 		}
@@ -215,6 +231,9 @@ func TestTakeover(t *testing.T) {
 		messages, len(pauses), asked.Load(), pauses[len(pauses)/2], pauses[len(pauses)*99/100])
 	if last := descriptors(t, p); last > first+20 {
 		t.Errorf("the last process has %d descriptors, the first one had %d", last, first)
+	}
+	if last := resident(t, p); last > 2*memory+64<<20 {
+		t.Errorf("the last process has %d MiB, the first one had %d", last>>20, memory>>20)
 	}
 	p.Signal(t, syscall.SIGTERM)
 	if code := p.End(t); code != 0 {
@@ -257,6 +276,20 @@ func descriptors(t *testing.T, p *process.Process) int {
 		t.Fatal(err)
 	}
 	return len(files)
+}
+
+// resident returns the bytes of memory that p has for itself.
+func resident(t *testing.T, p *process.Process) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID()) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kib, err := strconv.Atoi(string(regexp.MustCompile(`RssAnon:\s+(\d+) kB`).FindSubmatch(status)[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
 }
 
 // A rawClient is one of a WebSocket that sends bytes.
