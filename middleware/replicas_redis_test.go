@@ -30,6 +30,7 @@ func TestReplicasOnRedis(t *testing.T) {
 	await(t, one, "b", down)
 	late := start()
 	await(t, late, "b", down)
+	await(t, late, "a", draining) // told in a message of its own
 	if got, want := late.Get("a").Wish(), one.Get("a").Wish(); !got.Equal(want) {
 		t.Errorf("a late replica has %+v, want %+v", got, want)
 	}

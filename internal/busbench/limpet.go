@@ -61,9 +61,14 @@ func overBus(b bus.Bus) *role.Peer {
 	}}
 }
 
-// newHub returns a hub that runs. Its members may be slow.
-func newHub(ctx context.Context, b bus.Bus) (*hub.Hub, error) {
-	h, err := hub.New(b, &hub.Options{QueueBytes: 256 << 20})
+// newHub returns a hub. Its members may be slow.
+func newHub(b bus.Bus) (*hub.Hub, error) {
+	return hub.New(b, &hub.Options{QueueBytes: 256 << 20})
+}
+
+// running returns a hub that runs.
+func running(ctx context.Context, b bus.Bus) (*hub.Hub, error) {
+	h, err := newHub(b)
 	if err == nil {
 		go h.Run(ctx)
 	}
@@ -72,7 +77,7 @@ func newHub(ctx context.Context, b bus.Bus) (*hub.Hub, error) {
 
 // overHub has a member in the room that is the topic.
 func overHub(ctx context.Context, b bus.Bus) (*role.Peer, error) {
-	h, err := newHub(ctx, b)
+	h, err := running(ctx, b)
 	return &role.Peer{
 		Publish: func(ctx context.Context, topic string, data []byte) error {
 			return h.Send(ctx, hub.Who{Rooms: []string{topic}}, hub.Text(data))
@@ -99,7 +104,7 @@ func overSocketIO(client *redis.Client) (*role.Peer, error) {
 			return emitters[topic].Emit(ctx, "ev", string(data[1:len(data)-1]))
 		},
 		Subscribe: func(ctx context.Context, topic string, got func([]byte)) error {
-			h, err := newHub(ctx, nil)
+			h, err := newHub(nil)
 			if err != nil {
 				return err
 			}
@@ -119,7 +124,7 @@ func overSocketIO(client *redis.Client) (*role.Peer, error) {
 
 // members is a hub of this process alone, whose WebSockets are in the room.
 func members(ctx context.Context) (*role.Peer, error) {
-	h, err := newHub(ctx, nil)
+	h, err := running(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
