@@ -183,7 +183,8 @@ func (c *Cluster) subscribe(ctx context.Context, sub bus.Subscription) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.notReady.Store(&err)
+		why := err // others read it while err changes
+		c.notReady.Store(&why)
 		if !logged {
 			logged = true
 			c.opts.Logger.Warn("the Socket.IO cluster can't be reached; waiting for Redis", "nsp", c.nsp, "err", err)
