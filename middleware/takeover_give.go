@@ -74,11 +74,11 @@ func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
 		return since, c.Abort(err)
 	}
 	began := time.Now()
-	n, err := h.give(c)
-	if err != nil {
+	frozen := h.gateway.upgrade.Freeze()
+	if err := h.give(c, frozen); err != nil {
 		return since, err
 	}
-	h.gateway.router.log.Info("handed over", "tunnels", n, "paused", time.Since(began).Round(time.Millisecond))
+	h.gateway.router.log.Info("handed over", "tunnels", len(frozen), "paused", time.Since(began).Round(time.Millisecond))
 	h.unlink(false)
 	h.door.Close()
 	close(h.gone)
@@ -128,10 +128,8 @@ func (h *Handover) sendPins(c *handover.Conn, since time.Time) error {
 // lateTime is longer than what may be waited for before the successor decides.
 const lateTime = 12 * time.Second
 
-// give gives the tunnels that can move, and returns how many. After an error they all go on
-// here.
-func (h *Handover) give(c *handover.Conn) (n int, err error) {
-	frozen := h.gateway.upgrade.Freeze()
+// give gives tunnels, and the state of the gateway. After an error they all go on here.
+func (h *Handover) give(c *handover.Conn, frozen []*upgrade.Frozen) error {
 	items := make([]handover.Item, len(frozen))
 	for i, f := range frozen {
 		items[i] = handover.Item{Record: f.Record, Files: f.Files[:]}
@@ -155,9 +153,21 @@ func (h *Handover) give(c *handover.Conn) (n int, err error) {
 		end(f)
 	}
 	if gone {
-		return len(frozen), nil
+		return nil
 	}
-	return 0, fmt.Errorf("nothing was handed over: %w", err)
+	return fmt.Errorf("nothing was handed over: %w", err)
+}
+
+// giveOpened gives the tunnels that are here and can move now, if there are any.
+func (h *Handover) giveOpened(c *handover.Conn) error {
+	if h.gateway.upgrade.Movable() == 0 {
+		return nil
+	}
+	frozen := h.gateway.upgrade.Freeze()
+	if len(frozen) == 0 { // they can't move at the moment
+		return nil
+	}
+	return h.give(c, frozen)
 }
 
 // giveRest gives the tunnels that are opened on connections which are still here, and the pins
@@ -173,11 +183,9 @@ func (h *Handover) giveRest(c *handover.Conn, since time.Time) {
 		case <-h.leave:
 			leaving = true
 		}
-		if h.gateway.upgrade.Movable() > 0 {
-			if _, err := h.give(c); err != nil {
-				h.gateway.router.log.Warn("takeover: the successor did not take the last tunnels", "err", err)
-				return
-			}
+		if err := h.giveOpened(c); err != nil {
+			h.gateway.router.log.Warn("takeover: the successor did not take the last tunnels", "err", err)
+			return
 		}
 		began := time.Now()
 		if !h.giveNewPins(c, since) {
@@ -187,7 +195,7 @@ func (h *Handover) giveRest(c *handover.Conn, since time.Time) {
 		pause.Reset(restPause + 10*time.Since(began)) // all pins were looked through
 	}
 	for until := time.Now().Add(restTime); h.gateway.upgrade.Movable() > 0 && time.Now().Before(until); time.Sleep(restPause / 10) {
-		if _, err := h.give(c); err != nil {
+		if h.giveOpened(c) != nil {
 			return
 		}
 	}

@@ -97,10 +97,10 @@ func TestTakeoverFaults(t *testing.T) {
 					return false
 				})
 			})
+			if !*stops {
+				continue
+			}
 			t.Run(step.name+", stop the "+victim, func(t *testing.T) {
-				if !*stops {
-					t.Skip("without -stops")
-				}
 				t.Parallel()
 				goesOn := make(chan bool)
 				interfere(t, step.kind, false, goesOn, func(p map[string]*process.Process) bool {
