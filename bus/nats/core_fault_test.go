@@ -161,18 +161,25 @@ func TestCoreAway(t *testing.T) {
 }
 
 // When the connection is closed, subscriptions say so.
-func TestCoreClosed(t *testing.T) {
+func TestClosed(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, nil)
-	conn := connect(t, s.ClientURL())
-	b := &natsbus.Core{Conn: conn}
-	sub := subscribe(t, b, "a")
-	conn.Close()
-	if _, err := next(t, sub); !errors.Is(err, bus.ErrClosed) || !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("Next: %v", err)
-	}
-	if err := b.Publish(t.Context(), "a", nil); !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("Publish: %v", err)
+	for name, over := range map[string]func(*nats.Conn) bus.Bus{
+		"Core":      func(conn *nats.Conn) bus.Bus { return &natsbus.Core{Conn: conn} },
+		"JetStream": func(conn *nats.Conn) bus.Bus { return &natsbus.JetStream{Conn: conn} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := connect(t, startServer(t, nil).ClientURL())
+			b := over(conn)
+			sub := subscribe(t, b, "a")
+			conn.Close()
+			if _, err := next(t, sub); !errors.Is(err, bus.ErrClosed) || !errors.Is(err, nats.ErrConnectionClosed) {
+				t.Errorf("Next: %v", err)
+			}
+			if err := b.Publish(t.Context(), "a", nil); !errors.Is(err, nats.ErrConnectionClosed) {
+				t.Errorf("Publish: %v", err)
+			}
+		})
 	}
 }
 

@@ -180,22 +180,6 @@ func TestJetStreamAway(t *testing.T) {
 	want(t, sub, "end")
 }
 
-// When the connection is closed, subscriptions say so.
-func TestJetStreamClosed(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, nil)
-	conn := connect(t, s.ClientURL())
-	b := &natsbus.JetStream{Conn: conn}
-	sub := subscribe(t, b, "a")
-	conn.Close()
-	if _, err := next(t, sub); !errors.Is(err, bus.ErrClosed) || !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("Next: %v", err)
-	}
-	if err := b.Publish(t.Context(), "a", nil); !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("Publish: %v", err)
-	}
-}
-
 // A stream that there is already is used as it is.
 func TestJetStreamOfOthers(t *testing.T) {
 	t.Parallel()
