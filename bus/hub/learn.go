@@ -31,7 +31,7 @@ func (h *Hub) learn(e *envelope) error {
 			a.later = slices.Delete(a.later, 0, 1)
 		}
 	}
-	h.catchUp(e.node, a, &calls)
+	h.makeDue(e.node, a, &calls)
 	p.mu.Unlock()
 	h.tellPresence(calls)
 	return nil
@@ -70,8 +70,9 @@ func (h *Hub) replace(id string, a *announced, part news, calls *[]told) {
 	a.number = part.Number
 }
 
-// catchUp makes the changes that are due, and asks the node for a list if one is missing.
-func (h *Hub) catchUp(id string, a *announced, calls *[]told) {
+// makeDue makes the changes whose turn has come, and has the node asked for a list if one is
+// missing.
+func (h *Hub) makeDue(id string, a *announced, calls *[]told) {
 	for len(a.later) > 0 && a.later[0].Number <= a.number+1 {
 		if next := a.later[0]; next.Number > a.number {
 			for _, c := range next.Members {
@@ -84,6 +85,11 @@ func (h *Hub) catchUp(id string, a *announced, calls *[]told) {
 	for _, next := range a.later {
 		a.last = max(a.last, next.Number)
 	}
+	h.noteBehind(a)
+}
+
+// noteBehind has a node asked for a list if it has announced more than is known here.
+func (h *Hub) noteBehind(a *announced) {
 	switch {
 	case a.number >= a.last:
 		a.behind = time.Time{}
@@ -103,7 +109,7 @@ func (h *Hub) announcedUpTo(id string, number uint64) {
 	defer p.mu.Unlock()
 	a := p.node(id)
 	a.last = max(a.last, number)
-	h.catchUp(id, a, nil)
+	h.noteBehind(a)
 }
 
 // missing returns the nodes that are to be asked for a list. An announcement may be on its
