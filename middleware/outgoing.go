@@ -10,23 +10,11 @@ import (
 	"github.com/limpet-go/limpet/internal/httpfield"
 )
 
-// hopByHop reports whether a field concerns a single connection, and must not be passed
-// on: RFC 9110 section 7.6.1. Fields that Connection names are hop-by-hop too (see
-// removeNamed). Proxy-Connection isn't in any standard, but some clients send it.
-func hopByHop(name string) bool {
-	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
-		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return false
-}
-
 // removeHopByHop deletes all hop-by-hop fields from h.
 func removeHopByHop(h http.Header) {
 	removeNamed(h, h["Connection"])
 	for name := range h {
-		if hopByHop(name) {
+		if httpfield.IsHopByHop(name) {
 			delete(h, name)
 		}
 	}
@@ -81,7 +69,7 @@ func (g *Gateway) prepare(o *outgoing, in *http.Request, pin affinity.Pin, id st
 	trusted := g.client.trusts(from)
 	g.checkPeer(in, from)
 	for name, values := range in.Header {
-		if !hopByHop(name) && !untrustedField(name, trusted) {
+		if !httpfield.IsHopByHop(name) && !untrustedField(name, trusted) {
 			out.Header[name] = values
 		} else if !trusted {
 			g.distrust(name, from)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/httpfield"
 	"github.com/limpet-go/limpet/internal/pause"
 	"github.com/limpet-go/limpet/internal/typednil"
 )
@@ -127,7 +128,7 @@ func validateField(option, name, example string) error {
 		return fmt.Errorf("limpet: %s %q: no field can have this name; want one such as %s", option, name, example)
 	}
 	field := http.CanonicalHeaderKey(name)
-	if hopByHop(field) || field == "Set-Cookie" || field == "Location" || strings.HasPrefix(field, "Content-") || strings.HasPrefix(field, "Sec-Websocket-") {
+	if httpfield.IsHopByHop(field) || field == "Set-Cookie" || field == "Location" || strings.HasPrefix(field, "Content-") || strings.HasPrefix(field, "Sec-Websocket-") {
 		return fmt.Errorf("limpet: %s %q has a meaning of its own in HTTP; want a field that nothing else uses, such as %s", option, name, example)
 	}
 	return nil

@@ -23,7 +23,7 @@ func inTrailer(name string, connection []string) bool {
 		"Content-Encoding", "Content-Range", "Content-Type":
 		return false
 	}
-	return !hopByHop(name) && !untrustedField(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
+	return !httpfield.IsHopByHop(name) && !untrustedField(name, false) && !strings.HasPrefix(name, "If-") && !httpfield.HasToken(connection, name)
 }
 
 // announced returns the trailers that r has announced and that may be passed on, or nil if

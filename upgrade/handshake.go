@@ -102,12 +102,7 @@ func validKey(key string) bool {
 // isHop reports whether the field of h concerns one connection only (RFC 9110, section
 // 7.6.1), or is one that a message without a body has no use for.
 func isHop(h http.Header, name string) bool {
-	switch name {
-	case "Connection", "Content-Length", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-		"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return httpfield.HasToken(h["Connection"], name)
+	return httpfield.IsHopByHop(name) || name == "Content-Length" || httpfield.HasToken(h["Connection"], name)
 }
 
 // keepUpgrade removes the fields of h that concern one connection only, except for those that

@@ -58,3 +58,15 @@ func HasToken(lines []string, token string) bool {
 	}
 	return false
 }
+
+// IsHopByHop reports whether the field with this canonical name concerns a single connection,
+// and must not be passed on (RFC 9110, section 7.6.1). Fields that Connection names are
+// hop-by-hop too. Proxy-Connection isn't in any standard, but some clients send it.
+func IsHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
