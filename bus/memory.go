@@ -19,7 +19,7 @@ import (
 // and its fields must not be changed, once it is used.
 type Memory struct {
 	// Queue is the number of messages that may wait in each subscription. 0 means
-	// 1024.
+	// 1024. More than these may wait only up to 32 MiB.
 	Queue int
 	// CloseSlow says what happens to a subscription whose queue is full when
 	// another message comes. By default it loses the oldest message in its queue,

@@ -6,8 +6,13 @@ import (
 	"sync"
 )
 
-// defaultQueue is the size of a queue for which none is given.
-const defaultQueue = 1024
+const (
+	// defaultQueue is the size of a queue for which none is given.
+	defaultQueue = 1024
+	// manyBytes is how much a queue with more than defaultQueue messages holds: what Redis
+	// holds for a slow subscriber, too, by its default.
+	manyBytes = 32 << 20
+)
 
 // A queue holds the messages of a subscription that Next hasn't returned yet. The zero
 // value holds defaultQueue messages and drops the oldest ones.
@@ -20,6 +25,7 @@ type queue struct {
 	ring   []item        // grows up to limit
 	head   int           // index of the oldest item
 	n      int           // number of items
+	bytes  int           // length of their data
 	lost   int64         // number of messages that were dropped before the oldest item
 	gap    *Gap          // the sum of the gaps that were dropped before it, or nil
 	closed error         // what Next returns once the queue is empty; nil while it is open
@@ -40,7 +46,7 @@ func (q *queue) push(it item) bool {
 	if q.closed != nil {
 		return false
 	}
-	if q.n == q.size() {
+	for q.isFull() {
 		if q.closeSlow {
 			q.counts.closeSlow()
 			q.close(fmt.Errorf("%w: the subscriber was too slow, %d messages are waiting", ErrClosed, q.n))
@@ -53,6 +59,7 @@ func (q *queue) push(it item) bool {
 	}
 	q.ring[(q.head+q.n)%len(q.ring)] = it
 	q.n++
+	q.bytes += len(it.Data)
 	q.awake()
 	return true
 }
@@ -61,7 +68,12 @@ func (q *queue) push(it item) bool {
 func (q *queue) full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.n == q.size()
+	return q.isFull()
+}
+
+// isFull is full for callers that hold q.mu.
+func (q *queue) isFull() bool {
+	return q.n == q.size() || q.n >= defaultQueue && q.bytes >= manyBytes
 }
 
 // len returns the number of items.
@@ -105,6 +117,7 @@ func (q *queue) pop() item {
 	q.ring[q.head] = item{}
 	q.head = (q.head + 1) % len(q.ring)
 	q.n--
+	q.bytes -= len(it.Data)
 	return it
 }
 
@@ -155,7 +168,7 @@ func (q *queue) next() (m Message, wait <-chan struct{}, err error) {
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ring, q.head, q.n, q.lost, q.gap = nil, 0, 0, 0, nil
+	q.ring, q.head, q.n, q.bytes, q.lost, q.gap = nil, 0, 0, 0, 0, nil
 	q.close(ErrClosed)
 }
 

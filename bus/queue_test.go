@@ -51,3 +51,38 @@ func TestQueueOverflow(t *testing.T) {
 		})
 	}
 }
+
+// More than 1024 messages wait only up to 32 MiB.
+func TestQueueBytes(t *testing.T) {
+	t.Parallel()
+	big := item{Message: Message{Data: make([]byte, manyBytes/defaultQueue)}}
+	for _, tt := range []struct {
+		name        string
+		limit, n    int
+		want, bytes int
+	}{
+		{"small ones", 3000, 3000, 3000, 0},
+		{"more than 1024 big ones", 3000, 3000, defaultQueue, manyBytes},
+		{"few big ones", 10, 20, 10, 10 * len(big.Data)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := queue{limit: tt.limit}
+			for range tt.n {
+				it := item{}
+				if tt.bytes > 0 {
+					it = big
+				}
+				q.push(it)
+			}
+			if q.n != tt.want || q.bytes != tt.bytes || q.lost != int64(tt.n-tt.want) {
+				t.Errorf("%d messages of %d bytes, %d lost; want %d, %d, %d", q.n, q.bytes, q.lost, tt.want, tt.bytes, tt.n-tt.want)
+			}
+			for q.n > 0 {
+				q.next()
+			}
+			if q.bytes != 0 {
+				t.Errorf("an empty queue counts %d bytes", q.bytes)
+			}
+		})
+	}
+}

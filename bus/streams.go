@@ -91,8 +91,9 @@ type Streams struct {
 	// the next message: it can't know that nothing else was lost.
 	Idle time.Duration
 	// Queue is the number of messages that may wait in each subscription. 0 means
-	// 1024. A subscription whose queue is full reads on from the history once there
-	// is room. It delays nobody, and loses only what is trimmed before it is read.
+	// 1024. More than these may wait only up to 32 MiB. A subscription whose queue is
+	// full reads on from the history once there is room. It delays nobody, and loses
+	// only what is trimmed before it is read.
 	Queue int
 	// Timeout is how long each Publish, Subscribe and Add may take. 0 means three
 	// seconds. If it is longer than a restart of Redis takes, publishers don't notice

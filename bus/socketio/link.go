@@ -79,8 +79,13 @@ func (l redisLink) sendAll(frames []frame, failed func(error)) {
 	l.publisher.DoAll(l.client, sendLimit, all, func(err error) { failed(fmt.Errorf("socketio: send: %w", err)) })
 }
 
+// waiting is how many messages may wait for a Cluster, up to 32 MiB. For a node of Socket.IO
+// as many wait in Redis, by its default client-output-buffer-limit: a Cluster that is as slow
+// loses no more.
+const waiting = 1 << 16
+
 func (l redisLink) subscribe(ctx context.Context, sharded bool) (bus.Subscription, error) {
-	return (&bus.Redis{Client: l.client, Sharded: sharded}).Subscribe(ctx)
+	return (&bus.Redis{Client: l.client, Sharded: sharded, Queue: waiting}).Subscribe(ctx)
 }
 
 func (l redisLink) subscribers(ctx context.Context, channel string, sharded bool) (int, error) {
