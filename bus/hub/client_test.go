@@ -83,6 +83,7 @@ func TestClient(t *testing.T) {
 	t.Run("notices silence", func(t *testing.T) { noticesSilence(t, chromium) })
 	t.Run("names too much", func(t *testing.T) { namesTooMuch(t, chromium) })
 	t.Run("has no address", func(t *testing.T) { hasNoAddress(t, chromium) })
+	t.Run("compresses", func(t *testing.T) { compresses(t, chromium) })
 }
 
 // A page whose connections break, and whose node ends, gets each message once and in order,

@@ -15,9 +15,10 @@ type Frame struct {
 	payload []byte
 	binary  bool
 
-	build sync.Once
-	bytes []byte
-	lined atomic.Pointer[Frame] // see bare
+	build    sync.Once
+	bytes    []byte
+	lined    atomic.Pointer[Frame]      // see bare
+	squeezed atomic.Pointer[compressed] // see deflated
 }
 
 // Text returns a text message. The payload is kept and must not be changed. It must
@@ -50,22 +51,30 @@ func (f *Frame) Bytes() []byte {
 		if f.bytes != nil {
 			return // it is a ping or a pong, which pop has made
 		}
-		const fin, text, binaryData = 0x80, 1, 2
-		opcode := byte(fin | text)
-		if f.binary {
-			opcode = fin | binaryData
-		}
-		n := len(f.payload)
-		b := append(make([]byte, 0, 10+n), opcode)
-		switch {
-		case n < 126:
-			b = append(b, byte(n))
-		case n <= math.MaxUint16:
-			b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
-		default:
-			b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
-		}
-		f.bytes = append(b, f.payload...)
+		f.bytes = newFrame(f.head(), f.payload)
 	})
 	return f.bytes
+}
+
+// head returns the first byte of the message's frame.
+func (f *Frame) head() byte {
+	if f.binary {
+		return fin | opBinary
+	}
+	return fin | opText
+}
+
+// newFrame returns the frame of a server (RFC 6455, section 5.2).
+func newFrame(head byte, payload []byte) []byte {
+	n := len(payload)
+	b := append(make([]byte, 0, 10+n), head)
+	switch {
+	case n < 126:
+		b = append(b, byte(n))
+	case n <= math.MaxUint16:
+		b = binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+	return append(b, payload...)
 }

@@ -47,9 +47,21 @@ type HandlerOptions struct {
 	// Subprotocols are those that clients may ask for beside [Protocol], the best one
 	// first. Clients that ask for Protocol speak it.
 	Subprotocols []string
+	// Compress makes the handler compress messages for clients that offer permessage-deflate
+	// (RFC 7692), as browsers do, and lets these clients compress theirs. Each message is
+	// compressed by itself, without context takeover: once for all clients that get it, and
+	// a client takes no memory for it while nothing moves. Messages of less than 256 bytes,
+	// and those that don't become shorter, are sent as they are. A client isn't answered with
+	// the extension, and gets all messages as they are, if it offers nothing, or only offers
+	// with a server_max_window_bits of less than 15.
+	//
+	// The length of a compressed message tells something of its content: don't send a secret
+	// in one message with text that strangers choose.
+	Compress bool
 	// ReadLimit is the size in bytes of the largest message that a client may send;
 	// it is 32 KiB by default. A larger one closes the client with 1009 (Message Too
-	// Big). The first one of [Protocol] takes some 30 bytes and a name for each room.
+	// Big). Of a compressed one what counts is its length without compression. The first
+	// one of [Protocol] takes some 30 bytes and a name for each room.
 	ReadLimit int64
 	// MessageRate is how many messages a second a client may send. Control frames such as
 	// pings count, and each fragment of a message. A client that sends more is closed with
@@ -78,8 +90,7 @@ type HandlerOptions struct {
 // asks for, or clients are answered with 501 Not Implemented, which is logged once.
 //
 // Once [Hub.Run] has ended clients are answered with 503 Service Unavailable, and the
-// reason is logged once. Compression isn't negotiated: a message is encoded once for
-// all members.
+// reason is logged once.
 func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	s := &sockets{hub: h}
 	if opts != nil {

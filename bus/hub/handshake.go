@@ -29,6 +29,9 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 		return nil, nil
 	}
 	take := &hijacker{ResponseWriter: w}
+	if s.opts.Compress {
+		take.extension = answerOffers(r.Header.Values("Sec-WebSocket-Extensions"))
+	}
 	ws, err := websocket.Accept(take, r, &websocket.AcceptOptions{
 		OriginPatterns: s.opts.Origins, Subprotocols: append([]string{Protocol}, s.opts.Subprotocols...),
 	})
@@ -38,6 +41,8 @@ func (s *sockets) accept(w http.ResponseWriter, r *http.Request) (c *socket, ear
 	_ = ws.CloseNow() // closes what it takes for the connection
 	conn := below(take.conn)
 	c = &socket{sockets: s, conn: conn, raw: rawConn(conn), release: stay.Hold(r.Context())}
+	c.deflates = take.extension != ""
+	c.frames.inflates = c.deflates
 	c.try = c.receive
 	if ws.Subprotocol() == Protocol {
 		c.alive = s.alive
@@ -75,8 +80,17 @@ func canHijack(w http.ResponseWriter) bool {
 // hijacker is a ResponseWriter that keeps the connection it was hijacked for.
 type hijacker struct {
 	http.ResponseWriter
-	conn  net.Conn
-	early []byte // what the client has sent behind its handshake
+	extension string // the answer to the client's offers of compression, or ""
+	conn      net.Conn
+	early     []byte // what the client has sent behind its handshake
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (h *hijacker) WriteHeader(status int) {
+	if h.extension != "" && status == http.StatusSwitchingProtocols {
+		h.Header().Set("Sec-WebSocket-Extensions", h.extension)
+	}
+	h.ResponseWriter.WriteHeader(status)
 }
 
 // Hijack implements http.Hijacker. The connection that it returns can't be closed.

@@ -17,12 +17,13 @@ import (
 // neither of which is there while nothing moves, apart from the one that waits for the
 // client: the member's own, which alone writes, and one that reads (see wait).
 type socket struct {
-	sockets *sockets
-	member  *Member // nil if the client can't become one
-	conn    net.Conn
-	out     net.Buffers
-	release func()       // tells what counts the client that it is gone; or nil
-	halves  atomic.Int32 // how many of Close and end have been called
+	sockets  *sockets
+	member   *Member // nil if the client can't become one
+	conn     net.Conn
+	out      net.Buffers
+	release  func()       // tells what counts the client that it is gone; or nil
+	halves   atomic.Int32 // how many of Close and end have been called
+	deflates bool         // messages to the client are compressed
 
 	// What the reading goroutine uses.
 	raw    syscall.RawConn       // nil if the connection is no socket, which one of TLS isn't
@@ -48,20 +49,28 @@ type socket struct {
 // Send implements [Conn].
 func (s *socket) Send(_ context.Context, messages []*Frame) error {
 	if len(messages) == 1 {
-		_, err := s.conn.Write(messages[0].Bytes())
+		_, err := s.conn.Write(s.bytes(messages[0]))
 		return err
 	}
 	list := outs.Get().(*[][]byte)
 	defer outs.Put(list)
 	*list = (*list)[:0]
 	for _, f := range messages {
-		*list = append(*list, f.Bytes())
+		*list = append(*list, s.bytes(f))
 	}
 	s.out = *list // a copy of the slice, which WriteBuffers consumes
 	_, err := netsockets.WriteBuffers(s.conn, &s.out)
 	s.out = nil
 	clear(*list)
 	return err
+}
+
+// bytes returns a message as the frame that the client gets.
+func (s *socket) bytes(f *Frame) []byte {
+	if s.deflates {
+		return f.deflated()
+	}
+	return f.Bytes()
 }
 
 // outs are lists for Send.

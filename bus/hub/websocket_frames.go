@@ -18,16 +18,25 @@ const (
 	opPong         = 10
 )
 
+// The bits before the opcode.
+const (
+	fin  = 0x80 // the message ends with this frame
+	rsv1 = 0x40 // the message is compressed (RFC 7692, section 6)
+	rsvs = 0x70 // those that only extensions use
+)
+
 // A frameReader makes messages of the bytes that a client sends, which come in any
 // pieces (RFC 6455, section 5). It keeps what it hasn't seen the end of, and nothing
 // between messages.
 type frameReader struct {
-	head  [14]byte // of the current frame
-	heads uint8    // bytes of it that have come
-	inner bool     // it is complete, and its payload is coming
-	parts bool     // the message has further frames
-	kind  byte     // of the message: opText or opBinary
-	key   uint32   // the mask, turned so that its lowest byte is for the next byte of the payload
+	head       [14]byte // of the current frame
+	heads      uint8    // bytes of it that have come
+	inner      bool     // it is complete, and its payload is coming
+	parts      bool     // the message has further frames
+	kind       byte     // of the message: opText or opBinary
+	inflates   bool     // the client may send compressed messages
+	compressed bool     // the message is
+	key        uint32   // the mask, turned so that its lowest byte is for the next byte of the payload
 
 	left    uint64 // bytes of the current frame's payload that haven't come
 	message []byte
@@ -74,7 +83,7 @@ func (r *frameReader) feed(b []byte, limit int64, to frameEvents) (done bool, ba
 			return false, nil
 		}
 		r.inner, r.heads = false, 0
-		if done, bad = r.end(to); done {
+		if done, bad = r.end(limit, to); done {
 			return done, bad
 		}
 	}
@@ -121,8 +130,9 @@ func (r *frameReader) headSize() uint8 {
 
 // begin looks at a head that has come.
 func (r *frameReader) begin(limit int64) *violation {
-	fin, op := r.head[0]&0x80 != 0, r.opcode()
-	least := uint64(0) // the length that needs as many bytes as it was given
+	last, op := r.head[0]&fin != 0, r.opcode()
+	first := op == opText || op == opBinary // of the frames of a message
+	least := uint64(0)                      // the length that needs as many bytes as it was given
 	r.left = uint64(r.head[1] & 0x7f)
 	switch r.left {
 	case 126:
@@ -134,17 +144,17 @@ func (r *frameReader) begin(limit int64) *violation {
 	switch {
 	case r.head[1]&0x80 == 0:
 		wrong = "a frame that isn't masked"
-	case r.head[0]&0x70 != 0:
+	case r.head[0]&rsvs != 0 && !(r.head[0]&rsvs == rsv1 && r.inflates && first):
 		wrong = "a frame of an extension"
 	case r.left < least || r.left > math.MaxInt64:
 		wrong = "a length that isn't written as it must be"
-	case op >= opClose && (op > opPong || !fin || r.left > 125):
+	case op >= opClose && (op > opPong || !last || r.left > 125):
 		wrong = "a control frame that isn't one"
 	case op > opBinary && op < opClose:
 		wrong = "a frame of an unknown kind"
 	case op == opContinuation && !r.parts:
 		wrong = "a frame that continues nothing"
-	case op != opContinuation && op < opClose && r.parts:
+	case first && r.parts:
 		wrong = "a message within a message"
 	}
 	if wrong != "" {
@@ -154,18 +164,22 @@ func (r *frameReader) begin(limit int64) *violation {
 	if op >= opClose {
 		return nil
 	}
-	if op != opContinuation {
-		r.kind = op
+	if first {
+		r.kind, r.compressed = op, r.head[0]&rsv1 != 0
 	}
-	r.parts = !fin
-	if r.left > uint64(limit) || uint64(len(r.message)) > uint64(limit)-r.left {
+	r.parts = !last
+	most := uint64(limit)
+	if r.compressed {
+		most = deflatedLimit(limit)
+	}
+	if r.left > most || uint64(len(r.message)) > most-r.left {
 		return &violation{closecode.MessageTooBig, "a message that is too big"}
 	}
 	return nil
 }
 
 // end deals with a frame that is complete.
-func (r *frameReader) end(to frameEvents) (done bool, bad *violation) {
+func (r *frameReader) end(limit int64, to frameEvents) (done bool, bad *violation) {
 	switch op := r.opcode(); {
 	case op == opClose:
 		return r.endClose(to)
@@ -177,6 +191,11 @@ func (r *frameReader) end(to frameEvents) (done bool, bad *violation) {
 	case !r.parts:
 		message := r.message
 		r.message = nil
+		if r.compressed {
+			if message, bad = inflated(message, limit); bad != nil {
+				return true, bad
+			}
+		}
 		if r.kind == opText && !utf8.Valid(message) { // other clients would close their connections if it was passed on
 			return true, &violation{closecode.InvalidPayload, "text that is not UTF-8"}
 		}

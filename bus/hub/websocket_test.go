@@ -71,33 +71,62 @@ func rawClient(t *testing.T, s *httptest.Server, behind []byte) (net.Conn, *bufi
 	return c, in
 }
 
-// received reads the frames of a server up to the end of the connection. Each is its
-// first byte in hex and its payload; a close frame has the code as a number.
-func received(t *testing.T, in io.Reader) (frames []string) {
+// A frame is one that a server has sent.
+type frame struct {
+	head    byte
+	payload string
+}
+
+// readFrames reads the frames of a server up to the end of the connection.
+func readFrames(t testing.TB, in io.Reader) (frames []frame) {
 	t.Helper()
 	for {
-		head := make([]byte, 2)
-		if _, err := io.ReadFull(in, head); err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Errorf("the connection doesn't end well: %v", err)
-			}
+		f := readFrame(t, in)
+		if f.head == 0 {
 			return frames
 		}
-		n := int(head[1])
-		if n == 126 {
-			long := make([]byte, 2)
-			_, _ = io.ReadFull(in, long)
-			n = int(binary.BigEndian.Uint16(long))
-		}
-		payload := make([]byte, n)
-		if _, err := io.ReadFull(in, payload); err != nil {
-			t.Error(err)
-		}
-		if head[0] == 0x88 && n >= 2 {
-			payload = fmt.Appendf(nil, "%d", binary.BigEndian.Uint16(payload))
-		}
-		frames = append(frames, fmt.Sprintf("%x %.20s", head[0], payload))
+		frames = append(frames, f)
 	}
+}
+
+// readFrame reads a frame of a server. At the end of the connection there is none.
+func readFrame(t testing.TB, in io.Reader) frame {
+	t.Helper()
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(in, head); err != nil {
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("the connection doesn't end well: %v", err)
+		}
+		return frame{}
+	}
+	n := uint64(head[1])
+	if more := map[uint64]int{126: 2, 127: 8}[n]; more > 0 {
+		long := make([]byte, 8)
+		_, _ = io.ReadFull(in, long[8-more:])
+		n = binary.BigEndian.Uint64(long)
+	}
+	payload := make([]byte, n)
+	if _, err := io.ReadFull(in, payload); err != nil {
+		t.Error(err)
+	}
+	return frame{head[0], string(payload)}
+}
+
+// received reads the frames of a server up to the end of the connection. Each is its
+// first byte in hex and its payload, decompressed if the bit for that is set; a close frame
+// has the code as a number.
+func received(t *testing.T, in io.Reader) (frames []string) {
+	t.Helper()
+	for _, f := range readFrames(t, in) {
+		if f.head&compressed != 0 {
+			f.payload = inflate(t, f.payload)
+		}
+		if f.head == closing && len(f.payload) >= 2 {
+			f.payload = fmt.Sprint(binary.BigEndian.Uint16([]byte(f.payload)))
+		}
+		frames = append(frames, fmt.Sprintf("%x %.20s", f.head, f.payload))
+	}
+	return frames
 }
 
 // What clients send, and what becomes of it, in one piece and in single bytes, behind the
