@@ -158,10 +158,22 @@ func (h *Hub) gap(gap *bus.Gap) {
 	}
 	h.missed(who.Rooms, gap.Topics == nil)
 	if h.opts.Gap == nil {
-		h.opts.Logger.Warn("messages between nodes are missing", "err", gap)
+		h.opts.Logger.Warn("messages between nodes are missing", "topics", someOf(gap.Topics), "err", gap)
 		return
 	}
 	h.opts.Gap(who, gap)
+}
+
+// someOf returns what a log says of the topics of a gap: a gap may be one of thousands.
+func someOf(topics []string) any {
+	const few = 10
+	switch {
+	case topics == nil:
+		return "all"
+	case len(topics) > few:
+		return append(slices.Clone(topics[:few]), fmt.Sprintf("and %d more", len(topics)-few))
+	}
+	return topics
 }
 
 // missed tells members that speak [Protocol] that messages to rooms are missing, or looks
