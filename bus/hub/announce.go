@@ -79,7 +79,9 @@ func (a *announcer) change(m *Member) {
 func (a *announcer) ask(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.askers = append(a.askers, id)
+	if !slices.Contains(a.askers, id) {
+		a.askers = append(a.askers, id)
+	}
 	a.poke()
 }
 

@@ -44,3 +44,35 @@ func TestListsAlike(t *testing.T) {
 		}
 	}
 }
+
+// A node that has asked several times before its turn has come gets one list.
+func TestListOnce(t *testing.T) {
+	t.Parallel()
+	memory := &bus.Memory{}
+	h, err := New(memory, &Options{Presence: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.presence.node(h.id)
+	topics := []string{h.topic(nodeKey + "one"), h.topic(nodeKey + "other")}
+	sub, err := memory.Subscribe(t.Context(), topics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		h.announcer.ask("one")
+		h.announcer.ask("other")
+	}
+	h.sendLists(t.Context())
+	if err := memory.Publish(t.Context(), topics[0], []byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(topics, topics[0]) {
+		if msg, err := sub.Next(t.Context()); err != nil || msg.Topic != want {
+			t.Errorf("got %+v, %v, want one of %s", msg, err, want)
+		}
+	}
+	if n := memory.Stats().Published; n != 3 {
+		t.Errorf("%d messages, want a list for each node", n-1)
+	}
+}
