@@ -48,23 +48,27 @@ func parseRing(data []byte, database string) ring {
 // nothing has to be read.
 func (b ring) follows(p position) bool { return b.whole && b.before == p.id }
 
-// maxRings is the number of entries of a stream that are kept while it is read: they mostly
-// are the ones behind those that were read.
-const maxRings = 256
+// Of the entries of a stream that ring while it is read so many are kept, and so many bytes of
+// their data: they mostly are the ones behind those that were read.
+const maxRings, maxRingBytes = 256, 256 << 10
 
 // keep keeps an entry that has rung until the stream is read. r.mu is held.
 func (st *stream) keep(b ring) {
-	if len(st.rings) == maxRings {
-		st.rings = nil // they must be read
+	if len(st.rings) == maxRings || st.ringBytes+len(b.entry.data) > maxRingBytes {
+		st.drop() // they must be read
 	}
 	st.rings = append(st.rings, b)
+	st.ringBytes += len(b.entry.data)
 }
+
+// drop forgets the entries that have rung. r.mu is held.
+func (st *stream) drop() { st.rings, st.ringBytes = nil, 0 }
 
 // replay passes on the entries that have rung while the stream was read, as far as nothing
 // is missing between them. r.mu is held.
 func (r *reader) replay(st *stream) {
 	rings := st.rings
-	st.rings = nil
+	st.drop()
 	for _, b := range rings {
 		if b.entry.id.compare(st.at.id) <= 0 {
 			continue

@@ -47,6 +47,7 @@ type stream struct {
 	at         position // up to which it was read
 	rung       streamID // the newest entry that has rung since the last page
 	rings      []ring   // the entries that have rung since the read began
+	ringBytes  int      // the bytes of their data
 	due        bool     // it is in reader.due
 	reading    bool     // a read has it
 }
