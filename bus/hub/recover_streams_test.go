@@ -65,6 +65,11 @@ func TestRecoverStreams(t *testing.T) {
 		g.was(t, "recovered room")
 		g.events()
 		g.leave()
+		await(t, "the last messages before the close", func() bool {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.code != 0
+		})
 	}
 	g.come(t, there, "room")
 	sending.Wait()
