@@ -156,9 +156,9 @@ func (m *Member) refill(pl *place, messages []*roomMessage) {
 		gets = m.recovers
 	}
 	m.mu.Unlock()
-	frames := make([]*Frame, len(messages))
+	frames, is := make([]*Frame, len(messages)), make([]bool, len(messages))
 	for i, msg := range messages {
-		frames[i] = msg.frameFor(m, gets)
+		frames[i], is[i] = msg.frameFor(m, gets)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -172,6 +172,9 @@ func (m *Member) refill(pl *place, messages []*roomMessage) {
 	}
 	for i, f := range frames {
 		pl.at = messages[i].at
+		if is[i] {
+			m.remember(messages[i])
+		}
 		if f != nil {
 			m.queue.add(f)
 		}

@@ -61,3 +61,45 @@ func TestRecoverBesideIllRoom(t *testing.T) {
 		stays.Close(1000, "")
 	})
 }
+
+// A message to several rooms comes once, although a member comes into them one after the other
+// and gets in each what it has missed.
+func TestRecoverRoomsInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, nil, &hub.Options{Recover: 100})
+		connect(t, h, "", "a", "b", "c")
+		g := newGuest()
+		g.come(t, h, "a", "b", "c")
+		synctest.Wait()
+		g.leave()
+		to := func(text string, rooms ...string) {
+			send(t, h, inRooms(rooms...), text)
+			synctest.Wait()
+		}
+		to("1", "a", "b", "c")
+		to("same", "b", "c")
+		to("same", "b", "c") // is another message
+		to("2", "a")
+		g.come(t, h, "c")
+		synctest.Wait()
+		wantEqual(t, "c", g.heard("c"), []string{"1", "same", "same"})
+		to("3", "a", "b", "c")
+		wantEqual(t, "c, live", g.heard("c"), []string{"3"})
+		to("4", "a", "b")
+		where := g.position("b")
+		for _, room := range []string{"b", "a"} {
+			if err := g.member.Join(t.Context(), room); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		wantEqual(t, "b", g.heard("b"), []string{"4"})
+		wantEqual(t, "a", g.heard("a"), []string{"2"})
+		if g.position("b") == where {
+			t.Error("the position stands still")
+		}
+		to("5", "a", "b", "c")
+		wantEqual(t, "a, live", append(g.heard("a"), append(g.heard("b"), g.heard("c")...)...), []string{"5"})
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -16,10 +17,13 @@ import (
 // nobody is no error. With [Options].Recover, what is sent to rooms comes to the members of
 // this node over the bus, too, so that it comes to all nodes in one order.
 func (h *Hub) Send(ctx context.Context, who Who, f *Frame) error {
-	h.sent.Add(1)
+	number := h.sent.Add(1)
 	e := envelope{kind: kindText, payload: f.payload}
 	if f.binary {
 		e.kind = kindBinary
+	}
+	if h.history != nil && len(who.Rooms) > 1 {
+		e.except = []string{onceKey + strconv.FormatInt(number, 36)}
 	}
 	return h.dispatch(ctx, who, e, f)
 }
@@ -60,7 +64,7 @@ func marshal(v any) []byte {
 // the order of what one sender publishes on one topic, so the messages to one room
 // stay in order. f is the message in the envelope, or nil if it is none.
 func (h *Hub) dispatch(ctx context.Context, who Who, e envelope, f *Frame) error {
-	e.node, e.to, e.except = h.id, who.to(), who.except()
+	e.node, e.to, e.except = h.id, who.to(), append(who.except(), e.except...)
 	for _, key := range e.to {
 		if h.ordered(key) && !who.Local {
 			continue // it comes back over the bus

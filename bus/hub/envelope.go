@@ -12,7 +12,8 @@ import (
 //	kind     1 byte
 //	node     string: the ID of the sender
 //	to       list of strings: the keys of rooms and IDs that it is for
-//	except   list of strings: the keys of those that it is not for
+//	except   list of strings: the keys of those that it is not for; the last one may be
+//	         that of cutOnce
 //	payload  the rest: the message as it is, or what the kind needs, mostly JSON
 //	         (kindAlive and kindHello: unsigned varints, the fields of a condition)
 //

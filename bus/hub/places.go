@@ -13,6 +13,7 @@ type places struct {
 	late  []*place          // those that catchUp is to bring up to date
 	runs  bool              // catchUp runs
 	empty chan struct{}     // has a value when the queue may be empty
+	once  []string          // the last messages that it may get in another room again, see remember
 }
 
 // A place is where a member is in a room:
@@ -141,7 +142,7 @@ func (m *Member) tellAbsent() {
 // deliver puts a message to a room into the queue of a member that speaks [Protocol]. One
 // that doesn't fit is left to the history.
 func (m *Member) deliver(key string, msg *roomMessage) {
-	f := msg.frameFor(m, m.is)
+	f, is := msg.frameFor(m, m.is)
 	if f == nil {
 		return
 	}
@@ -157,6 +158,9 @@ func (m *Member) deliver(key string, msg *roomMessage) {
 		m.fallBehind(pl)
 	default:
 		pl.at = msg.at
+		if is {
+			m.remember(msg)
+		}
 		m.queue.add(f)
 		m.wake()
 	}
