@@ -85,13 +85,34 @@ func (m *Member) approach(pl *place) error {
 	if arrived || at == (position{}) {
 		return nil
 	}
+	return m.read(pl, t, at, end)
+}
+
+// read reads a page behind a position, and puts it into the queue. end is that of the last
+// message that was handled.
+func (m *Member) read(pl *place, t *tail, at, end position) (err error) {
+	if end.before(at) { // this node is behind the one that the client comes from, or the client lies
+		if end, err = t.newest(m.ctx); err != nil {
+			return err
+		}
+		if end.before(at) {
+			m.lose(pl)
+			return nil
+		}
+	}
 	messages, err := t.after(m.ctx, at)
+	if err == nil && len(messages) == 0 && at.before(end) {
+		// Up to the end there is nothing but copies of messages, unless the end is lost, too.
+		if messages, err = t.after(m.ctx, end); err == nil {
+			m.mu.Lock()
+			pl.at, pl.real = end, true
+			m.mu.Unlock()
+		}
+	}
 	var gap *bus.Gap
 	switch {
-	case errors.As(err, &gap) || err == nil && len(messages) == 0 && at.before(end): // they were there
-		m.mu.Lock()
-		pl.lose()
-		m.mu.Unlock()
+	case errors.As(err, &gap):
+		m.lose(pl)
 	case err != nil:
 		return err
 	default:
@@ -141,6 +162,12 @@ func (m *Member) arrive(pl *place, t *tail) bool {
 		m.tell(line{Joined: &pl.room, ID: pl.at.String(), Recovered: pl.recovered})
 	}
 	return true
+}
+
+func (m *Member) lose(pl *place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pl.lose()
 }
 
 // lose gives up to find what is missing behind a place: it goes on at the end. Member.mu is

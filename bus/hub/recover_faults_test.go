@@ -281,6 +281,76 @@ func TestRecoverCrowd(t *testing.T) {
 	})
 }
 
+// Positions that no message has yet are looked into together, and not by a page for each: a
+// client can make them up.
+func TestRecoverCrowdOfTheFuture(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory := &readings{Memory: bus.Memory{History: 1000}}
+		h := startHub(t, memory, &hub.Options{Recover: 1000})
+		g := newGuest()
+		g.come(t, h, "room")
+		count(t, h, "room", 1, 10)
+		synctest.Wait()
+		memory.after.Store(0)
+		memory.last.Store(0)
+		epoch, _, _ := strings.Cut(g.position("room"), "-")
+		var coming sync.WaitGroup
+		guests := make([]*guest, 200)
+		for i := range guests {
+			guests[i] = newGuest()
+			guests[i].positions["room"] = fmt.Sprint(epoch, "-", 1000+i)
+			coming.Go(func() { guests[i].come(t, h, "room") })
+		}
+		coming.Wait()
+		time.Sleep(time.Second)
+		for _, g := range guests {
+			wantEqual(t, "told", g.events(), []string{"missed room", "joined room"})
+		}
+		if after, last := memory.after.Load(), memory.last.Load(); after > 0 || last > 2 {
+			t.Errorf("%d pages were read, and %d times the newest message", after, last)
+		}
+	})
+}
+
+// A client that comes from a node which is ahead of this one has missed nothing.
+func TestRecoverAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory := &bus.Memory{History: 1000}
+		lags := &single{Bus: memory}
+		opts := &hub.Options{Recover: 1000}
+		ahead, behind := startHub(t, memory, opts), startHub(t, lagging{memory, lags}, opts)
+		connect(t, behind, "", "room")
+		g := newGuest()
+		g.come(t, ahead, "room")
+		synctest.Wait()
+		lags.deaf.Store(true)
+		count(t, ahead, "room", 1, 10)
+		synctest.Wait()
+		g.leave()
+		synctest.Wait()
+		g.events()
+		g.come(t, behind, "room")
+		synctest.Wait()
+		lags.deaf.Store(false)
+		count(t, ahead, "room", 11, 20)
+		time.Sleep(time.Second)
+		wantEqual(t, "got", g.heard("room"), numbers(1, 20))
+		wantEqual(t, "told", g.events(), []string{"recovered room"})
+	})
+}
+
+// lagging is a Memory of which one node gets nothing for a while.
+type lagging struct {
+	*bus.Memory
+	single *single
+}
+
+func (l lagging) Subscribe(ctx context.Context, topics ...string) (bus.Subscription, error) {
+	return l.single.Subscribe(ctx, topics...)
+}
+
 // A hub says what it needs for Recover.
 func TestRecoverNeeds(t *testing.T) {
 	t.Parallel()

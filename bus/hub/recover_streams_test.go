@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/hub"
 	"github.com/limpet-go/limpet/internal/redistest"
@@ -124,4 +126,34 @@ func TestRecoverStreamsLost(t *testing.T) {
 func number(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
+}
+
+// When the newest entry of the stream is a copy of the last message, whose Publish was repeated,
+// a member that has got the message has missed nothing.
+func TestRecoverStreamsCopy(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	here, _ := streamsHub(t, server, 0)
+	g := newGuest()
+	g.come(t, here, "room")
+	count(t, here, "room", 1, 3)
+	g.has(t, "room", "3")
+	g.leave()
+	const key = "limpet:bus:hub:room:room"
+	last, err := client.XRevRangeN(t.Context(), key, "+", "-", 1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: key, Values: []any{"m", last[0].Values["m"], "d", last[0].Values["d"]}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	there, _ := streamsHub(t, server, 0)
+	g.events()
+	g.come(t, there, "room")
+	g.was(t, "ed room") // joined or recovered
+	count(t, there, "room", 4, 4)
+	g.has(t, "room", "4")
+	wantEqual(t, "got", g.heard("room"), numbers(1, 4))
+	wantEqual(t, "told", g.events(), []string{"recovered room"})
 }

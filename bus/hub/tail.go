@@ -24,6 +24,7 @@ type tail struct {
 	known   bool
 	gaps    int     // how often messages were missing
 	finding *flight // finds the end of the history; nil if nothing does
+	looking *flight // looks for the newest message; likewise
 	pages   []*page // those that are being read, or were a moment ago
 	fewer   int     // by how many messages a page has to be smaller than pageMessages, because they are large
 }
@@ -31,7 +32,8 @@ type tail struct {
 // flight is something that one does while others wait for it.
 type flight struct {
 	done chan struct{}
-	err  error // may be read once done is closed
+	at   position // what it has found; may be read once done is closed
+	err  error    // likewise
 }
 
 // A page is a part of a room's history, from one position on. All who come back at the same
@@ -123,16 +125,58 @@ func (t *tail) find() (position, error) {
 	h := t.hub
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.Timeout)
 	defer cancel()
-	last, err := h.history.Last(ctx, h.topic(t.key), 1)
-	if err != nil {
-		return position{}, err
-	}
-	if len(last) > 0 {
-		return parsePosition(last[0].ID), nil
+	if at, err := t.last(ctx); err != nil || at != (position{}) {
+		return at, err
 	}
 	e := envelope{kind: kindLeave, node: h.id, to: []string{t.key}, payload: appendStrings(nil, nil)}
 	id, err := h.history.Append(ctx, h.topic(t.key), e.append(nil))
 	return parsePosition(id), err
+}
+
+// last returns the position of the newest message, or none if there is none.
+func (t *tail) last(ctx context.Context) (position, error) {
+	list, err := t.hub.history.Last(ctx, t.hub.topic(t.key), 1)
+	if err != nil || len(list) == 0 {
+		return position{}, err
+	}
+	return parsePosition(list[0].ID), nil
+}
+
+// newest returns what last does, for all who call it at the same moment together.
+func (t *tail) newest(ctx context.Context) (position, error) {
+	for first := true; ; first = false {
+		t.mu.Lock()
+		f := t.looking
+		mine := f == nil
+		if mine {
+			f = &flight{done: make(chan struct{})}
+			t.looking = f
+		}
+		t.mu.Unlock()
+		if mine {
+			t.look(f)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return position{}, ctx.Err()
+		}
+		if mine || !first {
+			return f.at, f.err
+		}
+		// It had begun before this call: what has come in between may be missing.
+	}
+}
+
+// look is a flight of newest.
+func (t *tail) look(f *flight) {
+	ctx, cancel := context.WithTimeout(context.Background(), t.hub.opts.Timeout)
+	defer cancel()
+	f.at, f.err = t.last(ctx)
+	t.mu.Lock()
+	t.looking = nil
+	t.mu.Unlock()
+	close(f.done)
 }
 
 // after returns messages behind a position, as [bus.History] does.
