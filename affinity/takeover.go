@@ -8,8 +8,8 @@ import (
 // When a process takes the place of another one (see package limpet's Takeover), two things
 // would be lost that affinities keep in the memory of the process only: the secrets that those
 // without Secrets have made, and the pins in an [LRU]. Both are known by the places of their
-// affinities within a [Chain], which are made of their kinds and names. So they survive a
-// change of the list around them. Affinities of other packages aren't known here.
+// affinities within a [Chain], which are made of their kinds and names, as is a store. So they
+// survive a change of the list around them. Affinities of other packages aren't known here.
 
 // RandomSecrets returns the secrets that a and the members of a [Chain] have made at random,
 // as they have no Secrets.
@@ -59,7 +59,7 @@ type StoredPin struct {
 // for longest on. Requests may be served meanwhile.
 func StoredPins(a Affinity, since time.Time) iter.Seq[StoredPin] {
 	return func(yield func(StoredPin) bool) {
-		for place, l := range lrus(a) {
+		for place, l := range storesOf[*LRU](a) {
 			for _, s := range l.entries(since) {
 				s.Place = place
 				if !yield(s) {
@@ -73,11 +73,17 @@ func StoredPins(a Affinity, since time.Time) iter.Seq[StoredPin] {
 // InheritPin adds a pin that StoredPins has returned in another process, unless the LRU has one
 // for its key that was bound later, or has none of its place.
 func InheritPin(a Affinity, pin StoredPin) {
-	for place, l := range lrus(a) {
+	for place, l := range storesOf[*LRU](a) {
 		if place == pin.Place {
 			l.inherit(pin)
 		}
 	}
+}
+
+// Touchers iterates over the stores of a and the members of a [Chain] that are a [Toucher], with
+// the place of each, by which the store of another process is found again.
+func Touchers(a Affinity) iter.Seq2[string, Toucher] {
+	return storesOf[Toucher](a)
 }
 
 // members iterates over a and the members of a Chain, with the place of each.
@@ -107,9 +113,9 @@ func eachMember(a Affinity, yield func(string, Affinity) bool) bool {
 	return yield(place, a)
 }
 
-// lrus iterates over the LRUs that a and the members of a Chain have as stores.
-func lrus(a Affinity) iter.Seq2[string, *LRU] {
-	return func(yield func(string, *LRU) bool) {
+// storesOf iterates over those stores of a and the members of a Chain that are a T.
+func storesOf[T Store](a Affinity) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
 		for place, m := range members(a) {
 			var store Store
 			switch m := m.(type) {
@@ -121,7 +127,7 @@ func lrus(a Affinity) iter.Seq2[string, *LRU] {
 			case *AppCookie:
 				store = m.store()
 			}
-			if l, ok := store.(*LRU); ok && !yield(place, l) {
+			if s, ok := store.(T); ok && !yield(place, s) {
 				return
 			}
 		}

@@ -35,9 +35,10 @@ type keptPin struct {
 	touched    time.Time
 }
 
-// keep has pins touched until the tunnel has ended. They were used just now. Pins that don't
-// expire for lack of use cost nothing.
-func (k *keeper) keep(pins []*keptPin, t *upgrade.Tunnel) {
+// keep has pins touched until the tunnel has ended. They were used just now, unless the tunnel was
+// adopted from another process: that one may have been about to touch them, so that their first
+// turn comes soon. Pins that don't expire for lack of use cost nothing.
+func (k *keeper) keep(pins []*keptPin, t *upgrade.Tunnel, adopted bool) {
 	for _, p := range pins {
 		every := p.store.TouchEvery()
 		if every <= 0 {
@@ -45,7 +46,7 @@ func (k *keeper) keep(pins []*keptPin, t *upgrade.Tunnel) {
 		}
 		p.key = strings.Clone(p.key) // it may be a part of a long string
 		p.round = k.round(every)
-		p.round.add(p)
+		p.round.add(p, adopted)
 		t.OnClosed(func(upgrade.Summary) { p.end() })
 	}
 }
@@ -80,13 +81,23 @@ type touchRound struct {
 	runs  bool        // the timer is set, or step runs
 }
 
-func (r *touchRound) add(p *keptPin) {
+// The first turn of a pin whose tunnel was adopted comes after an eighth of every. Its last touch
+// may have been twice every ago, and if many are due together its turn may be put off for every:
+// together that is less than four times every, after which the pin would expire.
+const adoptedPart = 8
+
+func (r *touchRound) add(p *keptPin, adopted bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.append(p)
+	in := r.every
+	if adopted {
+		in /= adoptedPart
+		p.touched = p.touched.Add(in - r.every)
+	}
 	if !r.runs {
 		r.runs = true
-		r.schedule(r.every)
+		r.schedule(in)
 	}
 }
 

@@ -68,6 +68,11 @@ type Limit struct {
 	// of the Gateway.
 	ClientIP ClientIP
 
+	// Handover is that of the Gateway behind, if it has one. The WebSockets that it takes over
+	// from another process count, too, even if they are more than the limits allow. Call
+	// Handler before Take or Serve then, and have the Gateway's ClientIP be this one's.
+	Handover *Handover
+
 	// Logger gets a warning about requests that are refused, at most one a second. Default:
 	// slog.Default().
 	Logger *slog.Logger
@@ -184,6 +189,9 @@ func (l *Limit) begin() {
 	connections, rate := or(l.Connections, 1000), or(l.Rate, 500)
 	if connections > 0 || rate > 0 {
 		l.clients = newLimitTable(or(l.Clients, 100_000), connections, tokenbucket.New(rate, or(l.Burst, 2*rate)))
+	}
+	if l.Handover != nil {
+		l.Handover.limit(l)
 	}
 }
 

@@ -26,6 +26,17 @@ func (s *limitStay) End() {
 	}
 }
 
+// adopt counts a WebSocket that was taken over from another process, even if there are too many,
+// until End of what it returns is called.
+func (l *Limit) adopt(addr netip.Addr) *limitStay {
+	s := &limitStay{limit: l, tunnel: true}
+	l.tunnels.Add(1)
+	if addr = limitKey(addr); l.clients != nil && addr.IsValid() {
+		l.clients.adopt(s, addr, time.Since(l.began))
+	}
+	return s
+}
+
 // A handshakeStay is the limitStay of a handshake. It ends when its handler has returned and
 // all who hold it have released it.
 type handshakeStay struct {

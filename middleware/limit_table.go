@@ -65,11 +65,7 @@ func newLimitTable(size, connections int, rate tokenbucket.Bucket) *limitTable {
 // enter counts one more request of a client for as long as s lasts. over is limits if it may
 // pass; otherwise wait is in how long the next one may, as far as is known.
 func (t *limitTable) enter(st *limitStay, addr netip.Addr, now time.Duration) (over limit, wait time.Duration) {
-	s := &t.shards[0]
-	if len(t.shards) > 1 {
-		bytes := addr.As16()
-		s = &t.shards[maphash.Bytes(t.seed, bytes[:])%uint64(len(t.shards))]
-	}
+	s := t.shard(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.find(addr, now)
@@ -79,10 +75,32 @@ func (t *limitTable) enter(st *limitStay, addr netip.Addr, now time.Duration) (o
 	if wait := t.rate.Take(&c.full, now); wait > 0 {
 		return overRate, wait
 	}
+	s.count(st, c)
+	return limits, 0
+}
+
+// adopt counts a tunnel of another process for as long as st lasts.
+func (t *limitTable) adopt(st *limitStay, addr netip.Addr, now time.Duration) {
+	s := t.shard(addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(st, s.find(addr, now))
+}
+
+// shard returns the shard of the client with this address.
+func (t *limitTable) shard(addr netip.Addr) *limitShard {
+	if len(t.shards) == 1 {
+		return &t.shards[0]
+	}
+	bytes := addr.As16()
+	return &t.shards[maphash.Bytes(t.seed, bytes[:])%uint64(len(t.shards))]
+}
+
+// count counts one more request or tunnel of c, until st leaves. s.mu is held.
+func (s *limitShard) count(st *limitStay, c *limitClient) {
 	c.open++
 	s.open++
 	st.shard, st.client = s, c
-	return limits, 0
 }
 
 // leave counts a request or tunnel of c out.

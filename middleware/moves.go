@@ -195,3 +195,49 @@ func (r *router) target(m *move, pin affinity.Pin) (to string, moves bool) {
 	}
 	return to, true
 }
+
+// A movedClient is a move as a successor gets it.
+type movedClient struct {
+	Session    string // the hash of the client's key
+	To         string
+	Until      time.Time
+	Found      bool // From is set
+	From       string
+	Came, Over bool
+}
+
+// list returns the moves that aren't forgotten, the oldest first.
+func (s *moves) list() (all []movedClient) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, hash := range s.order {
+		v, _ := s.all.Load(hash)
+		m := v.(*move)
+		if now.After(m.until) {
+			continue
+		}
+		c := movedClient{Session: hash, To: m.to, Until: m.until, Came: m.came.Load(), Over: m.over.Load()}
+		if from := m.from.Load(); from != nil {
+			c.Found, c.From = true, *from
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// inherit remembers moves of another process, unless the same client was moved here.
+func (s *moves) inherit(all []movedClient) {
+	for _, c := range all {
+		if _, known := s.all.Load(c.Session); known {
+			continue
+		}
+		m := &move{to: c.To, until: c.Until}
+		if from := c.From; c.Found {
+			m.from.Store(&from)
+		}
+		m.came.Store(c.Came)
+		m.over.Store(c.Over)
+		s.add(c.Session, m)
+	}
+}

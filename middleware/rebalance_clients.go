@@ -26,15 +26,23 @@ type mover struct {
 // opened takes note of a tunnel, if its client may be moved. found is its pin as the request
 // has brought it.
 func (r *rebalancer) opened(t *upgrade.Tunnel, found affinity.Pin) {
-	if r == nil || !r.mayMove(found) {
+	if r != nil && r.gateway.router.mayMove(found) {
+		r.add(t)
+	}
+}
+
+// add takes note of a tunnel whose client may be moved.
+func (r *rebalancer) add(t *upgrade.Tunnel) {
+	if r == nil {
 		return
 	}
 	r.tunnels.Store(t, &mover{})
 	t.OnClosed(func(upgrade.Summary) { r.tunnels.Delete(t) })
 }
 
-func (r *rebalancer) mayMove(found affinity.Pin) bool {
-	m, ok := r.gateway.router.affinity.(affinity.Mover)
+// mayMove reports whether rebalancing may move a client with this pin.
+func (r *router) mayMove(found affinity.Pin) bool {
+	m, ok := r.affinity.(affinity.Mover)
 	return ok && m.MayMove(found)
 }
 
@@ -92,7 +100,7 @@ func (r *rebalancer) census(list bool) map[string]*homed {
 		}
 		h := at(p.pin.Backend)
 		h.clients++
-		if r.mayMove(p.pin) && g.router.moves.of(p.pin.Key) == nil {
+		if g.router.mayMove(p.pin) && g.router.moves.of(p.pin.Key) == nil {
 			add(h, leaving{key: p.pin.Key, from: p.pin.Backend})
 		}
 		return true

@@ -40,6 +40,7 @@ type Handover struct {
 	leave   chan struct{}  // closed by end
 	alone   chan struct{}  // closed by Take, or later when the predecessor has nothing left
 	serving sync.WaitGroup // the goroutines that serve successors, and take from a predecessor
+	notes   sync.Map       // of *tunnelNote by *upgrade.Tunnel: what goes along with it
 
 	mu        sync.Mutex
 	before    *handover.Conn      // to the predecessor; nil without one, and after Take
@@ -53,12 +54,8 @@ type Handover struct {
 	session   *handover.Conn      // with a successor that hasn't asked for everything yet
 	welcomed  bool                // a successor has the door, too
 	missing   *time.Timer         // drains tunnels of backends that aren't there
-}
-
-// A listener can be handed over.
-type listener interface {
-	net.Listener
-	syscall.Conn
+	stopWish  func()              // ends the wait for backends of which the predecessor had wishes
+	limits    []*Limit            // count the tunnels that are taken over
 }
 
 const (
@@ -95,6 +92,8 @@ const (
 //   - what operators want of backends: drains with their moments, weights, and shares
 //   - the random secrets of affinities without Secrets, and the pins in each [affinity.LRU]
 //   - what health checks have found, until there are checks here
+//   - who was moved by MovePin and Options.Rebalance, and the counts of each [Limit] that has this
+//     Handover
 //
 // These stay with the predecessor until they are over: requests, long polls, and kept
 // connections, each of which is ended by its next answer. After the time drain of Serve, or 30
@@ -221,62 +220,11 @@ func (h *Handover) join(g *Gateway) error {
 	return nil
 }
 
-// Listen returns the predecessor's listener of the same network and address, as they were
-// given to Listen there, or a new one. Only listeners of TCP and Unix sockets can be handed
-// over. Close it before the process ends: a Unix socket is removed then, unless it was handed
-// over.
-func (h *Handover) Listen(network, address string) (net.Listener, error) {
-	return h.ListenBy(network, address, func() (net.Listener, error) { return net.Listen(network, address) })
-}
-
-// ListenBy is Listen that calls open for a new listener, which may come from elsewhere, such as
-// from systemd. Network and address are only its name then.
-func (h *Handover) ListenBy(network, address string, open func() (net.Listener, error)) (l net.Listener, err error) {
-	name := network + " " + address
-	h.mu.Lock()
-	fd, ok := h.inherited[name]
-	delete(h.inherited, name)
-	h.mu.Unlock()
-	if ok {
-		l, err = handover.Listener(fd)
-	} else {
-		l, err = open()
-	}
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	can, ok := l.(listener)
-	switch {
-	case !ok:
-		err = fmt.Errorf("limpet: a listener of type %T can't be handed over: want a *net.TCPListener or *net.UnixListener", l)
-	case h.listeners[name] != nil:
-		err = fmt.Errorf("limpet: there is a listener on %s already", name)
-	default:
-		h.listeners[name] = can
-		return l, nil
-	}
-	l.Close()
-	return nil, err
-}
-
 // Gone returns a channel that is closed when a successor has taken everything. A service that
 // doesn't use [Gateway.Serve] then closes its listeners, has its servers end in order, and
 // calls [Gateway.Shutdown] at last. Until then it serves what is left, and tunnels that are
 // still opened follow the others.
 func (h *Handover) Gone() <-chan struct{} { return h.gone }
-
-// unlink says whether Unix sockets are removed when their listeners are closed.
-func (h *Handover) unlink(on bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, l := range h.listeners {
-		if u, ok := l.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(on)
-		}
-	}
-}
 
 // end ends what has to do with other processes. A hand-over that is under way is completed. It
 // returns when no goroutine is left.
@@ -302,6 +250,9 @@ func (h *Handover) end() {
 	}
 	if h.missing != nil {
 		h.missing.Stop()
+	}
+	if h.stopWish != nil {
+		h.stopWish()
 	}
 	alone := first && h.owner && !h.welcomed
 	h.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/limpet-go/limpet/balancer"
@@ -76,4 +77,36 @@ func TestTakeoverShutDownMeanwhile(t *testing.T) {
 	}()
 	ok(t, gw.Shutdown(t.Context()))
 	<-taken
+}
+
+// A backend that is added while the successor carries out the predecessor's wishes, as its source
+// may do at any moment, gets its own.
+func TestTakeoverWishOfLateBackend(t *testing.T) {
+	t.Parallel()
+	nodes := make(map[string]*node)
+	for _, id := range strings.Split("a b c d e f g h i j", " ") {
+		nodes[id] = newNode(t, id, nil)
+	}
+	path := filepath.Join(t.TempDir(), "takeover")
+	first := generationOf(t, path, nodes, nil)
+	for id := range nodes {
+		ok(t, first.pool.SetWeight(id, 7))
+	}
+	late, err := balancer.NewBackend("j", nodes["j"].URL, 1)
+	ok(t, err)
+	delete(nodes, "j")
+	h, gw := successorAt(t, path, nodes)
+	defer gw.Shutdown(t.Context())
+	done := 0
+	defer gw.Pool().OnChange(func(c balancer.Change) {
+		if c.Backend.Wish().Weight == 7 && c.Backend != late {
+			if done++; done == len(nodes) { // the last wish of a backend that is there
+				ok(t, gw.Pool().Add(late))
+			}
+		}
+	})()
+	ok(t, h.Take(t.Context()))
+	if late.Wish().Weight != 7 {
+		t.Errorf("its wish is %+v", late.Wish())
+	}
 }

@@ -75,7 +75,7 @@ func (h *Handover) serveOne(c *handover.Conn) (since time.Time, err error) {
 	}
 	began := time.Now()
 	frozen := h.gateway.upgrade.Freeze()
-	if err := h.give(c, frozen); err != nil {
+	if err := h.give(c, frozen, true); err != nil {
 		return since, err
 	}
 	h.gateway.router.log.Info("handed over", "tunnels", len(frozen), "paused", time.Since(began).Round(time.Millisecond))
@@ -128,14 +128,16 @@ func (h *Handover) sendPins(c *handover.Conn, since time.Time) error {
 // lateTime is longer than what may be waited for before the successor decides.
 const lateTime = 12 * time.Second
 
-// give gives tunnels, and the state of the gateway. After an error they all go on here.
-func (h *Handover) give(c *handover.Conn, frozen []*upgrade.Frozen) error {
-	items := make([]handover.Item, len(frozen))
+// give gives tunnels, and in the first offer the state of the gateway. After an error they all go
+// on here.
+func (h *Handover) give(c *handover.Conn, frozen []*upgrade.Frozen, first bool) error {
+	items, notes := make([]handover.Item, len(frozen)), make([]tunnelNote, len(frozen))
 	for i, f := range frozen {
 		items[i] = handover.Item{Record: f.Record, Files: f.Files[:]}
+		notes[i] = h.noteOf(f.Tunnel)
 	}
 	gone := false
-	state, err := h.gateway.state()
+	state, err := h.gateway.state(notes, first)
 	if err != nil {
 		c.Abort(err)
 	} else {
@@ -167,7 +169,7 @@ func (h *Handover) giveOpened(c *handover.Conn) error {
 	if len(frozen) == 0 { // they can't move at the moment
 		return nil
 	}
-	return h.give(c, frozen)
+	return h.give(c, frozen, false)
 }
 
 // giveRest gives the tunnels that are opened on connections which are still here, and the pins

@@ -33,13 +33,24 @@ type generation struct {
 	stop    func()
 	ended   chan error // what Serve has returned
 	lru     *affinity.LRU
+	limit   *limpet.Limit // in front of the gateway; nil for none
 }
 
 // generationOf starts one at path. Serve runs from the beginning; follows waits until it has
 // taken everything.
 func generationOf(t *testing.T, path string, nodes map[string]*node, tune func(*limpet.Handover)) *generation {
 	t.Helper()
-	g := &generation{ended: make(chan error, 1), lru: &affinity.LRU{}}
+	g := &generation{lru: &affinity.LRU{}}
+	g.start(t, path, nodes, tune, &limpet.Options{
+		PinHeader: "Limpet-Pin",
+		Affinity:  affinity.Chain{&affinity.Cookie{Logger: slog.New(slog.DiscardHandler)}, &affinity.Table{Key: affinity.Header("X-User"), Store: g.lru}},
+	})
+	return g
+}
+
+// start has g serve at path with these options.
+func (g *generation) start(t *testing.T, path string, nodes map[string]*node, tune func(*limpet.Handover), opts *limpet.Options) {
+	t.Helper()
 	h, err := limpet.Takeover(t.Context(), path)
 	ok(t, err)
 	if tune != nil {
@@ -47,16 +58,19 @@ func generationOf(t *testing.T, path string, nodes map[string]*node, tune func(*
 	}
 	l, err := h.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
-	g.h, g.addr = h, l.Addr().String()
+	g.h, g.addr, g.ended = h, l.Addr().String(), make(chan error, 1)
 	g.pool = poolOf(t, &balancer.Options{Logger: slog.New(slog.DiscardHandler), Check: &balancer.Check{Interval: 100 * time.Millisecond}}, nodes)
-	g.gateway, err = limpet.NewGateway(g.pool, &limpet.Options{
-		Handover: h, Logger: slog.New(slog.DiscardHandler), PinHeader: "Limpet-Pin",
-		Affinity: affinity.Chain{&affinity.Cookie{Logger: slog.New(slog.DiscardHandler)}, &affinity.Table{Key: affinity.Header("X-User"), Store: g.lru}},
-	})
+	opts.Handover, opts.Logger = h, slog.New(slog.DiscardHandler)
+	g.gateway, err = limpet.NewGateway(g.pool, opts)
 	ok(t, err)
+	var handler http.Handler = g.gateway
+	if g.limit != nil {
+		g.limit.Handover, g.limit.Logger = h, opts.Logger
+		handler = g.limit.Handler(handler)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	g.stop = stop
-	go func() { g.ended <- g.gateway.Serve(ctx, &http.Server{Handler: g.gateway}, l, time.Second) }()
+	go func() { g.ended <- g.gateway.Serve(ctx, &http.Server{Handler: handler}, l, time.Second) }()
 	t.Cleanup(func() {
 		stop()
 		select {
@@ -65,7 +79,6 @@ func generationOf(t *testing.T, path string, nodes map[string]*node, tune func(*
 			t.Error("Serve did not return")
 		}
 	})
-	return g
 }
 
 // follows waits until g serves, and the one before is gone.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/limpet-go/limpet/affinity"
@@ -13,18 +14,24 @@ import (
 	"github.com/limpet-go/limpet/internal/closecode"
 )
 
-// A takeoverState is what a gateway knows beside its tunnels and pins.
+// A takeoverState is what a gateway knows beside the records of its tunnels and its pins. All but
+// Notes is in the first offer only.
 type takeoverState struct {
+	Notes    []tunnelNote // of the tunnels that are offered, in their order; none from older builds
 	Wishes   map[string]balancer.Wish
 	Opinions map[string]balancer.Opinion
 	Shares   map[string]int
+	Moves    []movedClient
 }
 
-// state returns what a successor has to know.
-func (g *Gateway) state() ([]byte, error) {
-	s := takeoverState{
-		Wishes: make(map[string]balancer.Wish), Opinions: make(map[string]balancer.Opinion), Shares: g.router.pool.Shares(),
+// state returns what a successor has to know that is offered tunnels with these notes.
+func (g *Gateway) state(notes []tunnelNote, first bool) ([]byte, error) {
+	s := takeoverState{Notes: notes}
+	if !first {
+		return encode(s)
 	}
+	s.Wishes, s.Opinions = make(map[string]balancer.Wish), make(map[string]balancer.Opinion)
+	s.Shares, s.Moves = g.router.pool.Shares(), g.router.moves.list()
 	for b := range g.router.pool.All() {
 		if w := b.Wish(); w != (balancer.Wish{}) {
 			s.Wishes[b.ID()] = w
@@ -37,46 +44,56 @@ func (g *Gateway) state() ([]byte, error) {
 }
 
 // restore has the gateway know what its predecessor knew. What concerns backends that aren't in
-// the pool waits until they are.
-func (g *Gateway) restore(s takeoverState) {
+// the pool waits until they are, or until stop is called.
+func (g *Gateway) restore(s *takeoverState) (stop func()) {
 	pool := g.router.pool
+	g.router.moves.inherit(s.Moves)
 	for id, o := range s.Opinions {
 		if pool.Get(id) != nil {
 			_ = pool.SetOpinion(id, o) // the pool's own checks, if there are any, know better
 		}
 	}
-	for id, w := range s.Wishes {
-		if pool.Get(id) == nil {
-			continue
-		}
-		delete(s.Wishes, id)
-		g.restoreWish(id, w)
-	}
+	stop = g.restoreWishes(s.Wishes)
 	if len(s.Shares) > 0 && !maps.Equal(s.Shares, pool.Shares()) {
 		if err := pool.SetShares(s.Shares); err != nil {
 			g.router.log.Warn("takeover: the shares of the predecessor don't fit here", "err", err)
 		}
 	}
-	if len(s.Wishes) == 0 {
-		return
+	return stop
+}
+
+// restoreWishes carries out wishes, those about backends that aren't in the pool once they are, or
+// never if stop is called before. Backends may be added meanwhile: the pool's changes are followed
+// before its backends are looked through, so that none is missed.
+func (g *Gateway) restoreWishes(wishes map[string]balancer.Wish) (stop func()) {
+	pool := g.router.pool
+	var mu sync.Mutex // guards left
+	left := maps.Clone(wishes)
+	take := func(id string) (w balancer.Wish, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		w, ok = left[id]
+		delete(left, id)
+		return w, ok
 	}
-	wishes := s.Wishes // guarded by the pool, which calls its listeners one at a time
-	stop := pool.OnChange(func(c balancer.Change) {
-		id := c.Backend.ID()
-		w, ok := wishes[id]
-		if !ok || c.Removed {
+	stop = pool.OnChange(func(c balancer.Change) {
+		if c.Removed {
 			return
 		}
-		delete(wishes, id)
-		if c.Backend.Wish() == (balancer.Wish{}) { // else somebody has decided since
+		id := c.Backend.ID()
+		if w, ok := take(id); ok && c.Backend.Wish() == (balancer.Wish{}) { // else somebody has decided since
 			g.restoreWish(id, w)
 		}
 	})
-	unwatch := g.unwatch
-	g.unwatch = func() {
-		unwatch()
-		stop()
+	for id := range wishes {
+		if pool.Get(id) == nil {
+			continue
+		}
+		if w, ok := take(id); ok {
+			g.restoreWish(id, w)
+		}
 	}
+	return stop
 }
 
 // restoreWish has the pool carry out a wish, and tunnels keep their moments within a drain.

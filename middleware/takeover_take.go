@@ -122,11 +122,11 @@ func (h *Handover) takeOffer(conn *handover.Conn, first bool, within time.Durati
 		return err
 	}
 	if first {
-		g.restore(k.state)
+		h.stopLater(g.restore(&k.state))
 	}
 	absent := make(map[string]int)
 	for i, it := range items {
-		g.adopt(k.records[i], [2]int(it.Files), absent)
+		g.adopt(k.records[i], [2]int(it.Files), k.note(i), absent)
 	}
 	if len(absent) > 0 {
 		h.awaitBackends(absent)
@@ -135,6 +135,15 @@ func (h *Handover) takeOffer(conn *handover.Conn, first bool, within time.Durati
 		g.router.log.Info("taken over", "tunnels", len(items))
 	}
 	return nil
+}
+
+// stopLater has end call stop, or does so itself if end was called already.
+func (h *Handover) stopLater(stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopWish = stop; h.left {
+		stop()
+	}
 }
 
 // A taker reads what the predecessor sends.
@@ -177,8 +186,17 @@ func (k *taker) Check(state []byte, items []handover.Item) error {
 	return nil
 }
 
+// note returns what was noted of the ith tunnel. Older builds note nothing.
+func (k *taker) note(i int) *tunnelNote {
+	n := &tunnelNote{}
+	if i < len(k.state.Notes) {
+		*n = k.state.Notes[i]
+	}
+	return n
+}
+
 // adopt goes on with a tunnel. If its backend isn't in the pool it counts that in absent.
-func (g *Gateway) adopt(r *upgrade.Record, files [2]int, absent map[string]int) {
+func (g *Gateway) adopt(r *upgrade.Record, files [2]int, note *tunnelNote, absent map[string]int) {
 	b := g.router.pool.Get(r.Group)
 	opts := upgrade.ConnectOptions{Group: r.Group, Key: r.Key, Turn: r.Turn, Closed: g.router.doctor.tunnelEnded}
 	if b == nil {
@@ -199,6 +217,7 @@ func (g *Gateway) adopt(r *upgrade.Record, files [2]int, absent map[string]int) 
 		g.router.log.Warn("takeover: a tunnel was lost", "err", err)
 		return
 	}
+	g.countAdopted(tunnel, note)
 	if b == nil {
 		return
 	}

@@ -89,6 +89,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 	tunnel.SetClient(t.pin.Key, turn(t.pin.Key)) // a new client has got its key by the answer
 	rec.opened(tunnel)
 	g.rebalancer.opened(tunnel, found)
+	g.noteTunnel(tunnel, r, found, kept)
 	if err := tunnel.Serve(w); err != nil {
 		if !errors.Is(err, upgrade.ErrClosed) {
 			err = fmt.Errorf("%w: %w", errNoHijack, err)
@@ -97,7 +98,7 @@ func (g *Gateway) tunnel(w http.ResponseWriter, r *http.Request, rec *Record, id
 		return
 	}
 	served = true
-	g.keeper.keep(kept, tunnel)
+	g.keeper.keep(kept, tunnel, false)
 	if release := stay.Hold(r.Context()); release != nil {
 		tunnel.OnClosed(func(upgrade.Summary) { release() })
 	}

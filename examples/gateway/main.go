@@ -174,6 +174,9 @@ func (cfg *config) build(backends []*balancer.Backend, chain affinity.Chain) err
 		if opts.Handover, err = limpet.Takeover(context.Background(), cfg.takeover); err != nil {
 			return err
 		}
+		if cfg.door.limit != nil {
+			cfg.door.limit.Handover = opts.Handover
+		}
 	}
 	cfg.gateway, err = limpet.NewGateway(pool, opts)
 	if err != nil {
