@@ -13,7 +13,8 @@ import (
 )
 
 // A view is what a replica sees of its backends. Each replica publishes its own, for the
-// others' status pages and metrics. Only Options.Rebalance decides by it.
+// others' status pages and metrics, about every viewEvery and soon after a change of a backend.
+// Only Options.Rebalance decides by it.
 //
 //	{"v":1, "from":"ID", "name":"gw1", "backends":[{"id":"a", "state":"up", "requests":3, "tunnels":120}]}
 //
@@ -28,6 +29,7 @@ type view struct {
 const (
 	viewEvery    = 5 * time.Second        // about how often a replica publishes its view
 	viewEveryMin = 100 * time.Millisecond // while clients are rebalanced
+	viewPause    = 500 * time.Millisecond // between two views at least, otherwise
 	viewFor      = 15 * time.Second
 	viewWithin   = time.Second // the time over which replicas spread what they tell a new one
 	viewsMax     = 256         // how many replicas are remembered
@@ -81,6 +83,16 @@ func (r *replicas) rebalances() bool {
 // viewTopic is the topic of views.
 func (r *replicas) viewTopic() string { return r.topic + ":view" }
 
+// showViewSoon has the next view published sooner, since a backend's state has changed, or one that
+// is drained has become empty: on another replica somebody may wait for that.
+func (r *replicas) showViewSoon() {
+	if r.rebalances() {
+		r.nextView.Reset(0)
+		return
+	}
+	r.nextView.Reset(max(0, time.Until(r.viewed.Add(viewPause))))
+}
+
 // showView publishes this replica's view, and schedules the next. Nobody is told of a
 // failure: announce tells of the same trouble.
 func (r *replicas) showView(ctx context.Context) {
@@ -89,6 +101,7 @@ func (r *replicas) showView(ctx context.Context) {
 		next = max(viewEveryMin, r.gateway.rebalancer.every)
 	}
 	r.nextView.Reset(next)
+	r.viewed = time.Now()
 	s := r.gateway.Stats()
 	v := view{Version: noteVersion, From: r.id, Name: s.Name}
 	for _, b := range s.Backends[:min(len(s.Backends), viewMost)] {

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,5 +58,39 @@ func TestReplicasSeeEachOther(t *testing.T) {
 		}
 		stops[0]()
 		stops[1]()
+	})
+}
+
+// What is decided on one replica is seen soon in the views of the others, long before these are
+// due: a deploy waits for that.
+func TestReplicasShowChangesSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem := &bus.Memory{}
+		var gateways []*limpet.Gateway
+		ctx, stop := context.WithCancel(t.Context())
+		var ends sync.WaitGroup
+		for range 2 {
+			gw := newGateway(t, balancer.Static("a=http://127.0.0.1:1"), &limpet.Options{Bus: mem})
+			ends.Go(func() { ok(t, gw.Run(ctx)) })
+			gateways = append(gateways, gw)
+		}
+		defer ends.Wait()
+		defer stop()
+		time.Sleep(2 * time.Second)
+		for i := range 6 {
+			decide, want := gateways[0].Pool().Off, "down"
+			if i%2 == 1 {
+				decide, want = gateways[0].Pool().Undrain, "up"
+			}
+			decided := time.Now()
+			ok(t, decide("a"))
+			time.Sleep(time.Second)
+			for _, r := range gateways[0].Stats().Replicas {
+				if r.Backends[0].State != want || !r.Heard.After(decided) {
+					t.Errorf("a second later the other replica's backend is %s, want %s", r.Backends[0].State, want)
+				}
+			}
+		}
 	})
 }

@@ -58,6 +58,7 @@ type replicas struct {
 	timer     *time.Timer       // for announce
 	due       time.Time         // when it fires
 	nextView  *time.Timer       // for showView
+	viewed    time.Time         // when the last view was published
 	announced time.Time         // when all was told
 	asking    bool              // announce even if nothing is known, so that others answer
 	failing   bool              // the last announcement could not be published
@@ -183,9 +184,7 @@ func (r *replicas) join(ctx context.Context) error {
 			return nil
 		case <-r.changed:
 			r.collect()
-			if r.rebalances() {
-				r.nextView.Reset(0)
-			}
+			r.showViewSoon()
 		case <-r.timer.C:
 			r.announce(ctx)
 		case <-r.nextView.C:

@@ -41,7 +41,7 @@ const (
 	// lookEvery is how often a waiting call looks again by itself, once the backend is
 	// Down or empty for this gateway. There is no event for what other gateways tell, nor for
 	// the end of a request that has begun after the backend was told to be empty.
-	lookEvery = time.Second
+	lookEvery = 200 * time.Millisecond
 )
 
 // awaitEmpty returns when the backend may be stopped: when it is empty for this gateway and
