@@ -97,6 +97,8 @@ func TestParseBackendSaysTheCure(t *testing.T) {
 		{"a weight of zero", "a=http://h,weight=0", "weight is 0: leave it out for 1"},
 		{"a weight without a number", "a=http://h,weight=", "its weight is empty"},
 		{"a weight twice", "a=http://h,weight=1,weight=2", "there twice"},
+		{"a list with commas", "a=http://h:1,b=http://h:2", `another backend "b=http://h:2": write each by itself, and in a list put spaces between them`},
+		{"a list with commas, and a password", "a=http://h:1,weight=2,b=http://u:p@h:2", "another backend: write"},
 		{"a group that is none", "a=http://h,group=a b", `group "a b": want 1 to 64`},
 		{"another option", "a=http://h,wieght=2", `"wieght=2" is no option: want weight=N`},
 	} {

@@ -51,6 +51,8 @@ func parseOptions(id, options string) (weight int, group string, err error) {
 		option, options, _ = strings.Cut(options, ",")
 		name, value, _ := strings.Cut(option, "=")
 		switch old, known := given[name]; {
+		case !known && strings.Contains(option, "://"):
+			return 0, "", fmt.Errorf("balancer: backend %q: behind a comma follows another backend%s: write each by itself, and in a list put spaces between them, as in \"a=http://10.0.0.1:3000 b=http://10.0.0.2:3000\"", id, quoted(option))
 		case !known:
 			return 0, "", fmt.Errorf("balancer: backend %q: after the URL and a comma%s is no option: want weight=N or group=NAME", id, quoted(option))
 		case old != "" || value == "":

@@ -48,6 +48,8 @@ type Gateway struct {
 // call `go pool.Run(ctx)` for health checks, and `go gateway.Run(ctx)` if there is a
 // Bus. [Gateway.Serve] does both.
 //
+// A pool may be empty, as before its source has named a backend. That is logged, once.
+//
 // NewGateway fails when pool is nil, when Options.Upgrade belongs to another gateway,
 // and when Options, the affinity, the bus, the transport or the limits of tunnels have
 // a setting that is wrong. A mistake that shows only while requests are served is
@@ -121,6 +123,9 @@ func NewGateway(pool *balancer.Pool, opts *Options) (*Gateway, error) {
 		for _, stop := range stops {
 			stop()
 		}
+	}
+	if pool.Len() == 0 {
+		router.log.Warn("limpet: the pool has no backend: until one is added, which a source may be about to do, requests get 503 and the gateway isn't ready")
 	}
 	for b := range pool.All() {
 		g.drain(b)

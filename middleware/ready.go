@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -9,14 +10,15 @@ import (
 )
 
 var (
-	errLeaving = errors.New("limpet: the gateway is shutting down")
-	errJoining = errors.New("limpet: the gateway has just started, and waits for its replicas to say what is drained")
+	errLeaving   = errors.New("limpet: the gateway is shutting down")
+	errEmptyPool = fmt.Errorf("%w: the pool has none yet", balancer.ErrNoBackend)
+	errJoining   = errors.New("limpet: the gateway has just started, and waits for its replicas to say what is drained")
 )
 
 // Ready returns nil if this gateway takes new clients, and otherwise an error that says why
 // a load balancer should send them to another one: the gateway is shutting down, or no
-// backend would take them ([balancer.ErrNoBackend]). A backend takes new clients if it is
-// Up, or, when no other is left, if it is sick and isn't drained.
+// backend would take them ([balancer.ErrNoBackend]), as in a pool that has none yet. A backend
+// takes new clients if it is Up, or, when no other is left, if it is sick and isn't drained.
 func (g *Gateway) Ready() error {
 	if g.leaving.Load() {
 		return errLeaving
@@ -28,6 +30,9 @@ func (g *Gateway) Ready() error {
 		if s := b.State(); s == balancer.Up || s == balancer.Draining && b.Wanted().State == balancer.Up {
 			return nil
 		}
+	}
+	if g.router.pool.Len() == 0 {
+		return errEmptyPool
 	}
 	return balancer.ErrNoBackend
 }

@@ -351,3 +351,23 @@ func TestLeaveHTTP2(t *testing.T) {
 	gw.Leave()
 	eventually(t, "a new connection", func() bool { return !reused() })
 }
+
+// A pool may be empty until its source names a backend. Until then the gateway isn't ready, which
+// is told once.
+func TestReadyWithEmptyPool(t *testing.T) {
+	t.Parallel()
+	pool, err := balancer.NewPool(nil)
+	ok(t, err)
+	log := &notes{}
+	gw := newGateway(t, pool, &limpet.Options{Logger: log.logger()})
+	for range 2 {
+		if err := gw.Ready(); !errors.Is(err, balancer.ErrNoBackend) || !strings.Contains(err.Error(), "the pool has none yet") {
+			t.Errorf("with an empty pool: %v", err)
+		}
+	}
+	if said := log.about("the pool has no backend"); len(said) != 1 {
+		t.Errorf("logged %q", said)
+	}
+	add(t, pool, "a")
+	ok(t, gw.Ready())
+}

@@ -101,6 +101,7 @@ func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	b := exampletest.StartBackend(t, "a", nil)
 	p := gateway(t, nil, "-listen", "127.0.0.1:0", "-backend", b.Spec(), "-lame-duck", "1h")
+	p.AwaitLine(t, "-lame-duck only delays the end without -admin")
 	ask(t, http.DefaultClient, "http://"+address(t, p)) // it serves
 	p.Signal(t, syscall.SIGTERM)
 	p.AwaitLine(t, "another signal ends")

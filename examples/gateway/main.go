@@ -97,6 +97,9 @@ func serve(cfg *config) error {
 			defer client.Close()
 		}
 	}
+	if cfg.options.LameDuck > 0 && cfg.admin.addr == "" {
+		slog.Warn("-lame-duck only delays the end without -admin: it is for load balancers that ask /readyz there")
+	}
 	operators, err := cfg.listenAdmin()
 	if err != nil {
 		return err
