@@ -263,9 +263,26 @@ func (h *Handler) movePin(w http.ResponseWriter, r *http.Request, _ string) erro
 	if _, err := h.backendOf(body.Backend); err != nil {
 		return err
 	}
+	text := "A client was moved to " + body.Backend + ": it goes there with its next request."
+	if !h.hasTunnel(body.Key) {
+		text = unseen + " it goes to " + body.Backend + "."
+	}
 	err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, body.Backend)
 	h.logAct(r, "move pin", client(body.Key), slog.String("backend", body.Backend))
-	return h.done(w, r, err, "moved", "A client was moved to "+body.Backend+": it goes there with its next request.")
+	return h.done(w, r, err, "moved", text)
+}
+
+// unseen begins what is said of a client that may not exist: a key may be mistyped.
+const unseen = "No WebSocket at this gateway has this key now. If a client has it, which polls, is at another gateway or comes within an hour,"
+
+// hasTunnel reports whether the client with this key has a tunnel at this gateway.
+func (h *Handler) hasTunnel(key string) bool {
+	for t := range h.gateway.Tunnels() {
+		if t.Key() == key {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Handler) forgetPin(w http.ResponseWriter, r *http.Request, _ string) error {
@@ -278,7 +295,11 @@ func (h *Handler) forgetPin(w http.ResponseWriter, r *http.Request, _ string) er
 	if body.Key == "" {
 		return errNoKey
 	}
+	text := "A client's pin was forgotten: its next request is placed as a new client's."
+	if !h.hasTunnel(body.Key) {
+		text = unseen + " its next request is placed as a new client's."
+	}
 	err := h.gateway.MovePin(context.WithoutCancel(r.Context()), body.Key, "")
 	h.logAct(r, "forget pin", client(body.Key))
-	return h.done(w, r, err, "moved", "A client's pin was forgotten: its next request is placed as a new client's.")
+	return h.done(w, r, err, "moved", text)
 }

@@ -198,4 +198,9 @@ func TestMovePin(t *testing.T) {
 	if texts := g.texts("moved"); len(texts) != 2 {
 		t.Errorf("told %q", texts)
 	}
+	for call, body := range map[string]string{"move": `{"key":"mistyped","backend":"a"}`, "forget": `{"key":"mistyped"}`} {
+		if a := g.call("POST", "pins/"+call, body); a.status != 200 || !strings.Contains(a.body, "No WebSocket at this gateway has this key") {
+			t.Errorf("%s of a key that nobody has: %d %s", call, a.status, a.body)
+		}
+	}
 }

@@ -85,7 +85,7 @@ function movePin({ key, backend: at }) {
     title: 'Move a client',
     yes: 'Move',
     field: { label: 'To', value: others[0].id, options: others.map((b) => [b.id, b.id]) },
-    text: (to) => `From its next request on it belongs to ${to}. Its tunnels stay where they are until they end.`,
+    text: (to) => `From its next request on it belongs to ${to}. Its tunnels to other backends are closed with 1012.`,
     run: async (to) => (await call('pins/move', { key, backend: to })).text ?? `The client belongs to ${to}.`,
   });
 }
