@@ -54,10 +54,10 @@ type rebalancer struct {
 
 // RebalanceStats tell what a gateway with Options.Rebalance does.
 type RebalanceStats struct {
-	Running bool
-	Waits   string // for what, if it does, such as "a drain of backend a"
-	Moved   int64  // clients that this gateway has moved
-	Left    int    // clients that all gateways have yet to move, as far as that is known
+	Running bool   `json:"running"`
+	Waits   string `json:"waits,omitempty"` // for what, if it does, such as "a drain of backend a"
+	Moved   int64  `json:"moved"`           // clients that this gateway has moved
+	Left    int    `json:"left"`            // clients that all gateways have yet to move, as far as that is known
 }
 
 const (

@@ -73,6 +73,10 @@
 // group is that of the backend, left out for one in none, and shares are those of new clients
 // by group, left out while groups don't matter: see balancer.Pool.SetShares.
 //
+// rebalance is there with the gateway's Options.Rebalance: whether clients are being moved to
+// backends that have less than their share (running), for what that waits, how many clients this
+// gateway has moved, and how many are left for all gateways.
+//
 // why is what has brought a backend into its state, and check_error what the last check has
 // found wrong, which may not count yet.
 //

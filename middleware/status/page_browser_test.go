@@ -80,6 +80,7 @@ func statesInWords(t *testing.T, b *browser.Browser) {
 		"#findings":                       "Raise its idle limit",
 		"#matters":                        "coral\ndown for ",
 		"#parts":                          "Redis answers",
+		"#parts li:first-child":           "waits for a drain of backend delta; 1,234 moved so far",
 		"[data-backend=amber] .c-tunnels": "408",
 	} {
 		if got := p.Read(t, selector, text(selector)); !strings.Contains(strings.ReplaceAll(got, "\u00a0", " "), want) {

@@ -32,6 +32,7 @@ type fixture struct {
 	totals   map[string]float64
 	replicas []object
 	parts    []object
+	balance  object // of rebalancing; nil for none
 	findings []object
 	events   []object // newest first
 	asked    []string // what was steered: "POST path body"
@@ -170,6 +171,9 @@ func (f *fixture) state(history bool) object {
 	}
 	if len(f.shares) > 0 {
 		s["shares"] = f.shares
+	}
+	if f.balance != nil {
+		s["rebalance"] = f.balance
 	}
 	if history {
 		s["history"], s["events"] = histories, f.events
@@ -343,6 +347,7 @@ func (f *fixture) trouble() {
 			{"id": "r2", "name": "gw2", "heard": time.Now(), "backends": other},
 			{"id": "r3", "name": "gw3", "heard": time.Now(), "backends": third},
 		}
+		f.balance = object{"running": true, "waits": "a drain of backend delta", "moved": 1234, "left": 0}
 		f.parts = []object{
 			{"name": "store", "ok": true, "text": "Redis answers in 0.4 ms; 0 errors"},
 			{"name": "bus", "ok": true, "text": "connected; 0 messages lost"},

@@ -23,6 +23,7 @@ type state struct {
 	Totals   totals                   `json:"totals"`
 	Backends []backendState           `json:"backends"`
 	Shares   map[string]int           `json:"shares,omitempty"`
+	Balance  *limpet.RebalanceStats   `json:"rebalance,omitempty"`
 	Replicas []replicaState           `json:"replicas"`
 	Parts    []partState              `json:"parts"`
 	Findings []findingState           `json:"findings"`
@@ -170,6 +171,7 @@ func (h *Handler) state() *state {
 		Requests: stats.Requests, Tunnels: stats.Tunnels,
 		Backends: make([]backendState, 0, len(stats.Backends)),
 		Shares:   h.gateway.Pool().Shares(),
+		Balance:  stats.Rebalance,
 		Replicas: make([]replicaState, 0, len(stats.Replicas)),
 		Parts:    make([]partState, 0, len(h.parts)),
 		Findings: make([]findingState, 0, len(stats.Findings)),

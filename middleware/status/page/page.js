@@ -281,8 +281,14 @@ function replicas() {
   });
 }
 
+// balance is what is said of rebalancing, as if it were a part.
+function balance({ running, waits, moved, left }) {
+  const now = !running ? 'nobody is moved at the moment' : waits ? `waits for ${waits}` : left ? `${plural(left, 'client')} yet to be moved` : 'nobody is left to be moved';
+  return { name: 'Rebalancing', ok: true, text: `${now}; ${num(moved)} moved so far` };
+}
+
 function parts() {
-  const list = state.parts ?? [];
+  const list = [...(state.rebalance ? [balance(state.rebalance)] : []), ...(state.parts ?? [])];
   show($('parts-box'), list.length > 0);
   keyed($('parts'), list, (p) => p.name, () => make('li', '', icon('up'), make('b'), make('p')), (li, p) => {
     const [shape, name, text] = li.children;
