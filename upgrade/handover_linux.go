@@ -35,11 +35,9 @@ func (t *loopTunnel) freeze(age time.Duration) *Frozen {
 	// A registration that is left behind would go with the socket: this process could not
 	// remove it any more, and would be told of what comes there.
 	for i := range t.fds {
-		if t.interest[i] != 0 {
-			syscall.EpollCtl(t.loop.fd, syscall.EPOLL_CTL_DEL, int(t.fds[i]), nil)
-		}
+		t.leaveEpoll(i)
+		t.interest[i] = 0 // another process may have the socket too, from now on
 	}
-	t.interest = [2]uint8{}
 	t.loop.slots[t.slot] = nil // for events that were reported before
 	if t.ending != nil {
 		t.loop.due.set(t.ending, 0)

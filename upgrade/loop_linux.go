@@ -76,14 +76,20 @@ func newLoop(set *loops) (*loop, error) {
 }
 
 // start takes over a tunnel that least has counted already.
-func (l *loop) start(k link, client, backend int, secure [2]*secureEnd) *loopTunnel {
+func (l *loop) start(k link, ends [2]base) *loopTunnel {
 	l.lock()
 	defer l.mu.Unlock()
-	t := &loopTunnel{loop: l, tunnel: k.tunnel, fds: [2]int32{int32(client), int32(backend)}}
+	t := &loopTunnel{loop: l, tunnel: k.tunnel}
+	for i, end := range ends {
+		t.fds[i] = int32(end.fd)
+		if end.alone {
+			t.interest[i] = alone
+		}
+	}
 	t.last = stampOf(l.now)
 	t.spoken = t.last
 	l.place(t)
-	if secure != [2]*secureEnd{} {
+	if secure := [2]*secureEnd{ends[0].secure, ends[1].secure}; secure != [2]*secureEnd{} {
 		if l.cipher == nil {
 			l.cipher = make([]byte, largeBudget)
 		}

@@ -39,7 +39,7 @@ func (l *loop) tunnel(t *testing.T) (client, backend *os.File) {
 		ends[i].SetDeadline(time.Now().Add(10 * time.Second))
 	}
 	l.tunnels.Add(1)
-	u := l.start(link{tunnel: &Tunnel{proxy: &Proxy{}}}, ours[0], ours[1], [2]*secureEnd{})
+	u := l.start(link{tunnel: &Tunnel{proxy: &Proxy{}}}, [2]base{{fd: ours[0]}, {fd: ours[1]}})
 	t.Cleanup(func() {
 		ends[0].Close()
 		ends[1].Close()

@@ -4,6 +4,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/limpet-go/limpet/internal/sockets"
 )
 
 // A loopTunnel is a tunnel on a loop. loop.mu guards all of it, and is held in all its
@@ -28,10 +30,14 @@ type loopTunnel struct {
 	spoken    stamp     // when the last byte came from the backend, see heard
 	fds       [2]int32  // of the client, of the backend
 	slot      int32     // in loop.slots
-	interest  [2]uint8  // the events that epoll waits for, by fd
+	interest  [2]uint8  // the events that epoll waits for, by fd, and alone
 	gone      bool
 	websocket bool
 }
+
+// alone, in interest, tells that a descriptor is the only one of its socket and that its close
+// doesn't wait. So the loop can close it, which takes it out of epoll, too.
+const alone = 1 << 7
 
 // passed counts what has passed in one direction.
 type passed struct{ bytes, messages int64 }
@@ -178,7 +184,7 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	if t.blocked(out) {
 		want |= syscall.EPOLLOUT
 	}
-	have := t.interest[side-1]
+	have := t.interest[side-1] &^ alone
 	if want == have || t.gone {
 		return
 	}
@@ -197,7 +203,14 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 		t.carryOut(nil, t.ensureEnding().cut(os.NewSyscallError("epoll_ctl", err)))
 		return
 	}
-	t.interest[side-1] = want
+	t.interest[side-1] ^= have ^ want
+}
+
+// leaveEpoll has epoll report nothing more of an end's socket.
+func (t *loopTunnel) leaveEpoll(i int) {
+	if t.interest[i]&^alone != 0 {
+		syscall.EpollCtl(t.loop.fd, syscall.EPOLL_CTL_DEL, int(t.fds[i]), nil)
+	}
 }
 
 func (t *loopTunnel) close(code int, reason string, grace time.Duration) {
@@ -295,8 +308,9 @@ func (t *loopTunnel) extend() {
 	}
 }
 
-// finish ends the tunnel. A goroutine of its own closes both connections and reports
-// the end: the loop can't wait for a socket that lingers or for a callback.
+// finish ends the tunnel, and closes both connections. A goroutine of its own closes those
+// whose close may wait, and reports the end: the loop can't wait for a socket that lingers or
+// for a callback.
 func (t *loopTunnel) finish() {
 	if t.gone {
 		return
@@ -310,8 +324,10 @@ func (t *loopTunnel) finish() {
 		if e := t.secure[i]; e != nil {
 			e.drop()
 		}
-		if t.interest[i] != 0 {
-			syscall.EpollCtl(t.loop.fd, syscall.EPOLL_CTL_DEL, int(t.fds[i]), nil)
+		if t.interest[i]&alone != 0 {
+			sockets.Close(int(t.fds[i]))
+		} else {
+			t.leaveEpoll(i)
 		}
 	}
 	e := t.ensureEnding()
@@ -323,8 +339,10 @@ func (t *loopTunnel) finish() {
 	s.ToClient, s.MessagesToClient = max(0, down.bytes), down.frames.messages
 	s.ToBackend, s.MessagesToBackend = up.bytes, up.frames.messages
 	go func() {
-		for _, fd := range t.fds {
-			syscall.Close(int(fd))
+		for i, fd := range t.fds {
+			if t.interest[i]&alone == 0 {
+				syscall.Close(int(fd))
+			}
 		}
 		t.tunnel.end(s)
 	}()

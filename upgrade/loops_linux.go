@@ -43,7 +43,7 @@ func (e *loops) start(l link) engine {
 	}
 	l.toBackend = append(l.toBackend, client.takeOver(loop)...)
 	l.toClient = append(l.toClient, backend.takeOver(loop)...)
-	return loop.start(l, client.fd, backend.fd, [2]*secureEnd{client.secure, backend.secure})
+	return loop.start(l, [2]base{client, backend})
 }
 
 // A base is what is beneath a connection that a loop takes over.
@@ -51,6 +51,7 @@ type base struct {
 	wrapper, plain net.Conn   // wrapper passes the bytes of plain on
 	secure         *secureEnd // what is above wrapper, nil without TLS
 	fd             int        // a duplicate of that of plain, or its own if it can be taken; -1 before
+	alone          bool       // fd is the only descriptor of the socket, whose close doesn't wait
 }
 
 // beneath returns what is beneath conn.
@@ -80,7 +81,7 @@ func (b *base) takeOver(loop *loop) []byte {
 	early := ahead(b.wrapper, b.plain)
 	own, ok := b.plain.(*sockets.Conn)
 	if ok {
-		b.fd = own.Take() // if that fails, all that the loop does with it will
+		b.fd, b.alone = own.Take() // if that fails, all that the loop does with it will
 	}
 	if !ok || b.wrapper != b.plain {
 		// A duplicate keeps the socket open. Close frees what the runtime keeps for its own.

@@ -89,6 +89,7 @@ func (c *Conn) SetLinger(seconds int) error {
 		l.Onoff = 1
 	}
 	return c.do("set", func() error {
+		c.share() // its close may wait from now on
 		return os.NewSyscallError("setsockopt", syscall.SetsockoptLinger(c.fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &l))
 	})
 }
@@ -164,11 +165,13 @@ func (c *Conn) failed(op string, err error) *net.OpError {
 
 // Take ends c in favour of an event loop, and returns its descriptor, which c forgets: all
 // calls fail with [net.ErrClosed] from then on. Nobody may use c meanwhile. If somebody does,
-// or c is closed already, Take closes c and returns -1.
-func (c *Conn) Take() (fd int) {
+// or c is closed already, Take closes c and returns -1. Alone reports that nobody else has ever
+// seen the descriptor, so that Close, which doesn't wait, ends the socket and takes it out of
+// epoll.
+func (c *Conn) Take() (fd int, alone bool) {
 	if !c.refs.CompareAndSwap(0, closing) {
 		c.close()
-		return -1
+		return -1, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,5 +179,5 @@ func (c *Conn) Take() (fd int) {
 		c.control(syscall.EPOLL_CTL_DEL, 0)
 	}
 	c.forget()
-	return c.fd
+	return c.fd, !c.shared.Load()
 }

@@ -239,9 +239,13 @@ func TestTake(t *testing.T) {
 		_, err := c.Read(make([]byte, 1)) // it has waited, perhaps
 		must(t, err)
 		peer.Write([]byte("hello"))
-		file := os.NewFile(uintptr(c.Take()), "socket")
+		fd, alone := c.Take()
+		file := os.NewFile(uintptr(fd), "socket")
 		defer file.Close()
-		if c.Take() != -1 || !errors.Is(c.Close(), net.ErrClosed) || !errors.Is(c.SetDeadline(time.Time{}), net.ErrClosed) {
+		if !alone {
+			t.Error("somebody else has the descriptor")
+		}
+		if fd, _ := c.Take(); fd != -1 || !errors.Is(c.Close(), net.ErrClosed) || !errors.Is(c.SetDeadline(time.Time{}), net.ErrClosed) {
 			t.Error("it isn't gone")
 		}
 		if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
@@ -254,6 +258,48 @@ func TestTake(t *testing.T) {
 	})
 }
 
+// A descriptor that others may have seen isn't alone: the close of one that lingers would wait.
+func TestTakeAlone(t *testing.T) {
+	t.Parallel()
+	lingering := &net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			syscall.SetsockoptLinger(int(fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 1})
+		})
+	}}
+	for _, tt := range []struct {
+		name   string
+		config *net.ListenConfig
+		use    func(c *sockets.Conn) error
+		alone  bool
+	}{
+		{"read and written", &net.ListenConfig{}, func(c *sockets.Conn) error { _, err := c.Write([]byte("x")); return err }, true},
+		{"lingers", &net.ListenConfig{}, func(c *sockets.Conn) error { return c.SetLinger(1) }, false},
+		{"lingers by its listener", lingering, func(*sockets.Conn) error { return nil }, false},
+		{"was seen", &net.ListenConfig{}, func(c *sockets.Conn) error {
+			raw, err := c.SyscallConn()
+			return errors.Join(err, raw.Control(func(uintptr) {}))
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := tt.config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			must(t, err)
+			l = sockets.Listen(l)
+			defer l.Close()
+			for range 2 { // the first one is accepted by package net
+				accepted, _ := connect(t, l)
+				c := accepted.(*sockets.Conn)
+				must(t, tt.use(c))
+				fd, alone := c.Take()
+				if alone != tt.alone {
+					t.Errorf("alone: %v", alone)
+				}
+				must(t, syscall.Close(fd))
+			}
+		})
+	}
+}
+
 // A connection that somebody uses, or has closed, can't be taken, and is closed.
 func TestTakeTooLate(t *testing.T) {
 	t.Parallel()
@@ -264,7 +310,7 @@ func TestTakeTooLate(t *testing.T) {
 		read <- err
 	}()
 	waits(t, c)
-	if fd := c.Take(); fd != -1 {
+	if fd, _ := c.Take(); fd != -1 {
 		t.Errorf("took %d", fd)
 	}
 	if err := <-read; !errors.Is(err, net.ErrClosed) {

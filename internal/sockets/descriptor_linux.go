@@ -31,6 +31,10 @@ type descriptor struct {
 	owner    syscall.RawConn // of fd, closes it; nil if it is ours
 	accepted bool            // by a listener
 
+	// shared is set if others may have seen fd: they may have duplicated it, so that its
+	// close doesn't end the socket, or have had that wait (SO_LINGER).
+	shared atomic.Bool
+
 	// eager is set if a Read of fewer bytes than there is room for doesn't show that the
 	// socket is empty: the end or an error comes behind these bytes (EPOLLRDHUP, EPOLLHUP,
 	// EPOLLERR), which epoll may have reported together with them; or the kernel ends a read
@@ -100,8 +104,19 @@ func (d *descriptor) destroy() {
 	d.mu.Lock()
 	d.forget()
 	d.mu.Unlock()
-	if d.owner == nil {
+	switch {
+	case d.owner != nil:
+	case d.shared.Load():
 		syscall.Close(d.fd)
+	default:
+		Close(d.fd)
+	}
+}
+
+// share notes that others see fd.
+func (d *descriptor) share() {
+	if !d.shared.Load() {
+		d.shared.Store(true)
 	}
 }
 

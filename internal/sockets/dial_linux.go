@@ -185,7 +185,7 @@ var errUnderWay = os.NewSyscallError("connect", syscall.EINPROGRESS)
 
 // tryConnect begins to connect a socket. Further calls tell what has become of it.
 func tryConnect(fd int, to syscall.Sockaddr) error {
-	switch err := syscall.Connect(fd, to); err {
+	switch err := connect(fd, to); err {
 	case nil, syscall.EISCONN:
 		return nil
 	case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
@@ -238,7 +238,7 @@ func setDefaults(fd int) {
 	given := given()
 	for i, n := range names {
 		if given[i] != wanted[i] {
-			_ = syscall.SetsockoptInt(fd, n.level, n.name, wanted[i])
+			setOption(fd, n.level, n.name, wanted[i])
 		}
 	}
 }

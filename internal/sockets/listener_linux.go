@@ -22,6 +22,7 @@ type listener struct {
 	}
 	network string
 	socket  descriptor // whose in has connections to accept; below owns it
+	lingers bool       // SO_LINGER is set, which connections inherit
 
 	options atomic.Pointer[options] // of a connection; nil before the first
 	passes  atomic.Bool             // Linux passes the options on
@@ -59,6 +60,8 @@ func Listen(l net.Listener) net.Listener {
 	n.socket.in.ready.Store(true)
 	err = raw.Control(func(fd uintptr) {
 		n.socket.fd = int(fd)
+		on, failed := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_LINGER) // the first half of a syscall.Linger
+		n.lingers = failed != nil || on != 0
 		n.socket.mu.Lock()
 		err = n.socket.await(0)
 		n.socket.mu.Unlock()
@@ -74,24 +77,26 @@ func (l *listener) Accept() (net.Conn, error) {
 	if l.options.Load() == nil {
 		return l.acceptFirst()
 	}
-	fd, sa, err := l.accept()
+	fd, from, err := l.accept()
 	if err != nil {
 		return nil, &net.OpError{Op: "accept", Net: l.network, Addr: l.Addr(), Err: err}
 	}
 	if l.network != "unix" {
 		l.ensureOptions(fd)
 	}
-	return acceptedConn(fd, l.network, address(sa)), nil
+	return l.conn(fd, from), nil
 }
 
-func acceptedConn(fd int, network string, remote net.Addr) *Conn {
-	c := newConn(fd, network, remote)
+// conn returns a connection that was accepted.
+func (l *listener) conn(fd int, remote net.Addr) *Conn {
+	c := newConn(fd, l.network, remote)
 	c.accepted = true
+	c.shared.Store(l.lingers)
 	return c
 }
 
 // accept returns a connection's socket and the address of its peer.
-func (l *listener) accept() (fd int, sa syscall.Sockaddr, err error) {
+func (l *listener) accept() (fd int, remote net.Addr, err error) {
 	s := &l.socket.in
 	if err := l.socket.begin(s); err != nil {
 		return -1, nil, err
@@ -105,7 +110,7 @@ func (l *listener) accept() (fd int, sa syscall.Sockaddr, err error) {
 		}
 		s.ready.Store(false)
 		if l.socket.owner.Control(func(from uintptr) {
-			fd, sa, err = syscall.Accept4(int(from), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+			fd, remote, err = accept(int(from))
 		}) != nil {
 			l.socket.close() // somebody has closed the listener below
 			return -1, nil, net.ErrClosed
@@ -116,7 +121,7 @@ func (l *listener) accept() (fd int, sa syscall.Sockaddr, err error) {
 		s.ready.Store(true)
 		switch err {
 		case nil:
-			return fd, sa, nil
+			return fd, remote, nil
 		case syscall.EINTR, syscall.ECONNABORTED: // the connection was closed in the queue
 		default:
 			return -1, nil, os.NewSyscallError("accept4", err)
@@ -149,7 +154,7 @@ func (l *listener) acceptFirst() (net.Conn, error) {
 		return conn, nil
 	}
 	conn.Close()
-	return acceptedConn(fd, l.network, conn.RemoteAddr()), nil
+	return l.conn(fd, conn.RemoteAddr()), nil
 }
 
 // ensureOptions has a connection have the options, whether Linux has passed them on or not.

@@ -24,6 +24,6 @@ func optionsOf(fd int) (o options, err error) {
 
 func (o *options) set(fd int) {
 	for i, n := range names {
-		_ = syscall.SetsockoptInt(fd, n.level, n.name, o[i])
+		setOption(fd, n.level, n.name, o[i])
 	}
 }

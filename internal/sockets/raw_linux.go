@@ -16,12 +16,14 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 		return &net.OpError{Op: "raw-control", Net: c.network, Addr: c.localAddr(), Err: net.ErrClosed}
 	}
 	defer c.release()
+	c.share()
 	f(uintptr(c.fd))
 	return nil
 }
 
 // Read implements [syscall.RawConn].
 func (c rawConn) Read(f func(fd uintptr) (done bool)) error {
+	c.share()
 	if err := c.use(&c.in, 0, f); err != nil {
 		return c.failed("raw-read", err)
 	}
@@ -30,6 +32,7 @@ func (c rawConn) Read(f func(fd uintptr) (done bool)) error {
 
 // Write implements [syscall.RawConn].
 func (c rawConn) Write(f func(fd uintptr) (done bool)) error {
+	c.share()
 	if err := c.use(&c.out, syscall.EPOLLOUT, f); err != nil {
 		return c.failed("raw-write", err)
 	}
