@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/limpet-go/limpet/internal/switchable"
 	"github.com/limpet-go/limpet/upgrade"
@@ -136,11 +137,11 @@ func storm(t *testing.T, how int, client, backend *end, tunnel *upgrade.Tunnel) 
 		}
 	})
 	all.Go(func() {
-		atBackend.listen(backend.r, 0)
+		atBackend.listen(backend, 0)
 		close(heard)
 	})
 	all.Go(func() {
-		atClient.listen(client.r, len(sent))
+		atClient.listen(client, len(sent))
 		client.Close()
 	})
 	all.Wait()
@@ -198,6 +199,7 @@ func (k *talker) talk(mask byte, happens func()) {
 				happens()
 				happens = nil
 			}
+			k.to.goesOn()
 			n, err := k.to.Write(b[:n])
 			k.sum.Write(b[:n])
 			if b = b[n:]; err != nil {
@@ -210,6 +212,10 @@ func (k *talker) talk(mask byte, happens func()) {
 		happens()
 	}
 }
+
+// goesOn gives an end as much time as it has had at first: a storm may take a busy machine longer
+// than that, but not each of its steps.
+func (e *end) goesOn() { e.SetDeadline(time.Now().Add(patience)) }
 
 // head builds a frame that nobody reads the payload of.
 func head(op, mask byte, size int) []byte {
@@ -235,12 +241,13 @@ type listener struct {
 }
 
 // listen takes frames apart until an error comes.
-func (l *listener) listen(r io.Reader, senders int) {
+func (l *listener) listen(e *end, senders int) {
 	l.next = make([]uint32, senders)
 	sum := sha256.New()
 	for open, closed := false, false; l.wrong == ""; {
 		var raw bytes.Buffer
-		op, payload, err := readFrame(io.TeeReader(r, &raw))
+		e.goesOn()
+		op, payload, err := readFrame(io.TeeReader(e.r, &raw))
 		switch {
 		case err != nil:
 			if err.Error() == "a frame of more than 64 MiB" {
