@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// A Reply is what a node has answered to [Hub.CallAll].
+// A Reply is what a node has answered to [Hub.CallAll], or a member to [Hub.Ask].
 type Reply struct {
-	Node string // the ID of the node
-	Data []byte
-	Err  error // why there is no Data, as [Hub.Call] returns it
+	Node   string // the ID of the node
+	Member string // the ID of the member; "" if it is the reply of a node
+	Data   []byte
+	Err    error // why there is no Data, as [Hub.Call] or [Hub.Ask] says
 }
 
 // Call asks a node, whose [Options].Answer answers, and waits for it until ctx ends or
@@ -23,8 +24,8 @@ type Reply struct {
 // [MemberInfo] and [Options].Node tell names of nodes. The node may be this one.
 //
 // An error says that the node couldn't be asked, or that it has no Answer, or is the text of
-// the error that Answer has returned, or says that the node hasn't answered in time, and then
-// wraps [context.DeadlineExceeded], or the error of ctx. A request reaches the node once or
+// the error that Answer has returned, or says that the node has left or is forgotten, or that it
+// hasn't answered in time, and then wraps [context.DeadlineExceeded], or the error of ctx. A request reaches the node once or
 // not at all; after an error Answer may have carried it out.
 func (h *Hub) Call(ctx context.Context, node string, request []byte) ([]byte, error) {
 	if node == "" {
@@ -67,19 +68,24 @@ func (h *Hub) call(ctx context.Context, node string, request []byte) ([]Reply, e
 		}
 	}
 	q.await(limited, h.opts.Timeout/20)
+	return q.collect(limited), nil
+}
 
+// collect returns the replies, and one for each node that hasn't replied. ctx is what it was
+// waited for.
+func (q *question) collect(ctx context.Context) []Reply {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	replies := slices.Clone(q.replies)
 	for id := range q.waiting {
-		why := limited.Err()
+		why := ctx.Err()
 		if why == nil {
 			why = context.DeadlineExceeded // it may have died
 		}
 		replies = append(replies, Reply{Node: id, Err: fmt.Errorf("hub: node %s hasn't answered: %w", id, why)})
 	}
 	slices.SortFunc(replies, func(a, b Reply) int { return strings.Compare(a.Node, b.Node) })
-	return replies, nil
+	return replies
 }
 
 // call is the payload of a call, and of the reply to it, which has no limit but an outcome.

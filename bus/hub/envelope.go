@@ -46,6 +46,7 @@ const (
 	kindAskList               // to a node with Presence: list your members
 	kindCall                  // to all nodes, or to one: a call
 	kindReply                 // to the node that has called: the reply, as a call
+	kindQuestion              // to all nodes: ask your members that are in to, a call whose outcome is the kind of the message
 )
 
 // frame returns the message in an envelope that has one.
@@ -80,7 +81,7 @@ func parseEnvelope(b []byte) (e envelope, err error) {
 		return e, errors.New("not of version 1")
 	}
 	e.kind = b[1]
-	if e.kind < kindText || e.kind > kindReply {
+	if e.kind < kindText || e.kind > kindQuestion {
 		return e, fmt.Errorf("of unknown kind %d", e.kind)
 	}
 	in := input{b: b[2:]}

@@ -102,7 +102,7 @@ func (h *Hub) Handler(opts *HandlerOptions) http.Handler {
 	if s.opts.Ping <= 0 {
 		s.opts.Ping = 25 * time.Second
 	}
-	s.alive = line{Alive: s.opts.Ping.Seconds()}.frame()
+	s.alive = line{Alive: s.opts.Ping.Seconds(), Answers: true}.frame()
 	if s.opts.MessageRate > 0 {
 		s.rate = tokenbucket.New(s.opts.MessageRate, cmp.Or(max(0, s.opts.MessageBurst), 10*s.opts.MessageRate))
 	}
@@ -156,7 +156,7 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			code, reason = bad.code, bad.reason
 			return
 		}
-		who.Positions = first.positions
+		who.Positions = first.first.Positions
 	}
 	// A member has none of the request's values: a router may give what it keeps there to
 	// another request when the handler returns.

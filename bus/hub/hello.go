@@ -9,11 +9,12 @@ import (
 // hello is the first message of a client that speaks [Protocol], which the handler reads
 // before the client becomes a member.
 type hello struct {
-	from      *socket
-	positions map[string]string // nil before it has come
-	err       error             // it makes no sense
-	parted    *violation        // what the client has closed the WebSocket with, if it has
-	rest      []*Frame          // the messages that have come right behind it
+	from   *socket
+	come   bool
+	first  firstMessage
+	err    error      // it makes no sense
+	parted *violation // what the client has closed the WebSocket with, if it has
+	rest   []*Frame   // the messages that have come right behind it
 }
 
 // read waits for the first message, for as long as the client may take for a message to
@@ -25,7 +26,7 @@ func (h *hello) read(c *socket, early []byte) *violation {
 	buf := received.Get().(*[4 << 10]byte)
 	defer received.Put(buf)
 	done, bad := c.frames.feed(early, limit, h)
-	for h.positions == nil && h.err == nil && !done {
+	for !h.come && !done {
 		n, err := c.conn.Read(buf[:])
 		if n > 0 {
 			done, bad = c.frames.feed(buf[:n], limit, h)
@@ -35,7 +36,7 @@ func (h *hello) read(c *socket, early []byte) *violation {
 	}
 	_ = c.conn.SetReadDeadline(time.Time{})
 	switch {
-	case h.parted != nil && h.positions == nil:
+	case h.parted != nil && !h.come:
 		bad = h.parted
 	case h.err != nil:
 		bad = &violation{closecode.PolicyViolation, "the first message has to be of " + Protocol}
@@ -43,6 +44,7 @@ func (h *hello) read(c *socket, early []byte) *violation {
 	if bad != nil {
 		c.deaf = true
 	}
+	c.lines = h.first.Answers
 	return bad
 }
 
@@ -61,8 +63,9 @@ func (h *hello) pass(c *socket) {
 func (h *hello) begun() bool { return h.from.begun() }
 
 func (h *hello) message(payload []byte, binary bool) {
-	if h.positions == nil && h.err == nil {
-		h.positions, h.err = parseHello(payload)
+	if !h.come {
+		h.come = true
+		h.first, h.err = parseFirst(payload)
 		return
 	}
 	h.rest = append(h.rest, &Frame{payload: payload, binary: binary})

@@ -51,6 +51,7 @@ type Hub struct {
 	nodes     nodes
 	presence  presence
 	asked     asked
+	polls     atomic.Uint64 // the number of the last question to members of this node
 	announcer announcer
 	ran       atomic.Bool // Run was called
 	unrun     sync.Once   // logs that Run isn't called

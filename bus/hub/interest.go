@@ -86,7 +86,8 @@ func (n *interest) close() {
 }
 
 // tend does what Run was woken for: it greets or accuses other nodes, calls the hook
-// Node, drops the members of nodes that are gone, and does the next round.
+// Node, drops the members of nodes that are gone and waits for these no more, and does the
+// next round.
 func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	h.accuse(ctx)
 	if h.nodes.greeting() {
@@ -94,6 +95,7 @@ func (h *Hub) tend(ctx context.Context, sub bus.Subscription) {
 	}
 	h.tellNodes()
 	h.dropMembers()
+	h.asked.lose(func(id string) bool { return id == h.id || h.nodes.knows(id) })
 
 	n := &h.interest
 	n.tending.Lock()

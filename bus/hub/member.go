@@ -318,6 +318,7 @@ func (m *Member) finish(code int, reason string, discard bool) bool {
 	clear(m.keys)
 	if m.places != nil {
 		clear(m.places.rooms)
+		m.leavePolls()
 	}
 	if m.expires != nil {
 		m.expires.Stop()

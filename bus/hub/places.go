@@ -14,6 +14,7 @@ type places struct {
 	runs  bool              // catchUp runs
 	empty chan struct{}     // has a value when the queue may be empty
 	once  []string          // the last messages that it may get in another room again, see remember
+	polls map[uint64]*poll  // the open questions to the member, by number
 }
 
 // A place is where a member is in a room:

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -32,7 +33,19 @@ import (
 //	{"alive":25}               comes when the client has become a member, and then about
 //	                           every 25 s, as HandlerOptions.Ping says: when nothing has
 //	                           come for twice as long, the connection is dead. Browsers
-//	                           don't tell their pages of pings
+//	                           don't tell their pages of pings. "answers":true says that
+//	                           the server asks clients that answer
+//	{"ask":N}                  a question to the client, behind the line
+//
+// A client that answers questions ([Hub.Ask]) says so with "answers":true in its first message.
+// Each later one begins with a line then, too:
+//
+//	{"answer":N}               the answer to question N is behind it
+//	{"answer":N,"error":"why"} there is no answer, and why
+//	{}                         a message of the application is behind it
+//
+// An answer to a question that isn't open is ignored. A server that doesn't say "answers":true in
+// its first line asks nothing, and takes lines of the client for a part of its messages.
 //
 // A position is opaque. Without [Options].Recover there are none, and nothing is recovered.
 // Names of rooms must be UTF-8.
@@ -47,6 +60,8 @@ type line struct {
 	ID        string  `json:"id,omitempty"`
 	Recovered bool    `json:"recovered,omitempty"`
 	Alive     float64 `json:"alive,omitempty"`
+	Answers   bool    `json:"answers,omitempty"`
+	Ask       uint64  `json:"ask,omitempty"`
 }
 
 // frame returns a message that is the line only.
@@ -68,18 +83,36 @@ func (f *Frame) bare() *Frame {
 	return f.lined.Load()
 }
 
-// parseHello returns the positions in the first message of a client.
-func parseHello(b []byte) (positions map[string]string, err error) {
-	var hello struct {
-		Positions map[string]string `json:"positions"`
+// firstMessage is the first message of a client.
+type firstMessage struct {
+	Positions map[string]string `json:"positions"`
+	Answers   bool              `json:"answers"`
+}
+
+func parseFirst(b []byte) (first firstMessage, err error) {
+	if err := json.Unmarshal(b, &first); err != nil {
+		return first, err
 	}
-	if err := json.Unmarshal(b, &hello); err != nil {
-		return nil, err
+	if first.Positions == nil {
+		return first, errors.New("it has no positions")
 	}
-	if hello.Positions == nil {
-		return nil, errors.New("it has no positions")
+	return first, nil
+}
+
+// clientLine is the first line of a message of a client that answers questions.
+type clientLine struct {
+	Answer uint64  `json:"answer"` // the number of a question, or 0
+	Error  *string `json:"error"`
+}
+
+// cutLine returns the line of a message, and what is behind it, which is nil if it has a line
+// only.
+func cutLine(message []byte) (l clientLine, rest []byte, err error) {
+	head, rest, _ := bytes.Cut(message, []byte{'\n'})
+	if string(head) != "{}" {
+		err = json.Unmarshal(head, &l)
 	}
-	return hello.Positions, nil
+	return l, rest, err
 }
 
 // position is the ID of a message of a [bus.History], by which those of a topic are ordered.

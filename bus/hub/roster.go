@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -81,7 +83,7 @@ type question struct {
 	trusted  int                 // number of nodes in waiting that aren't doubtful
 	answered int                 // nodes
 	members  []MemberInfo        // of a question of Members
-	replies  []Reply             // of one of Call
+	replies  []Reply             // of one of Call or Ask
 }
 
 // waiting is a node whose answer isn't complete.
@@ -132,6 +134,27 @@ func closeOnce(c chan struct{}) {
 	}
 }
 
+// lose notes that nodes have left or are forgotten. Those that weren't known when they were asked
+// are waited for only briefly anyway.
+func (a *asked) lose(known func(id string) bool) {
+	a.mu.Lock()
+	open := slices.Collect(maps.Values(a.open))
+	a.mu.Unlock()
+	for _, q := range open {
+		q.mu.Lock()
+		for id, w := range q.waiting {
+			if w.doubtful || known(id) {
+				continue
+			}
+			delete(q.waiting, id)
+			q.trusted--
+			q.replies = append(q.replies, Reply{Node: id, Err: fmt.Errorf("hub: node %s has left", id)})
+		}
+		q.check()
+		q.mu.Unlock()
+	}
+}
+
 // await waits until all nodes have answered or ctx ends, but for those that are doubtful
 // only for a brief time.
 func (q *question) await(ctx context.Context, brief time.Duration) {
@@ -154,6 +177,7 @@ type rollCall struct {
 	Question uint64       `json:"question"`
 	Parts    int          `json:"parts,omitempty"`
 	Members  []MemberInfo `json:"members,omitempty"`
+	Replies  []wireReply  `json:"replies,omitempty"` // of members, to [Hub.Ask]
 }
 
 // answerPart is the number of members in one part of an answer, and answerBytes about the size
@@ -216,11 +240,14 @@ func (a *asked) add(e *envelope) error {
 	}
 	q := a.get(part.Question)
 	if q == nil {
-		return nil // Members has returned already
+		return nil // Members or Ask has returned already
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.members = append(q.members, part.Members...)
+	for _, r := range part.Replies {
+		q.replies = append(q.replies, r.from(e.node))
+	}
 	q.answer(e.node, part.Parts)
 	return nil
 }

@@ -231,6 +231,8 @@ func (h *Hub) handle(ctx context.Context, msg bus.Message) {
 	case kindReply:
 		h.nodes.trust(e.node)
 		err = h.replied(&e)
+	case kindQuestion:
+		err = h.questioned(ctx, &e)
 	case kindNews:
 		err = h.learn(&e)
 	case kindAskList:

@@ -23,6 +23,7 @@ type socket struct {
 	out      net.Buffers
 	release  func()       // tells what counts the client that it is gone; or nil
 	halves   atomic.Int32 // how many of Close and end have been called
+	lines    bool         // the client's messages begin with a line, as those of clients do that answer
 	deflates bool         // messages to the client are compressed
 
 	// What the reading goroutine uses.

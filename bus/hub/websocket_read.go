@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -118,12 +119,40 @@ func (s *socket) begun() bool {
 	return s.sockets.rate.Take(&s.full, time.Since(s.sockets.pings.began)) == 0
 }
 
-// message gives a message to the application.
+// message gives a message to the application, or an answer to the one who has asked.
 func (s *socket) message(payload []byte, binary bool) {
+	if s.lines && s.member != nil {
+		var isAnswer bool
+		if payload, isAnswer = s.answer(payload); isAnswer {
+			return
+		}
+	}
 	if m := s.member; m != nil && s.sockets.opts.Message != nil && !m.over() {
 		defer s.caught()
 		s.sockets.opts.Message(m.ctx, m, &Frame{payload: payload, binary: binary})
 	}
+}
+
+// answer takes the line off a message, and reports whether that is all for the application: it is
+// an answer, or a line that makes no sense.
+func (s *socket) answer(message []byte) (rest []byte, done bool) {
+	l, rest, err := cutLine(message)
+	if err != nil {
+		s.member.Close(closecode.PolicyViolation, "a message has to begin with a line of "+Protocol)
+		return nil, true
+	}
+	if l.Answer == 0 {
+		return rest, false
+	}
+	m := s.member
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.Error != nil {
+		m.replied(l.Answer, nil, fmt.Errorf("hub: member %q answers with an error: %s", m.id, *l.Error))
+	} else {
+		m.replied(l.Answer, rest, nil)
+	}
+	return nil, true
 }
 
 func (s *socket) ping(payload []byte) {
