@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +36,9 @@ func startLoad(t *testing.T, topic string, publish, subscribe redis.UniversalCli
 	}
 }
 
+// usual is more than run's 100 messages take on a machine that has little else to do.
+const usual = 300 * time.Millisecond
+
 // run publishes all the while: before a fault, in it, and after it. Streams must
 // have lost nothing, unless Redis has. Redis has as many gaps as are wanted, and has lost
 // nothing if there is none.
@@ -56,10 +60,11 @@ func (l *load) run(t *testing.T, fault func(), redisLoses bool, want int) {
 	began := time.Now()
 	more()
 	calm := time.Since(began) // what it takes a machine that is busy with other tests
+	busy := max(1, float64(calm)/float64(usual))
 	fault()
 	began = time.Now()
 	more()
-	if took := time.Since(began) - calm; took > onItsOwn {
+	if took := time.Since(began) - calm; took.Seconds() > busy*onItsOwn.Seconds() {
 		t.Errorf("the subscribers went on after %v", took)
 	} else {
 		t.Logf("the subscribers went on after %v", took)
@@ -79,7 +84,7 @@ func (l *load) run(t *testing.T, fault func(), redisLoses bool, want int) {
 	}
 	missing = l.fromPubsub.missing() - l.pubsub.failures() - missing
 	t.Logf("Redis: %d messages lost", missing)
-	if n := l.fromPubsub.gaps() - before; n != want {
+	if n := l.fromPubsub.gaps() - before; n < want || n > want && (busy == 1 || n-want > l.fromPubsub.late(before)) {
 		t.Errorf("Redis: %d gaps, want %d", n, want)
 	} else if n == 0 && missing > 0 {
 		t.Errorf("Redis: %d messages lost in silence", missing)
@@ -244,6 +249,19 @@ func (l *listener) gaps() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.errs)
+}
+
+// late returns how many of the gaps behind the first n are due to a connection that hasn't answered
+// in time, which on a busy machine needn't be dead.
+func (l *listener) late(n int) (late int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, err := range l.errs[n:] {
+		if strings.Contains(err.Error(), "hasn't answered for") {
+			late++
+		}
+	}
+	return late
 }
 
 // missing returns how many numbers are missing before the last one.
