@@ -51,7 +51,7 @@
 // # The path of a request
 //
 // [Gateway.ServeHTTP] checks the request (target.go) and takes one of two ways: proxy
-// (gateway.go) for a plain request, tunnel (tunnel.go) for one that asks for an upgrade.
+// (proxy.go) for a plain request, tunnel (tunnel.go) for one that asks for an upgrade.
 // Both do the same steps:
 //
 //  1. The router asks the affinity for the client's pin (router.go, find).
@@ -60,7 +60,7 @@
 //  3. The router picks backends and tries them until one answers (router.go, send). What
 //     an error means is judged in verdict.go, and whether the request may be sent again
 //     in retry.go. The body is kept for that (replay.go).
-//  4. The router binds the client to its home on the answer (router.go, bind).
+//  4. The router binds the client to its home on the answer (bind.go).
 //  5. The answer is copied to the client (answer.go), or both connections are handed to
 //     the tunnel's engine.
 //
