@@ -80,7 +80,7 @@ func TestHandlerProtocol(t *testing.T) {
 	c := dialPlaced(t, s, `{"positions":{"no":"1-1"},"new":1}`, `{"positions":{}}`, "two")
 	got := lines(t, c, `{"left"`)
 	slices.Sort(got)
-	want := []string{`{"alive":25}`, `{"joined":"more","id":""}`, `{"joined":"room","id":""}`, `{"left":"no"}`, "{}\nhello"}
+	want := []string{`{"alive":25,"answers":true}`, `{"joined":"more","id":""}`, `{"joined":"room","id":""}`, `{"left":"no"}`, "{}\nhello"}
 	wantEqual(t, "at first", got, want)
 	for _, want := range []string{`{"positions":{}}`, "two"} {
 		if got := <-said; got != want {
@@ -154,7 +154,7 @@ func TestHandlerNoRecover(t *testing.T) {
 		send(t, sender, inRooms("room"), "x")
 	}
 	for _, text := range lines(t, c, `{"missed":"room"}`) {
-		if !slices.Contains([]string{`{"missed":"room"}`, "{\"room\":\"room\"}\nx", `{"alive":25}`}, text) {
+		if !slices.Contains([]string{`{"missed":"room"}`, "{\"room\":\"room\"}\nx", `{"alive":25,"answers":true}`}, text) {
 			t.Errorf("told %q", text)
 		}
 	}
