@@ -31,14 +31,15 @@ export class Connection extends EventTarget {
   #tries = 0;
   #alive = 10; // seconds after which at least one line comes, which the server says
   #open = false;
-  #rooms = new Map(); // the last position in each room, if it has one
+  #since; // when it was opened
+  #rooms = new Map(); // the last position in each room, if it has one; those that were joined last are the last ones
   #here = new Set(); // the rooms that were joined on this connection
   #told = new Set(); // those of which it is known that messages are missing
   #online = () => this.#timer && this.#again();
 
   // url may be a function, which is called each time. The client comes back after a random time, of up to least milliseconds
   // the first time, twice as many the next time, and most in the end: a crowd that has lost its server must not come back in
-  // one moment.
+  // one moment. A connection that has lasted for most makes the next time the first one again.
   constructor(url, { least = 1000, most = 15_000 } = {}) {
     super();
     [this.#url, this.#least, this.#most] = [url, least, most];
@@ -107,12 +108,18 @@ export class Connection extends EventTarget {
   }
 
   #lost(code, reason) {
-    // The positions are too many for the server, and would be the next time.
-    if (code === 1009 && !this.#open) for (const room of this.#rooms.keys()) this.#rooms.set(room, undefined);
+    if (code === 1009 && !this.#open) this.#forget();
+    if (this.#open && performance.now() - this.#since >= this.#most) this.#tries = 0;
     this.#drop();
     const again = Math.random() * Math.min(this.#most, this.#least * 2 ** this.#tries++);
     this.#timer = setTimeout(() => this.#again(), again);
     this.#tell('close', { code, reason, again });
+  }
+
+  // forget forgets the older half of the positions: they are too many for the server, and would be the next time.
+  #forget() {
+    const named = [...this.#rooms.keys()].filter((room) => this.#rooms.get(room));
+    for (const room of named.slice(0, Math.ceil(named.length / 2))) this.#rooms.set(room, undefined);
   }
 
   #take(data) {
@@ -122,7 +129,7 @@ export class Connection extends EventTarget {
     if (alive) this.#alive = alive;
     if (!this.#open) {
       this.#open = true;
-      this.#tries = 0;
+      this.#since = performance.now();
       this.#tell('open', {});
     }
     if (room !== undefined && id) this.#rooms.set(room, id);
@@ -141,7 +148,7 @@ export class Connection extends EventTarget {
   }
 
   #join(room, id, recovered) {
-    const again = this.#rooms.has(room);
+    const again = this.#rooms.delete(room);
     this.#rooms.set(room, id);
     this.#here.add(room);
     if (again && !recovered && !this.#told.has(room)) this.#tell('missed', { room }); // the server keeps no history
