@@ -57,6 +57,7 @@ import (
 //	expire, relaying               close in a lull that is waited for;        settles at frameBy,
 //	                               cut if it was silent for quiet             cut at goneBy
 //	active                         the time of quiet begins anew              nothing
+//	parted, half open              both are over
 //	cut                            notes SideGateway; both are over           the same
 //
 // A direction whose source has ended is over instead of discarding. The engine calls
@@ -315,6 +316,14 @@ func (c *course) expire(now time.Duration, d direction, busy bool) order {
 		return c.cut(os.ErrDeadlineExceeded)
 	}
 	return carryOn
+}
+
+// parted reports that both ends have sent a close frame, that one of them has ended since, and
+// that nothing of the other one waits to be read. It has nothing to say any more (RFC 6455,
+// section 5.5.1), so there is nothing to wait for.
+func (c *course) parted() order {
+	c.finish()
+	return cutBoth
 }
 
 // cut ends the tunnel now. err is what broke it, and nil if the gateway decided so.

@@ -261,6 +261,22 @@ func (t *loopTunnel) carryOut(f *loopFlow, order order) {
 	}
 }
 
+// part ends the tunnel behind the end of f's source if both ends have sent their close frames,
+// and the other one nothing since that is still to be read: to close a socket of which bytes
+// are unread is a reset. It reports whether it has ended the tunnel.
+func (t *loopTunnel) part(f *loopFlow) bool {
+	back := &t.flows[1-f.dir]
+	if !f.frames.closed || !back.frames.closed || t.phase(f) != over || t.closing() || !t.reads(back) || t.secure[back.dir] != nil {
+		return false
+	}
+	var next [1]byte
+	if _, err := sockets.Peek(t.source(back), next[:]); err != syscall.EAGAIN {
+		return false
+	}
+	t.carryOut(nil, t.ending.parted())
+	return true
+}
+
 // settle ends the writing to the destination, once nothing is under way there and if
 // the course allows it.
 func (t *loopTunnel) settle(f *loopFlow) {

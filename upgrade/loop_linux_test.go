@@ -28,6 +28,12 @@ func handLoop(t *testing.T) *loop {
 
 // tunnel opens a tunnel on l that is no WebSocket.
 func (l *loop) tunnel(t *testing.T) (client, backend *os.File) {
+	client, backend, _ = l.open(t, link{})
+	return client, backend
+}
+
+// open opens a tunnel on l.
+func (l *loop) open(t *testing.T, k link) (client, backend *os.File, u *loopTunnel) {
 	var ends [2]*os.File
 	var ours [2]int
 	for i := range ends {
@@ -39,13 +45,52 @@ func (l *loop) tunnel(t *testing.T) (client, backend *os.File) {
 		ends[i].SetDeadline(time.Now().Add(10 * time.Second))
 	}
 	l.tunnels.Add(1)
-	u := l.start(link{tunnel: &Tunnel{proxy: &Proxy{}}}, [2]base{{fd: ours[0]}, {fd: ours[1]}})
+	k.tunnel = &Tunnel{proxy: &Proxy{}}
+	u = l.start(k, [2]base{{fd: ours[0]}, {fd: ours[1]}})
 	t.Cleanup(func() {
 		ends[0].Close()
 		ends[1].Close()
 		u.cut()
 	})
-	return ends[0], ends[1]
+	return ends[0], ends[1], u
+}
+
+// Once both ends have sent their close frames the first end ends a WebSocket: the loop doesn't
+// wait for the other one, unless bytes of that are unread, which would make the end a reset.
+func TestLoopParts(t *testing.T) {
+	const fromClient, fromBackend = "\x88\x80key.", "\x88\x00"
+	for _, tt := range []struct {
+		name          string
+		first, second Side
+		more          string // behind the second close frame
+		want          bool
+	}{
+		{"backend ends", SideClient, SideBackend, "", true},
+		{"client ends", SideBackend, SideClient, "", true},
+		{"backend ends, and the client goes on", SideClient, SideBackend, "more", false},
+		{"client ends, and the backend goes on", SideBackend, SideClient, "more", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := handLoop(t)
+			client, backend, u := l.open(t, link{websocket: true})
+			ends := map[Side]*os.File{SideClient: client, SideBackend: backend}
+			frames := map[Side]string{SideClient: fromClient, SideBackend: fromBackend}
+			io.WriteString(ends[tt.first], frames[tt.first])
+			l.poll(0)
+			io.WriteString(ends[tt.second], frames[tt.second])
+			raw, _ := ends[tt.second].SyscallConn()
+			raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+			io.WriteString(ends[tt.first], tt.more)
+			u.event(tt.second, syscall.EPOLLIN|syscall.EPOLLRDHUP)
+			if u.gone != tt.want {
+				t.Errorf("has ended: %v", u.gone)
+			}
+			got, err := io.ReadAll(ends[tt.first])
+			if string(got) != frames[tt.second] || err != nil {
+				t.Errorf("the other end: %q, %v", got, err)
+			}
+		})
+	}
 }
 
 // However much one tunnel has to say, the others have theirs said in the same round.

@@ -86,6 +86,9 @@ func (t *loopTunnel) shutdown(f *loopFlow) {
 	if back := &t.flows[1-f.dir]; t.ending.ended[back.dir] && t.done(back) && t.done(f) {
 		return // finish is about to close the socket, of which all was read: that tells the other end the same
 	}
+	if t.part(f) {
+		return
+	}
 	syscall.Shutdown(t.destination(f), syscall.SHUT_WR)
 }
 

@@ -135,6 +135,9 @@ func (t *loopTunnel) event(side Side, events uint32) {
 	}
 	if events&(syscall.EPOLLIN|broken) != 0 && t.reads(in) {
 		t.read(in)
+		if events&syscall.EPOLLRDHUP != 0 && t.reads(in) {
+			t.read(in) // the end, most often: epoll need not report it again
+		}
 	}
 	t.update()
 }
@@ -199,6 +202,9 @@ func (t *loopTunnel) setInterest(side Side, in, out *loopFlow) {
 	}
 	// Fd and Pad come back with each event, and are ours to choose.
 	ev := syscall.EpollEvent{Events: uint32(want), Fd: t.slot, Pad: int32(side)}
+	if want&syscall.EPOLLIN != 0 {
+		ev.Events |= syscall.EPOLLRDHUP
+	}
 	if err := syscall.EpollCtl(t.loop.fd, op, int(t.fds[side-1]), &ev); err != nil {
 		t.carryOut(nil, t.ensureEnding().cut(os.NewSyscallError("epoll_ctl", err)))
 		return
