@@ -44,7 +44,7 @@ func (s *sent) between(series string, from, to int) int {
 	return max(0, end-first)
 }
 
-const endless = 1 << 40 // a number behind all that are sent
+const endless = 1 << 30 // a number behind all that are sent
 
 // check returns what is wrong with what a client was told that was in all rooms before
 // anything was sent. Each message has to come once, those of each series in order, and where
