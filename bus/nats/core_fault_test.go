@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func restart(t *testing.T, s *server.Server, meanwhile func()) *server.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := s.StoreDir()
+	dir := filepath.Dir(s.StoreDir()) // the server puts a folder of its own into it
 	s.Shutdown()
 	s.WaitForShutdown()
 	if meanwhile != nil {

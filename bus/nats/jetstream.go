@@ -35,8 +35,9 @@ import (
 // whose Publish has returned an error may arrive behind later ones, or not at all.
 //
 // A stream that is deleted and made again, or that has lost its end because all servers with
-// a replica of it failed at once, counts its messages anew: subscriptions that were there
-// before must be closed and made again.
+// a replica of it failed at once, counts its messages anew. Subscriptions notice that when
+// their consumer or the connection has to be made again: they get a Gap, and go on behind the
+// newest message.
 //
 // # Cost
 //

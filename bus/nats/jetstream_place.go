@@ -20,6 +20,9 @@ var errLate = errors.New("NATS hasn't confirmed the subscription in time")
 // errTrimmed is the reason of a Gap where the history was trimmed, or may have been.
 var errTrimmed = errors.New("the history doesn't reach back to the last message that has arrived")
 
+// errAnew is the reason of a Gap where the stream has begun to count anew.
+var errAnew = errors.New("the stream was made again, or has lost its end")
+
 // idle is how long the server keeps a consumer that nobody reads from.
 const idle = 30 * time.Second
 
@@ -33,16 +36,21 @@ type jetPlace struct {
 	stop  context.CancelFunc // ends it for good
 
 	confirmed chan struct{} // closed when messages arrive
-	late      bool          // a Gap is due when they do; start alone uses it
+	confirm   func()        // closes it, once
+	why       error         // of the Gap that is due when they do, or nil; start and renew alone use it
 	doubt     atomic.Bool   // something may have been trimmed since the last message
+	looking   atomic.Bool   // a goroutine is about to look whether the stream counts as it did
 
-	receiving sync.Mutex // held while receive deals with a message, however long that waits
-	last      uint64     // the number of the last message that has arrived, 0 for none
-	received  bool       // there was one
+	receiving sync.Mutex               // held while receive deals with a message, however long that waits
+	last      uint64                   // the number of the last message that has arrived, 0 for none
+	at        time.Time                // when the stream got it, as far as that is known
+	life      int                      // changes when the place begins again: what still comes of its consumer before is ignored
+	consuming jetstream.ConsumeContext // nil while the place begins
 }
 
 func newJetPlace(s *jetSubscription, topic string) *jetPlace {
 	p := &jetPlace{sub: s, topic: topic, confirmed: make(chan struct{})}
+	p.confirm = sync.OnceFunc(func() { close(p.confirmed) })
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
 }
@@ -74,7 +82,7 @@ func (p *jetPlace) started(err error) {
 	if err == nil {
 		return
 	}
-	p.late = true
+	p.why = errLate
 	go func() { // ends when it has started, or with stop
 		for rest(p.ctx) && p.start(p.ctx) != nil {
 		}
@@ -102,39 +110,54 @@ func (p *jetPlace) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.late {
-		p.gap(errLate)
-	} else if p.from != nil && p.last > 0 && !p.unbroken() {
-		p.gap(errTrimmed)
+	if p.why == nil && p.from != nil && p.last > 0 {
+		switch p.compare() {
+		case trimmed:
+			p.gap(errTrimmed)
+		case anew:
+			p.from, p.why = nil, errAnew
+			return p.start(ctx)
+		}
 	}
-	consuming, err := consumer.Consume(p.receive,
+	if p.why != nil {
+		p.gap(p.why)
+	}
+	p.receiving.Lock()
+	defer p.receiving.Unlock()
+	p.life++
+	life, first := p.life, consumer.CachedInfo().Name
+	consuming, err := consumer.Consume(func(m jetstream.Msg) { p.receive(m, consumer, life, first) },
 		jetstream.PullMaxMessages(min(256, cmp.Or(j.Queue, 256))),
 		jetstream.ConsumeErrHandler(func(jetstream.ConsumeContext, error) {
 			p.doubt.Store(true) // the client goes on by itself
+			p.suspect()
 		}))
 	if err != nil {
 		return err
 	}
+	p.why, p.consuming = nil, consuming
 	context.AfterFunc(p.ctx, consuming.Stop)
-	close(p.confirmed)
+	p.confirm()
 	return nil
 }
 
 // find sets last to the message behind which the place begins.
 func (p *jetPlace) find(ctx context.Context, stream jetstream.Stream) error {
+	var last uint64
+	var at time.Time
 	if p.from != nil {
-		p.last = *p.from
-		return nil
+		last = *p.from
+	} else {
+		newest, err := stream.GetLastMsgForSubject(ctx, p.subject())
+		if err == nil {
+			last, at = newest.Sequence, newest.Time
+		} else if !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
 	}
-	newest, err := stream.GetLastMsgForSubject(ctx, p.subject())
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		p.last = 0
-		return nil
-	case err != nil:
-		return err
-	}
-	p.last = newest.Sequence
+	p.receiving.Lock()
+	defer p.receiving.Unlock()
+	p.last, p.at = last, at
 	return nil
 }
 
@@ -143,43 +166,44 @@ func (p *jetPlace) subject() string { return subject(p.sub.js.prefix(), p.topic)
 // receive puts a message into the queue, and waits until there is room. NATS' client calls it
 // for one message after the other, and asks the server for more when they are taken. But when
 // it makes the consumer again, a call for the old one may still wait.
-func (p *jetPlace) receive(m jetstream.Msg) {
-	p.receiving.Lock()
-	defer p.receiving.Unlock()
+func (p *jetPlace) receive(m jetstream.Msg, consumer jetstream.Consumer, life int, first string) {
 	meta, err := m.Metadata()
-	if err != nil || meta.Sequence.Stream <= p.last {
+	if err != nil {
 		return
 	}
-	// A consumer that was made again counts from 1.
-	if again := meta.Sequence.Consumer == 1 && p.received; p.doubt.Swap(false) || again {
-		if !p.unbroken() {
+	again := meta.Sequence.Consumer == 1 && meta.Consumer != first // it was made again
+	p.receiving.Lock()
+	defer p.receiving.Unlock()
+	if again {
+		p.giveWay(consumer, meta.Consumer, life)
+	}
+	if life != p.life || meta.Sequence.Stream <= p.last {
+		return
+	}
+	if p.doubt.Swap(false) || again && p.last > 0 {
+		switch p.compare() {
+		case trimmed:
 			p.gap(errTrimmed)
+		case anew:
+			p.renew()
+			return
 		}
 	}
 	if p.push(item{Message: bus.Message{Topic: p.topic, ID: strconv.FormatUint(meta.Sequence.Stream, 10), Data: m.Data()}}) {
 		p.sub.js.delivered.Add(1)
-		p.last, p.received = meta.Sequence.Stream, true
+		p.last, p.at = meta.Sequence.Stream, meta.Timestamp
 	}
 }
 
-// unbroken reports whether nothing behind the last message was trimmed: a stream trims the
-// oldest messages, so that everything is there while this one is.
-func (p *jetPlace) unbroken() bool {
-	for p.last > 0 {
-		ctx, cancel := context.WithTimeout(p.ctx, p.sub.js.timeout())
-		stream, err := p.sub.js.open(ctx)
-		if err == nil {
-			_, err = stream.GetMsg(ctx, p.last)
-		}
-		cancel()
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, jetstream.ErrMsgNotFound) || !rest(p.ctx):
-			return false
-		}
+// giveWay waits until the message has arrived behind which a consumer was made again. NATS'
+// client has given it to a call of receive, which may not have begun yet. receiving is held.
+func (p *jetPlace) giveWay(consumer jetstream.Consumer, name string, life int) {
+	info := consumer.CachedInfo()
+	for info.Name == name && p.last+1 < info.Config.OptStartSeq && p.life == life && p.ctx.Err() == nil {
+		p.receiving.Unlock()
+		rest(p.ctx)
+		p.receiving.Lock()
 	}
-	return false
 }
 
 // gap puts a Gap into the queue.

@@ -44,7 +44,7 @@ func (j *JetStream) join() *jetSubscription {
 	if len(j.subs) == 0 {
 		var watching context.Context
 		watching, j.stop = context.WithCancel(context.Background())
-		go j.watch(watching, j.Conn.StatusChanged(nats.CLOSED)) // ends with the last subscription
+		go j.watch(watching, j.Conn.StatusChanged(nats.CLOSED, nats.CONNECTED)) // ends with the last subscription
 	}
 	j.subs[s] = struct{}{}
 	return s
@@ -65,21 +65,38 @@ func (j *JetStream) leave(s *jetSubscription) {
 }
 
 // watch closes all subscriptions when the connection is closed: the consumers of NATS' client
-// would be silent. It ends with ctx.
-func (j *JetStream) watch(ctx context.Context, closed chan nats.Status) {
-	defer j.Conn.RemoveStatusListener(closed)
-	if !j.Conn.IsClosed() { // which it may have been before there was a listener
+// would be silent. When it was made again their places look whether the stream still counts as
+// it did. It ends with ctx.
+func (j *JetStream) watch(ctx context.Context, changed chan nats.Status) {
+	defer j.Conn.RemoveStatusListener(changed)
+	for !j.Conn.IsClosed() { // which it may have been before there was a listener
 		select {
-		case <-closed:
+		case <-changed:
 		case <-ctx.Done():
 			return
 		}
+		for _, s := range j.all() {
+			s.suspect()
+		}
 	}
-	j.mu.Lock()
-	open := slices.Collect(maps.Keys(j.subs))
-	j.mu.Unlock()
-	for _, s := range open {
+	for _, s := range j.all() {
 		s.end(nats.ErrConnectionClosed)
+	}
+}
+
+// all returns the subscriptions that are open.
+func (j *JetStream) all() []*jetSubscription {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Keys(j.subs))
+}
+
+// suspect has all places look whether the stream counts as it did.
+func (s *jetSubscription) suspect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.places {
+		p.suspect()
 	}
 }
 
