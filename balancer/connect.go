@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/limpet-go/limpet/internal/switchable"
+	"github.com/limpet-go/limpet/internal/within"
 )
 
 // connect opens a connection to b within DialTimeout, and secures it if the URL is
@@ -20,7 +21,7 @@ func (t *Transport) connect(ctx context.Context, b *Backend) (net.Conn, error) {
 	began := time.Now()
 	until := began.Add(cmp.Or(t.DialTimeout, 2*time.Second))
 	if sooner, ok := ctx.Deadline(); !ok || sooner.After(until) {
-		limited, cancel := context.WithDeadline(ctx, until)
+		limited, cancel := within.Deadline(ctx, until)
 		defer cancel()
 		ctx = limited
 	}

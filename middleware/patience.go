@@ -10,6 +10,7 @@ import (
 
 	"github.com/limpet-go/limpet/affinity"
 	"github.com/limpet-go/limpet/balancer"
+	"github.com/limpet-go/limpet/internal/within"
 )
 
 // A request that strays is one of a new client, which any backend could serve. It isn't held
@@ -138,9 +139,9 @@ func (g *Gateway) dial(ctx context.Context, _ *http.Request) (net.Conn, error) {
 		return g.transport.Connect(ctx, b)
 	}
 	if h.Connect > 0 {
-		within, cancel := context.WithTimeout(ctx, h.Connect)
+		limited, cancel := within.Deadline(ctx, time.Now().Add(h.Connect))
 		defer cancel()
-		ctx = within
+		ctx = limited
 	}
 	conn, err := g.transport.Connect(ctx, b)
 	if err == nil && h.Begin > 0 {

@@ -103,7 +103,7 @@ func (s *Sticky) RoundTrip(req *http.Request) (*http.Response, error) {
 		rec.body = t.body
 	}
 	t.try = func(b *balancer.Backend) (*http.Response, error) {
-		attempt, err := t.request(out, b)
+		attempt, err := t.request(balancer.WithBackend(out.Context(), b), out, b)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"time"
 
@@ -82,10 +83,10 @@ func (t *trip) end() {
 	t.counted = false
 }
 
-// request returns a copy of out for one attempt at b: with b in its context, the scheme and
-// host of b in its URL, and a body of its own.
-func (t *trip) request(out *http.Request, b *balancer.Backend) (*http.Request, error) {
-	r := out.WithContext(balancer.WithBackend(out.Context(), b))
+// request returns a copy of out for one attempt at b: with ctx, the scheme and host of b in its
+// URL, and a body of its own.
+func (t *trip) request(ctx context.Context, out *http.Request, b *balancer.Backend) (*http.Request, error) {
+	r := out.WithContext(ctx)
 	u := *out.URL
 	u.Scheme, u.Host = b.URL().Scheme, cmp.Or(b.URL().Host, "localhost") // the name of a backend on a Unix socket
 	r.URL = &u

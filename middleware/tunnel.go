@@ -130,11 +130,7 @@ func deepen(at int) byte {
 // is closed, in place of t. If b refuses the upgrade, the context of the handshake lives
 // until the body of the refusal is closed. The context is cancelled when b is lost.
 func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upgrade.Tunnel, error) {
-	req, err := t.request(out, b)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancelCause(req.Context())
+	ctx, cancel := context.WithCancelCause(balancer.WithBackend(out.Context(), b))
 	var hurried *haste
 	if t.patience.Begin > 0 || t.patience.Connect > 0 {
 		hurried = &haste{Patience: t.patience, budget: t.budget, giveUp: cancel}
@@ -145,7 +141,12 @@ func (g *Gateway) connect(t *trip, out *http.Request, b *balancer.Backend) (*upg
 		unhook()
 		cancel(nil)
 	}
-	tunnel, err := g.upgrade.Connect(req.WithContext(ctx), upgrade.ConnectOptions{
+	req, err := t.request(ctx, out, b)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	tunnel, err := g.upgrade.Connect(req, upgrade.ConnectOptions{
 		Group: b.ID(),
 		Key:   t.pin.Key,
 		Turn:  turn(t.pin.Key),

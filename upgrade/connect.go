@@ -12,6 +12,7 @@ import (
 
 	"github.com/limpet-go/limpet/internal/sockets"
 	"github.com/limpet-go/limpet/internal/switchable"
+	"github.com/limpet-go/limpet/internal/within"
 )
 
 // Connect asks a backend for the upgrade that out asks for. out is the request as the
@@ -105,13 +106,13 @@ var past = time.Unix(1, 0)
 
 // dialURL is the default of [Proxy].Dial.
 func dialURL(ctx context.Context, out *http.Request) (net.Conn, error) {
-	within, cancel := context.WithTimeout(ctx, 10*time.Second)
+	limited, cancel := within.Deadline(ctx, time.Now().Add(10*time.Second))
 	defer cancel()
 	switch out.URL.Scheme {
 	case "http", "ws":
-		return sockets.Dial(within, &net.Dialer{}, "tcp", hostPort(out.URL, "80"))
+		return sockets.Dial(limited, &net.Dialer{}, "tcp", hostPort(out.URL, "80"))
 	case "https", "wss":
-		conn, err := sockets.Dial(within, &net.Dialer{}, "tcp", hostPort(out.URL, "443"))
+		conn, err := sockets.Dial(limited, &net.Dialer{}, "tcp", hostPort(out.URL, "443"))
 		if err != nil {
 			return nil, err
 		}

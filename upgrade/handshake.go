@@ -76,10 +76,12 @@ func (p *Proxy) handshake(out *http.Request) (*http.Request, error) {
 	}
 	req := *out
 	req.Body, req.Close, req.Trailer = nil, false, nil
-	req.Header = maps.Clone(out.Header)
-	keepUpgrade(req.Header, protocol)
-	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header["User-Agent"] = noAgent
+	if _, named := out.Header["User-Agent"]; !named || !isUpgrade(out.Header, protocol) {
+		req.Header = maps.Clone(out.Header)
+		keepUpgrade(req.Header, protocol)
+		if !named {
+			req.Header["User-Agent"] = noAgent
+		}
 	}
 	if isWebSocket(protocol) {
 		keys := req.Header["Sec-Websocket-Key"]
@@ -117,11 +119,26 @@ func keepUpgrade(h http.Header, protocol string) {
 	setOnly(h, "Upgrade", protocol)
 }
 
+// isUpgrade reports whether keepUpgrade would change nothing.
+func isUpgrade(h http.Header, protocol string) bool {
+	for name := range h {
+		if isHop(h, name) && name != "Connection" && name != "Upgrade" {
+			return false
+		}
+	}
+	return hasOnly(h, "Connection", "Upgrade") && hasOnly(h, "Upgrade", protocol)
+}
+
 // setOnly sets a field to one value, which it has already most often.
 func setOnly(h http.Header, name, value string) {
-	if had := h[name]; len(had) != 1 || had[0] != value {
+	if !hasOnly(h, name, value) {
 		h[name] = []string{value}
 	}
+}
+
+func hasOnly(h http.Header, name, value string) bool {
+	had := h[name]
+	return len(had) == 1 && had[0] == value
 }
 
 // verify checks a 101 as a client has to (RFC 6455, section 4.1). Subprotocol and

@@ -18,7 +18,7 @@ import (
 // [Proxy.Shutdown] too.
 type Proxy struct {
 	// Dial opens the connection to the backend of out, including TLS if there is any.
-	// nil dials out.URL: by TCP, and with TLS for https and wss.
+	// It must not change out. nil dials out.URL: by TCP, and with TLS for https and wss.
 	Dial func(ctx context.Context, out *http.Request) (net.Conn, error)
 
 	// Protocols are those that may be upgraded to beside "websocket", by their name in
