@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -223,4 +224,103 @@ func TestHubAsk(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A node that dies while its members are asked is told of as soon as it is forgotten, and one that
+// ends while they are asked tells so itself.
+func TestHubAskDeadNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		memory := &bus.Memory{}
+		near := startHub(t, memory, nil)
+		dying := &single{Bus: memory}
+		far := startHub(t, dying, nil)
+		ends := newHub(t, memory, nil)
+		stop := runHub(t, ends)
+		open := func(h *hub.Hub) answerer {
+			l := servePipes(t, h)
+			c, _, err := websocket.Dial(t.Context(), "http://hub", &websocket.DialOptions{
+				HTTPClient: &http.Client{Transport: &http.Transport{DialContext: l.dial}}, Subprotocols: []string{hub.Protocol},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := answerer{t, c}
+			a.say(`{"positions":{},"answers":true}`)
+			return a
+		}
+		one, other := open(far), open(ends)
+		defer one.CloseNow()
+		defer other.CloseNow()
+		synctest.Wait()
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		got := begin(ctx, near, hub.Who{All: true})
+		one.asked()
+		other.asked()
+		other.CloseRead(ctx) // answers the close frame
+		stop()
+		dying.mute.Store(true)
+		r := <-got
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		slices.SortFunc(r.list, func(a, b hub.Reply) int { return strings.Compare(a.Member, b.Member) })
+		if r.err != nil || len(r.list) != 2 || r.list[0].Node != far.ID() || told(r.list[:1]) != ": node it has left" ||
+			!strings.HasSuffix(told(r.list[1:]), "has left") {
+			t.Errorf("got %s, %v", told(r.list), r.err)
+		}
+	})
+}
+
+// A bus that is away is an error; the members of this node are asked all the same.
+func TestHubAskBusAway(t *testing.T) {
+	t.Parallel()
+	b := &faulty{}
+	h := startHub(t, b, nil)
+	ann := answering(t, serveRoom(t, h), "ann")
+	b.set(func() { b.away = true })
+	got := begin(patient(t), h, hub.Who{All: true})
+	ann.answers("yes")
+	if r := <-got; !errors.Is(r.err, errAway) || told(r.list) != "ann: yes to ready?" {
+		t.Errorf("got %s, %v", told(r.list), r.err)
+	}
+}
+
+// A member is asked by itself. One whose client breaks the protocol is closed.
+func TestMemberAsk(t *testing.T) {
+	t.Parallel()
+	h := startHub(t, nil, &hub.Options{Timeout: time.Minute})
+	s := serveRoom(t, h)
+	ann := answering(t, s, "ann")
+	var m *hub.Member
+	for m = range h.Local(hub.Who{IDs: []string{"ann"}}) {
+	}
+	ask := func() <-chan string {
+		c := make(chan string, 1)
+		go func() { // ends with the answer
+			data, err := m.Ask(patient(t), hub.Text([]byte("ready?")))
+			c <- fmt.Sprintf("%s %v", data, err)
+		}()
+		return c
+	}
+	got := ask()
+	ann.answers("yes")
+	if got := <-got; got != "yes to ready? <nil>" {
+		t.Errorf("got %s", got)
+	}
+	got = ask()
+	ann.asked()
+	ann.say("no line")
+	if code, _ := ends(t, ann.Conn); code != websocket.StatusPolicyViolation {
+		t.Errorf("closed with %d", code)
+	}
+	for range 2 { // and asked again
+		if got := <-got; got != ` hub: member "ann" has left` {
+			t.Errorf("got %s", got)
+		}
+		got = ask()
+	}
 }

@@ -25,6 +25,7 @@ var client []byte
 //	chat.addEventListener('message', ({ data, room }) => show(room, data));
 //	chat.addEventListener('missed', ({ room }) => reload(room));
 //	button.onclick = () => chat.send(input.value); // returns false, and sends nothing, while the server isn't there
+//	chat.onask = async (question) => (await confirmed(question) ? 'yes' : 'no'); // answers Hub.Ask
 //
 // The client speaks [Protocol]. It comes back by itself after a random time that grows,
 // says where it was in each room, and notices within two of [HandlerOptions].Ping that its

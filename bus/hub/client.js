@@ -7,6 +7,7 @@
 //   chat.addEventListener('message', ({ data, room }) => show(room, data));
 //   chat.addEventListener('missed', ({ room }) => reload(room));
 //   button.onclick = () => chat.send(input.value); // returns false, and sends nothing, while the server isn't there
+//   chat.onask = async (question) => (await confirmed(question) ? 'yes' : 'no');
 //
 // Events:
 //
@@ -26,12 +27,17 @@ class HubEvent extends Event {
 }
 
 export class Connection extends EventTarget {
+  // onask answers the questions of the server (Hub.Ask). It is called with a string or a Uint8Array, and returns one, or a
+  // promise of it. If it throws, or there is none, the server is told why there is no answer.
+  onask;
+
   #url; #least; #most;
   #socket; #timer; #late;
   #tries = 0;
   #alive = 10; // seconds after which at least one line comes, which the server says
   #open = false;
   #since; // when it was opened
+  #lines = false; // the server wants a line before each message
   #rooms = new Map(); // the last position in each room, if it has one; those that were joined last are the last ones
   #here = new Set(); // the rooms that were joined on this connection
   #told = new Set(); // those of which it is known that messages are missing
@@ -50,7 +56,7 @@ export class Connection extends EventTarget {
   // send sends a string or bytes. It returns false if the server isn't there: nothing is kept until it is.
   send(data) {
     if (!this.#open) return false;
-    this.#socket.send(data);
+    this.#socket.send(this.#lines ? behind('{}', data) : data);
     return true;
   }
 
@@ -70,7 +76,7 @@ export class Connection extends EventTarget {
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
       const named = [...this.#rooms].filter(([, id]) => id);
-      socket.send(JSON.stringify({ positions: Object.fromEntries(named) }));
+      socket.send(JSON.stringify({ positions: Object.fromEntries(named), answers: true }));
     };
     socket.onmessage = ({ data }) => this.#take(data);
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
@@ -125,15 +131,17 @@ export class Connection extends EventTarget {
   #take(data) {
     this.#wait();
     const [line, rest] = split(data);
-    const { alive, room, joined, missed, left, id, recovered = false } = JSON.parse(line);
+    const { alive, answers, ask, room, joined, missed, left, id, recovered = false } = JSON.parse(line);
     if (alive) this.#alive = alive;
     if (!this.#open) {
       this.#open = true;
       this.#since = performance.now();
+      this.#lines = answers === true;
       this.#tell('open', {});
     }
     if (room !== undefined && id) this.#rooms.set(room, id);
-    if (rest !== undefined) this.#tell('message', { data: rest, room, id });
+    if (ask !== undefined) this.#answer(ask, rest);
+    else if (rest !== undefined) this.#tell('message', { data: rest, room, id });
     if (missed !== undefined) {
       this.#rooms.set(missed, id);
       this.#told.add(missed);
@@ -145,6 +153,20 @@ export class Connection extends EventTarget {
       if (this.#here.delete(left)) this.#rooms.delete(left);
       this.#tell('left', { room: left });
     }
+  }
+
+  // answer answers a question on the connection that it has come on, if that is still there.
+  async #answer(number, question) {
+    const socket = this.#socket;
+    let line = { answer: number };
+    let reply = '';
+    try {
+      if (!this.onask) throw new Error('the client has no onask');
+      reply = (await this.onask(question)) ?? '';
+    } catch (error) {
+      line = { answer: number, error: String(error) };
+    }
+    if (socket === this.#socket && this.#open) socket.send(behind(JSON.stringify(line), reply));
   }
 
   #join(room, id, recovered) {
@@ -159,6 +181,18 @@ export class Connection extends EventTarget {
   #tell(type, fields) {
     this.dispatchEvent(new HubEvent(type, fields));
   }
+}
+
+// behind returns data with a line before it.
+function behind(line, data) {
+  if (typeof data === 'string') return line + '\n' + data;
+  const head = new TextEncoder().encode(line + '\n');
+  if (data instanceof Blob) return new Blob([head, data]);
+  const bytes = ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+  const all = new Uint8Array(head.length + bytes.length);
+  all.set(head);
+  all.set(bytes, head.length);
+  return all;
 }
 
 // split returns the line of a message, and what is behind it, if there is something.

@@ -84,6 +84,7 @@ func TestClient(t *testing.T) {
 	t.Run("names too much", func(t *testing.T) { namesTooMuch(t, chromium) })
 	t.Run("backs off", func(t *testing.T) { backsOff(t, chromium) })
 	t.Run("has no address", func(t *testing.T) { hasNoAddress(t, chromium) })
+	t.Run("answers", func(t *testing.T) { answersQuestions(t, chromium) })
 	t.Run("compresses", func(t *testing.T) { compresses(t, chromium) })
 }
 

@@ -21,5 +21,5 @@
 //
 // With [Options].Presence each node knows the members of all others: [Hub.Count] and
 // [Hub.Present] answer at once, and OnPresence is told who joins and leaves anywhere.
-// Without it [Hub.Members] asks all nodes.
+// Without it [Hub.Members] asks all nodes. [Hub.Ask] asks members, and waits for their answers.
 package hub

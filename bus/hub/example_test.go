@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/limpet-go/limpet/bus"
 	"github.com/limpet-go/limpet/bus/hub"
@@ -117,4 +118,42 @@ func ExampleClient() {
 			return hub.MemberOptions{Rooms: []string{"lobby"}}, nil // who may read what was missed in the lobby
 		},
 	}))
+}
+
+// Everybody in a room is asked, on whichever node they are. A page answers with
+//
+//	chat.onask = async (question) => 'yes';
+func ExampleHub_Ask() {
+	h, err := hub.New(&bus.Memory{}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// go h.Run(ctx)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	replies, err := h.Ask(ctx, hub.Who{Rooms: []string{"lobby"}}, hub.Text([]byte("ready?")))
+	if err != nil {
+		fmt.Println(err) // other nodes weren't asked
+	}
+	for _, r := range replies {
+		if r.Err != nil {
+			fmt.Println(r.Member, r.Err) // it has left, for example, or hasn't answered in time
+			continue
+		}
+		fmt.Println(r.Member, string(r.Data))
+	}
+	// Output:
+}
+
+// Messages are compressed for clients that offer it, as browsers do.
+func ExampleHandlerOptions() {
+	h, err := hub.New(nil, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// go h.Run(ctx)
+	mux := http.NewServeMux()
+	mux.Handle("/ws", h.Handler(&hub.HandlerOptions{Compress: true}))
 }

@@ -169,7 +169,6 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.member = m
 		s.pings.add(c)
-		m.control(func(q *queued) { q.alive = c.alive })
 		s.open(m, r)
 		if c.alive != nil {
 			m.tellAbsent()

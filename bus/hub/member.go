@@ -115,6 +115,9 @@ func (h *Hub) connect(ctx, parent context.Context, conn Conn, opts MemberOptions
 		return nil, fmt.Errorf("hub: connect: %w", closed)
 	}
 	h.open.Add(1)
+	if s, ok := conn.(*socket); ok && s.alive != nil {
+		m.control(func(q *queued) { q.alive = s.alive }) // before the lines of rooms: it says what the server can do
+	}
 	m.enter(everybody) // with h.mu held: either shut finds it there, or closed is set before
 	h.mu.RUnlock()
 	m.Extend(opts.Expires)
