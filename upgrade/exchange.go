@@ -24,6 +24,9 @@ const headerLimit = 64 << 10
 // exchange sends req and reads the header of the final answer. After a 101, early is
 // what the backend sent behind it; after any other answer that is part of the body.
 func exchange(conn net.Conn, req *http.Request) (res *http.Response, early []byte, err error) {
+	if c, ok := conn.(interface{ ReportOnce() }); ok {
+		c.ReportOnce() // the answer, most often
+	}
 	if err := send(conn, req); err != nil {
 		return nil, nil, fmt.Errorf("send the request: %w", err)
 	}

@@ -163,6 +163,15 @@ func (c *Conn) failed(op string, err error) *net.OpError {
 	return e
 }
 
+// ReportOnce has epoll report the next event only, and each further one only to a call that
+// waits for it. That suits a connection that waits for one answer before it is taken: nothing
+// is left to be undone in epoll then.
+func (c *Conn) ReportOnce() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.once = c.poller == nil // else epoll was told something else already
+}
+
 // Take ends c in favour of an event loop, and returns its descriptor, which c forgets: all
 // calls fail with [net.ErrClosed] from then on. Nobody may use c meanwhile. If somebody does,
 // or c is closed already, Take closes c and returns -1. Alone reports that nobody else has ever
@@ -175,7 +184,7 @@ func (c *Conn) Take() (fd int, alone bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.poller != nil {
+	if c.events != 0 { // else epoll has nothing more to report
 		c.control(syscall.EPOLL_CTL_DEL, 0)
 	}
 	c.forget()

@@ -258,6 +258,43 @@ func TestTake(t *testing.T) {
 	})
 }
 
+// A connection of which epoll reports events once only loses none: calls of both directions
+// wait again and again, and an event for one of them doesn't hide that for the other.
+func TestReportOnce(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, network string) {
+		c, peer := pair(t, network)
+		c.ReportOnce()
+		buf := make([]byte, 1)
+		full := make(chan error)
+		big := make([]byte, 16<<20)
+		go func() {
+			_, err := c.Write(big)
+			full <- err
+		}()
+		for range 5 {
+			read := make(chan error)
+			go func() {
+				_, err := io.ReadFull(c, buf)
+				read <- err
+			}()
+			waits(t, c)
+			peer.Write([]byte("x"))
+			must(t, <-read)
+		}
+		n, err := io.ReadFull(peer, big)
+		if n != len(big) || err != nil {
+			t.Errorf("%d of %d bytes, %v", n, len(big), err)
+		}
+		must(t, <-full)
+		if fd, _ := c.Take(); fd == -1 {
+			t.Error("can't be taken")
+		} else {
+			syscall.Close(fd)
+		}
+	})
+}
+
 // A descriptor that others may have seen isn't alone: the close of one that lingers would wait.
 func TestTakeAlone(t *testing.T) {
 	t.Parallel()

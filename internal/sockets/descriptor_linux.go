@@ -46,6 +46,7 @@ type descriptor struct {
 	slot   int32      // in poller.table
 	turn   int32      // tells d from those that had the slot before
 	events uint32     // that it waits for
+	once   bool       // epoll reports one event, and then nothing before await: see Conn.ReportOnce
 }
 
 // closing is the bit of refs that tells that a descriptor was closed or taken. The last call
@@ -137,6 +138,11 @@ func (d *descriptor) forget() {
 func (d *descriptor) event(events uint32) {
 	const failed = syscall.EPOLLHUP | syscall.EPOLLERR
 	d.mu.Lock()
+	if d.once {
+		d.events = 0
+		d.in.signal() // who waits for something else has to say so again
+		d.out.signal()
+	}
 	if events&(syscall.EPOLLRDHUP|syscall.EPOLLPRI|failed) != 0 {
 		d.eager.Store(true) // before ready: see read
 	}

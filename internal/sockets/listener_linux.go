@@ -27,6 +27,13 @@ type listener struct {
 	options atomic.Pointer[options] // of a connection; nil before the first
 	passes  atomic.Bool             // Linux passes the options on
 	without atomic.Int32            // connections that came without them before one that had them
+
+	// take calls accept. It is made once, since a closure made for each call would be an
+	// allocation, as would what it changes. The call that uses socket.in has the rest.
+	take   func(from uintptr)
+	fd     int
+	remote net.Addr
+	err    error
 }
 
 // queue is more than the connections that a listening socket has usually waiting. Those that
@@ -56,6 +63,7 @@ func Listen(l net.Listener) net.Listener {
 	if err != nil {
 		return l
 	}
+	n.take = func(from uintptr) { n.fd, n.remote, n.err = accept(int(from)) }
 	n.socket.owner = raw
 	n.socket.in.ready.Store(true)
 	err = raw.Control(func(fd uintptr) {
@@ -109,22 +117,20 @@ func (l *listener) accept() (fd int, remote net.Addr, err error) {
 			}
 		}
 		s.ready.Store(false)
-		if l.socket.owner.Control(func(from uintptr) {
-			fd, remote, err = accept(int(from))
-		}) != nil {
+		if l.socket.owner.Control(l.take) != nil {
 			l.socket.close() // somebody has closed the listener below
 			return -1, nil, net.ErrClosed
 		}
-		if err == syscall.EAGAIN {
+		if l.err == syscall.EAGAIN {
 			continue
 		}
 		s.ready.Store(true)
-		switch err {
+		switch l.err {
 		case nil:
-			return fd, remote, nil
+			return l.fd, l.remote, nil
 		case syscall.EINTR, syscall.ECONNABORTED: // the connection was closed in the queue
 		default:
-			return -1, nil, os.NewSyscallError("accept4", err)
+			return -1, nil, os.NewSyscallError("accept4", l.err)
 		}
 	}
 }

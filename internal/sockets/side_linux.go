@@ -76,6 +76,9 @@ func (d *descriptor) waits() bool {
 // there is already.
 func (d *descriptor) await(events uint32) error {
 	events |= d.events | syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLPRI | edgeTriggered
+	if d.once {
+		events |= syscall.EPOLLONESHOT
+	}
 	if events == d.events || d.refs.Load()&closing != 0 {
 		return nil
 	}
