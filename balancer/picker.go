@@ -121,24 +121,29 @@ type computed[T any] struct {
 // maxCached is how many slices a cached knows: one for each group that can have a share.
 const maxCached = maxShares
 
-// of returns what compute returned for this slice. Compute also gets the latest of the other
-// values, a zero one if there is none.
+// of returns what compute returned for this slice, the same for all callers. Compute also gets
+// the latest of the other values, a zero one if there is none.
 func (c *cached[T]) of(from []*Backend, compute func(from []*Backend, latest T) T) T {
-	var recent []computed[T]
-	if p := c.recent.Load(); p != nil {
-		recent = *p
-	}
-	for i := range recent {
-		if w := &recent[i]; len(w.from) == len(from) && &w.from[0] == &from[0] {
+	for {
+		known := c.recent.Load()
+		var recent []computed[T]
+		if known != nil {
+			recent = *known
+		}
+		for i := range recent {
+			if w := &recent[i]; len(w.from) == len(from) && &w.from[0] == &from[0] {
+				return w.value
+			}
+		}
+		var latest T
+		if len(recent) > 0 {
+			latest = recent[0].value
+		}
+		w := computed[T]{from, compute(from, latest)}
+		next := append([]computed[T]{w}, recent[:min(len(recent), maxCached-1)]...)
+		if c.recent.CompareAndSwap(known, &next) {
 			return w.value
 		}
+		// Somebody else was faster: two turns of a RoundRobin at once would not be exact.
 	}
-	var latest T
-	if len(recent) > 0 {
-		latest = recent[0].value
-	}
-	w := computed[T]{from, compute(from, latest)}
-	next := append([]computed[T]{w}, recent[:min(len(recent), maxCached-1)]...)
-	c.recent.Store(&next)
-	return w.value
 }
