@@ -32,7 +32,7 @@ func TestDeadlineAlike(t *testing.T) {
 		for _, waited := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					play := func(limit func(context.Context, time.Time) (context.Context, context.CancelFunc)) (err, cause error, told, child bool) {
+					play := func(limit func(context.Context, time.Time) (context.Context, context.CancelFunc)) (told, child bool, err, cause error) {
 						var called atomic.Bool
 						parent, stop := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
 						defer stop(nil)
@@ -54,10 +54,10 @@ func TestDeadlineAlike(t *testing.T) {
 						if ctx.Value(key{}) != "value" {
 							t.Error("its parent's value is lost")
 						}
-						return err, cause, called.Load(), below != nil && below.Err() != nil
+						return called.Load(), below != nil && below.Err() != nil, err, cause
 					}
-					wantErr, wantCause, wantTold, wantChild := play(context.WithDeadline)
-					err, cause, told, child := play(within.Deadline)
+					wantTold, wantChild, wantErr, wantCause := play(context.WithDeadline)
+					told, child, err, cause := play(within.Deadline)
 					if name == "its time, then its parent" && !waited { // nobody has looked in between
 						wantErr, wantCause = context.Canceled, gone
 					}
