@@ -90,16 +90,7 @@ func (a answerer) answers(with string) {
 func told(replies []hub.Reply) string {
 	var all []string
 	for _, r := range replies {
-		said := string(r.Data)
-		switch {
-		case errors.Is(r.Err, context.DeadlineExceeded):
-			said = "late"
-		case errors.Is(r.Err, context.Canceled):
-			said = "canceled"
-		case r.Err != nil:
-			said = strings.ReplaceAll(strings.TrimPrefix(r.Err.Error(), "hub: "), r.Node, "it")
-		}
-		all = append(all, r.Member+": "+said)
+		all = append(all, r.Member+": "+strings.TrimPrefix(said(r), "hub: "))
 	}
 	slices.Sort(all)
 	return strings.Join(all, "; ")

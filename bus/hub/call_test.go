@@ -63,16 +63,7 @@ func TestHubCall(t *testing.T) {
 			}
 			var all []string
 			for _, r := range replies {
-				said := string(r.Data)
-				switch {
-				case errors.Is(r.Err, context.DeadlineExceeded):
-					said = "late"
-				case errors.Is(r.Err, context.Canceled):
-					said = "canceled"
-				case r.Err != nil:
-					said = strings.ReplaceAll(r.Err.Error(), r.Node, "it")
-				}
-				all = append(all, name[r.Node]+": "+said)
+				all = append(all, name[r.Node]+": "+said(r))
 			}
 			slices.Sort(all)
 			return strings.Join(all, "; ")
@@ -162,4 +153,17 @@ func TestHubCallEnds(t *testing.T) {
 			t.Errorf("Run has ended and the answer's context: %v", why)
 		}
 	})
+}
+
+// said returns what a reply says, which names its node "it".
+func said(r hub.Reply) string {
+	switch {
+	case errors.Is(r.Err, context.DeadlineExceeded):
+		return "late"
+	case errors.Is(r.Err, context.Canceled):
+		return "canceled"
+	case r.Err != nil:
+		return strings.ReplaceAll(r.Err.Error(), r.Node, "it")
+	}
+	return string(r.Data)
 }
