@@ -127,7 +127,7 @@ func (s *moves) add(hash string, m *move) {
 	if _, known := s.all.Swap(hash, m); !known {
 		s.order = append(s.order, hash)
 	}
-	s.until.Store(m.until.UnixNano())
+	s.until.Store(max(s.until.Load(), m.until.UnixNano()))
 	for len(s.order) > 0 {
 		oldest, _ := s.all.Load(s.order[0])
 		if len(s.order) <= movesMax && time.Now().Before(oldest.(*move).until) {
