@@ -36,6 +36,7 @@ func (r *Record) code(c *recordCodec) {
 		}
 		r.course.code(c)
 	}
+	c.failed = c.failed || !has && (r.flows[0].fin || r.flows[1].fin) // only a tunnel that is ending shuts down what it writes to
 }
 
 func (r *flowRecord) code(c *recordCodec) {
